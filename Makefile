@@ -1,0 +1,115 @@
+# One graph for the whole tree; nothing recurses. `make V=asan check` builds into build/asan/.
+# A folder holding a module.mk is a module: one archive, one symbol prefix, one line of USES.
+V   ?= release
+B   := build/$(V)
+opt.release := -O2 -g
+opt.debug   := -O0 -g3 -DKL_DEBUG
+opt.asan    := -O1 -g -DKL_DEBUG -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+opt.tsan    := -O1 -g -DKL_DEBUG -fsanitize=thread
+opt.cov     := -O0 -g --coverage
+opt.fuzz    := -O1 -g -DKL_DEBUG -fsanitize=fuzzer-no-link,address,undefined
+ifeq ($(V),fuzz)
+CC  := clang-14
+CXX := clang++-14
+endif
+WARN := -Wall -Wextra -Wshadow -Wvla -Wpointer-arith -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 -Wundef
+HARD := -fstack-protector-strong -fno-strict-aliasing
+CFLAGS   += -std=gnu11 $(WARN) -Werror $(HARD) $(opt.$(V))
+CXXFLAGS += -std=gnu++17 -Wall -Wextra -Werror $(HARD) $(opt.$(V))
+CPPFLAGS += -I. -I$(B)/gen -D_GNU_SOURCE -MMD -MP
+
+all:
+modules := $(patsubst ./%/module.mk,%,$(shell find . -name module.mk -not -path './build/*'))
+
+# GEN names files made below $(B)/gen before the module's sources are compiled (nanopb).
+define module
+USES :=
+LIBS :=
+PROTOS :=
+include $1/module.mk
+$1.uses := $$(USES)
+$1.libs := $$(LIBS)
+$1.gen  := $$(patsubst %.proto,$(B)/gen/$1/%.pb.h,$$(PROTOS))
+$1.obj  := $(patsubst %.c,$(B)/%.o,$(filter-out %/main.c,$(wildcard $1/*.c))) \
+           $(patsubst %.cc,$(B)/%.o,$(wildcard $1/*.cc)) $$(patsubst %.proto,$(B)/gen/$1/%.pb.o,$$(PROTOS))
+$$($1.obj): | $$($1.gen)
+$(B)/$1.a: $$($1.obj) ; @mkdir -p $$(@D) && rm -f $$@ && $(AR) rcs $$@ $$^
+endef
+$(foreach m,$(modules),$(eval $(call module,$m)))
+
+# A module followed by what it uses, transitively: the order a static link wants.
+closure  = $1 $(foreach d,$($1.uses),$(call closure,$d))
+archives = $(patsubst %,$(B)/%.a,$(call closure,$1))
+libs     = $(sort $(foreach m,$(call closure,$1),$($m.libs)))
+
+$(B)/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) $(flags.$*) -c $< -o $@
+$(B)/%.o: %.cc
+	@mkdir -p $(@D)
+	$(CXX) $(CPPFLAGS) $(CXXFLAGS) -c $< -o $@
+$(B)/gen/%.pb.h $(B)/gen/%.pb.c &: %.proto
+	@mkdir -p $(@D)
+	protoc -I. --nanopb_out=$(B)/gen $<
+$(B)/gen/%.pb.o: $(B)/gen/%.pb.c
+	$(CC) $(CPPFLAGS) -std=gnu11 $(opt.$(V)) -c $< -o $@
+
+define program   # <module>/main.c becomes bin/<module>
+$(B)/bin/$(notdir $1): $(B)/$1/main.o $(call archives,$1)
+	@mkdir -p $$(@D) && $(CC) $(CFLAGS) $$+ $(call libs,$1) -pthread -o $$@
+all: $(B)/bin/$(notdir $1)
+endef
+$(foreach m,$(modules),$(if $(wildcard $m/main.c),$(eval $(call program,$m))))
+
+define unit      # tests/unit/<module>/test_x.c links <module> and what it USES, nothing else
+$(B)/$(1:.c=): $(B)/$(1:.c=.o) $(call archives,$(patsubst tests/unit/%/,%,$(dir $1)))
+	$(CC) $(CFLAGS) $$+ $(call libs,$(patsubst tests/unit/%/,%,$(dir $1))) $$(shell pkg-config --libs check) -pthread -o $$@
+$(1:.c=).run: $(B)/$(1:.c=) ; @$$<
+check: $(1:.c=).run
+endef
+units := $(shell find tests/unit -name 'test_*.c')
+$(foreach t,$(units),$(eval $(call unit,$t)))
+
+# tests/sim/sim_x.c links everything: whole services in the simulated environment.
+define simulation
+$(B)/$(1:.c=): $(B)/$(1:.c=.o) $(call archives,koalemos)
+	$(CC) $(CFLAGS) $$+ $(call libs,koalemos) $$(shell pkg-config --libs check) -pthread -o $$@
+$(1:.c=).run: $(B)/$(1:.c=) ; @$$<
+check: $(1:.c=).run
+endef
+sims := $(wildcard tests/sim/sim_*.c)
+$(foreach t,$(sims),$(eval $(call simulation,$t)))
+
+fuzzers := $(patsubst %.c,$(B)/%,$(wildcard tests/fuzz/fuzz_*.c))
+$(fuzzers): %: %.o $(patsubst %,$(B)/%.a,$(modules))
+	$(CXX) $(CXXFLAGS) -fsanitize=fuzzer $< -Wl,--start-group $(filter %.a,$^) -Wl,--end-group \
+	$(sort $(foreach m,$(modules),$($m.libs))) -pthread -o $@
+fuzz: $(fuzzers)
+	@for f in $^; do echo "$$(basename $$f)"; \
+	$$f -runs=$(or $(RUNS),20000) -max_len=4096 -verbosity=0 $$(ls -d tests/fuzz/corpus/$$(basename $$f) 2>/dev/null) || exit 1; done
+
+# Includes name their folder, so the layering is a grep: own folder, or what USES says, never _priv.h.
+empty :=
+space := $(empty) $(empty)
+check: layers
+layers: $(modules:%=%.layers)
+%.layers:
+	@! grep -nE '#include "[a-z0-9]+/' $*/*.[ch] | grep -vE '"$*/[a-z0-9_]+\.h"' \
+	| grep -E '_priv\.h"|"($(subst $(space),|,$(filter-out $($*.uses),$(modules))))/[^"/]+\.h"' \
+	|| { echo "$*: not in USES, or private"; exit 1; }
+
+# Only the adapters and main.c ask the operating system: to all else it is handed in.
+asks := clock_gettime clock_nanosleep nanosleep usleep sleep time gettimeofday rand random srand getrandom \
+        open openat fopen read write pread pwrite fsync fdatasync rename renameat unlink unlinkat mkdir \
+        mkdirat socket connect bind listen accept poll epoll_wait select pthread_create pthread_mutex_lock \
+        pthread_cond_wait pthread_rwlock_rdlock sem_wait getenv fork
+adapters := %_real.o $(B)/libkoal/bus/bus_nats%.o $(B)/libkoal/store/store_s3%.o $(B)/libkoal/http/%.o $(B)/libkoal/app/%.o
+check: pure
+pure: $(filter-out $(adapters),$(foreach m,$(modules),$($m.obj)))
+	@nm -uA $^ >$(B)/undefined
+	@! grep -E ' (__)?($(subst $(space),|,$(strip $(asks))))(64)?(_2|_chk)?$$' $(B)/undefined \
+	|| { echo "calls the operating system: take it from libkoal/env"; exit 1; }
+clean: ; rm -rf build
+.PHONY: all check fuzz layers pure clean
+.SECONDARY:
+-include $(shell find $(B) -name '*.d' 2>/dev/null)

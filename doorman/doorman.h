@@ -1,0 +1,66 @@
+#ifndef DM_DOORMAN_H
+#define DM_DOORMAN_H
+/*
+ * The doorman: takes pushes, inspects, places, routes. One dm_doorman is several gates; a gate is a
+ * whole state machine on one loop, with its own incarnation, remembered table and open records, so
+ * gates share nothing but the placement table. A push goes to the gate of its connection.
+ *
+ * The core is event-driven: push (bytes of a request), append done, timer, placement changed. It
+ * answers a push through its callback only when every partition it touches has acked.
+ */
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "libkoal/base/buf.h"
+#include "libkoal/base/config.h"
+#include "libkoal/base/log.h"
+#include "libkoal/base/metrics.h"
+#include "libkoal/bus/bus.h"
+#include "libkoal/env/env.h"
+#include "libtsproto/placement.h"
+
+struct dm_limits {                                     /* a tenant's; from the configuration */
+    uint32_t label_count_max, name_bytes_max, value_bytes_max;
+    uint64_t body_bytes_max, inflated_bytes_max;       /* as sent, and unpacked */
+    int64_t  past_ms, future_ms;                       /* samples older or newer are refused; 0: no bound */
+};
+struct dm_options {
+    unsigned gates;                                    /* 0: one */
+    int64_t  linger_ms;                                /* 20 in a cluster, 0 locally: with the commit */
+    uint64_t partition_inflight_bytes_max, inflight_bytes_max;
+    int64_t  append_timeout_ms;                        /* then 503; retried inside until then */
+    struct dm_limits limits;
+    struct kl_log *log;
+    struct kl_metrics *metrics;
+};
+
+enum dm_format { DM_RW1, DM_TEXT, DM_OPENMETRICS };
+struct dm_push {                                       /* the caller's until done */
+    enum dm_format format;
+    char  tenant[151];
+    char *body; size_t body_size;                      /* malloc'ed, unpacked; the gate's from here */
+    int64_t now_ms;                                    /* when it came; text samples without a time */
+    void (*done)(struct dm_push *p);                   /* on the gate's loop */
+    void *ctx;
+    /* out: 204, 400, 429, 503 ...; the sentence to send; how many were stored and refused */
+    unsigned status; char text[2048]; unsigned retry_after_s;
+    uint64_t samples_stored, hists_stored, exemplars_stored, refused;
+    struct kl_env_task task; void *own; void *gate;
+};
+
+struct dm_doorman;
+/* Draws each gate's incarnation from env->random. Watches the placement table in the bus's KV. */
+struct dm_doorman *dm_new(struct kl_env *env, struct kl_bus *bus, const struct dm_options *options);
+void dm_free(struct dm_doorman *d);                    /* not from a gate's loop */
+/* Any thread. Refuses at once (status 503, done called here) when too much is in flight. */
+void dm_push(struct dm_doorman *d, unsigned connection, struct dm_push *p);
+/* Can it take pushes: placement known, bus healthy? err has the words. Any thread. */
+bool dm_ready(struct dm_doorman *d, struct kl_err *err);
+
+/* The HTTP side (http.c): registers the doorman's routes on a server. Lives with the doorman. */
+struct kl_http_server;
+struct dm_http;
+struct dm_http *dm_http_new(struct dm_doorman *d, struct kl_http_server *s,
+                            const struct dm_options *options, struct kl_env *env);
+void dm_http_free(struct dm_http *h);
+#endif

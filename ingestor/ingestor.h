@@ -1,0 +1,57 @@
+#ifndef ING_INGESTOR_H
+#define ING_INGESTOR_H
+/*
+ * The ingestor: reads its partitions' logs in order, keeps recent series in memory, cuts windows
+ * into filesets, puts them in the store and the catalogue, and answers selects about what it holds.
+ *
+ * One ing_partition is one state machine on one loop; an ingestor spreads its partitions over a few
+ * loops. Nothing is acknowledged here: what the log holds is the truth, and a restart replays from
+ * the catalogue's `replay_from`. Flushes run as work on immutable sealed series; the loop goes on.
+ *
+ * Files in `dir`: filesets/<tenant>/<pppp>/<start>-<id>/ (libblock/fileset.h).
+ * A crash leaves: whole filesets, or folders without a checkpoint that the next start removes. A
+ * fileset that is not in the catalogue is uploaded again or replaced: the log still has its samples.
+ */
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "libkoal/base/log.h"
+#include "libkoal/base/metrics.h"
+#include "libkoal/bus/bus.h"
+#include "libkoal/env/dir.h"
+#include "libkoal/env/env.h"
+#include "libkoal/store/store.h"
+
+struct ing_options {
+    const char *name;                                  /* this ingestor, in the placement table */
+    unsigned loops;                                    /* 0: one */
+    uint32_t partitions;                               /* P */
+    int64_t  window_ms;                                /* 2 h */
+    int64_t  cut_delay_ms;                             /* a window is cut this long after its end; 10 min */
+    int64_t  log_keep_ms;                              /* purge nothing younger; 6 h, 0 locally */
+    uint64_t memory_max_bytes;                         /* of the heads together; past it: early flush */
+    struct kl_log *log;
+    struct kl_metrics *metrics;
+};
+struct ing_ingestor;
+/* Watches the placement table and serves the partitions it assigns to `name`. */
+struct ing_ingestor *ing_new(struct kl_env *env, struct kl_bus *bus, struct kl_env_dir *dir,
+                             struct kl_store *store, const struct ing_options *options);
+void ing_free(struct ing_ingestor *i);                 /* stops; flushes nothing: the log has it */
+/* Every partition has caught up with its log's end as of the start? err has the words. */
+bool ing_ready(struct ing_ingestor *i, struct kl_err *err);
+
+/* Cut everything now, in all of its partitions: done when all are in the catalogue. */
+struct ing_flush {
+    struct kl_env_loop *loop; void (*done)(struct ing_flush *f); void *ctx;
+    enum kl_code code; struct kl_err err; uint32_t fileset_count;
+    struct kl_env_task task; uint32_t left;
+};
+void ing_flush(struct ing_ingestor *i, struct ing_flush *f);
+
+struct kl_http_server;
+struct ing_http;
+/* POST /api/v1/admin/tsdb/flush */
+struct ing_http *ing_http_new(struct ing_ingestor *i, struct kl_http_server *s, struct kl_env *env);
+void ing_http_free(struct ing_http *h);
+#endif

@@ -1,0 +1,43 @@
+#ifndef BLK_MANIFEST_H
+#define BLK_MANIFEST_H
+/*
+ * The catalogue of a partition: which filesets exist, and from where the log must be replayed.
+ * The manifest is an immutable object `catalogue/<pppp>/<revision, 20 digits>` in the store; the KV
+ * key "catalogue.<pppp>" points at it and is changed only by compare-and-set that carries the
+ * owner's lease epoch: {revision, epoch, digest}. A querier reads the pointer, then the manifest.
+ *
+ * A cut (seq, end): every sample with time < end_ms in records up to seq is in the filesets below.
+ * Only cuts that no later one covers are kept (later seq and an end at least as late covers).
+ */
+#include <stdint.h>
+
+#include "libblock/fileset.h"
+#include "libkoal/base/buf.h"
+#include "libkoal/base/err.h"
+
+enum { BLK_MANIFEST_FILESETS_MAX = 200000, BLK_CUTS_MAX = 64 };
+
+struct blk_cut { uint64_t seq; int64_t end_ms; };      /* end INT64_MAX: a flush of everything */
+struct blk_manifest {
+    uint32_t partition;
+    uint64_t revision, epoch, incarnation;
+    uint64_t replay_from;                              /* the first log position still needed */
+    uint32_t cut_count;
+    struct blk_cut cuts[BLK_CUTS_MAX];                 /* rising seq */
+    uint32_t fileset_count;
+    struct blk_info *filesets;                         /* malloc'ed, owned */
+};
+void         blk_manifest_deinit(struct blk_manifest *m);
+void         blk_manifest_add(struct blk_manifest *m, const struct blk_info *info);
+void         blk_manifest_cut(struct blk_manifest *m, uint64_t seq, int64_t end_ms);
+/* Is a sample at `time_ms` of record `seq` in the filesets? */
+bool         blk_manifest_covers(const struct blk_manifest *m, uint64_t seq, int64_t time_ms);
+void         blk_manifest_encode(const struct blk_manifest *m, struct kl_buf *out);  /* with crc */
+enum kl_code blk_manifest_decode(struct kl_span bytes, struct blk_manifest *m, struct kl_err *err);
+void         blk_manifest_key(uint32_t partition, uint64_t revision, char key[KL_STORE_KEY_MAX + 1]);
+/* The pointer in the KV. */
+struct blk_pointer { uint64_t revision, epoch, digest; };
+void         blk_pointer_key(uint32_t partition, char *key, size_t size);
+void         blk_pointer_encode(const struct blk_pointer *p, struct kl_buf *out);
+enum kl_code blk_pointer_decode(struct kl_span bytes, struct blk_pointer *p, struct kl_err *err);
+#endif

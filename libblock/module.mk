@@ -1,0 +1,2 @@
+USES := libkoal/base libkoal/env libkoal/store
+LIBS := -lzstd -lroaring

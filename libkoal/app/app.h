@@ -1,0 +1,36 @@
+#ifndef KL_APP_H
+#define KL_APP_H
+/*
+ * What each program does alike: read flags, environment and file into a config; a log on stderr; a
+ * registry of metrics; an HTTP server with /-/healthy, /-/ready, /ready, /metrics, /version,
+ * /-/quit; SIGTERM and SIGINT to a graceful stop; a sentence and an exit status on failure.
+ */
+#include "libkoal/base/config.h"
+#include "libkoal/base/log.h"
+#include "libkoal/base/metrics.h"
+#include "libkoal/env/env.h"
+#include "libkoal/http/http.h"
+
+struct kl_app {
+    const char *name;                                  /* "doorman" */
+    const struct kl_config *config;
+    struct kl_log *log;
+    struct kl_metrics *metrics;
+    struct kl_env *env;
+    struct kl_http_server *http;                       /* routes may be added until run */
+    /* Asked by /-/ready: false and words when it cannot serve. */
+    bool (*ready)(void *ctx, struct kl_err *err);
+    void *ctx;
+};
+extern const struct kl_option kl_app_options[];        /* the one table: every option there is */
+/* argv[first..] are flags. --config FILE, --help, --print-config are done here: then, and on an
+ * error, returns the exit status in *status and NULL. */
+struct kl_app *kl_app_open(const char *name, int argc, char **argv, int first,
+                           const char *default_listen, int *status);
+/* Starts the HTTP server, says where it listens, waits for a signal or /-/quit. Then the caller
+ * stops its services, and closes. Returns the exit status. */
+int  kl_app_run(struct kl_app *a);
+void kl_app_close(struct kl_app *a);                   /* stops HTTP first (drains) */
+/* For main(): says what failed, on the log and stderr, and gives the exit status. */
+int  kl_app_failed(struct kl_app *a, const struct kl_err *err);
+#endif

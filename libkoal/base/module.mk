@@ -1,0 +1,2 @@
+USES := 
+LIBS := -lxxhash -lisal -lre2 -lyaml -lstdc++ -lm

@@ -1,0 +1,72 @@
+#ifndef KL_HTTP_H
+#define KL_HTTP_H
+/*
+ * An HTTP/1.1 server, over libmicrohttpd (http_mhd.c, the one file that knows it). Routes are
+ * registered before start. A handler is called on a server thread with the whole request, its
+ * body already read within the route's bound (413 before any of it is buffered when
+ * Content-Length says so); it answers now, or later from any thread, exactly once.
+ * When the client leaves before the answer, the answer is dropped; `kl_http_gone` tells.
+ */
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "libkoal/base/buf.h"
+#include "libkoal/base/err.h"
+#include "libkoal/base/log.h"
+#include "libkoal/base/metrics.h"
+
+enum { KL_HTTP_PARAMS_MAX = 1000, KL_HTTP_HEADERS_MAX = 32 };
+
+struct kl_http_request;                                /* until answered: whoever was handed it */
+struct kl_http_server;
+
+const char    *kl_http_method(const struct kl_http_request *r);
+const char    *kl_http_path(const struct kl_http_request *r);          /* decoded, without query */
+struct kl_span kl_http_body(const struct kl_http_request *r);          /* as sent, maybe encoded */
+/* Takes the body (malloc'ed) away from the request: the caller frees it. */
+void           kl_http_body_take(struct kl_http_request *r, char **bytes, size_t *size);
+const char    *kl_http_header(const struct kl_http_request *r, const char *name);   /* or NULL */
+/* Query parameters and, for POST with application/x-www-form-urlencoded, those of the body (body
+ * first, as Prometheus). The i-th value of that name, decoded, or NULL. */
+const char    *kl_http_param(const struct kl_http_request *r, const char *name, size_t i);
+size_t         kl_http_param_size(const struct kl_http_request *r, const char *name, size_t i);
+/* The part of the path that the route's `*` matched, decoded; "" without one. */
+const char    *kl_http_wild(const struct kl_http_request *r);
+bool           kl_http_gone(const struct kl_http_request *r);
+
+/* Before the answer: an extra header; name and value are copied. */
+void kl_http_set(struct kl_http_request *r, const char *name, const char *value);
+/* Answers and lets go of the request. `body` is copied unless taken. */
+void kl_http_answer(struct kl_http_request *r, unsigned status, const char *content_type,
+                    struct kl_span body);
+/* The same, with a buffer that the server takes over and frees; gzip'ed when the client accepts
+ * it and it is larger than 1 KiB. */
+void kl_http_answer_take(struct kl_http_request *r, unsigned status, const char *content_type,
+                         struct kl_buf *body_take);
+
+struct kl_http_route {
+    const char *method;                                /* "GET", "POST" or "GET,POST" */
+    const char *path;                                  /* exact, or with one `*` for one part */
+    size_t body_max_bytes;
+    void (*handle)(void *ctx, struct kl_http_request *r);
+    void *ctx;
+};
+struct kl_http_options {
+    const char *listen;                                /* "127.0.0.1:4480", "[::1]:0" */
+    unsigned threads;                                  /* 0: one a core */
+    unsigned connections_max;                          /* 0: 10,000 */
+    unsigned idle_timeout_s;                           /* 0: 60 */
+    size_t buffered_bytes_max;                         /* all bodies in memory; past it 503. 0: 256 MiB */
+    struct kl_log *log;
+    struct kl_metrics *metrics;
+};
+struct kl_http_server *kl_http_server_new(const struct kl_http_options *options);
+void         kl_http_route_add(struct kl_http_server *s, const struct kl_http_route *route);
+/* Unknown path: 404; known path, other method: 405 with Allow. */
+enum kl_code kl_http_server_start(struct kl_http_server *s, struct kl_err *err);
+unsigned     kl_http_server_port(const struct kl_http_server *s);      /* after start */
+/* Stops listening, waits for answers under way up to drain_ms, then ends. */
+void         kl_http_server_stop(struct kl_http_server *s, int64_t drain_ms);
+void         kl_http_server_free(struct kl_http_server *s);
+#endif

@@ -1,0 +1,2 @@
+USES := libkoal/base
+LIBS := -lzstd -lsnappy -lz -lprotobuf-nanopb

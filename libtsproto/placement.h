@@ -1,0 +1,53 @@
+#ifndef TSP_PLACEMENT_H
+#define TSP_PLACEMENT_H
+/*
+ * Where series land: the one table that doormen, ingestors and queriers share.
+ *
+ *   partition = (base(tenant, metric name) + (hash(labels) mod 2^spread)) mod P
+ *
+ * base = kl_hash64 over tenant NUL metric; hash(labels) = fingerprint.lo. Only exceptions to spread 0 are
+ * stored. A writer uses the spread valid at its clock; a reader always the largest ever recorded.
+ * P is a power of two; sets of x mod P and x mod 2P nest. The table is immutable; a changed one is
+ * a new object with a higher revision. It is kept in the KV under TSP_PLACEMENT_KEY as the protobuf
+ * message koalemos.Placement (placement.proto, nanopb), written only by compare-and-set.
+ */
+#include <stdint.h>
+
+#include "libkoal/base/buf.h"
+#include "libkoal/base/err.h"
+#include "libkoal/base/hash.h"
+
+#define TSP_PLACEMENT_KEY "placement"
+enum { TSP_PARTITIONS_MAX = 4096, TSP_SPREADS_MAX = 16384, TSP_MEMBERS_MAX = 512,
+       TSP_REPLICAS_MAX = 5, TSP_NAME_MAX = 63 };
+
+struct tsp_spread { struct kl_span tenant, metric; uint8_t spread; int64_t valid_from_ms; };
+struct tsp_placement;
+/* A table for P partitions and no members or exceptions, revision 0. Aborts if P is unfit. */
+struct tsp_placement *tsp_placement_new(uint32_t partitions);
+struct tsp_placement *tsp_placement_copy(const struct tsp_placement *p);
+void     tsp_placement_free(struct tsp_placement *p);
+uint32_t tsp_placement_partitions(const struct tsp_placement *p);
+uint64_t tsp_placement_revision(const struct tsp_placement *p);
+void     tsp_placement_set_revision(struct tsp_placement *p, uint64_t revision);
+/* Owner first, then standbys; replaces what was. Names are copied: [A-Za-z0-9._-]+. */
+enum kl_code tsp_placement_assign(struct tsp_placement *p, uint32_t partition,
+                                  const char *const *members, unsigned count, struct kl_err *err);
+unsigned     tsp_placement_members(const struct tsp_placement *p, uint32_t partition,
+                                   const char **members, unsigned cap);
+/* Records a larger spread for a metric; a smaller one is KL_EINVAL. */
+enum kl_code tsp_placement_spread(struct tsp_placement *p, const struct tsp_spread *s,
+                                  struct kl_err *err);
+
+/* For a writer, at `now_ms`. `base` once a metric, `of` once a series. */
+uint32_t tsp_placement_of(const struct tsp_placement *p, struct kl_span tenant,
+                          struct kl_span metric, struct kl_fp fp, int64_t now_ms);
+/* For a reader: the first partition and how many follow it (modulo P) that may hold `metric`. */
+void     tsp_placement_range(const struct tsp_placement *p, struct kl_span tenant,
+                             struct kl_span metric, uint32_t *first, uint32_t *count);
+
+enum kl_code tsp_placement_encode(const struct tsp_placement *p, struct kl_buf *out,
+                                  struct kl_err *err);
+enum kl_code tsp_placement_decode(struct kl_span bytes, struct tsp_placement **p,
+                                  struct kl_err *err);
+#endif

@@ -1,0 +1,71 @@
+#ifndef TSP_SELECT_H
+#define TSP_SELECT_H
+/*
+ * What a querier asks the owner of a partition, and the answer: one request, one page.
+ * Subject: tsp_select_subject. The request is the protobuf message koalemos.Select (nanopb), the
+ * answer is hand-written bytes, since it is bulk:
+ *
+ *   u16 'K''A'  u8 version = 1  u8 flags (1: there is more)  u64 applied seq  u64 stream incarnation
+ *   u64 placement revision  u64 catalogue revision (data catalogued up to it may be gone from here)
+ *   u64 late-write counter   16 bytes cursor: the last fingerprint on this page
+ *   then items until the end; `what` decides:
+ *     SERIES   u64 fp.hi, u64 fp.lo, span labels, varint chunk count,
+ *              { zigzag first time, varint (last - first), varint sample count, u8 kind, span chunk }
+ *     LABELS   u64 fp.hi, u64 fp.lo, span labels               (series without samples)
+ *     NAMES, VALUES   span text                                (sorted; cursor by text: see below)
+ *     METADATA span metric, u8 type, span unit, span help
+ * A chunk's bytes are libblock's business (blk_chunk_*): opaque here.
+ *
+ * Series come in rising fingerprint order, NAMES and VALUES in bytewise order; the next page starts
+ * after `cursor_fp`, or `cursor_text`. A page ends near TSP_SELECT_PAGE bytes; one series never
+ * splits; a series larger than a message is answered KL_ELIMIT.
+ */
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "libkoal/base/buf.h"
+#include "libkoal/base/err.h"
+#include "libkoal/base/labels.h"
+#include "libkoal/base/match.h"
+#include "libtsproto/record.h"
+
+enum { TSP_SELECT_PAGE = 512 * 1024, TSP_MATCHERS_MAX = 64 };
+enum tsp_select_what { TSP_SEL_SERIES = 1, TSP_SEL_LABELS, TSP_SEL_NAMES, TSP_SEL_VALUES, TSP_SEL_METADATA };
+enum tsp_consistency { TSP_READ_DEFAULT, TSP_READ_STRONG, TSP_READ_CAUSAL };
+
+struct tsp_select {
+    enum tsp_select_what what;
+    uint32_t partition;
+    struct kl_span tenant;
+    uint32_t matcher_count;
+    struct kl_matcher matchers[TSP_MATCHERS_MAX];      /* decode leaves .re NULL; tsp_select_compile */
+    int64_t from_ms, to_ms;                            /* inclusive */
+    struct kl_span label;                              /* VALUES */
+    bool has_cursor;
+    struct kl_fp cursor_fp;
+    struct kl_span cursor_text;
+    uint32_t limit;                                    /* items in all; 0: no limit */
+    enum tsp_consistency consistency;
+    uint64_t min_seq;                                  /* CAUSAL */
+    int64_t timeout_ms;
+};
+void         tsp_select_subject(char *out, size_t size, uint32_t partition);
+enum kl_code tsp_select_encode(const struct tsp_select *s, struct kl_buf *out, struct kl_err *err);
+/* Spans lie in `bytes` or `arena`. */
+enum kl_code tsp_select_decode(struct kl_span bytes, struct kl_arena *arena, struct tsp_select *s,
+                               struct kl_err *err);
+/* Compiles the regexes; tsp_select_release frees them. */
+enum kl_code tsp_select_compile(struct tsp_select *s, struct kl_err *err);
+void         tsp_select_release(struct tsp_select *s);
+
+struct tsp_page {                                      /* the head of an answer */
+    bool more;
+    uint64_t applied_seq, incarnation, placement_revision, catalogue_revision, late_writes;
+    struct kl_fp cursor;
+};
+enum { TSP_PAGE_HEAD_SIZE = 60 };
+void         tsp_page_begin(struct kl_buf *out);                          /* reserves the head */
+void         tsp_page_end(struct kl_buf *out, const struct tsp_page *page);   /* fills it */
+enum kl_code tsp_page_open(struct kl_span answer, struct tsp_page *page, struct kl_cur *items,
+                           struct kl_err *err);
+#endif

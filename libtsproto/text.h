@@ -1,0 +1,32 @@
+#ifndef TSP_TEXT_H
+#define TSP_TEXT_H
+/*
+ * The text exposition format 0.0.4 (prometheus.io/docs/instrumenting/exposition_formats), with
+ * OpenMetrics 1.0's additions (exemplars, _created, # UNIT, # EOF, timestamps in seconds) when
+ * `openmetrics`. One call of next() per line that carries something; names and unescaped values
+ * lie in the reader's scratch until the next call. UTF-8 names in quotes inside braces are taken.
+ */
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "libkoal/base/err.h"
+#include "libkoal/base/labels.h"
+
+enum tsp_text_item { TSP_TEXT_END, TSP_TEXT_SAMPLE, TSP_TEXT_META, TSP_TEXT_BAD_LINE };
+struct tsp_text_sample {
+    struct kl_labels_builder *labels;                  /* __name__ included */
+    struct kl_span series_raw;                         /* the bytes before the value, as sent */
+    bool has_time; int64_t time_ms; double value;
+};
+enum tsp_meta_type { TSP_META_UNKNOWN, TSP_META_COUNTER, TSP_META_GAUGE, TSP_META_HISTOGRAM,
+                     TSP_META_GAUGE_HISTOGRAM, TSP_META_SUMMARY, TSP_META_INFO, TSP_META_STATESET };
+struct tsp_text_meta { struct kl_span metric, help, unit; uint8_t type; bool has_type, has_help, has_unit; };
+
+struct tsp_text;                                       /* one thread */
+struct tsp_text *tsp_text_new(void);
+void tsp_text_free(struct tsp_text *t);
+void tsp_text_open(struct tsp_text *t, struct kl_span body, bool openmetrics);
+/* BAD_LINE: err names the line and column; the next call goes on with the next line. */
+enum tsp_text_item tsp_text_next(struct tsp_text *t, struct tsp_text_sample *sample,
+                                 struct tsp_text_meta *meta, struct kl_err *err);
+#endif

@@ -1,0 +1,115 @@
+#ifndef PQL_H
+#define PQL_H
+/*
+ * PromQL, the language of Prometheus 3.14, alone: it knows no network, no block, no thread.
+ *
+ *   pql_new -> pql_step: NEED  the caller fetches what pql_needs lists, pql_feed's it, steps again
+ *                        WORK  the caller runs items 0..n-1 of pql_work, in any order, on any
+ *                              threads, all of them, then steps again
+ *                        DONE  pql_result says what came out
+ *
+ * It never blocks and never pulls. One thread at a time, except pql_work of different items.
+ * Evaluation is columnar: a selector's series come whole, as sorted columns; every operator turns
+ * matrices (series x steps) into matrices. An instant query is a range of one step. Aggregates fold in
+ * canonical series order (kl_labels_cmp) with compensated sums, so answers do not depend on threads.
+ * Everything is charged to the budget; past it the query ends with PQL_EXECUTION and words.
+ */
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "libkoal/base/buf.h"
+#include "libkoal/base/err.h"
+#include "libkoal/base/hist.h"
+#include "libkoal/base/labels.h"
+#include "libkoal/base/match.h"
+#include "libkoal/base/mem.h"
+
+enum { PQL_TEXT_MAX = 1 << 20, PQL_DEPTH_MAX = 1000, PQL_POINTS_MAX = 11000 };
+
+struct pql_params {
+    struct kl_span text;                               /* copied */
+    bool    instant;
+    int64_t start_ms, end_ms, step_ms;                 /* instant: start = end = the time */
+    int64_t lookback_ms;                               /* 0: 5 minutes */
+    int64_t now_ms;                                    /* never used by the language itself */
+    uint64_t memory_max_bytes, samples_max, series_max;    /* 0: 512 MiB, 50 M, 5 M */
+    uint32_t result_limit;                             /* series in the answer, 0: all */
+};
+
+enum pql_error { PQL_OK, PQL_BAD_DATA, PQL_EXECUTION, PQL_TIMEOUT, PQL_CANCELED, PQL_UNAVAILABLE, PQL_INTERNAL };
+struct pql_failure { enum pql_error kind; char text[1024]; };  /* parse errors: "1:5: parse error: ..." */
+
+struct pql_query;
+/* Parses, checks types, plans. NULL and `failure` when the text is no query. */
+struct pql_query *pql_new(const struct pql_params *params, struct pql_failure *failure);
+void              pql_free(struct pql_query *q);
+
+/* A selector's data, from the caller. times ascending, strictly. hists NULL, or hists[i] not NULL
+ * where sample i is a histogram (values[i] then is ignored); starts NULL or start times, 0 unknown.
+ * Memory: from pql_arena (freed with the query), or outliving it. Stale markers included. */
+struct pql_series {
+    struct kl_labels labels;
+    uint32_t count;
+    const int64_t *times_ms;
+    const double  *values;
+    const struct kl_hist *const *hists;
+    const int64_t *starts_ms;
+};
+struct pql_need {
+    uint32_t id;
+    uint32_t matcher_count;
+    const struct kl_matcher *matchers;                 /* compiled; owned by the query */
+    int64_t from_ms, to_ms;                            /* inclusive; what the operators can see */
+    const char *func;                                  /* innermost function or aggregation, or "" : a hint */
+    int64_t step_ms, range_ms;                         /* hints */
+    bool by; uint32_t grouping_count; const struct kl_span *grouping;          /* a hint */
+};
+
+enum pql_state { PQL_NEED, PQL_WORK, PQL_DONE };
+enum pql_state pql_step(struct pql_query *q);
+size_t pql_needs(struct pql_query *q, const struct pql_need **needs);
+/* For several threads: each takes memory through its own arena of the query; capped by its budget. */
+struct kl_arena *pql_arena(struct pql_query *q, unsigned worker);
+enum { PQL_WORKERS_MAX = 64 };
+/* Whether `samples` more and `series` more are within bounds; records the failure if not. Any thread. */
+bool   pql_charge(struct pql_query *q, uint64_t samples, uint64_t series);
+/* `series` need not be sorted; the array is copied, what it points at is not. */
+void   pql_feed(struct pql_query *q, uint32_t need, const struct pql_series *series, size_t count);
+/* The caller could not fetch: the query will end with this failure. Any time before DONE. */
+void   pql_fail(struct pql_query *q, enum pql_error kind, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+void   pql_warn(struct pql_query *q, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+size_t pql_work_count(struct pql_query *q);
+void   pql_work(struct pql_query *q, size_t item, unsigned worker);
+
+/* ---- after DONE ---- */
+enum pql_type { PQL_SCALAR, PQL_STRING, PQL_VECTOR, PQL_MATRIX };
+struct pql_point { int64_t time_ms; double value; const struct kl_hist *hist; };
+struct pql_out_series { struct kl_labels labels; uint32_t count; const struct pql_point *points; };
+struct pql_result {
+    struct pql_failure failure;                        /* kind PQL_OK: there is a result */
+    enum pql_type type;
+    struct kl_span string;                             /* PQL_STRING, and its time in `time_ms` */
+    int64_t time_ms;
+    size_t series_count; const struct pql_out_series *series;  /* scalar: one, without labels */
+    size_t warning_count, info_count; const char *const *warnings, *const *infos;
+    bool limited;                                      /* result_limit cut it */
+    uint64_t samples_total, samples_peak;
+};
+const struct pql_result *pql_result(struct pql_query *q);
+/* Appends `"resultType":...,"result":...` of Prometheus' JSON. May be called once per part:
+ * writes series [from, to) and returns; brackets are written at from == 0 and to == count. */
+void pql_result_json(const struct pql_result *r, size_t from, size_t to, struct kl_buf *out);
+
+/* ---- the language as text ---- */
+/* Matchers of a series selector ("match[]"): `{...}` or `name{...}`. They live in `arena`; regexes are
+ * freed by pql_selector_free. */
+enum kl_code pql_selector(struct kl_span text, struct kl_arena *arena,
+                          const struct kl_matcher **matchers, size_t *count, struct kl_err *err);
+void         pql_selector_free(const struct kl_matcher *matchers, size_t count);
+/* Prometheus' own formatting, and its JSON tree. */
+enum kl_code pql_format(struct kl_span text, struct kl_buf *out, struct kl_err *err);
+enum kl_code pql_tree_json(struct kl_span text, struct kl_buf *out, struct kl_err *err);
+/* "5m", "1h30m", "300", "1.5" (seconds) -> ms. The forms of the API's step and timeout. */
+enum kl_code pql_duration(const char *text, int64_t *ms, struct kl_err *err);
+#endif

@@ -1,0 +1,40 @@
+#ifndef QR_QUERIER_H
+#define QR_QUERIER_H
+/*
+ * The querier: answers. A query is a state machine on one of the querier's loops: parse -> for each
+ * need, plan (placement, catalogue) -> live pages from the owners and selections from filesets, in
+ * parallel -> merge per series -> evaluate as work -> answer. Live heads are asked first; their
+ * answer names the catalogue revision up to which they have let go, and filesets are read from a
+ * catalogue at least as new: nothing falls between. Of two values for one timestamp the live head's wins,
+ * then the fileset's with the higher log position.
+ */
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "libkoal/base/log.h"
+#include "libkoal/base/metrics.h"
+#include "libkoal/bus/bus.h"
+#include "libkoal/env/env.h"
+#include "libkoal/store/store.h"
+
+struct qr_options {
+    unsigned loops;                                    /* 0: one */
+    bool     strong;                                   /* the default consistency */
+    int64_t  timeout_ms;                               /* of a query; 2 min */
+    int64_t  lookback_ms;                              /* 5 min */
+    uint64_t query_memory_max_bytes, query_samples_max;
+    unsigned concurrent_max;                           /* queries at once; more wait in a bounded queue */
+    struct kl_log *log;
+    struct kl_metrics *metrics;
+};
+struct qr_querier;
+struct qr_querier *qr_new(struct kl_env *env, struct kl_bus *bus, struct kl_store *store,
+                          const struct qr_options *options);
+void qr_free(struct qr_querier *q);
+bool qr_ready(struct qr_querier *q, struct kl_err *err);
+
+struct kl_http_server;
+struct qr_http;
+struct qr_http *qr_http_new(struct qr_querier *q, struct kl_http_server *s, struct kl_env *env);
+void qr_http_free(struct qr_http *h);
+#endif
