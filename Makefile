@@ -109,7 +109,30 @@ pure: $(filter-out $(adapters),$(foreach m,$(modules),$($m.obj)))
 	@nm -uA $^ >$(B)/undefined
 	@! grep -E ' (__)?($(subst $(space),|,$(strip $(asks))))(64)?(_2|_chk)?$$' $(B)/undefined \
 	|| { echo "calls the operating system: take it from libkoal/env"; exit 1; }
+
+# ---- for people: a fresh Debian 12 with git, make and apt is enough ----
+DATA   ?= build/data
+LISTEN ?= 127.0.0.1:4480
+peers  := build/peers
+setup-build: ; @deploy/setup.sh build
+setup-test:  ; @deploy/setup.sh test
+run: setup-build
+	@$(MAKE) --no-print-directory all
+	@deploy/run.sh $(B)/bin $(DATA) $(LISTEN)
+run-cluster: setup-test
+	@$(MAKE) --no-print-directory all
+	@tests/peers.sh $(peers) >/dev/null
+	@deploy/run-cluster.sh $(B)/bin $(peers)/bin $(DATA)-cluster
+test: setup-test
+	@$(MAKE) --no-print-directory all
+	@$(MAKE) --no-print-directory check
+	@$(MAKE) --no-print-directory e2e
+e2e: all
+	@tests/peers.sh $(peers) >/dev/null
+	@python3 tests/e2e/run.py --bin $(B)/bin --peers $(peers)/bin $(TESTS)
+conformance: all
+	@python3 tests/e2e/conformance.py --bin $(B)/bin $(ARGS)
 clean: ; rm -rf build
-.PHONY: all check fuzz layers pure clean
+.PHONY: all check fuzz layers pure clean setup-build setup-test run run-cluster test e2e conformance
 .SECONDARY:
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

@@ -27,10 +27,12 @@ extern const struct kl_option kl_app_options[];        /* the one table: every o
  * error, returns the exit status in *status and NULL. */
 struct kl_app *kl_app_open(const char *name, int argc, char **argv, int first,
                            const char *default_listen, int *status);
-/* Starts the HTTP server, says where it listens, waits for a signal or /-/quit. Then the caller
- * stops its services, and closes. Returns the exit status. */
+/* Starts the HTTP server, says where it listens, waits for a signal or /-/quit; then stops
+ * listening and drains answers under way, while the services behind the routes still live. When it
+ * returns no handler runs any more: the caller frees its services, then closes. Returns the exit
+ * status. */
 int  kl_app_run(struct kl_app *a);
-void kl_app_close(struct kl_app *a);                   /* stops HTTP first (drains) */
+void kl_app_close(struct kl_app *a);                   /* frees all of it; env last */
 /* For main(): says what failed, on the log and stderr, and gives the exit status. */
 int  kl_app_failed(struct kl_app *a, const struct kl_err *err);
 #endif

@@ -166,7 +166,13 @@ struct kl_bus {
     void (*unwatch)(struct kl_bus *b, struct kl_bus_watch *w);
     /* Is the bus in reach? False fills err with the words for /-/ready. Any thread. */
     bool (*healthy)(struct kl_bus *b, struct kl_err *err);
-    void (*close)(struct kl_bus *b);   /* completes every op with KL_ECANCELED; loops still alive */
+    /* The end comes in three steps: close; the services stop and free their loops; free.
+     * close: every op under way completes with KL_ECANCELED, readers, services and watches fall
+     * silent, later ops complete at once with KL_ECANCELED. The callers' loops are alive until then
+     * and drain those completions when they are freed. read_close, unserve, unwatch and answer
+     * may still be called after close, and do no more than let go. */
+    void (*close)(struct kl_bus *b);
+    void (*free)(struct kl_bus *b);
     struct kl_env *env;
 };
 

@@ -1,0 +1,36 @@
+#!/bin/sh
+# Asks apt for what is missing, and for nothing else.  Usage: setup.sh build|test
+# `build`: what the programs are compiled from. `test`: that, and what the tests need besides; servers
+# that the tests start are fetched by tests/peers.sh, unpacked beside the build and never installed.
+set -eu
+
+build="gcc g++ make pkg-config protobuf-compiler nanopb libnanopb-dev libnats-dev libzstd-dev
+ libsnappy-dev zlib1g-dev libmicrohttpd-dev libroaring-dev libxxhash-dev libisal-dev libre2-dev
+ libyaml-dev libcurl4-openssl-dev libssl-dev"
+test="check python3 curl binutils dpkg"
+
+case "${1:-}" in
+build) want=$build ;;
+test)  want="$build $test" ;;
+*)     echo "usage: setup.sh build|test" >&2; exit 2 ;;
+esac
+
+missing=
+for p in $want; do
+    dpkg-query -W -f '${db:Status-Status}\n' "$p" 2>/dev/null | grep -qx installed || missing="$missing $p"
+done
+[ -n "$missing" ] || exit 0
+
+root=
+if [ "$(id -u)" != 0 ]; then
+    command -v sudo >/dev/null || {
+        echo "These packages are missing, and this user may not install them. As root:" >&2
+        echo "  apt-get install$missing" >&2
+        exit 1
+    }
+    root=sudo
+fi
+echo "installing:$missing"
+$root env DEBIAN_FRONTEND=noninteractive apt-get update -qq
+# shellcheck disable=SC2086  # a list of names is meant
+$root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null

@@ -1,0 +1,60 @@
+/*
+ * doorman: takes pushes and routes them to the log, in a cluster over NATS.
+ */
+#include "doorman/bootstrap.h"
+#include "doorman/doorman.h"
+#include "doorman/options.h"
+#include "libkoal/app/app.h"
+#include "libkoal/bus/options.h"
+
+struct program { struct kl_bus *bus; struct dm_doorman *doorman; };
+
+static bool ready(void *ctx, struct kl_err *err)
+{
+    struct program *p = ctx;
+
+    return p->bus->healthy(p->bus, err) && dm_ready(p->doorman, err);
+}
+
+int main(int argc, char **argv)
+{
+    struct program             p = { 0 };
+    struct kl_bus_nats_options bo;
+    struct dm_options          o;
+    struct tsp_placement      *placement;
+    struct dm_bootstrap       *bootstrap;
+    struct dm_http            *http;
+    struct kl_err              err;
+    int                        status;
+    struct kl_app *a = kl_app_open("doorman", argc, argv, 1, "127.0.0.1:4480", &status);
+
+    if (a == NULL)
+        return status;
+    kl_bus_nats_options_read(a->config, &bo);
+    bo.log = a->log;
+    bo.metrics = a->metrics;
+    dm_options_read(a->config, &o);
+    o.log = a->log;
+    o.metrics = a->metrics;
+    if (dm_placement_parse(kl_config_text(a->config, "placement.static"), bo.partitions, &placement,
+                           &err) != KL_OK) {
+        status = kl_app_failed(a, &err);
+    } else if (kl_bus_nats_open(a->env, &bo, &p.bus, &err) != KL_OK) {
+        tsp_placement_free(placement);
+        status = kl_app_failed(a, &err);
+    } else {
+        bootstrap = dm_bootstrap_new(a->env, p.bus, placement, a->log);
+        p.doorman = dm_new(a->env, p.bus, &o);
+        http = dm_http_new(p.doorman, a->http, &o, a->env);
+        a->ready = ready;
+        a->ctx = &p;
+        status = kl_app_run(a);
+        p.bus->close(p.bus);
+        dm_free(p.doorman);
+        dm_bootstrap_free(bootstrap);
+        dm_http_free(http);
+        p.bus->free(p.bus);
+    }
+    kl_app_close(a);
+    return status;
+}

@@ -1,0 +1,87 @@
+/*
+ * ingestor: keeps its partitions' recent series in memory and flushes them, in a cluster over NATS.
+ */
+#include "ingestor/ingestor.h"
+#include "ingestor/options.h"
+#include "libkoal/app/app.h"
+#include "libkoal/bus/options.h"
+#include "libkoal/store/store.h"
+
+struct program {
+    struct kl_env_dir   *data, *objects;
+    struct kl_store     *store;
+    struct kl_bus       *bus;
+    struct ing_ingestor *ingestor;
+};
+
+static bool ready(void *ctx, struct kl_err *err)
+{
+    struct program *p = ctx;
+
+    return p->bus->healthy(p->bus, err) && ing_ready(p->ingestor, err);
+}
+
+static enum kl_code open_folders(struct program *p, const struct kl_config *c, struct kl_err *err)
+{
+    const char *data = kl_config_text(c, "data-dir"), *objects = kl_config_text(c, "store.dir");
+
+    if (data == NULL || data[0] == '\0')
+        return kl_fail(err, KL_EINVAL, "say where the data shall lie: --data-dir DIR");
+    if (objects == NULL || objects[0] == '\0')
+        return kl_fail(err, KL_EINVAL, "say which folder is the object storage: --store.dir DIR, "
+                                       "the same for every ingestor and querier");
+    if (kl_env_dir_real_open(data, true, &p->data, err) != KL_OK ||
+        p->data->lock(p->data, err) != KL_OK)
+        return kl_within(err, "data-dir %s", data);
+    if (kl_env_dir_real_open(objects, true, &p->objects, err) != KL_OK)
+        return kl_within(err, "store.dir %s", objects);
+    p->store = kl_store_dir_new(p->objects);
+    return KL_OK;
+}
+
+static void stop(struct program *p)
+{
+    if (p->store != NULL)
+        p->store->close(p->store);
+    if (p->objects != NULL)
+        p->objects->leave(p->objects);
+    if (p->data != NULL)
+        p->data->leave(p->data);
+}
+
+int main(int argc, char **argv)
+{
+    struct program             p = { 0 };
+    struct kl_bus_nats_options bo;
+    struct ing_options         o;
+    struct ing_http           *http;
+    struct kl_err              err;
+    int                        status;
+    struct kl_app *a = kl_app_open("ingestor", argc, argv, 1, "127.0.0.1:4481", &status);
+
+    if (a == NULL)
+        return status;
+    kl_bus_nats_options_read(a->config, &bo);
+    bo.log = a->log;
+    bo.metrics = a->metrics;
+    ing_options_read(a->config, &o);
+    o.log = a->log;
+    o.metrics = a->metrics;
+    if (open_folders(&p, a->config, &err) != KL_OK ||
+        kl_bus_nats_open(a->env, &bo, &p.bus, &err) != KL_OK) {
+        status = kl_app_failed(a, &err);
+    } else {
+        p.ingestor = ing_new(a->env, p.bus, p.data, p.store, &o);
+        http = ing_http_new(p.ingestor, a->http, a->env);
+        a->ready = ready;
+        a->ctx = &p;
+        status = kl_app_run(a);
+        p.bus->close(p.bus);
+        ing_free(p.ingestor);
+        ing_http_free(http);
+        p.bus->free(p.bus);
+    }
+    stop(&p);
+    kl_app_close(a);
+    return status;
+}

@@ -1,0 +1,14 @@
+#include "ingestor/options.h"
+
+void ing_options_read(const struct kl_config *c, struct ing_options *o)
+{
+    *o = (struct ing_options){
+        .name = kl_config_text(c, "ingestor.name"),
+        .loops = (unsigned)kl_config_int(c, "ingestor.loops"),
+        .partitions = (uint32_t)kl_config_int(c, "partitions"),
+        .window_ms = kl_config_int(c, "ingestor.window"),
+        .cut_delay_ms = kl_config_int(c, "ingestor.cut_delay"),
+        .log_keep_ms = kl_config_int(c, "ingestor.log_keep"),
+        .memory_max_bytes = (uint64_t)kl_config_int(c, "ingestor.memory_max"),
+    };
+}

@@ -1,0 +1,29 @@
+/*
+ * koalemos: the command line. A main.c is where the environment is chosen.
+ */
+#include "koalemos/serve.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const char usage[] =
+    "usage: koalemos COMMAND [flags]\n"
+    "\n"
+    "  serve     doorman, ingestor and querier in one process, on one port, over a folder\n"
+    "            koalemos serve --data-dir DIR [--listen 127.0.0.1:4480] [--config FILE]\n"
+    "\n"
+    "`koalemos COMMAND --help` lists every flag of a command.\n";
+
+int main(int argc, char **argv)
+{
+    if (argc >= 2 && strcmp(argv[1], "serve") == 0)
+        return koalemos_serve(argc, argv, 2);
+    if (argc >= 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0)) {
+        fputs(usage, stdout);
+        return 0;
+    }
+    if (argc >= 2)
+        fprintf(stderr, "koalemos: there is no command \"%s\"\n", argv[1]);
+    fputs(usage, stderr);
+    return 2;
+}

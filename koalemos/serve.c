@@ -1,0 +1,145 @@
+#include "koalemos/serve.h"
+
+#include "doorman/bootstrap.h"
+#include "doorman/doorman.h"
+#include "doorman/options.h"
+#include "ingestor/ingestor.h"
+#include "ingestor/options.h"
+#include "libkoal/app/app.h"
+#include "libkoal/bus/bus.h"
+#include "libkoal/bus/options.h"
+#include "libkoal/store/store.h"
+#include "querier/options.h"
+#include "querier/querier.h"
+
+/* Everything of one process. Members are made from top to bottom and freed from bottom to top. */
+struct serve {
+    struct kl_app       *app;
+    struct kl_env_dir   *data, *objects;
+    struct kl_store     *store;
+    struct kl_bus       *bus;
+    struct dm_bootstrap *bootstrap;
+    struct ing_ingestor *ingestor;
+    struct dm_doorman   *doorman;
+    struct qr_querier   *querier;
+    struct ing_http     *ingestor_http;
+    struct dm_http      *doorman_http;
+    struct qr_http      *querier_http;
+};
+
+static bool ready(void *ctx, struct kl_err *err)
+{
+    struct serve *s = ctx;
+
+    return s->bus->healthy(s->bus, err) && ing_ready(s->ingestor, err) &&
+           dm_ready(s->doorman, err) && qr_ready(s->querier, err);
+}
+
+static enum kl_code open_folders(struct serve *s, struct kl_err *err)
+{
+    const char *path = kl_config_text(s->app->config, "data-dir");
+
+    if (path == NULL || path[0] == '\0')
+        return kl_fail(err, KL_EINVAL, "say where the data shall lie: --data-dir DIR");
+    if (kl_env_dir_real_open(path, true, &s->data, err) != KL_OK)
+        return kl_within(err, "data-dir %s", path);
+    if (s->data->lock(s->data, err) != KL_OK)
+        return kl_within(err, "data-dir %s", path);
+    if (s->data->enter(s->data, "store", true, &s->objects, err) != KL_OK ||
+        s->data->sync_names(s->data, err) != KL_OK)
+        return kl_within(err, "data-dir %s", path);
+    s->store = kl_store_dir_new(s->objects);
+    return KL_OK;
+}
+
+static enum kl_code open_bus(struct serve *s, struct kl_err *err)
+{
+    struct kl_bus_local_options o;
+
+    kl_bus_local_options_read(s->app->config, &o);
+    o.log = s->app->log;
+    o.metrics = s->app->metrics;
+    if (kl_bus_local_open(s->app->env, s->data, &o, &s->bus, err) != KL_OK)
+        return kl_within(err, "open the log in %s", kl_config_text(s->app->config, "data-dir"));
+    return KL_OK;
+}
+
+static void start_services(struct serve *s, struct tsp_placement *placement_take)
+{
+    const struct kl_app *a = s->app;
+    struct ing_options io;
+    struct dm_options  dmo;
+    struct qr_options  qo;
+
+    ing_options_read(a->config, &io);
+    io.log_keep_ms = 0;                                /* one process: nobody else reads the log */
+    io.log = a->log;
+    io.metrics = a->metrics;
+    dm_options_read(a->config, &dmo);
+    dmo.linger_ms = 0;                                 /* the group commit gathers */
+    dmo.log = a->log;
+    dmo.metrics = a->metrics;
+    qr_options_read(a->config, &qo);
+    qo.strong = true;                                  /* what was acked is in every later answer */
+    qo.log = a->log;
+    qo.metrics = a->metrics;
+
+    s->bootstrap = dm_bootstrap_new(a->env, s->bus, placement_take, a->log);
+    s->ingestor = ing_new(a->env, s->bus, s->data, s->store, &io);
+    s->doorman = dm_new(a->env, s->bus, &dmo);
+    s->querier = qr_new(a->env, s->bus, s->store, &qo);
+    s->ingestor_http = ing_http_new(s->ingestor, a->http, a->env);
+    s->doorman_http = dm_http_new(s->doorman, a->http, &dmo, a->env);
+    s->querier_http = qr_http_new(s->querier, a->http, a->env);
+    s->app->ready = ready;
+    s->app->ctx = s;
+}
+
+/* After HTTP has stopped: the bus lets go of every call, then the services end, then the rest. */
+static void stop(struct serve *s)
+{
+    if (s->bus != NULL)
+        s->bus->close(s->bus);
+    if (s->querier != NULL) {
+        qr_free(s->querier);
+        dm_free(s->doorman);
+        ing_free(s->ingestor);
+        dm_bootstrap_free(s->bootstrap);
+        qr_http_free(s->querier_http);
+        dm_http_free(s->doorman_http);
+        ing_http_free(s->ingestor_http);
+    }
+    if (s->bus != NULL)
+        s->bus->free(s->bus);
+    if (s->store != NULL)
+        s->store->close(s->store);
+    if (s->objects != NULL)
+        s->objects->leave(s->objects);
+    if (s->data != NULL)
+        s->data->leave(s->data);
+}
+
+int koalemos_serve(int argc, char **argv, int first)
+{
+    struct serve          s = { 0 };
+    struct tsp_placement *placement = NULL;
+    struct kl_err         err;
+    int                   status;
+
+    s.app = kl_app_open("koalemos serve", argc, argv, first, "127.0.0.1:4480", &status);
+    if (s.app == NULL)
+        return status;
+    if (dm_placement_parse(kl_config_text(s.app->config, "placement.static"),
+                           (uint32_t)kl_config_int(s.app->config, "partitions"), &placement,
+                           &err) != KL_OK ||
+        open_folders(&s, &err) != KL_OK || open_bus(&s, &err) != KL_OK) {
+        status = kl_app_failed(s.app, &err);
+        tsp_placement_free(placement);
+    } else {
+        start_services(&s, placement);
+        status = kl_app_run(s.app);
+    }
+    stop(&s);
+    kl_app_close(s.app);
+    return status;
+}

@@ -1,0 +1,75 @@
+/*
+ * querier: answers PromQL from live ingestors and stored filesets, in a cluster over NATS.
+ */
+#include "libkoal/app/app.h"
+#include "libkoal/bus/options.h"
+#include "libkoal/store/store.h"
+#include "querier/options.h"
+#include "querier/querier.h"
+
+struct program {
+    struct kl_env_dir *objects;
+    struct kl_store   *store;
+    struct kl_bus     *bus;
+    struct qr_querier *querier;
+};
+
+static bool ready(void *ctx, struct kl_err *err)
+{
+    struct program *p = ctx;
+
+    return p->bus->healthy(p->bus, err) && qr_ready(p->querier, err);
+}
+
+static enum kl_code open_store(struct program *p, const struct kl_config *c, struct kl_err *err)
+{
+    const char *objects = kl_config_text(c, "store.dir");
+
+    if (objects == NULL || objects[0] == '\0')
+        return kl_fail(err, KL_EINVAL, "say which folder is the object storage: --store.dir DIR, "
+                                       "the same for every ingestor and querier");
+    if (kl_env_dir_real_open(objects, true, &p->objects, err) != KL_OK)
+        return kl_within(err, "store.dir %s", objects);
+    p->store = kl_store_dir_new(p->objects);
+    return KL_OK;
+}
+
+int main(int argc, char **argv)
+{
+    struct program             p = { 0 };
+    struct kl_bus_nats_options bo;
+    struct qr_options          o;
+    struct qr_http            *http;
+    struct kl_err              err;
+    int                        status;
+    struct kl_app *a = kl_app_open("querier", argc, argv, 1, "127.0.0.1:4482", &status);
+
+    if (a == NULL)
+        return status;
+    kl_bus_nats_options_read(a->config, &bo);
+    bo.log = a->log;
+    bo.metrics = a->metrics;
+    qr_options_read(a->config, &o);
+    o.log = a->log;
+    o.metrics = a->metrics;
+    if (open_store(&p, a->config, &err) != KL_OK ||
+        kl_bus_nats_open(a->env, &bo, &p.bus, &err) != KL_OK) {
+        status = kl_app_failed(a, &err);
+    } else {
+        p.querier = qr_new(a->env, p.bus, p.store, &o);
+        http = qr_http_new(p.querier, a->http, a->env);
+        a->ready = ready;
+        a->ctx = &p;
+        status = kl_app_run(a);
+        p.bus->close(p.bus);
+        qr_free(p.querier);
+        qr_http_free(http);
+        p.bus->free(p.bus);
+    }
+    if (p.store != NULL)
+        p.store->close(p.store);
+    if (p.objects != NULL)
+        p.objects->leave(p.objects);
+    kl_app_close(a);
+    return status;
+}

@@ -1,0 +1,15 @@
+#include "querier/options.h"
+
+#include <string.h>
+
+void qr_options_read(const struct kl_config *c, struct qr_options *o)
+{
+    *o = (struct qr_options){
+        .strong = strcmp(kl_config_text(c, "querier.consistency"), "strong") == 0,
+        .timeout_ms = kl_config_int(c, "querier.timeout"),
+        .lookback_ms = kl_config_int(c, "querier.lookback"),
+        .query_memory_max_bytes = (uint64_t)kl_config_int(c, "querier.memory_max"),
+        .query_samples_max = (uint64_t)kl_config_int(c, "querier.samples_max"),
+        .concurrent_max = (unsigned)kl_config_int(c, "querier.concurrent_max"),
+    };
+}
