@@ -29,6 +29,7 @@
  *             anew, and read.
  *
  * Names are ours, never a user's: 1 to KL_ENV_DIR_NAME_MAX bytes, no '/', not "." or ".."; asserted.
+ * "LOCK" is the folder's own (see `lock`): it is no name for others, and no list shows it.
  * A folder may be used by several threads when they touch different names; a file for writing
  * belongs to one thread; a kl_env_view may be read by any. All are closed before their folder.
  */
@@ -80,7 +81,8 @@ struct kl_env_dir {
     /* Of the file system that holds the folder. */
     enum kl_code (*room)(struct kl_env_dir *dir, uint64_t *free_bytes, uint64_t *total_bytes,
                          struct kl_err *err);
-    /* True when no other process holds it; held until the folder is left. Only for a data root. */
+    /* KL_EAGAIN when another process, or another open of this folder, holds it; held until the
+     * folder is left, or the process dies. Only for a data root. */
     enum kl_code (*lock)(struct kl_env_dir *dir, struct kl_err *err);
 };
 
@@ -88,8 +90,8 @@ struct kl_env_dir {
 enum kl_code kl_env_dir_real_open(const char *path, bool make, struct kl_env_dir **dir,
                                   struct kl_err *err);
 
-/* In memory, a whole disk, empty at first; never NULL. `root` is entered and left as any folder;
- * handles must be closed or left before a crash. One thread. */
+/* In memory, a whole disk, empty at first; never NULL. `root` is entered and left as any folder.
+ * One thread. */
 struct kl_env_disk_sim;
 struct kl_env_disk_sim *kl_env_disk_sim_new(void);
 void                    kl_env_disk_sim_free(struct kl_env_disk_sim *disk);
@@ -102,7 +104,8 @@ uint64_t kl_env_disk_sim_calls(const struct kl_env_disk_sim *disk);           /*
 /* From now on room for `bytes` more; then KL_ELIMIT. UINT64_MAX: no bound. */
 void     kl_env_disk_sim_room(struct kl_env_disk_sim *disk, uint64_t bytes);
 /* The power fails: loses and tears, as `seed` decides, what was not durable. Handles that a killed
- * process left open are closed by it first and are dead: they may only be closed or left. */
+ * process left open are dead: every call on them fails with KL_EIO and does nothing; they are still
+ * to be closed or left, before the disk is freed. */
 void     kl_env_disk_sim_crash(struct kl_env_disk_sim *disk, uint64_t seed);
 /* kill -9: handles are dead as above, but nothing written is lost. */
 void     kl_env_disk_sim_kill(struct kl_env_disk_sim *disk);

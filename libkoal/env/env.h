@@ -45,7 +45,12 @@ struct kl_env     *kl_env_sim_env(struct kl_env_sim *s);
 bool               kl_env_sim_step(struct kl_env_sim *s, int64_t until_ns);
 void               kl_env_sim_run(struct kl_env_sim *s, int64_t for_ms);      /* steps until then */
 uint64_t           kl_env_sim_draw(struct kl_env_sim *s);
-/* A killed process: drops all its queued tasks, timers and work without running them; its loops are
- * dead and freed. Everything created since kl_env_sim_mark (or the beginning) belongs to it. */
+/* More processes beside the one of kl_env_sim_env, on the same clock; each is the simulation's. */
+struct kl_env     *kl_env_sim_process(struct kl_env_sim *s);
+/* A killed process: drops all its queued tasks, timers and work without running them. Its loops are
+ * dead: what is posted there later is lost, as a message to a dead process is, an offer is refused,
+ * loop_free does nothing; nothing may be made on it. Not from within a task. */
+void               kl_env_sim_kill(struct kl_env_sim *s, struct kl_env *process);
+/* The same to every process; the one of kl_env_sim_env may then begin anew. */
 void               kl_env_sim_kill_all(struct kl_env_sim *s);
 #endif

@@ -56,7 +56,8 @@ struct kl_env_sched {
 
 #define kl_container_of(ptr, type, member) ((type *)((char *)(ptr) - offsetof(type, member)))
 
-/* Real threads: `workers` of them for work (0: one a core). free ends them; all loops freed before. */
+/* Real threads: `workers` of them for work (0: one a core). free runs the work that is queued, then
+ * ends them; all loops freed before. They take no signals. */
 struct kl_env_sched *kl_env_sched_real_new(unsigned workers);
 void                 kl_env_sched_real_free(struct kl_env_sched *s);
 #endif

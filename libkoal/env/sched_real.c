@@ -1,0 +1,324 @@
+/*
+ * Real scheduling: a thread a loop, and a pool of threads for work. A queue is an intrusive list
+ * behind a mutex; its reader takes all of it at once, so under load one lock serves many tasks.
+ */
+#include "libkoal/env/sched.h"
+
+#include "libkoal/base/mem.h"
+#include "libkoal/env/env_priv.h"
+
+#include <assert.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { WORKERS_MAX = 1024 };
+enum { TIMERS_EVERY = 64 };                            /* tasks between two looks at the timers */
+
+struct queue {
+    pthread_mutex_t lock;
+    pthread_cond_t  more;
+    struct kl_env_task *first, **last;
+    unsigned sleepers;                                 /* who waits on `more` */
+    bool     ending;
+};
+
+struct kl_env_loop {
+    pthread_t     thread;                              /* written under the queue's lock */
+    struct queue  queue;
+    size_t        queue_max;
+    _Atomic size_t waiting;                            /* queued and not yet begun */
+    struct kl_env_timers timers;                       /* the thread's */
+    char          name[16];
+};
+
+struct real {
+    struct kl_env_sched sched;
+    struct queue        queue;
+    unsigned            worker_count;
+    pthread_t           workers[];
+};
+
+static int64_t now_ns(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static void queue_init(struct queue *q)
+{
+    pthread_condattr_t attr;
+
+    *q = (struct queue){ 0 };
+    q->last = &q->first;
+    pthread_mutex_init(&q->lock, NULL);
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&q->more, &attr);
+    pthread_condattr_destroy(&attr);
+}
+
+static void queue_deinit(struct queue *q)
+{
+    assert(q->first == NULL);
+    pthread_cond_destroy(&q->more);
+    pthread_mutex_destroy(&q->lock);
+}
+
+/* Returns whether somebody sleeps and is to be woken, after the lock is let go. */
+static bool queue_add(struct queue *q, struct kl_env_task *task)
+{
+    assert(!task->queued && task->run != NULL);
+    task->queued = true;
+    task->next = NULL;
+    *q->last = task;
+    q->last = &task->next;
+    return q->sleepers > 0;
+}
+
+static void queue_end(struct queue *q)
+{
+    pthread_mutex_lock(&q->lock);
+    q->ending = true;
+    pthread_cond_broadcast(&q->more);
+    pthread_mutex_unlock(&q->lock);
+}
+
+static void run(struct kl_env_task *task)
+{
+    task->next = NULL;
+    task->queued = false;                              /* from here it is the poster's again */
+    task->run(task);
+}
+
+/* Signals are for the thread that waits for them: ours take none. */
+static void start(pthread_t *thread, void *(*body)(void *), void *arg)
+{
+    sigset_t all, before;
+    int      failed;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    failed = pthread_create(thread, NULL, body, arg);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (failed != 0) {
+        fprintf(stderr, "cannot start a thread: %s\n", strerror(failed));
+        abort();
+    }
+}
+
+/* Waits for tasks, a due timer or the end; takes all tasks there are. */
+static struct kl_env_task *loop_take(struct kl_env_loop *l, bool *ending)
+{
+    struct queue       *q = &l->queue;
+    int64_t             due_ns = kl_env_timers_next_ns(&l->timers);
+    struct kl_env_task *all;
+
+    pthread_mutex_lock(&q->lock);
+    while (q->first == NULL && !q->ending) {
+        q->sleepers++;
+        if (due_ns == INT64_MAX) {
+            pthread_cond_wait(&q->more, &q->lock);
+            q->sleepers--;
+        } else {
+            struct timespec until = { .tv_sec = due_ns / 1000000000,
+                                      .tv_nsec = due_ns % 1000000000 };
+            int late = pthread_cond_timedwait(&q->more, &q->lock, &until);
+
+            q->sleepers--;
+            if (late != 0)
+                break;
+        }
+    }
+    all = q->first;
+    q->first = NULL;
+    q->last = &q->first;
+    *ending = q->ending;
+    pthread_mutex_unlock(&q->lock);
+    return all;
+}
+
+/* Only what was due when it began: a timer that arms itself for now lets tasks run in between. */
+static void loop_fire(struct kl_env_loop *l)
+{
+    int64_t              now = now_ns();
+    struct kl_env_timer *timer;
+
+    while ((timer = kl_env_timers_due(&l->timers, now)) != NULL)
+        timer->fire(timer);
+}
+
+static void *loop_body(void *arg)
+{
+    struct kl_env_loop *l = arg;
+    bool                ending = false;
+
+    /* Whoever makes the loop holds the lock until l->thread is known. */
+    pthread_mutex_lock(&l->queue.lock);
+    pthread_mutex_unlock(&l->queue.lock);
+    pthread_setname_np(pthread_self(), l->name);
+    for (;;) {
+        struct kl_env_task *task = loop_take(l, &ending), *next;
+
+        if (task == NULL && ending)
+            break;                                     /* the queue was empty when it ended */
+        if (!ending)
+            loop_fire(l);
+        for (unsigned n = 1; task != NULL; task = next, n++) {
+            next = task->next;
+            atomic_fetch_sub_explicit(&l->waiting, 1, memory_order_relaxed);
+            run(task);
+            if (n % TIMERS_EVERY == 0 && !ending)
+                loop_fire(l);
+        }
+    }
+    kl_env_timers_deinit(&l->timers);
+    return NULL;
+}
+
+static struct kl_env_loop *loop_new(struct kl_env_sched *s, const char *name, size_t queue_max)
+{
+    struct kl_env_loop *l = kl_new(sizeof *l);
+
+    (void)s;
+    l->queue_max = queue_max;
+    snprintf(l->name, sizeof l->name, "%s", name);     /* a thread's name is cut at 15 bytes */
+    queue_init(&l->queue);
+    pthread_mutex_lock(&l->queue.lock);
+    start(&l->thread, loop_body, l);
+    pthread_mutex_unlock(&l->queue.lock);
+    return l;
+}
+
+static bool on_loop(struct kl_env_loop *l) { return pthread_equal(l->thread, pthread_self()); }
+
+static void loop_free(struct kl_env_loop *l)
+{
+    if (l == NULL)
+        return;
+    assert(!on_loop(l));
+    queue_end(&l->queue);
+    pthread_join(l->thread, NULL);
+    queue_deinit(&l->queue);
+    free(l);
+}
+
+static bool add(struct kl_env_loop *l, struct kl_env_task *task, size_t most)
+{
+    struct queue *q = &l->queue;
+    bool          wake = false, taken;
+
+    pthread_mutex_lock(&q->lock);
+    taken = atomic_load_explicit(&l->waiting, memory_order_relaxed) < most;
+    if (taken) {
+        atomic_fetch_add_explicit(&l->waiting, 1, memory_order_relaxed);
+        wake = queue_add(q, task);
+    }
+    /* Signalled under the lock: once the task runs, the loop itself may be freed. */
+    if (wake)
+        pthread_cond_signal(&q->more);
+    pthread_mutex_unlock(&q->lock);
+    return taken;
+}
+
+static void post(struct kl_env_loop *l, struct kl_env_task *task) { add(l, task, SIZE_MAX); }
+static bool offer(struct kl_env_loop *l, struct kl_env_task *task)
+{
+    return add(l, task, l->queue_max);
+}
+
+static void arm(struct kl_env_loop *l, struct kl_env_timer *timer, int64_t delay_ms)
+{
+    assert(on_loop(l));
+    kl_env_timers_arm(&l->timers, timer, kl_env_due_ns(now_ns(), delay_ms));
+}
+
+static void disarm(struct kl_env_loop *l, struct kl_env_timer *timer)
+{
+    assert(on_loop(l));
+    kl_env_timers_disarm(&l->timers, timer);
+}
+
+static void *worker_body(void *arg)
+{
+    struct queue *q = arg;
+
+    pthread_setname_np(pthread_self(), "worker");
+    pthread_mutex_lock(&q->lock);
+    for (;;) {
+        struct kl_env_task *task = q->first;
+
+        if (task != NULL) {
+            q->first = task->next;
+            if (q->first == NULL)
+                q->last = &q->first;
+            pthread_mutex_unlock(&q->lock);
+            run(task);
+            pthread_mutex_lock(&q->lock);
+        } else if (q->ending) {
+            break;
+        } else {
+            q->sleepers++;
+            pthread_cond_wait(&q->more, &q->lock);
+            q->sleepers--;
+        }
+    }
+    pthread_mutex_unlock(&q->lock);
+    return NULL;
+}
+
+static void work(struct kl_env_sched *s, struct kl_env_task *task)
+{
+    struct queue *q = &kl_container_of(s, struct real, sched)->queue;
+
+    pthread_mutex_lock(&q->lock);
+    if (queue_add(q, task))
+        pthread_cond_signal(&q->more);
+    pthread_mutex_unlock(&q->lock);
+}
+
+static unsigned workers(struct kl_env_sched *s)
+{
+    return kl_container_of(s, struct real, sched)->worker_count;
+}
+
+struct kl_env_sched *kl_env_sched_real_new(unsigned worker_count)
+{
+    struct real *r;
+
+    if (worker_count == 0) {
+        long cores = sysconf(_SC_NPROCESSORS_ONLN);
+        worker_count = cores > 0 ? (unsigned)cores : 1;
+    }
+    if (worker_count > WORKERS_MAX)
+        worker_count = WORKERS_MAX;
+    r = kl_new(sizeof *r + worker_count * sizeof r->workers[0]);
+    r->worker_count = worker_count;
+    r->sched = (struct kl_env_sched){ .loop_new = loop_new, .loop_free = loop_free, .post = post,
+                                      .offer = offer, .on_loop = on_loop, .arm = arm,
+                                      .disarm = disarm, .work = work, .workers = workers };
+    queue_init(&r->queue);
+    for (unsigned i = 0; i < worker_count; i++)
+        start(&r->workers[i], worker_body, &r->queue);
+    return &r->sched;
+}
+
+void kl_env_sched_real_free(struct kl_env_sched *s)
+{
+    struct real *r = kl_container_of(s, struct real, sched);
+
+    if (s == NULL)
+        return;
+    queue_end(&r->queue);
+    for (unsigned i = 0; i < r->worker_count; i++)
+        pthread_join(r->workers[i], NULL);
+    queue_deinit(&r->queue);
+    free(r);
+}
