@@ -543,12 +543,15 @@ static uint64_t draw(uint64_t *seed)
     return z ^ z >> 31;
 }
 
-/* Of what was not synced some is kept, and of that the end is room that no bytes came to fill. */
+/* Of what was not synced all is kept, or some, and of that the end is room that no bytes came to
+ * fill. */
 static void tear(struct kl_env_disk_sim *disk, struct node *n, uint64_t *seed)
 {
     size_t kept = n->synced + draw(seed) % (n->size - n->synced + 1);
     size_t good = n->synced + draw(seed) % (kept - n->synced + 1);
 
+    if (draw(seed) % 3 == 0)
+        kept = good = n->size;
     if (good < kept)
         memset(n->bytes + good, 0, kept - good);
     disk->used -= n->size - kept;
