@@ -6,6 +6,14 @@
  * body already read within the route's bound (413 before any of it is buffered when
  * Content-Length says so); it answers now, or later from any thread, exactly once.
  * When the client leaves before the answer, the answer is dropped; `kl_http_gone` tells.
+ * What a request hands out lives until it is answered, whatever becomes of its connection.
+ *
+ * Bounds: request line and headers together KL_HTTP_HEAD_MAX (414 or 431), KL_HTTP_HEADERS_MAX
+ * headers (431), KL_HTTP_PARAMS_MAX parameters (400), a body as its route says (413), all bodies as
+ * the options say (503, Retry-After). A refused body that is announced as larger than
+ * KL_HTTP_DISCARD_MAX is not read: the answer ends the connection. A chunked body is read so far
+ * past its bound and then the connection closed. Both Content-Length and Transfer-Encoding, either
+ * twice, or a coding other than chunked: 400 and the end of the connection (RFC 9112, 6.3).
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -16,7 +24,8 @@
 #include "libkoal/base/log.h"
 #include "libkoal/base/metrics.h"
 
-enum { KL_HTTP_PARAMS_MAX = 1000, KL_HTTP_HEADERS_MAX = 32 };
+enum { KL_HTTP_PARAMS_MAX = 1000, KL_HTTP_HEADERS_MAX = 64, KL_HTTP_HEAD_MAX = 64 * 1024 };
+enum { KL_HTTP_DISCARD_MAX = 1024 * 1024 };
 
 struct kl_http_request;                                /* until answered: whoever was handed it */
 struct kl_http_server;
@@ -33,7 +42,12 @@ const char    *kl_http_param(const struct kl_http_request *r, const char *name, 
 size_t         kl_http_param_size(const struct kl_http_request *r, const char *name, size_t i);
 /* The part of the path that the route's `*` matched, decoded; "" without one. */
 const char    *kl_http_wild(const struct kl_http_request *r);
+/* Whether the client has closed its side. A system call: ask now and then. */
 bool           kl_http_gone(const struct kl_http_request *r);
+/* A number that the requests of one connection share and no other connection has had lately. */
+unsigned       kl_http_connection(const struct kl_http_request *r);
+/* Whether the peer is this machine and says of no one that it forwards for him. */
+bool           kl_http_is_local(const struct kl_http_request *r);
 
 /* Before the answer: an extra header; name and value are copied. */
 void kl_http_set(struct kl_http_request *r, const char *name, const char *value);
@@ -66,7 +80,8 @@ void         kl_http_route_add(struct kl_http_server *s, const struct kl_http_ro
 /* Unknown path: 404; known path, other method: 405 with Allow. */
 enum kl_code kl_http_server_start(struct kl_http_server *s, struct kl_err *err);
 unsigned     kl_http_server_port(const struct kl_http_server *s);      /* after start */
-/* Stops listening, waits for answers under way up to drain_ms, then ends. */
+/* Stops listening, waits for answers under way up to drain_ms, answers 503 for those who did not
+ * (they may still answer into the void, later), then ends. No handler runs when it returns. */
 void         kl_http_server_stop(struct kl_http_server *s, int64_t drain_ms);
 void         kl_http_server_free(struct kl_http_server *s);
 #endif

@@ -1,0 +1,829 @@
+/*
+ * The server, over libmicrohttpd: an epoll thread a core, each with its own connections.
+ *
+ * A request has two owners, and is freed by the last: the library's connection, until it says
+ * that the request is over, and the handler, from the call until the answer. The handler is called
+ * on the connection's thread; where it has not answered when it returns, the connection is
+ * suspended, and the answer, from whatever thread, resumes it. One lock of the server orders the
+ * two: which happens first decides who queues the response. It is held for a few instructions,
+ * and taken before any lock of the library's.
+ */
+#include "libkoal/http/http_priv.h"
+
+#include <microhttpd.h>
+
+#include <arpa/inet.h>
+#include <assert.h>
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { CONNECTIONS_DEFAULT = 10000, IDLE_DEFAULT_S = 60, BACKLOG = 1024 };
+enum { GZIP_LEAST = 1024, BODY_FIRST_ROOM = 64 * 1024, ANSWERS_LEAVE_MS = 1000 };
+#define BUFFERED_DEFAULT ((size_t)256 << 20)
+
+enum { CLASSES = 5 };                                  /* 1xx to 5xx */
+
+struct route {
+    struct kl_http_route is;
+    char             *method, *path;
+    struct kl_metric *answers[CLASSES];
+    struct route     *next;
+};
+
+struct kl_http_server {
+    struct kl_http_options options;
+    char               *listen;
+    struct route       *routes, **last_route;
+    struct route        none;                          /* counts requests without a route */
+    struct MHD_Daemon  *daemon;
+    int                 fd;
+    unsigned            port;
+    atomic_uint         connections, refs;             /* refs: the owner's and each request's */
+    atomic_uint         live;                          /* requests the library has not let go */
+    struct kl_budget    bodies;
+    struct kl_metric_hist *seconds;
+
+    pthread_mutex_t     lock;                          /* of what follows, and states of requests */
+    struct kl_http_request *suspended;
+    bool                draining, stopping;
+};
+
+struct header { char *name, *value; };
+
+struct kl_http_request {
+    struct kl_http_server *server;
+    struct MHD_Connection *connection;
+    struct route          *route;
+    atomic_uint            refs;
+    unsigned               number;
+    bool                   local, gzip_ok, called;
+    bool                   discard, chunked;           /* refused: its body is read and dropped */
+    struct timespec        began;
+    char                  *raw, *method, *headers_text;
+    struct header          headers[KL_HTTP_HEADERS_MAX];
+    size_t                 header_count, discarded;
+    struct kl_http_path    path;
+    const char            *wild;
+    struct kl_http_params  params;
+    char                  *query, *form;               /* what the params lie in */
+    char                  *body;
+    size_t                 body_size, body_room, body_announced;
+    struct { size_t count; struct header at[8]; } extra;
+
+    /* Under the server's lock. */
+    struct kl_http_request *next, **at;                /* in the server's list of suspended ones */
+    bool                   is_suspended, answered, abandoned;
+    unsigned               status;
+    struct MHD_Response   *response;                   /* the connection's, once there is one */
+};
+
+/* ------------------------------------------------------------------ the request, to a handler */
+
+const char *kl_http_method(const struct kl_http_request *r) { return r->method; }
+const char *kl_http_path(const struct kl_http_request *r) { return r->path.whole; }
+const char *kl_http_wild(const struct kl_http_request *r) { return r->wild; }
+unsigned    kl_http_connection(const struct kl_http_request *r) { return r->number; }
+bool        kl_http_is_local(const struct kl_http_request *r) { return r->local; }
+
+struct kl_span kl_http_body(const struct kl_http_request *r)
+{
+    return kl_span(r->body != NULL ? r->body : "", r->body_size);
+}
+
+static void body_forget(struct kl_http_request *r)
+{
+    if (r->body_room > 0)
+        kl_budget_give(&r->server->bodies, r->body_room);
+    r->body = NULL;
+    r->body_size = r->body_room = 0;
+}
+
+void kl_http_body_take(struct kl_http_request *r, char **bytes, size_t *size)
+{
+    *bytes = r->body != NULL ? r->body : kl_new(1);
+    *size = r->body_size;
+    body_forget(r);
+}
+
+const char *kl_http_header(const struct kl_http_request *r, const char *name)
+{
+    for (size_t i = 0; i < r->header_count; i++)
+        if (strcasecmp(r->headers[i].name, name) == 0)
+            return r->headers[i].value;
+    return NULL;
+}
+
+const char *kl_http_param(const struct kl_http_request *r, const char *name, size_t i)
+{
+    const struct kl_http_param *p = kl_http_params_find(&r->params, name, i);
+
+    return p != NULL ? p->value : NULL;
+}
+
+size_t kl_http_param_size(const struct kl_http_request *r, const char *name, size_t i)
+{
+    const struct kl_http_param *p = kl_http_params_find(&r->params, name, i);
+
+    return p != NULL ? p->value_size : 0;
+}
+
+bool kl_http_gone(const struct kl_http_request *r)
+{
+    struct kl_http_server *s = r->server;
+    bool                   gone;
+    char                   byte;
+
+    /* Suspended connections stay open, and only stopping resumes one without its answer: under
+     * the lock the socket is its own. */
+    pthread_mutex_lock(&s->lock);
+    gone = r->abandoned;
+    if (!gone) {
+        const union MHD_ConnectionInfo *info =
+            MHD_get_connection_info(r->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+        ssize_t n = recv(info->connect_fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+        gone = n == 0 || (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR);
+    }
+    pthread_mutex_unlock(&s->lock);
+    return gone;
+}
+
+/* ------------------------------------------------------------------------------- its two ends */
+
+static void server_unref(struct kl_http_server *s);
+
+static void unref(struct kl_http_request *r)
+{
+    struct kl_http_server *s = r->server;
+
+    if (atomic_fetch_sub(&r->refs, 1) > 1)
+        return;
+    if (r->response != NULL)
+        MHD_destroy_response(r->response);
+    free(r->body);
+    body_forget(r);
+    for (size_t i = 0; i < r->extra.count; i++) {
+        free(r->extra.at[i].name);
+        free(r->extra.at[i].value);
+    }
+    kl_http_path_deinit(&r->path);
+    free(r->params.at);
+    free(r->query);
+    free(r->form);
+    free(r->headers_text);
+    free(r->method);
+    free(r->raw);
+    free(r);
+    server_unref(s);
+}
+
+static struct MHD_Response *response_new(char *bytes_take, size_t size, const char *type)
+{
+    struct MHD_Response *m;
+
+    if (size == 0) {
+        free(bytes_take);
+        m = MHD_create_response_from_buffer(0, (void *)(uintptr_t)"", MHD_RESPMEM_PERSISTENT);
+    } else {
+        m = MHD_create_response_from_buffer(size, bytes_take, MHD_RESPMEM_MUST_FREE);
+    }
+    if (m == NULL)
+        abort();                                       /* without memory, as kl_new */
+    if (type != NULL)
+        MHD_add_response_header(m, MHD_HTTP_HEADER_CONTENT_TYPE, type);
+    return m;
+}
+
+void kl_http_set(struct kl_http_request *r, const char *name, const char *value)
+{
+    assert(r->extra.count < sizeof r->extra.at / sizeof r->extra.at[0]);
+    r->extra.at[r->extra.count++] = (struct header){ .name = kl_strdup(name),
+                                                     .value = kl_strdup(value) };
+}
+
+/* The answer: counted, and given to whoever has the connection now. */
+static void answer(struct kl_http_request *r, unsigned status, struct MHD_Response *m)
+{
+    struct kl_http_server *s = r->server;
+    struct timespec        now;
+
+    for (size_t i = 0; i < r->extra.count; i++)
+        MHD_add_response_header(m, r->extra.at[i].name, r->extra.at[i].value);
+    if (s->seconds != NULL) {
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        kl_metric_observe(s->seconds, (double)(now.tv_sec - r->began.tv_sec)
+                                          + 1e-9 * (double)(now.tv_nsec - r->began.tv_nsec));
+    }
+    pthread_mutex_lock(&s->lock);
+    assert(!r->answered);
+    r->answered = true;
+    if (r->abandoned) {
+        pthread_mutex_unlock(&s->lock);
+        MHD_destroy_response(m);
+        unref(r);
+        return;
+    }
+    r->status = status;
+    r->response = m;
+    if (r->is_suspended) {
+        r->is_suspended = false;
+        *r->at = r->next;
+        if (r->next != NULL)
+            r->next->at = r->at;
+        MHD_resume_connection(r->connection);
+    }
+    pthread_mutex_unlock(&s->lock);
+    unref(r);
+}
+
+static void answer_bytes(struct kl_http_request *r, unsigned status, const char *type,
+                         char *bytes_take, size_t size)
+{
+    struct MHD_Response *m;
+    char                *small;
+    size_t               small_size;
+
+    if (r->gzip_ok && size > GZIP_LEAST && kl_http_gzip(bytes_take, size, &small, &small_size)) {
+        free(bytes_take);
+        m = response_new(small, small_size, type);
+        MHD_add_response_header(m, MHD_HTTP_HEADER_CONTENT_ENCODING, "gzip");
+    } else {
+        m = response_new(bytes_take, size, type);
+    }
+    if (size > GZIP_LEAST)
+        MHD_add_response_header(m, MHD_HTTP_HEADER_VARY, MHD_HTTP_HEADER_ACCEPT_ENCODING);
+    answer(r, status, m);
+}
+
+void kl_http_answer(struct kl_http_request *r, unsigned status, const char *content_type,
+                    struct kl_span body)
+{
+    char *copy = kl_new(body.size > 0 ? body.size : 1);
+
+    if (body.size > 0)
+        memcpy(copy, body.at, body.size);
+    answer_bytes(r, status, content_type, copy, body.size);
+}
+
+void kl_http_answer_take(struct kl_http_request *r, unsigned status, const char *content_type,
+                         struct kl_buf *body_take)
+{
+    char  *bytes = body_take->at;
+    size_t size = body_take->size;
+
+    *body_take = (struct kl_buf){ .cap = body_take->cap };
+    answer_bytes(r, status, content_type, bytes, size);
+}
+
+/* -------------------------------------------------------------------------- the library's side */
+
+/* The first word of a request: its raw target, which the library is about to decode. */
+static void *on_target(void *cls, const char *target, struct MHD_Connection *connection)
+{
+    struct kl_http_server  *s = cls;
+    struct kl_http_request *r = kl_new(sizeof *r);
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+
+    r->server = s;
+    r->connection = connection;
+    r->route = &s->none;
+    r->wild = "";
+    r->number = (unsigned)(uintptr_t)info->socket_context;
+    r->raw = kl_strdup(target);
+    atomic_store(&r->refs, 1);
+    clock_gettime(CLOCK_MONOTONIC, &r->began);
+    atomic_fetch_add(&s->refs, 1);
+    atomic_fetch_add(&s->live, 1);
+    return r;
+}
+
+static void on_completed(void *cls, struct MHD_Connection *connection, void **con_cls,
+                         enum MHD_RequestTerminationCode why)
+{
+    struct kl_http_request *r = *con_cls;
+
+    (void)cls;
+    (void)connection;
+    (void)why;
+    if (r == NULL)
+        return;
+    *con_cls = NULL;
+    atomic_fetch_sub(&r->server->live, 1);
+    unref(r);
+}
+
+static void on_connection(void *cls, struct MHD_Connection *connection, void **socket_context,
+                          enum MHD_ConnectionNotificationCode what)
+{
+    struct kl_http_server *s = cls;
+
+    (void)connection;
+    if (what == MHD_CONNECTION_NOTIFY_STARTED)
+        *socket_context = (void *)(uintptr_t)(atomic_fetch_add(&s->connections, 1) + 1);
+}
+
+static void on_words(void *cls, const char *fmt, va_list ap)
+{
+    struct kl_http_server *s = cls;
+    char                   line[300];
+
+    vsnprintf(line, sizeof line, fmt, ap);
+    line[strcspn(line, "\n")] = '\0';
+    kl_logf(s->options.log, KL_DEBUG, "http: %s", line);
+}
+
+/* Puts the response of a request on its connection. */
+static enum MHD_Result queue(struct kl_http_request *r)
+{
+    struct kl_http_server *s = r->server;
+    unsigned               class = r->status / 100;
+    bool                   draining;
+
+    pthread_mutex_lock(&s->lock);
+    draining = s->draining;
+    pthread_mutex_unlock(&s->lock);
+    if (draining)
+        MHD_add_response_header(r->response, MHD_HTTP_HEADER_CONNECTION, "close");
+    if (class >= 1 && class <= CLASSES && r->route->answers[class - 1] != NULL)
+        kl_count(r->route->answers[class - 1], 1);
+    return MHD_queue_response(r->connection, r->status, r->response);
+}
+
+/*
+ * Says no, before a handler was called. With a body under way that is too much to read for
+ * nothing, at once, and the connection ends with it; else once the body has been dropped.
+ */
+static enum MHD_Result refuse(struct kl_http_request *r, unsigned status, bool at_once,
+                              const char *words)
+{
+    size_t size = strlen(words);
+    char  *text = kl_new(size + 2);
+
+    memcpy(text, words, size);
+    text[size] = '\n';
+    r->status = status;
+    r->response = response_new(text, size + 1, "text/plain; charset=utf-8");
+    if (status == MHD_HTTP_SERVICE_UNAVAILABLE)
+        MHD_add_response_header(r->response, MHD_HTTP_HEADER_RETRY_AFTER, "1");
+    r->discard = true;
+    if (!at_once)
+        return MHD_YES;
+    MHD_add_response_header(r->response, MHD_HTTP_HEADER_CONNECTION, "close");
+    return queue(r);
+}
+
+struct header_sum { size_t count, bytes, lengths, codings; };
+static enum MHD_Result sum_header(void *cls, enum MHD_ValueKind kind, const char *name,
+                                  const char *value)
+{
+    struct header_sum *sum = cls;
+
+    (void)kind;
+    sum->count++;
+    sum->bytes += strlen(name) + (value != NULL ? strlen(value) : 0) + 2;
+    sum->lengths += strcasecmp(name, MHD_HTTP_HEADER_CONTENT_LENGTH) == 0;
+    sum->codings += strcasecmp(name, MHD_HTTP_HEADER_TRANSFER_ENCODING) == 0;
+    return MHD_YES;
+}
+
+static enum MHD_Result copy_header(void *cls, enum MHD_ValueKind kind, const char *name,
+                                   const char *value)
+{
+    struct kl_http_request *r = cls;
+    struct header          *h = &r->headers[r->header_count++];
+
+    (void)kind;
+    /* headers_text was made to hold them all: the end of one is the place of the next. */
+    h->name = r->header_count == 1 ? r->headers_text : h[-1].value + strlen(h[-1].value) + 1;
+    strcpy(h->name, name);
+    h->value = h->name + strlen(name) + 1;
+    strcpy(h->value, value != NULL ? value : "");
+    return MHD_YES;
+}
+
+static bool is_local(struct kl_http_request *r)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(r->connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+    const struct sockaddr     *a = info->client_addr;
+    const struct sockaddr_in6 *six = (const void *)a;
+
+    if (kl_http_header(r, "X-Forwarded-For") != NULL || kl_http_header(r, "Forwarded") != NULL)
+        return false;
+    if (a->sa_family == AF_INET)
+        return ntohl(((const struct sockaddr_in *)(const void *)a)->sin_addr.s_addr) >> 24 == 127;
+    if (a->sa_family != AF_INET6)
+        return false;
+    return IN6_IS_ADDR_LOOPBACK(&six->sin6_addr)
+           || (IN6_IS_ADDR_V4MAPPED(&six->sin6_addr) && six->sin6_addr.s6_addr[12] == 127);
+}
+
+/* The route, or the refusal: 404, or 405 with what is allowed. */
+static bool find_route(struct kl_http_request *r, char *allow, size_t allow_size)
+{
+    const char *method = strcmp(r->method, "HEAD") == 0 ? "GET" : r->method;
+
+    allow[0] = '\0';
+    for (struct route *route = r->server->routes; route != NULL; route = route->next) {
+        if (!kl_http_path_match(&r->path, route->path, &r->wild))
+            continue;
+        if (kl_http_list_has(route->method, method)) {
+            r->route = route;
+            return true;
+        }
+        size_t has = strlen(allow);
+        snprintf(allow + has, allow_size - has, "%s%s", has > 0 ? ", " : "", route->method);
+    }
+    return false;
+}
+
+/* Line and headers are here, the body is not. */
+static enum MHD_Result begin(struct kl_http_request *r, const char *method)
+{
+    struct MHD_Connection *c = r->connection;
+    struct header_sum      sum = { 0 };
+    struct kl_err          err;
+    const char            *length, *coding;
+    size_t                 path_size = strcspn(r->raw, "?");
+    char                   allow[64];
+    bool                   much;
+
+    r->called = true;
+    r->method = kl_strdup(method);
+    MHD_get_connection_values(c, MHD_HEADER_KIND, sum_header, &sum);
+    length = MHD_lookup_connection_value(c, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_LENGTH);
+    coding = MHD_lookup_connection_value(c, MHD_HEADER_KIND, MHD_HTTP_HEADER_TRANSFER_ENCODING);
+    r->chunked = coding != NULL;
+    r->body_announced = length != NULL ? strtoull(length, NULL, 10) : 0;
+    if (sum.lengths + sum.codings > 1 || (coding != NULL && strcasecmp(coding, "chunked") != 0))
+        return refuse(r, MHD_HTTP_BAD_REQUEST, true, "it is unclear where the body ends");
+    /* A client that waits to be told to go on is told at once. */
+    much = r->body_announced > KL_HTTP_DISCARD_MAX
+           || MHD_lookup_connection_value(c, MHD_HEADER_KIND, MHD_HTTP_HEADER_EXPECT) != NULL;
+    if (sum.count > KL_HTTP_HEADERS_MAX)
+        return refuse(r, MHD_HTTP_REQUEST_HEADER_FIELDS_TOO_LARGE, much, "too many headers");
+    r->headers_text = kl_new(sum.bytes + 1);
+    MHD_get_connection_values(c, MHD_HEADER_KIND, copy_header, r);
+    r->local = is_local(r);
+    r->gzip_ok = kl_http_takes_gzip(kl_http_header(r, MHD_HTTP_HEADER_ACCEPT_ENCODING));
+
+    if (kl_http_path_init(&r->path, r->raw, path_size, &err) != KL_OK && err.code == KL_EINVAL)
+        return refuse(r, MHD_HTTP_BAD_REQUEST, much, err.text);
+    if (!find_route(r, allow, sizeof allow)) {
+        enum MHD_Result done = refuse(r, allow[0] != '\0' ? MHD_HTTP_METHOD_NOT_ALLOWED
+                                                          : MHD_HTTP_NOT_FOUND,
+                                      false, allow[0] != '\0' ? "method not allowed"
+                                                              : "no such path");
+        if (allow[0] != '\0')
+            MHD_add_response_header(r->response, MHD_HTTP_HEADER_ALLOW, allow);
+        if (!much)
+            return done;
+        MHD_add_response_header(r->response, MHD_HTTP_HEADER_CONNECTION, "close");
+        return queue(r);
+    }
+    if (r->raw[path_size] == '?') {
+        r->query = kl_strdup(r->raw + path_size + 1);
+    }
+    if (r->body_announced > r->route->is.body_max_bytes) {
+        char words[100];
+        snprintf(words, sizeof words, "the body has %zu bytes; at most %zu are taken",
+                 r->body_announced, r->route->is.body_max_bytes);
+        return refuse(r, MHD_HTTP_CONTENT_TOO_LARGE, much, words);
+    }
+    if (r->body_announced > 0
+        && atomic_load(&r->server->bodies.used_bytes) + r->body_announced
+               > r->server->bodies.cap_bytes)
+        return refuse(r, MHD_HTTP_SERVICE_UNAVAILABLE, much, "too many requests at once");
+    return MHD_YES;
+}
+
+static void drop_body(struct kl_http_request *r)
+{
+    free(r->body);
+    body_forget(r);
+}
+
+/* Some of the body. MHD_NO closes the connection. */
+static enum MHD_Result collect(struct kl_http_request *r, const char *bytes, size_t size)
+{
+    size_t most = r->route->is.body_max_bytes, room;
+
+    if (r->discard) {
+        r->discarded += size;
+        return r->discarded > KL_HTTP_DISCARD_MAX && r->chunked ? MHD_NO : MHD_YES;
+    }
+    if (size > most - r->body_size) {                  /* chunked: else refused by its length */
+        drop_body(r);
+        return refuse(r, MHD_HTTP_CONTENT_TOO_LARGE, false, "the body is larger than is taken");
+    }
+    if (size > r->body_room - r->body_size) {
+        /* Twice as much each time, but no more than there will be. */
+        room = r->body_room > 0 ? 2 * r->body_room : BODY_FIRST_ROOM;
+        if (room < r->body_size + size)
+            room = r->body_size + size;
+        if (!r->chunked && room > r->body_announced)
+            room = r->body_announced;
+        if (!kl_budget_take(&r->server->bodies, room - r->body_room)) {
+            drop_body(r);
+            return refuse(r, MHD_HTTP_SERVICE_UNAVAILABLE, false, "too many requests at once");
+        }
+        r->body = kl_resize(r->body, room);
+        r->body_room = room;
+    }
+    memcpy(r->body + r->body_size, bytes, size);
+    r->body_size += size;
+    return MHD_YES;
+}
+
+static bool is_form(const struct kl_http_request *r)
+{
+    static const char form[] = "application/x-www-form-urlencoded";
+    const char       *type = kl_http_header(r, MHD_HTTP_HEADER_CONTENT_TYPE);
+
+    return strcmp(r->method, "POST") == 0 && type != NULL
+           && strncasecmp(type, form, sizeof form - 1) == 0
+           && strchr("; \t", type[sizeof form - 1]) != NULL;
+}
+
+static enum kl_code parse_params(struct kl_http_request *r, struct kl_err *err)
+{
+    if (is_form(r) && r->body_size > 0) {
+        r->form = kl_new(r->body_size + 1);
+        memcpy(r->form, r->body, r->body_size);
+        if (kl_http_params_add(&r->params, r->form, r->body_size, err) != KL_OK)
+            return err->code;
+    }
+    if (r->query != NULL)
+        return kl_http_params_add(&r->params, r->query, strlen(r->query), err);
+    return KL_OK;
+}
+
+/* Under the lock: the connection gets a 503 in the place of an answer that did not come. */
+static void abandon(struct kl_http_request *r)
+{
+    static const char words[] = "the server is stopping\n";
+
+    r->abandoned = true;
+    r->status = MHD_HTTP_SERVICE_UNAVAILABLE;
+    r->response = MHD_create_response_from_buffer(sizeof words - 1, (void *)(uintptr_t)words,
+                                                  MHD_RESPMEM_PERSISTENT);
+    if (r->response == NULL)
+        abort();
+    MHD_add_response_header(r->response, MHD_HTTP_HEADER_RETRY_AFTER, "1");
+}
+
+/* All of the request is here: calls the handler, and the connection waits for its answer. */
+static enum MHD_Result handle(struct kl_http_request *r)
+{
+    struct kl_http_server *s = r->server;
+    struct kl_err          err;
+    bool                   suspended = false;
+
+    if (parse_params(r, &err) != KL_OK) {
+        refuse(r, MHD_HTTP_BAD_REQUEST, false, err.text);
+        return queue(r);
+    }
+    atomic_fetch_add(&r->refs, 1);                     /* the handler's, until it answers */
+    r->route->is.handle(r->route->is.ctx, r);
+
+    pthread_mutex_lock(&s->lock);
+    if (!r->answered && s->stopping) {
+        abandon(r);
+    } else if (!r->answered) {
+        MHD_suspend_connection(r->connection);
+        r->is_suspended = suspended = true;
+        r->next = s->suspended;
+        r->at = &s->suspended;
+        if (r->next != NULL)
+            r->next->at = &r->next;
+        s->suspended = r;
+    }
+    pthread_mutex_unlock(&s->lock);
+    return suspended ? MHD_YES : queue(r);
+}
+
+/* The library's steps: headers; then runs of the body; then, with none left, the end. */
+static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, const char *url,
+                                  const char *method, const char *version,
+                                  const char *upload_data, size_t *upload_data_size,
+                                  void **con_cls)
+{
+    struct kl_http_request *r = *con_cls;
+
+    (void)cls;
+    (void)connection;
+    (void)url;
+    (void)version;
+    if (!r->called)
+        return begin(r, method);
+    if (*upload_data_size > 0) {
+        size_t size = *upload_data_size;
+        *upload_data_size = 0;
+        return collect(r, upload_data, size);
+    }
+    return r->response != NULL ? queue(r) : handle(r);
+}
+
+/* --------------------------------------------------------------------------------- the server */
+
+static void count_answers(struct kl_http_server *s, struct route *route, const char *method,
+                          const char *path)
+{
+    struct kl_metrics *m = s->options.metrics;
+
+    for (unsigned i = 1; m != NULL && i < CLASSES; i++) {      /* we never send 1xx */
+        char labels[300];
+        snprintf(labels, sizeof labels, "code=\"%uxx\",method=\"%s\",path=\"%s\"", i + 1, method,
+                 path);
+        route->answers[i] = kl_metrics_add(m, KL_COUNTER, "koalemos_http_requests_total", labels,
+                                           "Requests answered, by route and class of code.");
+    }
+}
+
+struct kl_http_server *kl_http_server_new(const struct kl_http_options *o)
+{
+    static const double bounds[] = { 0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10, 60 };
+    struct kl_http_server *s = kl_new(sizeof *s);
+
+    s->options = *o;
+    s->listen = kl_strdup(o->listen);
+    s->options.listen = s->listen;
+    if (s->options.connections_max == 0)
+        s->options.connections_max = CONNECTIONS_DEFAULT;
+    if (s->options.idle_timeout_s == 0)
+        s->options.idle_timeout_s = IDLE_DEFAULT_S;
+    s->bodies.cap_bytes = o->buffered_bytes_max > 0 ? o->buffered_bytes_max : BUFFERED_DEFAULT;
+    s->last_route = &s->routes;
+    s->fd = -1;
+    atomic_store(&s->refs, 1);
+    pthread_mutex_init(&s->lock, NULL);
+    count_answers(s, &s->none, "", "");
+    if (o->metrics != NULL)
+        s->seconds = kl_metrics_hist(o->metrics, "koalemos_http_request_duration_seconds", "",
+                                     "From the request line to the answer, waiting included.",
+                                     bounds, sizeof bounds / sizeof bounds[0]);
+    return s;
+}
+
+static void server_unref(struct kl_http_server *s)
+{
+    if (atomic_fetch_sub(&s->refs, 1) > 1)
+        return;
+    for (struct route *r = s->routes, *next; r != NULL; r = next) {
+        next = r->next;
+        free(r->method);
+        free(r->path);
+        free(r);
+    }
+    pthread_mutex_destroy(&s->lock);
+    free(s->listen);
+    free(s);
+}
+
+void kl_http_server_free(struct kl_http_server *s)
+{
+    if (s == NULL)
+        return;
+    kl_http_server_stop(s, 0);
+    server_unref(s);
+}
+
+void kl_http_route_add(struct kl_http_server *s, const struct kl_http_route *route)
+{
+    struct route *r = kl_new(sizeof *r);
+
+    assert(s->daemon == NULL && route->path[0] == '/' && route->handle != NULL);
+    r->is = *route;
+    r->method = kl_strdup(route->method);
+    r->path = kl_strdup(route->path);
+    count_answers(s, r, r->method, r->path);
+    *s->last_route = r;
+    s->last_route = &r->next;
+}
+
+/* Our own socket, so that a failure can be told in our words. */
+static enum kl_code open_socket(struct kl_http_server *s, struct kl_err *err)
+{
+    struct kl_http_listen   l;
+    struct addrinfo         hints = { .ai_flags = AI_PASSIVE | AI_NUMERICSERV,
+                                      .ai_socktype = SOCK_STREAM };
+    struct addrinfo        *found;
+    struct sockaddr_storage bound;
+    socklen_t               bound_size = sizeof bound;
+    int                     failed, on = 1;
+
+    if (kl_http_listen_parse(s->listen, &l, err) != KL_OK)
+        return err->code;
+    failed = getaddrinfo(l.host[0] != '\0' ? l.host : NULL, l.port, &hints, &found);
+    if (failed != 0)
+        return kl_fail(err, KL_EINVAL, "cannot listen on %s: %s", s->listen,
+                       failed == EAI_SYSTEM ? strerror(errno) : gai_strerror(failed));
+    s->fd = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (s->fd >= 0)
+        setsockopt(s->fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    if (s->fd < 0 || bind(s->fd, found->ai_addr, found->ai_addrlen) != 0
+        || listen(s->fd, BACKLOG) != 0
+        || getsockname(s->fd, (struct sockaddr *)&bound, &bound_size) != 0) {
+        kl_fail(err, KL_EIO, "cannot listen on %s: %s", s->listen, strerror(errno));
+        freeaddrinfo(found);
+        if (s->fd >= 0)
+            close(s->fd);
+        s->fd = -1;
+        return err->code;
+    }
+    freeaddrinfo(found);
+    s->port = ntohs(bound.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&bound)->sin6_port
+                                                : ((struct sockaddr_in *)&bound)->sin_port);
+    return KL_OK;
+}
+
+enum kl_code kl_http_server_start(struct kl_http_server *s, struct kl_err *err)
+{
+    unsigned threads = s->options.threads;
+    sigset_t all, before;
+
+    assert(s->daemon == NULL);
+    if (open_socket(s, err) != KL_OK)
+        return err->code;
+    if (threads == 0) {
+        long cores = sysconf(_SC_NPROCESSORS_ONLN);
+        threads = cores > 0 ? (unsigned)cores : 1;
+    }
+    if (threads > s->options.connections_max)
+        threads = s->options.connections_max;          /* each needs one to keep */
+
+    /* Its threads take no signals: main waits for them. */
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    s->daemon = MHD_start_daemon(
+        MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL,
+        NULL, on_request, s,
+        MHD_OPTION_EXTERNAL_LOGGER, on_words, (void *)s,
+        MHD_OPTION_LISTEN_SOCKET, s->fd,
+        MHD_OPTION_CONNECTION_LIMIT, s->options.connections_max,
+        MHD_OPTION_THREAD_POOL_SIZE, threads > 1 ? threads : 0,
+        MHD_OPTION_CONNECTION_TIMEOUT, s->options.idle_timeout_s,
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)KL_HTTP_HEAD_MAX,
+        MHD_OPTION_URI_LOG_CALLBACK, on_target, (void *)s,
+        MHD_OPTION_NOTIFY_COMPLETED, on_completed, (void *)s,
+        MHD_OPTION_NOTIFY_CONNECTION, on_connection, (void *)s,
+        MHD_OPTION_END);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (s->daemon == NULL) {
+        close(s->fd);
+        s->fd = -1;
+        return kl_fail(err, KL_EIO, "cannot serve on %s: %s", s->listen, strerror(errno));
+    }
+    return KL_OK;
+}
+
+unsigned kl_http_server_port(const struct kl_http_server *s) { return s->port; }
+
+/* Waits until the library has let go of all requests; not longer than that. */
+static void wait_for_answers(struct kl_http_server *s, int64_t for_ms)
+{
+    struct timespec pause = { .tv_nsec = 1000000 };
+
+    for (int64_t i = 0; i < for_ms && atomic_load(&s->live) > 0; i++)
+        nanosleep(&pause, NULL);
+}
+
+void kl_http_server_stop(struct kl_http_server *s, int64_t drain_ms)
+{
+    if (s->daemon == NULL)
+        return;
+    MHD_quiesce_daemon(s->daemon);                     /* the socket is ours again */
+    close(s->fd);
+    s->fd = -1;
+    pthread_mutex_lock(&s->lock);
+    s->draining = true;
+    pthread_mutex_unlock(&s->lock);
+    wait_for_answers(s, drain_ms);
+
+    pthread_mutex_lock(&s->lock);
+    s->stopping = true;
+    while (s->suspended != NULL) {
+        struct kl_http_request *r = s->suspended;
+
+        s->suspended = r->next;
+        r->is_suspended = false;
+        abandon(r);
+        MHD_resume_connection(r->connection);
+    }
+    pthread_mutex_unlock(&s->lock);
+    wait_for_answers(s, ANSWERS_LEAVE_MS);
+    MHD_stop_daemon(s->daemon);
+    s->daemon = NULL;
+}
