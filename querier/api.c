@@ -1,0 +1,320 @@
+#include <assert.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "querier/api_priv.h"
+
+static const struct { const char *name; unsigned status; } kinds[] = {
+    [PQL_OK] = { "", 200 },
+    [PQL_BAD_DATA] = { "bad_data", 400 },
+    [PQL_EXECUTION] = { "execution", 422 },
+    [PQL_TIMEOUT] = { "timeout", 503 },
+    [PQL_CANCELED] = { "canceled", 503 },
+    [PQL_UNAVAILABLE] = { "unavailable", 503 },
+    [PQL_INTERNAL] = { "internal", 500 },
+};
+
+void qr_api_error(struct kl_http_request *r, enum pql_error kind, const char *fmt, ...)
+{
+    char          text[1400];
+    struct kl_buf b;
+    va_list       args;
+
+    va_start(args, fmt);
+    vsnprintf(text, sizeof text, fmt, args);
+    va_end(args);
+    kl_buf_init(&b, 64 * 1024);
+    kl_buf_addf(&b, "{\"status\":\"error\",\"errorType\":\"%s\",\"error\":", kinds[kind].name);
+    kl_json_cstr(&b, text);
+    kl_buf_adds(&b, "}");
+    if (kinds[kind].status == 503)
+        kl_http_set(r, "Retry-After", "1");
+    kl_http_answer_take(r, kinds[kind].status, "application/json", &b);
+}
+
+void qr_api_begin(struct kl_buf *b)
+{
+    kl_buf_adds(b, "{\"status\":\"success\",\"data\":");
+}
+
+static void notes(struct kl_buf *b, const char *name, const char *const *texts, size_t count)
+{
+    if (count == 0)
+        return;
+    kl_buf_addf(b, ",\"%s\":[", name);
+    for (size_t i = 0; i < count; i++) {
+        if (i > 0)
+            kl_buf_add8(b, ',');
+        kl_json_cstr(b, texts[i]);
+    }
+    kl_buf_add8(b, ']');
+}
+
+void qr_api_end(struct kl_buf *b, const char *const *warnings, size_t warning_count,
+                const char *const *infos, size_t info_count)
+{
+    notes(b, "warnings", warnings, warning_count);
+    notes(b, "infos", infos, info_count);
+    kl_buf_add8(b, '}');
+}
+
+void qr_api_data(struct kl_http_request *r, const char *json)
+{
+    struct kl_buf b;
+
+    kl_buf_init(&b, 0);                                /* of our own words */
+    qr_api_begin(&b);
+    kl_buf_adds(&b, json);
+    qr_api_end(&b, NULL, 0, NULL, 0);
+    kl_http_answer_take(r, 200, "application/json", &b);
+}
+
+void qr_api_send(struct kl_http_request *r, const char *type, struct kl_buf *body_take)
+{
+    if (kl_buf_ok(body_take)) {
+        kl_http_answer_take(r, 200, type, body_take);
+        return;
+    }
+    qr_api_error(r, PQL_EXECUTION, "the answer is larger than %zu MiB: ask for less",
+                 body_take->cap >> 20);
+    kl_buf_deinit(body_take);
+}
+
+void qr_json_labels(struct kl_buf *b, struct kl_labels l)
+{
+    struct kl_cur   c = kl_labels_cur(l);
+    struct kl_label x;
+    char            comma = '{';
+
+    while (kl_labels_next(&c, &x)) {
+        kl_buf_add8(b, (uint8_t)comma);
+        comma = ',';
+        kl_json_str(b, x.name);
+        kl_buf_add8(b, ':');
+        kl_json_str(b, x.value);
+    }
+    if (comma == '{')
+        kl_buf_add8(b, '{');
+    kl_buf_add8(b, '}');
+}
+
+bool qr_api_job(struct qr_http *h, struct kl_http_request *r, struct qr_job *j)
+{
+    const char *tenant = kl_http_header(r, "X-Scope-OrgID");
+    const char *timeout = kl_http_param(r, "timeout", 0);
+    const char *partial = kl_http_param(r, "partial_response", 0);
+    char        err[300];
+
+    if (tenant == NULL || tenant[0] == '\0')
+        tenant = "anonymous";
+    if (!qr_tenant_ok(tenant)) {
+        qr_api_error(r, PQL_BAD_DATA, "X-Scope-OrgID is no tenant: 1 to %d of A-Z a-z 0-9 _ . -",
+                     TSP_TENANT_MAX);
+        return false;
+    }
+    memcpy(j->tenant, tenant, strlen(tenant) + 1);
+    j->strong = h->q->o.strong;
+    j->partial = partial == NULL || (strcmp(partial, "false") != 0 && strcmp(partial, "0") != 0);
+    if (timeout != NULL && timeout[0] != '\0') {
+        if (!qr_parse_duration(timeout, &j->timeout_ms, err, sizeof err)) {
+            qr_api_error(r, PQL_BAD_DATA, "invalid parameter \"timeout\": %s", err);
+            return false;
+        }
+        if (j->timeout_ms <= 0)
+            j->timeout_ms = 1;                         /* none left: it times out at once */
+    }
+    return true;
+}
+
+bool qr_api_time(struct kl_http_request *r, const char *name, int64_t fallback_ms, int64_t *ms)
+{
+    const char *text = kl_http_param(r, name, 0);
+
+    *ms = fallback_ms;
+    if (text == NULL || text[0] == '\0' || qr_parse_time(text, ms))
+        return true;
+    qr_api_error(r, PQL_BAD_DATA, "invalid parameter \"%s\": invalid time value for '%s': "
+                 "cannot parse \"%.300s\" to a valid timestamp", name, name, text);
+    return false;
+}
+
+bool qr_api_limit(struct kl_http_request *r, uint32_t *limit)
+{
+    const char *text = kl_http_param(r, "limit", 0);
+    char        err[300];
+
+    *limit = 0;
+    if (text == NULL || text[0] == '\0' || qr_parse_limit(text, limit, err, sizeof err))
+        return true;
+    qr_api_error(r, PQL_BAD_DATA, "invalid parameter \"limit\": %s", err);
+    return false;
+}
+
+/* ---- listings ---- */
+
+static bool listing_gone(struct qr_job *j)
+{
+    struct qr_names *n = kl_container_of(j, struct qr_names, job);
+
+    return kl_http_gone(kl_container_of(n, struct qr_listing, names)->r);
+}
+
+static void listing_release(struct qr_job *j)
+{
+    struct qr_names *n = kl_container_of(j, struct qr_names, job);
+
+    qr_listing_free(kl_container_of(n, struct qr_listing, names));
+}
+
+static void listing_render(struct qr_listing *l)
+{
+    struct kl_buf out;
+
+    kl_buf_init(&out, (size_t)l->h->q->o.query_memory_max_bytes);
+    l->render(l, &out);
+    qr_api_send(l->r, l->content_type, &out);
+}
+
+static void listing_rendered(struct kl_env_task *task)
+{
+    qr_drop(&kl_container_of(task, struct qr_listing, task)->names.job);
+}
+
+static void listing_work(struct kl_env_task *task)
+{
+    struct qr_listing *l = kl_container_of(task, struct qr_listing, task);
+
+    listing_render(l);
+    task->run = listing_rendered;
+    l->h->env->sched->post(l->names.job.shard->loop, task);
+}
+
+static void listing_answer(struct qr_names *n)
+{
+    struct qr_listing *l = kl_container_of(n, struct qr_listing, names);
+
+    if (n->job.failure.kind != PQL_OK) {
+        qr_api_error(l->r, n->job.failure.kind, "%s", n->job.failure.text);
+    } else if (n->count < QR_RENDER_HERE / 10) {
+        listing_render(l);
+    } else {
+        qr_hold(&n->job);
+        l->task.run = listing_work;
+        l->h->env->sched->work(l->h->env->sched, &l->task);
+    }
+}
+
+struct qr_listing *qr_listing_new(struct qr_http *h, struct kl_http_request *r,
+                                  enum tsp_select_what what)
+{
+    struct qr_listing *l = kl_new(sizeof *l);
+
+    l->h = h;
+    l->r = r;
+    l->content_type = "application/json";
+    l->names.what = what;
+    l->names.from_ms = INT64_MIN;
+    l->names.to_ms = INT64_MAX;
+    qr_names_init(&l->names);
+    l->names.answer = listing_answer;
+    l->names.job.gone = listing_gone;
+    l->names.job.release = listing_release;
+    if (!qr_api_job(h, r, &l->names.job)) {
+        qr_listing_free(l);
+        return NULL;
+    }
+    return l;
+}
+
+void qr_listing_free(struct qr_listing *l)
+{
+    qr_names_deinit(&l->names);
+    free(l->label);
+    free(l);
+}
+
+bool qr_listing_match(struct qr_listing *l, bool required)
+{
+    struct kl_err err;
+    const char   *text;
+    size_t        i;
+
+    for (i = 0; (text = kl_http_param(l->r, "match[]", i)) != NULL; i++)
+        if (qr_names_selector(&l->names, kl_span(text, kl_http_param_size(l->r, "match[]", i)),
+                              &err) != KL_OK) {
+            qr_api_error(l->r, PQL_BAD_DATA, "invalid parameter \"match[]\": %s", err.text);
+            qr_listing_free(l);
+            return false;
+        }
+    if (i == 0 && required) {
+        qr_api_error(l->r, PQL_BAD_DATA, "no match[] parameter provided");
+        qr_listing_free(l);
+        return false;
+    }
+    return true;
+}
+
+bool qr_listing_range(struct qr_listing *l)
+{
+    if (qr_api_time(l->r, "start", INT64_MIN, &l->names.from_ms) &&
+        qr_api_time(l->r, "end", INT64_MAX, &l->names.to_ms))
+        return true;
+    qr_listing_free(l);
+    return false;
+}
+
+void qr_listing_go(struct qr_listing *l)
+{
+    qr_submit(l->h->q, &l->names.job);
+}
+
+/* ---- routes ---- */
+
+void qr_api_route(struct qr_http *h, const char *method, const char *path,
+                  void (*handle)(void *ctx, struct kl_http_request *r))
+{
+    struct kl_http_route route = { .method = method, .body_max_bytes = QR_BODY_MAX,
+                                   .handle = handle, .ctx = h };
+
+    h->paths = kl_resize(h->paths, (h->path_count + 1) * sizeof *h->paths);
+    route.path = h->paths[h->path_count++] = kl_strdup(path);
+    kl_http_route_add(h->server, &route);
+}
+
+void qr_api_routes(struct qr_http *h, const char *method, const char *suffix,
+                   void (*handle)(void *ctx, struct kl_http_request *r))
+{
+    static const char *const prefixes[] = { "/api/v1", "/prometheus/api/v1" };
+    char                     path[200];
+
+    for (size_t i = 0; i < sizeof prefixes / sizeof prefixes[0]; i++) {
+        snprintf(path, sizeof path, "%s%s", prefixes[i], suffix);
+        qr_api_route(h, method, path, handle);
+    }
+}
+
+struct qr_http *qr_http_new(struct qr_querier *q, struct kl_http_server *s, struct kl_env *env)
+{
+    struct qr_http *h = kl_new(sizeof *h);
+
+    h->q = q;
+    h->env = env;
+    h->server = s;
+    qr_api_query_open(h);
+    qr_api_labels_open(h);
+    qr_api_export_open(h);
+    qr_api_status_open(h);
+    return h;
+}
+
+void qr_http_free(struct qr_http *h)
+{
+    if (h == NULL)
+        return;
+    for (size_t i = 0; i < h->path_count; i++)
+        free(h->paths[i]);
+    free(h->paths);
+    free(h);
+}

@@ -1,0 +1,204 @@
+/*
+ * Series with their samples: /export (one JSON object a line: metric, values, timestamps in ms) and
+ * /federate (the text format: the newest sample of each series within the lookback, at its time).
+ * Floats only: a native histogram has no place in either form.
+ */
+#include <ctype.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "querier/api_priv.h"
+
+static void export_value(struct kl_buf *out, double v)
+{
+    char text[KL_F64_TEXT_MAX];
+
+    if (isnan(v))
+        kl_buf_adds(out, "null");
+    else if (isinf(v))
+        kl_buf_adds(out, v > 0 ? "\"Infinity\"" : "\"-Infinity\"");
+    else
+        kl_buf_add(out, text, kl_f64_text(v, text));
+}
+
+static void render_export(struct qr_listing *l, struct kl_buf *out)
+{
+    for (size_t i = 0; i < l->names.count; i++) {
+        const struct pql_series *s = &l->names.series[i];
+        size_t                   start = out->size;
+        bool                     any = false;
+
+        kl_buf_adds(out, "{\"metric\":");
+        qr_json_labels(out, s->labels);
+        kl_buf_adds(out, ",\"values\":[");
+        for (uint32_t k = 0; k < s->count; k++) {
+            if (s->hists != NULL && s->hists[k] != NULL)
+                continue;
+            kl_buf_adds(out, any ? "," : "");
+            export_value(out, s->values[k]);
+            any = true;
+        }
+        if (!any) {                                    /* histograms alone */
+            out->size = start;
+            continue;
+        }
+        kl_buf_adds(out, "],\"timestamps\":[");
+        any = false;
+        for (uint32_t k = 0; k < s->count; k++) {
+            if (s->hists != NULL && s->hists[k] != NULL)
+                continue;
+            kl_buf_addf(out, any ? ",%" PRId64 : "%" PRId64, s->times_ms[k]);
+            any = true;
+        }
+        kl_buf_adds(out, "]}\n");
+    }
+}
+
+static void export(void *ctx, struct kl_http_request *r)
+{
+    struct qr_listing *l = qr_listing_new(ctx, r, TSP_SEL_SERIES);
+
+    if (l == NULL)
+        return;
+    l->content_type = "application/stream+json; charset=utf-8";
+    l->render = render_export;
+    /* Half of it, and no place to say so, is worse than none. */
+    l->names.job.partial = false;
+    if (qr_listing_range(l) && qr_listing_match(l, true))
+        qr_listing_go(l);
+}
+
+/* ---- federate ---- */
+
+static bool plain_name(struct kl_span s, bool colons)
+{
+    const char *at = s.at;
+
+    if (s.size == 0 || isdigit((unsigned char)at[0]))
+        return false;
+    for (size_t i = 0; i < s.size; i++)
+        if (!isalnum((unsigned char)at[i]) && at[i] != '_' && !(colons && at[i] == ':'))
+            return false;
+    return true;
+}
+
+static void quoted(struct kl_buf *out, struct kl_span s)
+{
+    const char *at = s.at;
+
+    kl_buf_add8(out, '"');
+    for (size_t i = 0; i < s.size; i++)
+        switch (at[i]) {
+        case '\\': kl_buf_adds(out, "\\\\"); break;
+        case '"':  kl_buf_adds(out, "\\\""); break;
+        case '\n': kl_buf_adds(out, "\\n"); break;
+        default:   kl_buf_add8(out, (uint8_t)at[i]);
+        }
+    kl_buf_add8(out, '"');
+}
+
+static void text_line(struct kl_buf *out, struct kl_span name, struct kl_labels l, double value,
+                      int64_t time_ms)
+{
+    static const char instance[] = "instance";
+    struct kl_span    inst = kl_span(instance, sizeof instance - 1);
+    struct kl_cur     c = kl_labels_cur(l);
+    struct kl_label   x;
+    char              text[KL_F64_TEXT_MAX], comma = '{';
+
+    if (plain_name(name, true)) {
+        kl_buf_add(out, name.at, name.size);
+    } else {
+        kl_buf_add8(out, '{');
+        quoted(out, name);
+        comma = ',';
+    }
+    while (kl_labels_next(&c, &x)) {
+        if (x.name.size == 8 && memcmp(x.name.at, "__name__", 8) == 0)
+            continue;
+        kl_buf_add8(out, (uint8_t)comma);
+        comma = ',';
+        if (plain_name(x.name, false))
+            kl_buf_add(out, x.name.at, x.name.size);
+        else
+            quoted(out, x.name);
+        kl_buf_add8(out, '=');
+        quoted(out, x.value);
+    }
+    /* So that a scraper with honor_labels does not put its own there. */
+    if (kl_labels_get(l, inst).size == 0) {
+        kl_buf_add8(out, (uint8_t)comma);
+        kl_buf_adds(out, "instance=\"\"");
+    }
+    kl_buf_adds(out, "} ");
+    kl_buf_add(out, text, kl_f64_text(value, text));
+    kl_buf_addf(out, " %" PRId64 "\n", time_ms);
+}
+
+static int by_name(const void *a, const void *b)
+{
+    struct kl_span  name = kl_span("__name__", 8);
+    struct kl_labels x = ((const struct pql_series *)a)->labels;
+    struct kl_labels y = ((const struct pql_series *)b)->labels;
+    int              c = kl_span_cmp(kl_labels_get(x, name), kl_labels_get(y, name));
+
+    return c != 0 ? c : kl_labels_cmp(x, y);
+}
+
+static void render_federate(struct qr_listing *l, struct kl_buf *out)
+{
+    struct kl_span last = { NULL, 0 };
+
+    if (l->names.count > 1)
+        qsort(l->names.series, l->names.count, sizeof *l->names.series, by_name);
+    for (size_t i = 0; i < l->names.count; i++) {
+        const struct pql_series *s = &l->names.series[i];
+        struct kl_span           name = kl_labels_get(s->labels, kl_span("__name__", 8));
+        uint32_t                 k = s->count - 1;
+
+        if (name.size == 0 || (s->hists != NULL && s->hists[k] != NULL) ||
+            kl_is_stale(s->values[k]))
+            continue;
+        if (last.at == NULL || !kl_span_eq(last, name)) {
+            kl_buf_adds(out, "# TYPE ");
+            if (plain_name(name, true))
+                kl_buf_add(out, name.at, name.size);
+            else
+                quoted(out, name);
+            kl_buf_adds(out, " untyped\n");
+            last = name;
+        }
+        text_line(out, name, s->labels, s->values[k], s->times_ms[k]);
+    }
+}
+
+static void federate(void *ctx, struct kl_http_request *r)
+{
+    struct qr_http    *h = ctx;
+    struct qr_listing *l = qr_listing_new(h, r, TSP_SEL_SERIES);
+
+    if (l == NULL)
+        return;
+    l->content_type = "text/plain; version=0.0.4; charset=utf-8";
+    l->render = render_federate;
+    l->names.job.partial = false;
+    l->names.to_ms = kl_env_now_ms(h->env);
+    l->names.from_ms = l->names.to_ms - h->q->o.lookback_ms + 1;
+    if (!qr_listing_match(l, false))
+        return;
+    if (l->names.selector_count == 0) {                /* no selector selects nothing */
+        qr_listing_free(l);
+        kl_http_answer(r, 200, "text/plain; version=0.0.4; charset=utf-8", kl_span("", 0));
+        return;
+    }
+    qr_listing_go(l);
+}
+
+void qr_api_export_open(struct qr_http *h)
+{
+    qr_api_routes(h, "GET,POST", "/export", export);
+    qr_api_route(h, "GET", "/federate", federate);
+    qr_api_route(h, "GET", "/prometheus/federate", federate);
+}

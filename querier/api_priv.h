@@ -1,0 +1,78 @@
+#ifndef QR_API_PRIV_H
+#define QR_API_PRIV_H
+/*
+ * The HTTP side of the querier: parameters as Prometheus parses them, the envelope
+ * {status,data,errorType,error,warnings,infos}, one file a family of routes. Handlers run on server
+ * threads and make a job; its answer is rendered on the loop, or on a worker when it is large.
+ */
+#include "libkoal/http/http.h"
+#include "libkoal/base/json.h"
+#include "querier/qr_priv.h"
+
+enum { QR_BODY_MAX = 16 << 20, QR_RENDER_HERE = 2000 };
+
+struct qr_http {
+    struct qr_querier *q;
+    struct kl_env *env;
+    struct kl_http_server *server;
+    char **paths;
+    size_t path_count;
+};
+
+/* ---- api_params.c: pure ---- */
+/* Unix seconds with a fraction, or RFC 3339. Refuses NaN, infinities and what no int64 holds. */
+bool qr_parse_time(const char *text, int64_t *ms);
+/* Float seconds or a duration. `err`: Prometheus' sentence. */
+bool qr_parse_duration(const char *text, int64_t *ms, char *err, size_t err_size);
+/* As Go's Atoi, and not negative. */
+bool qr_parse_limit(const char *text, uint32_t *limit, char *err, size_t err_size);
+/* `U__` names: underscores doubled, other runes as _hex_. Returns the size; `out` holds strlen. */
+size_t qr_unescape_name(const char *name, char *out);
+bool qr_tenant_ok(const char *tenant);
+
+/* ---- api.c ---- */
+void qr_api_error(struct kl_http_request *r, enum pql_error kind, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+void qr_api_begin(struct kl_buf *b);                   /* {"status":"success","data": */
+void qr_api_end(struct kl_buf *b, const char *const *warnings, size_t warning_count,
+                const char *const *infos, size_t info_count);
+void qr_api_data(struct kl_http_request *r, const char *json);         /* a whole, fixed answer */
+void qr_api_send(struct kl_http_request *r, const char *type, struct kl_buf *body_take);
+void qr_json_labels(struct kl_buf *b, struct kl_labels l);
+/* Tenant, timeout, partial_response into the job; false: answered with an error. */
+bool qr_api_job(struct qr_http *h, struct kl_http_request *r, struct qr_job *j);
+/* An optional parameter, as Prometheus' parseTimeParam; false: answered. */
+bool qr_api_time(struct kl_http_request *r, const char *name, int64_t fallback_ms, int64_t *ms);
+bool qr_api_limit(struct kl_http_request *r, uint32_t *limit);
+void qr_api_route(struct qr_http *h, const char *method, const char *path,
+                  void (*handle)(void *ctx, struct kl_http_request *r));
+/* The same below both prefixes. */
+void qr_api_routes(struct qr_http *h, const char *method, const char *suffix,
+                   void (*handle)(void *ctx, struct kl_http_request *r));
+
+/* Label-like requests: a qr_names, and how its answer looks. */
+struct qr_listing {
+    struct qr_names names;
+    struct qr_http *h;
+    struct kl_http_request *r;
+    const char *content_type;
+    void (*render)(struct qr_listing *l, struct kl_buf *out);
+    char *label;
+    char metric[1024];
+    bool has_metric;
+    int64_t limit, per_metric;
+    struct kl_env_task task;
+};
+struct qr_listing *qr_listing_new(struct qr_http *h, struct kl_http_request *r,
+                                  enum tsp_select_what what);
+/* match[] of the request; false: answered, and the listing freed. */
+bool qr_listing_match(struct qr_listing *l, bool required);
+bool qr_listing_range(struct qr_listing *l);           /* start, end; false: the same */
+void qr_listing_go(struct qr_listing *l);
+void qr_listing_free(struct qr_listing *l);            /* not started */
+
+void qr_api_query_open(struct qr_http *h);             /* each registers its routes */
+void qr_api_labels_open(struct qr_http *h);
+void qr_api_export_open(struct qr_http *h);
+void qr_api_status_open(struct qr_http *h);
+#endif

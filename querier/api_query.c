@@ -1,0 +1,351 @@
+/* /query and /query_range; what needs only the text: /format_query, /parse_query, /query_exemplars. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "querier/api_priv.h"
+
+enum { TEXT_ANSWER_MAX = 64 << 20 };
+enum stats { STATS_NONE, STATS_SOME, STATS_ALL };
+
+struct ask {                                           /* one /query or /query_range */
+    struct qr_query x;
+    struct qr_http *h;
+    struct kl_http_request *r;
+    char *text;
+    enum stats stats;
+    struct kl_env_task task;
+};
+
+static struct ask *ask_of(struct qr_job *j)
+{
+    return kl_container_of(kl_container_of(j, struct qr_query, job), struct ask, x);
+}
+
+static void ask_free(struct ask *a)
+{
+    qr_query_deinit(&a->x);
+    free(a->text);
+    free(a);
+}
+
+static void release(struct qr_job *j)
+{
+    ask_free(ask_of(j));
+}
+
+static bool gone(struct qr_job *j)
+{
+    return kl_http_gone(ask_of(j)->r);
+}
+
+static void seconds(struct kl_buf *b, const char *name, int64_t ns)
+{
+    kl_buf_addf(b, "\"%s\":%.9f", name, (double)ns * 1e-9);
+}
+
+static void stats(const struct ask *a, struct kl_buf *b)
+{
+    const struct qr_query *x = &a->x;
+    int64_t queued = x->job.begun_ns - x->job.submitted_ns;
+    int64_t eval = x->fetch_ns + x->decode_ns + x->eval_ns;
+
+    kl_buf_adds(b, ",\"stats\":{\"timings\":{");
+    seconds(b, "evalTotalTime", eval);
+    kl_buf_add8(b, ',');
+    seconds(b, "resultSortTime", 0);
+    kl_buf_add8(b, ',');
+    seconds(b, "queryPreparationTime", x->parse_ns + x->fetch_ns + x->decode_ns);
+    kl_buf_add8(b, ',');
+    seconds(b, "innerEvalTime", x->eval_ns);
+    kl_buf_add8(b, ',');
+    seconds(b, "execQueueTime", queued);
+    kl_buf_add8(b, ',');
+    seconds(b, "execTotalTime", eval + queued + x->parse_ns);
+    kl_buf_addf(b, "},\"samples\":{");
+    if (a->stats == STATS_ALL && x->params.instant) {
+        kl_buf_adds(b, "\"totalQueryableSamplesPerStep\":[[");
+        kl_json_ms(b, x->params.start_ms);
+        kl_buf_addf(b, ",%" PRIu64 "]],", x->result->samples_total);
+    }
+    kl_buf_addf(b, "\"totalQueryableSamples\":%" PRIu64 ",\"peakSamples\":%" PRIu64 "}}",
+                x->result->samples_total, x->result->samples_peak);
+}
+
+static void render(struct ask *a)
+{
+    const struct pql_result *r = a->x.result;
+    struct kl_buf            b;
+
+    kl_buf_init(&b, (size_t)a->h->q->o.query_memory_max_bytes * 2);
+    qr_api_begin(&b);
+    kl_buf_add8(&b, '{');
+    pql_result_json(r, 0, r->series_count, &b);
+    if (a->stats != STATS_NONE)
+        stats(a, &b);
+    kl_buf_add8(&b, '}');
+    if (!r->limited) {
+        qr_api_end(&b, r->warnings, r->warning_count, r->infos, r->info_count);
+    } else {
+        const char **warnings = kl_new((r->warning_count + 1) * sizeof *warnings);
+
+        for (size_t i = 0; i < r->warning_count; i++)
+            warnings[i] = r->warnings[i];
+        warnings[r->warning_count] = "results truncated due to limit";
+        qr_api_end(&b, warnings, r->warning_count + 1, r->infos, r->info_count);
+        free(warnings);
+    }
+    qr_api_send(a->r, "application/json", &b);
+}
+
+static void rendered(struct kl_env_task *task)
+{
+    qr_drop(&kl_container_of(task, struct ask, task)->x.job);
+}
+
+static void render_work(struct kl_env_task *task)
+{
+    struct ask *a = kl_container_of(task, struct ask, task);
+
+    render(a);
+    task->run = rendered;
+    a->h->env->sched->post(a->x.job.shard->loop, task);
+}
+
+static bool small(const struct pql_result *r)
+{
+    size_t points = 0;
+
+    for (size_t i = 0; i < r->series_count && points < QR_RENDER_HERE; i++)
+        points += r->series[i].count;
+    return points < QR_RENDER_HERE && r->string.size < QR_RENDER_HERE * 8;
+}
+
+static void answer(struct qr_query *x)
+{
+    struct ask *a = kl_container_of(x, struct ask, x);
+
+    if (x->result == NULL) {
+        qr_api_error(a->r, x->job.failure.kind, "%s", x->job.failure.text);
+    } else if (small(x->result)) {
+        render(a);
+    } else {
+        qr_hold(&x->job);
+        a->task.run = render_work;
+        a->h->env->sched->work(a->h->env->sched, &a->task);
+    }
+}
+
+/* What both kinds of query share; NULL: answered. */
+static struct ask *ask_new(struct qr_http *h, struct kl_http_request *r)
+{
+    struct ask *a = kl_new(sizeof *a);
+
+    a->h = h;
+    a->r = r;
+    qr_query_init(&a->x);
+    a->x.answer = answer;
+    a->x.job.gone = gone;
+    a->x.job.release = release;
+    a->x.params.now_ms = kl_env_now_ms(h->env);
+    if (!qr_api_limit(r, &a->x.params.result_limit)) {
+        ask_free(a);
+        return NULL;
+    }
+    return a;
+}
+
+/* The rest of the parameters, in Prometheus' order, then off it goes. */
+static void go(struct ask *a)
+{
+    const char *text = kl_http_param(a->r, "query", 0);
+    const char *lookback = kl_http_param(a->r, "lookback_delta", 0);
+    const char *level = kl_http_param(a->r, "stats", 0);
+    size_t      size = text != NULL ? kl_http_param_size(a->r, "query", 0) : 0;
+    char        err[300];
+
+    if (!qr_api_job(a->h, a->r, &a->x.job)) {
+        ask_free(a);
+        return;
+    }
+    if (lookback != NULL && lookback[0] != '\0' &&
+        !qr_parse_duration(lookback, &a->x.params.lookback_ms, err, sizeof err)) {
+        qr_api_error(a->r, PQL_BAD_DATA, "error parsing lookback delta duration: %s", err);
+        ask_free(a);
+        return;
+    }
+    if (level != NULL && level[0] != '\0')
+        a->stats = strcmp(level, "all") == 0 ? STATS_ALL : STATS_SOME;
+    if (size > PQL_TEXT_MAX) {
+        qr_api_error(a->r, PQL_BAD_DATA, "invalid parameter \"query\": %zu bytes, at most %d are "
+                     "taken", size, PQL_TEXT_MAX);
+        ask_free(a);
+        return;
+    }
+    a->text = kl_new(size + 1);
+    if (size > 0)
+        memcpy(a->text, text, size);
+    a->x.params.text = kl_span(a->text, size);
+    qr_submit(a->h->q, &a->x.job);
+}
+
+static void query(void *ctx, struct kl_http_request *r)
+{
+    struct qr_http *h = ctx;
+    struct ask     *a = ask_new(h, r);
+
+    if (a == NULL)
+        return;
+    if (!qr_api_time(r, "time", a->x.params.now_ms, &a->x.params.start_ms)) {
+        ask_free(a);
+        return;
+    }
+    a->x.params.instant = true;
+    a->x.params.end_ms = a->x.params.start_ms;
+    go(a);
+}
+
+static bool must_time(struct kl_http_request *r, const char *name, int64_t *ms)
+{
+    const char *text = kl_http_param(r, name, 0);
+
+    if (text != NULL && qr_parse_time(text, ms))
+        return true;
+    qr_api_error(r, PQL_BAD_DATA, "invalid parameter \"%s\": cannot parse \"%.300s\" to a valid "
+                 "timestamp", name, text == NULL ? "" : text);
+    return false;
+}
+
+/* start, end, step of a range; false: answered. */
+static bool range(struct kl_http_request *r, struct pql_params *p)
+{
+    const char *step = kl_http_param(r, "step", 0);
+    char        err[300];
+
+    if (!must_time(r, "start", &p->start_ms) || !must_time(r, "end", &p->end_ms))
+        return false;
+    if (p->end_ms < p->start_ms) {
+        qr_api_error(r, PQL_BAD_DATA, "invalid parameter \"end\": end timestamp must not be "
+                     "before start time");
+        return false;
+    }
+    if (!qr_parse_duration(step == NULL ? "" : step, &p->step_ms, err, sizeof err)) {
+        qr_api_error(r, PQL_BAD_DATA, "invalid parameter \"step\": %s", err);
+        return false;
+    }
+    if (p->step_ms <= 0) {
+        qr_api_error(r, PQL_BAD_DATA, "invalid parameter \"step\": zero or negative query "
+                     "resolution step widths are not accepted. Try a positive integer");
+        return false;
+    }
+    if ((uint64_t)(p->end_ms - p->start_ms) / (uint64_t)p->step_ms > PQL_POINTS_MAX) {
+        qr_api_error(r, PQL_BAD_DATA, "exceeded maximum resolution of 11,000 points per "
+                     "timeseries. Try decreasing the query resolution (?step=XX)");
+        return false;
+    }
+    return true;
+}
+
+static void query_range(void *ctx, struct kl_http_request *r)
+{
+    struct qr_http *h = ctx;
+    struct ask     *a = ask_new(h, r);
+
+    if (a == NULL)
+        return;
+    if (!range(r, &a->x.params)) {
+        ask_free(a);
+        return;
+    }
+    go(a);
+}
+
+/* ---- the text alone ---- */
+
+static bool text_of(struct kl_http_request *r, struct kl_span *text)
+{
+    const char *at = kl_http_param(r, "query", 0);
+
+    *text = kl_span(at == NULL ? "" : at, at == NULL ? 0 : kl_http_param_size(r, "query", 0));
+    if (text->size <= PQL_TEXT_MAX)
+        return true;
+    qr_api_error(r, PQL_BAD_DATA, "invalid parameter \"query\": %zu bytes, at most %d are taken",
+                 text->size, PQL_TEXT_MAX);
+    return false;
+}
+
+static void format_query(void *ctx, struct kl_http_request *r)
+{
+    struct kl_span text;
+    struct kl_buf  b, formatted;
+    struct kl_err  err;
+
+    (void)ctx;
+    if (!text_of(r, &text))
+        return;
+    kl_buf_init(&formatted, TEXT_ANSWER_MAX);
+    if (pql_format(text, &formatted, &err) != KL_OK) {
+        qr_api_error(r, PQL_BAD_DATA, "invalid parameter \"query\": %s", err.text);
+    } else {
+        kl_buf_init(&b, TEXT_ANSWER_MAX);
+        qr_api_begin(&b);
+        kl_json_str(&b, kl_buf_span(&formatted));
+        b.over = b.over || formatted.over;
+        qr_api_end(&b, NULL, 0, NULL, 0);
+        qr_api_send(r, "application/json", &b);
+    }
+    kl_buf_deinit(&formatted);
+}
+
+static void parse_query(void *ctx, struct kl_http_request *r)
+{
+    struct kl_span text;
+    struct kl_buf  b;
+    struct kl_err  err;
+
+    (void)ctx;
+    if (!text_of(r, &text))
+        return;
+    kl_buf_init(&b, TEXT_ANSWER_MAX);
+    qr_api_begin(&b);
+    if (pql_tree_json(text, &b, &err) != KL_OK) {
+        qr_api_error(r, PQL_BAD_DATA, "invalid parameter \"query\": %s", err.text);
+        kl_buf_deinit(&b);
+    } else {
+        qr_api_end(&b, NULL, 0, NULL, 0);
+        qr_api_send(r, "application/json", &b);
+    }
+}
+
+/* Exemplars are logged and stored, and no query reads them yet: valid, and empty. */
+static void query_exemplars(void *ctx, struct kl_http_request *r)
+{
+    struct kl_span text;
+    struct kl_buf  formatted;
+    struct kl_err  err;
+    int64_t        from_ms, to_ms;
+
+    (void)ctx;
+    if (!text_of(r, &text) || !qr_api_time(r, "start", INT64_MIN, &from_ms) ||
+        !qr_api_time(r, "end", INT64_MAX, &to_ms))
+        return;
+    if (to_ms < from_ms) {
+        qr_api_error(r, PQL_BAD_DATA, "end timestamp must not be before start timestamp");
+        return;
+    }
+    kl_buf_init(&formatted, TEXT_ANSWER_MAX);
+    if (pql_format(text, &formatted, &err) != KL_OK)
+        qr_api_error(r, PQL_BAD_DATA, "invalid parameter \"query\": %s", err.text);
+    else
+        qr_api_data(r, "[]");
+    kl_buf_deinit(&formatted);
+}
+
+void qr_api_query_open(struct qr_http *h)
+{
+    qr_api_routes(h, "GET,POST", "/query", query);
+    qr_api_routes(h, "GET,POST", "/query_range", query_range);
+    qr_api_routes(h, "GET,POST", "/format_query", format_query);
+    qr_api_routes(h, "GET,POST", "/parse_query", parse_query);
+    qr_api_routes(h, "GET,POST", "/query_exemplars", query_exemplars);
+}

@@ -1,0 +1,335 @@
+/*
+ * What a shard knows of the cluster: the placement table and, for each partition, which manifest
+ * is the newest. Both are watched in the KV; a manifest is read from the store when first wanted,
+ * checked against the pointer's digest, and kept until the pointer moves on.
+ */
+#include <assert.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "querier/qr_priv.h"
+
+static const char catalogue_prefix[] = "catalogue.";
+
+struct qr_table *qr_table_ref(struct qr_table *t)
+{
+    t->refs++;
+    return t;
+}
+
+void qr_table_unref(struct qr_table *t)
+{
+    if (t == NULL || --t->refs > 0)
+        return;
+    tsp_placement_free(t->placement);
+    free(t);
+}
+
+struct qr_manifest *qr_manifest_ref(struct qr_manifest *m)
+{
+    m->refs++;
+    return m;
+}
+
+void qr_manifest_unref(struct qr_manifest *m)
+{
+    if (m == NULL || --m->refs > 0)
+        return;
+    blk_manifest_deinit(&m->m);
+    free(m);
+}
+
+/* ---- the placement table ---- */
+
+static void take_table(struct qr_shard *s, struct kl_span value, uint64_t revision)
+{
+    struct tsp_placement *p;
+    struct kl_err         err = { 0 };
+
+    if (tsp_placement_decode(value, &p, &err) != KL_OK) {
+        kl_logf(s->q->o.log, KL_ERROR, "querier: the placement table cannot be read: %s", err.text);
+        return;
+    }
+    if (tsp_placement_revision(p) < revision)
+        tsp_placement_set_revision(p, revision);
+    if (s->table != NULL &&
+        tsp_placement_revision(s->table->placement) > tsp_placement_revision(p)) {
+        tsp_placement_free(p);
+        return;
+    }
+    qr_table_unref(s->table);
+    s->table = kl_new(sizeof *s->table);
+    s->table->placement = p;
+    s->table->refs = 1;
+    atomic_store(&s->placement_known, true);
+}
+
+static void placement_change(struct kl_bus_watch *w, const char *key, struct kl_span value,
+                             uint64_t revision)
+{
+    if (strcmp(key, TSP_PLACEMENT_KEY) == 0 && value.at != NULL)
+        take_table(w->ctx, value, revision);
+}
+
+static void reread_back(struct kl_bus_kv *kv)
+{
+    struct qr_reread *r = kl_container_of(kv, struct qr_reread, kv);
+    struct qr_job    *j = r->job;
+
+    r->code = kv->code;
+    r->err = kv->err;
+    if (kv->code == KL_OK) {
+        take_table(j->shard, kl_span(kv->got, kv->got_size), kv->revision);
+        free(kv->got);
+    }
+    r->done(r);
+    qr_drop(j);
+}
+
+void qr_placement_reread(struct qr_reread *r)
+{
+    struct qr_job *j = r->job;
+
+    r->kv = (struct kl_bus_kv){ .kind = KL_BUS_KV_GET, .key = TSP_PLACEMENT_KEY,
+                                .loop = j->shard->loop, .done = reread_back };
+    qr_hold(j);
+    j->q->bus->kv(j->q->bus, &r->kv);
+}
+
+/* ---- the catalogue ---- */
+
+static struct qr_pointer *pointer_of(struct qr_shard *s, uint32_t partition)
+{
+    if (partition >= s->pointer_count) {
+        size_t count = s->pointer_count == 0 ? 64 : s->pointer_count;
+
+        while (count <= partition)
+            count *= 2;
+        s->pointers = kl_resize(s->pointers, count * sizeof *s->pointers);
+        memset(s->pointers + s->pointer_count, 0,
+               (count - s->pointer_count) * sizeof *s->pointers);
+        s->pointer_count = count;
+    }
+    return &s->pointers[partition];
+}
+
+static void take_pointer(struct qr_shard *s, uint32_t partition, struct kl_span value)
+{
+    struct qr_pointer *at = pointer_of(s, partition);
+    struct blk_pointer p;
+    struct kl_err      err = { 0 };
+
+    if (blk_pointer_decode(value, &p, &err) != KL_OK) {
+        kl_logf(s->q->o.log, KL_ERROR, "querier: partition %" PRIu32 ": catalogue pointer: %s",
+                partition, err.text);
+        return;
+    }
+    if (at->known && p.revision < at->revision)
+        return;
+    if (!at->known || p.revision != at->revision) {
+        qr_manifest_unref(at->manifest);
+        at->manifest = NULL;
+    }
+    at->known = true;
+    at->revision = p.revision;
+    at->digest = p.digest;
+}
+
+static void catalogue_change(struct kl_bus_watch *w, const char *key, struct kl_span value,
+                             uint64_t revision)
+{
+    char          expect[KL_BUS_KEY_MAX + 1];
+    char         *rest;
+    unsigned long partition = strtoul(key + sizeof catalogue_prefix - 1, &rest, 10);
+
+    (void)revision;
+    if (value.at == NULL || *rest != '\0' || partition >= TSP_PARTITIONS_MAX)
+        return;
+    blk_pointer_key((uint32_t)partition, expect, sizeof expect);
+    if (strcmp(key, expect) == 0)
+        take_pointer(w->ctx, (uint32_t)partition, value);
+}
+
+static void catalogue_current(struct kl_bus_watch *w)
+{
+    struct qr_shard *s = w->ctx;
+
+    atomic_store(&s->catalogue_known, true);
+}
+
+static void placement_current(struct kl_bus_watch *w)
+{
+    (void)w;                                           /* known is when there is a table */
+}
+
+void qr_catalogue_open(struct qr_shard *s)
+{
+    s->placement_watch = (struct kl_bus_watch){ .loop = s->loop, .change = placement_change,
+                                                .current = placement_current, .ctx = s };
+    snprintf(s->placement_watch.prefix, sizeof s->placement_watch.prefix, "%s", TSP_PLACEMENT_KEY);
+    s->catalogue_watch = (struct kl_bus_watch){ .loop = s->loop, .change = catalogue_change,
+                                                .current = catalogue_current, .ctx = s };
+    snprintf(s->catalogue_watch.prefix, sizeof s->catalogue_watch.prefix, "%s", catalogue_prefix);
+    s->q->bus->watch(s->q->bus, &s->placement_watch);
+    s->q->bus->watch(s->q->bus, &s->catalogue_watch);
+}
+
+void qr_catalogue_close(struct qr_shard *s)
+{
+    s->q->bus->unwatch(s->q->bus, &s->placement_watch);
+    s->q->bus->unwatch(s->q->bus, &s->catalogue_watch);
+    qr_table_unref(s->table);
+    s->table = NULL;
+    for (size_t i = 0; i < s->pointer_count; i++)
+        qr_manifest_unref(s->pointers[i].manifest);
+    free(s->pointers);
+    s->pointers = NULL;
+    s->pointer_count = 0;
+}
+
+/* ---- looking a manifest up ---- */
+
+static void lookup_go(struct qr_lookup *l);
+
+static void lookup_end(struct qr_lookup *l, enum kl_code code)
+{
+    struct qr_job *j = l->job;
+
+    l->code = code;
+    l->done(l);
+    qr_drop(j);
+}
+
+static void lookup_again(struct kl_env_timer *t)
+{
+    struct qr_lookup *l = kl_container_of(t, struct qr_lookup, wait);
+
+    l->fresh = true;
+    lookup_go(l);
+}
+
+static void pointer_back(struct kl_bus_kv *kv)
+{
+    struct qr_lookup *l = kl_container_of(kv, struct qr_lookup, kv);
+
+    l->fresh = false;
+    if (kv->code == KL_OK) {
+        take_pointer(l->job->shard, l->partition, kl_span(kv->got, kv->got_size));
+        free(kv->got);
+        lookup_go(l);
+    } else if (kv->code == KL_ENOENT) {
+        lookup_go(l);
+    } else {
+        l->err = kv->err;
+        lookup_end(l, kl_within(&l->err, "read the catalogue's pointer"));
+    }
+}
+
+static void ask_pointer(struct qr_lookup *l)
+{
+    l->kv = (struct kl_bus_kv){ .kind = KL_BUS_KV_GET, .loop = l->job->shard->loop,
+                                .done = pointer_back };
+    blk_pointer_key(l->partition, l->kv.key, sizeof l->kv.key);
+    l->job->q->bus->kv(l->job->q->bus, &l->kv);
+}
+
+static void manifest_back(struct kl_env_task *task)
+{
+    struct qr_lookup  *l = kl_container_of(task, struct qr_lookup, task);
+    struct qr_pointer *at = pointer_of(l->job->shard, l->partition);
+
+    if (l->code == KL_ENOENT && l->tries < QR_CATALOGUE_TRIES) {
+        l->tries++;                                    /* a newer one took its place meanwhile */
+        l->fresh = true;
+        lookup_go(l);
+        return;
+    }
+    if (l->code == KL_OK && at->known && at->revision == l->want.revision && at->manifest == NULL)
+        at->manifest = qr_manifest_ref(l->manifest);
+    lookup_end(l, l->code);
+}
+
+static enum kl_code read_manifest(struct qr_lookup *l)
+{
+    struct kl_store *store = l->job->q->store;
+    char             key[KL_STORE_KEY_MAX + 1];
+    uint64_t         size;
+    void            *bytes;
+    enum kl_code     code;
+
+    blk_manifest_key(l->partition, l->want.revision, key);
+    if (store->head(store, key, &size, &l->err) != KL_OK)
+        return kl_within(&l->err, "manifest");
+    if (size == 0 || size > QR_MANIFEST_BYTES_MAX)
+        return kl_fail(&l->err, KL_ECORRUPT, "manifest %s has %" PRIu64 " bytes", key, size);
+    bytes = malloc(size);
+    if (bytes == NULL)
+        return kl_fail(&l->err, KL_ELIMIT, "no memory for a manifest of %" PRIu64 " bytes", size);
+    l->manifest = kl_new(sizeof *l->manifest);
+    l->manifest->refs = 1;
+    code = store->get(store, key, 0, bytes, size, &l->err);
+    if (code == KL_OK && l->want.digest != 0 && kl_hash64(bytes, size) != l->want.digest)
+        code = kl_fail(&l->err, KL_ECORRUPT, "%s is not what the catalogue points at", key);
+    if (code == KL_OK)
+        code = blk_manifest_decode(kl_span(bytes, size), &l->manifest->m, &l->err);
+    free(bytes);
+    if (code == KL_OK && l->manifest->m.partition != l->partition) {
+        blk_manifest_deinit(&l->manifest->m);
+        code = kl_fail(&l->err, KL_ECORRUPT, "%s is of another partition", key);
+    }
+    if (code != KL_OK) {
+        free(l->manifest);
+        l->manifest = NULL;
+        return kl_within(&l->err, "manifest");
+    }
+    return KL_OK;
+}
+
+static void manifest_work(struct kl_env_task *task)
+{
+    struct qr_lookup *l = kl_container_of(task, struct qr_lookup, task);
+
+    l->code = read_manifest(l);
+    task->run = manifest_back;
+    l->job->q->env->sched->post(l->job->shard->loop, task);
+}
+
+static void lookup_go(struct qr_lookup *l)
+{
+    struct qr_job     *j = l->job;
+    struct qr_pointer *at = pointer_of(j->shard, l->partition);
+
+    if (j->ended) {
+        lookup_end(l, KL_ECANCELED);
+    } else if (l->fresh) {
+        ask_pointer(l);
+    } else if ((at->known ? at->revision : 0) < l->least) {
+        /* The owner let go of data under a revision that has not reached us. */
+        if (l->tries == QR_CATALOGUE_TRIES) {
+            lookup_end(l, kl_fail(&l->err, KL_EAGAIN, "the catalogue is at revision %" PRIu64
+                                  ", the ingestor at %" PRIu64, at->revision, l->least));
+            return;
+        }
+        l->wait.fire = lookup_again;
+        j->q->env->sched->arm(j->shard->loop, &l->wait, l->tries++ == 0 ? 0 : QR_RETRY_MS);
+    } else if (!at->known) {
+        lookup_end(l, KL_OK);                          /* nothing was ever flushed */
+    } else if (at->manifest != NULL) {
+        l->manifest = qr_manifest_ref(at->manifest);
+        lookup_end(l, KL_OK);
+    } else {
+        l->want = *at;
+        l->task.run = manifest_work;
+        j->q->env->sched->work(j->q->env->sched, &l->task);
+    }
+}
+
+void qr_lookup_start(struct qr_lookup *l)
+{
+    l->tries = 0;
+    l->code = KL_OK;
+    l->manifest = NULL;
+    qr_hold(l->job);
+    lookup_go(l);
+}

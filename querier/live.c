@@ -1,0 +1,256 @@
+/*
+ * The live half of a partition: its owner is asked page by page until it has no more. An owner that
+ * is busy or away is asked again, twice; a partition that stays silent is named in the answer.
+ */
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "querier/qr_priv.h"
+
+static void ask(struct qr_part *p);
+
+static void give_up(struct qr_part *p, const struct kl_err *err)
+{
+    struct qr_fetch *f = p->f;
+
+    p->failed = true;
+    f->parts_failed++;
+    f->last_err = *err;
+    /* Said at the end when none answered: then there is no answer to be incomplete. */
+    if (f->part_count > 1 || !f->job->partial)
+        qr_fetch_incomplete(f, "partition %" PRIu32 ": %s", p->partition, err->text);
+    if (f->job->ended || f->part_count == 1)
+        qr_part_end(p);
+    else
+        qr_stored_start(p);
+}
+
+static void try_again(struct kl_env_timer *timer)
+{
+    struct qr_part *p = kl_container_of(timer, struct qr_part, retry);
+    struct qr_job  *j = p->f->job;
+
+    if (j->ended)
+        qr_part_end(p);
+    else
+        ask(p);
+    qr_drop(j);
+}
+
+static bool keep_page(struct qr_part *p, void *bytes, size_t size, struct kl_err *err)
+{
+    struct qr_fetch *f = p->f;
+
+    if (!kl_budget_take(&f->job->budget, size)) {
+        qr_over_budget(f->job, err);
+        return false;
+    }
+    if (p->page_count == p->page_room) {
+        p->page_room = p->page_room == 0 ? 4 : p->page_room * 2;
+        p->pages = kl_resize(p->pages, p->page_room * sizeof *p->pages);
+    }
+    p->pages[p->page_count++] = (struct qr_page){ bytes, size };
+    f->page_bytes += size;
+    kl_count(f->job->q->m.pages, 1);
+    kl_count(f->job->q->m.page_bytes, size);
+    return true;
+}
+
+/* The last text of a page is where the next one begins. */
+static struct kl_span last_text(struct kl_cur items)
+{
+    struct kl_span last = { NULL, 0 };
+
+    while (kl_cur_left(&items) > 0 && !items.bad) {
+        struct kl_span text = kl_cur_span(&items);
+
+        if (!items.bad)
+            last = text;
+    }
+    return last;
+}
+
+/* KL_OK: the page is kept; *more says whether to ask on. */
+static enum kl_code take_page(struct qr_part *p, bool *more, struct kl_err *err)
+{
+    struct qr_fetch *f = p->f;
+    struct tsp_page  page;
+    struct kl_cur    items;
+    bool             texts = f->what == TSP_SEL_NAMES || f->what == TSP_SEL_VALUES;
+
+    if (tsp_page_open(kl_span(p->ask.answer, p->ask.answer_size), &page, &items, err) != KL_OK)
+        return kl_within(err, "partition %" PRIu32, p->partition);
+    if (page.more && f->what == TSP_SEL_METADATA)
+        return kl_fail(err, KL_ECORRUPT, "partition %" PRIu32 ": metadata in pages",
+                       p->partition);
+    if (page.more) {
+        struct kl_span text = texts ? last_text(items) : kl_span(NULL, 0);
+
+        /* The cursor must move, or the paging would never end. */
+        if (kl_cur_left(&items) == 0 ||
+            (p->has_cursor && (texts ? kl_span_cmp(text, p->cursor_text) <= 0
+                                     : kl_fp_cmp(page.cursor, p->cursor) <= 0)))
+            return kl_fail(err, KL_ECORRUPT, "partition %" PRIu32 ": a page that leads nowhere",
+                           p->partition);
+        p->has_cursor = true;
+        p->cursor = page.cursor;
+        p->cursor_text = text;
+    }
+    if (!keep_page(p, p->ask.answer, p->ask.answer_size, err))
+        return KL_ELIMIT;
+    p->ask.answer = NULL;
+    if (page.catalogue_revision > p->catalogue_revision)
+        p->catalogue_revision = page.catalogue_revision;
+    if (page.placement_revision > f->placement_revision)
+        f->placement_revision = page.placement_revision;
+    *more = page.more;
+    return KL_OK;
+}
+
+static void answered(struct kl_bus_ask *op)
+{
+    struct qr_part *p = kl_container_of(op, struct qr_part, ask);
+    struct qr_job  *j = p->f->job;
+    struct kl_err   err = op->err;
+    enum kl_code    code = op->code;
+    bool            more = false;
+
+    if (j->ended) {
+        if (code == KL_OK)
+            free(op->answer);
+        qr_part_end(p);
+    } else if (code == KL_EAGAIN && p->tries + 1 < QR_ASK_TRIES) {
+        p->tries++;
+        kl_count(j->q->m.retries, 1);
+        p->retry.fire = try_again;
+        qr_hold(j);
+        j->q->env->sched->arm(j->shard->loop, &p->retry, QR_RETRY_MS * p->tries);
+    } else if (code != KL_OK) {
+        give_up(p, &err);
+    } else {
+        code = take_page(p, &more, &err);
+        free(op->answer);                              /* NULL when the page was kept */
+        if (code == KL_ELIMIT) {
+            qr_job_fail(j, PQL_EXECUTION, "%s", err.text);
+            qr_part_end(p);
+        } else if (code != KL_OK) {
+            give_up(p, &err);
+        } else if (more) {
+            ask(p);
+        } else if (p->f->what == TSP_SEL_METADATA) {
+            qr_part_end(p);
+        } else {
+            qr_stored_start(p);
+        }
+    }
+    qr_drop(j);
+}
+
+static void ask(struct qr_part *p)
+{
+    struct qr_fetch   *f = p->f;
+    struct qr_job     *j = f->job;
+    struct tsp_select *s = f->select;
+    struct kl_err      err = { 0 };
+    int64_t            left_ms = qr_job_left_ms(j);
+
+    s->partition = p->partition;
+    s->has_cursor = p->has_cursor;
+    s->cursor_fp = p->cursor;
+    s->cursor_text = p->cursor_text;
+    s->timeout_ms = left_ms < 1 ? 1 : left_ms < QR_ASK_TIMEOUT_MS ? left_ms : QR_ASK_TIMEOUT_MS;
+    kl_buf_deinit(&p->question);
+    kl_buf_init(&p->question, KL_BUS_MESSAGE_MAX);
+    if (tsp_select_encode(s, &p->question, &err) != KL_OK) {
+        qr_job_fail(j, qr_kind_of(err.code), "%s", err.text);
+        qr_part_end(p);
+        return;
+    }
+    p->ask = (struct kl_bus_ask){ .question = kl_buf_span(&p->question),
+                                  .timeout_ms = s->timeout_ms, .loop = j->shard->loop,
+                                  .done = answered };
+    tsp_select_subject(p->ask.subject, sizeof p->ask.subject, p->partition);
+    qr_hold(j);
+    j->q->bus->ask(j->q->bus, &p->ask);
+}
+
+void qr_live_start(struct qr_part *p)
+{
+    ask(p);
+}
+
+/* ---- reading the pages, later, in the merge ---- */
+
+static void parse_series(struct qr_part *p, struct qr_source *s, struct kl_cur *c, bool chunks,
+                         struct kl_err *err)
+{
+    while (kl_cur_left(c) > 0 && !c->bad && err->code == KL_OK) {
+        struct qr_found       found = { .partition = p->partition };
+        struct kl_span        labels;
+        struct blk_chunk_ref *refs = NULL;
+        uint64_t              count = 0;
+
+        found.fp.hi = kl_cur_64(c);
+        found.fp.lo = kl_cur_64(c);
+        labels = kl_cur_span(c);
+        if (chunks)
+            count = kl_cur_v(c);
+        if (c->bad || count > kl_cur_left(c) || labels.size > KL_LABELS_BYTES_MAX)
+            break;
+        if (count > 0) {
+            refs = kl_arena_alloc(&s->arena, count * sizeof *refs);
+            if (refs == NULL) {
+                qr_over_budget(p->f->job, err);
+                return;
+            }
+        }
+        for (uint64_t i = 0; i < count; i++) {
+            refs[i].first_ms = kl_cur_z(c);
+            refs[i].last_ms = (int64_t)((uint64_t)refs[i].first_ms + kl_cur_v(c));
+            refs[i].count = (uint32_t)kl_cur_v(c);
+            refs[i].kind = kl_cur_8(c);
+            refs[i].bytes = kl_cur_span(c);
+        }
+        found.labels = (struct kl_labels){ labels.at, labels.size };
+        found.chunks = refs;
+        found.chunk_count = (uint32_t)count;
+        /* The order is what merging rests on. */
+        if (c->bad || (s->count > 0 && kl_fp_cmp(s->found[s->count - 1].fp, found.fp) >= 0)) {
+            c->bad = true;
+            break;
+        }
+        qr_source_found(p->f->job, s, &found, err);
+    }
+    if (err->code == KL_OK && (c->bad || kl_cur_left(c) > 0))
+        kl_fail(err, KL_ECORRUPT, "partition %" PRIu32 ": a damaged page", p->partition);
+}
+
+void qr_live_parse(struct qr_part *p, struct qr_source *s, struct kl_err *err)
+{
+    for (size_t i = 0; i < p->page_count && err->code == KL_OK; i++) {
+        struct tsp_page page;
+        struct kl_cur   c;
+
+        if (tsp_page_open(kl_span(p->pages[i].bytes, p->pages[i].size), &page, &c, err) != KL_OK)
+            return;
+        switch (p->f->what) {
+        case TSP_SEL_SERIES:
+        case TSP_SEL_LABELS:
+            parse_series(p, s, &c, p->f->what == TSP_SEL_SERIES, err);
+            break;
+        case TSP_SEL_NAMES:
+        case TSP_SEL_VALUES:
+            while (kl_cur_left(&c) > 0 && !c.bad && err->code == KL_OK) {
+                struct kl_span text = kl_cur_span(&c);
+
+                if (!c.bad)
+                    qr_source_text(p->f->job, s, text, err);
+            }
+            if (c.bad)
+                kl_fail(err, KL_ECORRUPT, "partition %" PRIu32 ": a damaged page", p->partition);
+            break;
+        case TSP_SEL_METADATA:
+            break;                                     /* merge.c reads these straight */
+        }
+    }
+}

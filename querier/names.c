@@ -1,0 +1,293 @@
+/*
+ * Requests that are unions over several selectors (match[]): label names, label values, series,
+ * metadata, and the columns of whole series for /federate, /export and remote read. One fetch a
+ * selector; then everything is sorted, made unique, and cut to the limit, on a worker.
+ */
+#include <assert.h>
+#include <stdlib.h>
+
+#include "querier/qr_priv.h"
+
+enum { SELECTORS_ARENA_MAX = 4 << 20 };
+
+void qr_names_deinit(struct qr_names *n)
+{
+    for (size_t i = 0; i < n->fetch_count; i++)
+        qr_fetch_deinit(&n->fetches[i]);
+    for (size_t i = 0; i < n->selector_count; i++)
+        pql_selector_free(n->selectors[i].matchers, n->selectors[i].count);
+    for (unsigned i = 0; i < PQL_WORKERS_MAX; i++)
+        kl_arena_deinit(&n->arenas[i]);
+    kl_arena_deinit(&n->arena);
+    qr_decode_deinit(&n->decoder);
+    free(n->fetches);
+    free(n->list);
+    free(n->texts);
+    free(n->labels);
+    free(n->metas);
+    free(n->series);
+}
+
+static bool matches_empty(const struct kl_matcher *m)
+{
+    return kl_matcher_test(m, kl_span("", 0));
+}
+
+enum kl_code qr_names_selector(struct qr_names *n, struct kl_span text, struct kl_err *err)
+{
+    const struct kl_matcher *m;
+    size_t                   count, some = 0;
+
+    if (n->selector_count == QR_SELECTORS_MAX)
+        return kl_fail(err, KL_ELIMIT, "more than %d match[] parameters", QR_SELECTORS_MAX);
+    if (pql_selector(text, &n->arena, &m, &count, err) != KL_OK)
+        return err->code;
+    n->selectors[n->selector_count].matchers = m;
+    n->selectors[n->selector_count].count = count;
+    n->selector_count++;
+    for (size_t i = 0; i < count; i++)
+        some += !matches_empty(&m[i]);
+    if (some == 0)
+        return kl_fail(err, KL_EINVAL, "match[] must contain at least one non-empty matcher");
+    return KL_OK;
+}
+
+/* ---- unions, sorted ---- */
+
+static int by_text(const void *a, const void *b)
+{
+    return kl_span_cmp(*(const struct kl_span *)a, *(const struct kl_span *)b);
+}
+
+static int by_labels(const void *a, const void *b)
+{
+    return kl_labels_cmp(*(const struct kl_labels *)a, *(const struct kl_labels *)b);
+}
+
+static int by_series(const void *a, const void *b)
+{
+    return kl_labels_cmp(((const struct pql_series *)a)->labels,
+                         ((const struct pql_series *)b)->labels);
+}
+
+static void unite_texts(struct qr_names *n, size_t total)
+{
+    size_t out = 0;
+
+    n->texts = kl_resize(NULL, total * sizeof *n->texts);
+    for (size_t i = 0; i < n->fetch_count; i++) {
+        const struct qr_fetch *f = &n->fetches[i];
+
+        if (f->text_count > 0)
+            memcpy(n->texts + out, f->texts, f->text_count * sizeof *n->texts);
+        out += f->text_count;
+    }
+    if (n->fetch_count > 1)
+        qsort(n->texts, total, sizeof *n->texts, by_text);
+    out = 0;
+    for (size_t i = 0; i < total; i++)
+        if (i == 0 || !kl_span_eq(n->texts[i], n->texts[out - 1]))
+            n->texts[out++] = n->texts[i];
+    n->count = out;
+}
+
+static void unite_labels(struct qr_names *n, size_t total)
+{
+    size_t count = 0, out = 0;
+
+    n->labels = kl_resize(NULL, total * sizeof *n->labels);
+    for (size_t i = 0; i < n->fetch_count; i++) {
+        const struct qr_fetch *f = &n->fetches[i];
+
+        for (size_t k = 0; k < f->found_count; k++)
+            if (k == 0 || kl_fp_cmp(f->found[k].fp, f->found[k - 1].fp) != 0)
+                n->labels[count++] = f->found[k].labels;
+    }
+    qsort(n->labels, count, sizeof *n->labels, by_labels);
+    for (size_t i = 0; i < count; i++)
+        if (i == 0 || by_labels(&n->labels[i], &n->labels[out - 1]) != 0)
+            n->labels[out++] = n->labels[i];
+    n->count = out;
+}
+
+static void unite_metas(struct qr_names *n, size_t total)
+{
+    n->metas = kl_resize(NULL, total * sizeof *n->metas);
+    for (size_t i = 0; i < n->fetch_count; i++) {
+        if (n->fetches[i].meta_count > 0)
+            memcpy(n->metas + n->count, n->fetches[i].metas,
+                   n->fetches[i].meta_count * sizeof *n->metas);
+        n->count += n->fetches[i].meta_count;
+    }
+}
+
+static void unite_series(struct qr_names *n, size_t total)
+{
+    size_t count = 0, out = 0;
+
+    n->series = kl_resize(NULL, total * sizeof *n->series);
+    for (size_t i = 0; i < n->fetch_count; i++) {
+        struct qr_fetch *f = &n->fetches[i];
+        size_t           more = qr_decode_compact(f);
+
+        if (more > 0)
+            memcpy(n->series + count, f->series, more * sizeof *n->series);
+        count += more;
+    }
+    qsort(n->series, count, sizeof *n->series, by_series);
+    for (size_t i = 0; i < count; i++)
+        if (i == 0 || by_series(&n->series[i], &n->series[out - 1]) != 0)
+            n->series[out++] = n->series[i];
+    n->count = out;
+}
+
+static size_t total_of(const struct qr_names *n)
+{
+    size_t total = 0;
+
+    for (size_t i = 0; i < n->fetch_count; i++)
+        total += n->fetches[i].text_count + n->fetches[i].found_count + n->fetches[i].meta_count;
+    return total;
+}
+
+static void unite(struct qr_names *n)
+{
+    size_t total = total_of(n);
+
+    if (total == 0)
+        return;
+    if (n->what == TSP_SEL_NAMES || n->what == TSP_SEL_VALUES)
+        unite_texts(n, total);
+    else if (n->what == TSP_SEL_LABELS)
+        unite_labels(n, total);
+    else if (n->what == TSP_SEL_METADATA)
+        unite_metas(n, total);
+    else
+        unite_series(n, total);
+    if (n->limit > 0 && n->count > n->limit && n->what != TSP_SEL_METADATA) {
+        n->count = n->limit;
+        n->limited = true;
+    }
+}
+
+static void united(struct kl_env_task *task)
+{
+    struct qr_names *n = kl_container_of(task, struct qr_names, task);
+
+    if (n->limited)
+        qr_job_warn(&n->job, "results truncated due to limit");
+    qr_job_done(&n->job);
+    qr_drop(&n->job);
+}
+
+static void unite_work(struct kl_env_task *task)
+{
+    struct qr_names *n = kl_container_of(task, struct qr_names, task);
+
+    unite(n);
+    task->run = united;
+    n->job.q->env->sched->post(n->job.shard->loop, task);
+}
+
+static void begin_unite(struct qr_names *n)
+{
+    size_t total = total_of(n);
+
+    if (!kl_budget_take(&n->job.budget, total * sizeof(struct pql_series))) {
+        struct kl_err err;
+
+        qr_over_budget(&n->job, &err);
+        qr_job_fail(&n->job, PQL_EXECUTION, "%s", err.text);
+        return;
+    }
+    qr_hold(&n->job);
+    if (total < 500) {
+        unite(n);
+        united(&n->task);
+    } else {
+        n->task.run = unite_work;
+        n->job.q->env->sched->work(n->job.q->env->sched, &n->task);
+    }
+}
+
+/* ---- the job ---- */
+
+static void decoded(struct qr_decode *d)
+{
+    struct qr_names *n = kl_container_of(d, struct qr_names, decoder);
+
+    for (unsigned i = 0; i < PQL_WORKERS_MAX; i++)
+        if (d->failures[i].code != KL_OK) {
+            qr_job_fail(&n->job, qr_kind_of(d->failures[i].code), "%s", d->failures[i].text);
+            return;
+        }
+    begin_unite(n);
+}
+
+static void fetched(struct qr_fetch *f)
+{
+    struct qr_names *n = kl_container_of(f->job, struct qr_names, job);
+
+    if (--n->fetch_left > 0)
+        return;
+    if (n->what != TSP_SEL_SERIES) {
+        begin_unite(n);
+        return;
+    }
+    n->decoder.job = &n->job;
+    n->decoder.fetches = n->list;
+    n->decoder.fetch_count = n->fetch_count;
+    n->decoder.arenas = n->arenas;
+    n->decoder.done = decoded;
+    if (qr_decode_run(&n->decoder))
+        decoded(&n->decoder);
+}
+
+static void start(struct qr_job *j)
+{
+    struct qr_names *n = kl_container_of(j, struct qr_names, job);
+    size_t           count = n->selector_count > 0 ? n->selector_count : 1;
+
+    for (unsigned i = 0; i < PQL_WORKERS_MAX; i++)
+        kl_arena_init(&n->arenas[i], (size_t)(j->q->o.query_memory_max_bytes / 2) /
+                                         (j->q->workers > 0 ? j->q->workers : 1));
+    n->fetches = kl_new(count * sizeof *n->fetches);
+    n->list = kl_new(count * sizeof *n->list);
+    n->fetch_count = n->fetch_left = count;
+    for (size_t i = 0; i < count; i++) {
+        struct qr_fetch *f = n->list[i] = &n->fetches[i];
+
+        f->job = j;
+        f->what = n->what;
+        if (i < n->selector_count) {
+            f->matchers = n->selectors[i].matchers;
+            f->matcher_count = n->selectors[i].count;
+        }
+        f->from_ms = n->from_ms;
+        f->to_ms = n->to_ms;
+        f->label = n->label;
+        /* One more than is shown, to know whether there is more. Texts and series come sorted by
+         * each source's own order: only texts' order is the answer's. */
+        if (n->limit > 0 && (n->what == TSP_SEL_NAMES || n->what == TSP_SEL_VALUES))
+            f->limit = n->limit + 1;
+        f->done = fetched;
+    }
+    qr_hold(j);
+    for (size_t i = 0; i < count && !j->ended; i++)
+        qr_fetch_start(&n->fetches[i]);
+    qr_drop(j);
+}
+
+static void finish(struct qr_job *j)
+{
+    struct qr_names *n = kl_container_of(j, struct qr_names, job);
+
+    n->answer(n);
+}
+
+void qr_names_init(struct qr_names *n)
+{
+    n->job.start = start;
+    n->job.finish = finish;
+    kl_arena_init(&n->arena, SELECTORS_ARENA_MAX);
+}

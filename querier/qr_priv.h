@@ -1,0 +1,380 @@
+#ifndef QR_PRIV_H
+#define QR_PRIV_H
+/*
+ * What the querier's files share. A shard is a whole querier on one loop: placement table,
+ * catalogue pointers, open filesets, the queue of jobs; shards share nothing but metrics. All of a
+ * shard is touched on its loop only, except what a struct below says runs on workers.
+ *
+ *   job      one request, from admission to release              querier.c
+ *   fan      n items of work on several workers                  querier.c
+ *   fetch    everything that matches, of one selector            fetch.c, live.c, stored.c
+ *   merge    the fetch's sources as one run by fingerprint       merge.c
+ *   decode   chunks into columns                                 decode.c
+ *   query    a PromQL query: fetches, decodes, evaluates         query.c
+ *   names    label names, values, series, metadata               names.c
+ *
+ * Precedence of samples with one timestamp: filesets by rising id (log position), then the live
+ * answer in the order given; the later one wins. Where a series came from two partitions (its
+ * metric was spread in between), the partition of the newest layout wins.
+ */
+#include <stdatomic.h>
+
+#include "libblock/manifest.h"
+#include "libtsproto/placement.h"
+#include "libtsproto/select.h"
+#include "querier/promql/pql.h"
+#include "querier/querier.h"
+
+enum {
+    QR_SHARDS_MAX = 16,
+    QR_WAITING_MAX = 256,                              /* jobs in a shard's queue; past it 503 */
+    QR_PARTS_ACTIVE_MAX = 16,                          /* partitions of one fetch asked at once */
+    QR_ASK_TRIES = 3,
+    QR_ASK_TIMEOUT_MS = 30 * 1000,
+    QR_RETRY_MS = 100,
+    QR_CATALOGUE_TRIES = 5,
+    QR_MANIFEST_BYTES_MAX = 256 << 20,
+    QR_FILESETS_BYTES_MAX = 256 << 20,                 /* memory of open filesets, of a shard */
+    QR_FILESETS_OPEN_MAX = 4096,
+    QR_WARNINGS_MAX = 64,
+    QR_SELECTORS_MAX = 64,                             /* match[] of one request */
+    QR_TICK_MS = 200,                                  /* how often a job asks whether it is wanted */
+    QR_INLINE_BYTES = 96 * 1024,                       /* less than this is not worth a hop */
+    QR_INLINE_SAMPLES = 20 * 1000
+};
+
+/* ---- querier.c: shards, jobs, fans ---- */
+struct qr_table { struct tsp_placement *placement; unsigned refs; };
+struct qr_manifest { struct blk_manifest m; unsigned refs; };
+struct qr_pointer { bool known; uint64_t revision, digest; struct qr_manifest *manifest; };
+struct qr_cached;
+struct qr_job;
+
+struct qr_shard {
+    struct qr_querier *q;
+    struct kl_env_loop *loop;
+    struct kl_bus_watch placement_watch, catalogue_watch;
+    struct kl_env_task open_task, close_task;
+    _Atomic bool opened, closed, placement_known, catalogue_known;
+    struct qr_table *table;
+    uint64_t placement_seen;                           /* revisions up to here have been re-read for */
+    struct qr_pointer *pointers;
+    size_t pointer_count;
+    struct qr_cached **cache;                          /* hash buckets */
+    struct qr_cached *newest, *oldest;                 /* the LRU list */
+    size_t cache_bytes, cache_count;
+    struct qr_job *waiting_first, *waiting_last;
+    unsigned active, waiting;
+};
+
+struct qr_metrics {
+    struct kl_metric *started, *refused, *failed, *timeouts, *canceled, *samples, *series, *pages,
+                     *page_bytes, *retries, *filesets_read, *filesets_opened, *partial, *active;
+    struct kl_metric_hist *seconds;
+};
+
+struct qr_querier {
+    struct kl_env *env;
+    struct kl_bus *bus;
+    struct kl_store *store;
+    struct qr_options o;
+    unsigned shard_count, workers;
+    struct qr_shard shards[QR_SHARDS_MAX];
+    struct kl_metrics *own_metrics;                    /* when none were handed in */
+    struct qr_metrics m;
+    int64_t started_ms;
+    _Atomic unsigned turn;
+    _Atomic unsigned jobs;                             /* submitted and not yet released */
+    _Atomic bool stopping;
+};
+
+struct qr_job {
+    /* in; the maker's */
+    char     tenant[BLK_TENANT_MAX + 1];
+    bool     strong, partial;                          /* partial: an incomplete answer is welcome */
+    int64_t  timeout_ms;                               /* 0: the querier's */
+    void   (*start)(struct qr_job *j);                 /* its turn has come */
+    void   (*finish)(struct qr_job *j);                /* once: answer; `failure` says whether */
+    void   (*release)(struct qr_job *j);               /* nothing is in flight: free it */
+    bool   (*gone)(struct qr_job *j);                  /* has the asker left? NULL: never */
+    /* out */
+    struct pql_failure failure;
+    struct pql_query *pql;                             /* warnings go there while it is set */
+    unsigned warning_count;
+    char    *warnings[QR_WARNINGS_MAX];
+    /* the machinery's */
+    struct qr_querier *q;
+    struct qr_shard *shard;
+    struct kl_budget budget;                           /* what was fetched, undecoded */
+    int64_t submitted_ns, begun_ns, deadline_ns;
+    unsigned holds;                                    /* operations under way that will come back */
+    bool running, ended;
+    _Atomic bool stop;                                 /* for workers: nobody wants it any more */
+    struct kl_env_task task;
+    struct kl_env_timer tick;
+    struct qr_job *next;
+};
+
+/* Any thread. The job is the shard's until release. */
+void qr_submit(struct qr_querier *q, struct qr_job *j);
+/* All below on the job's loop. The first end counts; finish is called then. */
+void qr_job_done(struct qr_job *j);
+void qr_job_fail(struct qr_job *j, enum pql_error kind, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+void qr_job_warn(struct qr_job *j, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void qr_hold(struct qr_job *j);
+void qr_drop(struct qr_job *j);                        /* the last one releases: touch it no more */
+int64_t qr_job_left_ms(const struct qr_job *j);
+enum pql_error qr_kind_of(enum kl_code code);
+
+/* Items 0..count-1 on several workers, each worker with a number of its own below `workers`. */
+struct qr_fan_task { struct kl_env_task task; struct qr_fan *fan; unsigned worker; };
+struct qr_fan {
+    struct qr_job *job;
+    size_t count;
+    void (*item)(struct qr_fan *f, size_t item, unsigned worker);
+    void (*done)(struct qr_fan *f);                    /* on the loop, unless it ran inline */
+    _Atomic size_t next;
+    unsigned left;
+    struct qr_fan_task tasks[PQL_WORKERS_MAX];
+};
+/* True: `here`, or nothing to do: all items have run, done is not called. */
+bool qr_fan_run(struct qr_fan *f, bool here);
+
+/* ---- catalogue.c: placement table and manifests ---- */
+void qr_catalogue_open(struct qr_shard *s);
+void qr_catalogue_close(struct qr_shard *s);
+struct qr_table *qr_table_ref(struct qr_table *t);
+void qr_table_unref(struct qr_table *t);
+struct qr_manifest *qr_manifest_ref(struct qr_manifest *m);
+void qr_manifest_unref(struct qr_manifest *m);
+/* Reads the KV's table and makes it the shard's when it is newer. Here as below, done is always
+ * called, also when the job has ended meanwhile. */
+struct qr_reread {
+    struct qr_job *job;
+    void (*done)(struct qr_reread *r);
+    struct kl_bus_kv kv;
+    enum kl_code code; struct kl_err err;
+};
+void qr_placement_reread(struct qr_reread *r);
+/* The manifest of a partition, at least as new as `least`; `fresh`: whatever the KV says now.
+ * out: NULL with KL_OK when the partition has no catalogue yet. */
+struct qr_lookup {
+    struct qr_job *job;
+    uint32_t partition;
+    uint64_t least;
+    bool fresh;
+    void (*done)(struct qr_lookup *l);
+    enum kl_code code; struct kl_err err;
+    struct qr_manifest *manifest;                      /* a reference, the asker's */
+    struct qr_pointer want;
+    unsigned tries;
+    struct kl_bus_kv kv;
+    struct kl_env_task task;
+    struct kl_env_timer wait;
+};
+void qr_lookup_start(struct qr_lookup *l);
+
+/* ---- cache.c: open filesets ---- */
+struct qr_open {
+    struct qr_job *job;
+    const struct blk_info *info;                       /* kept until done */
+    void (*done)(struct qr_open *o);                   /* always later, never within qr_open_start */
+    enum kl_code code; struct kl_err err;
+    struct blk_fileset *fileset;                       /* a reference, the asker's */
+    struct qr_open *next;
+    struct kl_env_task task;
+};
+void qr_open_start(struct qr_open *o);
+/* The cached one as a new reference, or NULL. */
+struct blk_fileset *qr_cache_get(struct qr_shard *s, const struct blk_info *info);
+void qr_cache_forget(struct qr_shard *s, const struct blk_info *info);
+void qr_cache_close(struct qr_shard *s);
+
+/* ---- fetch.c: what matches one selector ---- */
+struct qr_found {                                      /* a series in one source */
+    struct kl_fp fp;
+    struct kl_labels labels;
+    const struct blk_chunk_ref *chunks;
+    uint32_t chunk_count, partition;
+};
+struct qr_source {                                     /* a run of series by rising fingerprint */
+    uint32_t partition;
+    uint64_t order;                                    /* a fileset's id; live: UINT64_MAX */
+    struct qr_found *found;
+    size_t count, room;
+    struct kl_span *texts;                             /* names, values */
+    size_t text_count, text_room;
+    size_t charged;                                    /* to the job's budget */
+    struct kl_arena arena;
+};
+struct qr_meta { struct kl_span metric, unit, help; uint8_t type; };
+
+struct qr_page { void *bytes; size_t size; };
+struct qr_stored {                                     /* one fileset, being read */
+    struct qr_part *part;
+    const struct blk_info *info;
+    struct qr_open open;
+    struct kl_env_task task;
+    struct qr_source *source;
+    enum kl_code code; struct kl_err err;
+};
+struct qr_part {                                       /* one partition of a fetch */
+    struct qr_fetch *f;
+    uint32_t partition;
+    struct kl_bus_ask ask;
+    struct kl_buf question;
+    struct kl_env_timer retry;
+    unsigned tries;
+    bool failed, has_cursor;
+    struct kl_fp cursor;
+    struct kl_span cursor_text;                        /* lies in the last page */
+    uint64_t catalogue_revision;
+    struct qr_page *pages;
+    size_t page_count, page_room;
+    struct qr_lookup lookup;
+    struct qr_manifest *manifest;
+    struct qr_stored *files;
+    size_t file_count, file_next, files_out;
+    bool file_missing, reread;
+};
+struct qr_fetch {
+    /* in; the asker's until done */
+    struct qr_job *job;
+    enum tsp_select_what what;
+    const struct kl_matcher *matchers;
+    size_t matcher_count;
+    int64_t from_ms, to_ms;
+    struct kl_span label;
+    uint32_t limit;
+    void (*done)(struct qr_fetch *f);                  /* on the loop; not after the job has ended */
+    uint32_t id;                                       /* the asker's */
+    /* out: runs of equal fingerprints, in order of precedence; or texts, or metadata */
+    struct qr_found *found;
+    size_t found_count;
+    struct kl_span *texts;
+    size_t text_count;
+    struct qr_meta *metas;
+    size_t meta_count;
+    struct pql_series *series;                         /* decode.c: by index of the first found */
+    size_t sample_count, page_bytes;
+    /* state */
+    struct qr_table *table;
+    struct tsp_select *select;
+    uint64_t placement_revision;
+    bool placement_reread;
+    struct qr_reread reread;
+    uint8_t *asked;                                    /* a bit a partition */
+    uint32_t asked_of;
+    struct qr_part **parts;
+    size_t part_count, part_next, parts_active, parts_failed;
+    bool starting;
+    struct kl_err last_err;
+    struct qr_source **sources;
+    size_t source_count, source_room;
+    struct kl_env_task task;
+    struct kl_err merge_err;
+    size_t charged;
+};
+void qr_fetch_start(struct qr_fetch *f);
+void qr_fetch_deinit(struct qr_fetch *f);              /* all that it found goes */
+/* Something is missing from the answer: a warning, or the job's end when it wants no partial one. */
+void qr_fetch_incomplete(struct qr_fetch *f, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3)));
+struct kl_span qr_fetch_metric(const struct qr_fetch *f);      /* of an equality, or {NULL,0} */
+void qr_part_end(struct qr_part *p);
+/* live.c */
+void qr_live_start(struct qr_part *p);
+void qr_live_parse(struct qr_part *p, struct qr_source *s, struct kl_err *err);
+/* stored.c */
+void qr_stored_start(struct qr_part *p);
+void qr_stored_free(struct qr_part *p);
+
+struct qr_source *qr_source_new(struct qr_job *j, uint32_t partition, uint64_t order);
+void         qr_source_free(struct qr_job *j, struct qr_source *s);
+/* Any thread, one at a time a source. KL_ELIMIT past the budget. */
+enum kl_code qr_source_found(struct qr_job *j, struct qr_source *s, const struct qr_found *found,
+                             struct kl_err *err);
+enum kl_code qr_source_text(struct qr_job *j, struct qr_source *s, struct kl_span text,
+                            struct kl_err *err);
+enum kl_code qr_source_charge(struct qr_job *j, struct qr_source *s, struct kl_err *err);
+enum kl_code qr_over_budget(const struct qr_job *j, struct kl_err *err);
+
+/* ---- merge.c. On a worker, or the loop when there is little. ---- */
+void qr_merge(struct qr_fetch *f);
+
+/* ---- decode.c: found series of several fetches into f->series ---- */
+struct qr_scratch;
+struct qr_decode {
+    struct qr_fan fan;
+    struct qr_job *job;
+    struct qr_fetch *const *fetches;
+    size_t fetch_count;
+    size_t *first_item;                                /* of each fetch; one more */
+    struct kl_arena *arenas;                           /* one a worker where there is no query */
+    struct qr_scratch *scratch[PQL_WORKERS_MAX];
+    struct kl_err failures[PQL_WORKERS_MAX];           /* what a worker met first */
+    void (*done)(struct qr_decode *d);
+};
+/* True: it ran here. Afterwards f->series has holes (labels.at NULL) where found had more of one
+ * series, or no sample fell into the range; qr_decode_compact closes them and says how many stay. */
+bool   qr_decode_run(struct qr_decode *d);
+size_t qr_decode_compact(struct qr_fetch *f);
+void   qr_decode_deinit(struct qr_decode *d);
+
+/* ---- query.c ---- */
+struct qr_round {                                      /* what one NEED asked for */
+    struct qr_round *before;
+    struct qr_fetch **list;
+    size_t count, left;
+    struct qr_fetch fetches[];
+};
+struct qr_query {
+    struct qr_job job;
+    struct pql_params params;                          /* text is the maker's until release */
+    void (*answer)(struct qr_query *x);                /* on the loop: `result`, or job.failure */
+    const struct pql_result *result;
+    int64_t parse_ns, fetch_ns, decode_ns, eval_ns;
+    struct pql_failure parse_failure;
+    struct qr_round *round;                            /* the last one; all live until release */
+    uint64_t fetched_samples, fetched_series;
+    struct qr_decode decode;
+    struct qr_fan fan;
+    struct kl_env_task task;
+    int64_t mark_ns;
+};
+void qr_query_init(struct qr_query *x);                /* job.tenant ... and params are the maker's */
+void qr_query_deinit(struct qr_query *x);
+
+/* ---- names.c: several selectors, one fetch each, and their union ---- */
+struct qr_names {
+    struct qr_job job;
+    enum tsp_select_what what;
+    struct kl_span label;
+    int64_t from_ms, to_ms;
+    uint32_t limit;                                    /* 0: none */
+    bool decode;                                       /* SERIES: into columns, too */
+    size_t selector_count;                             /* 0: one that matches everything */
+    struct { const struct kl_matcher *matchers; size_t count; } selectors[QR_SELECTORS_MAX];
+    struct kl_arena arena;                             /* of the selectors */
+    void (*answer)(struct qr_names *n);
+    /* out */
+    struct kl_span *texts;                             /* sorted, each once */
+    struct kl_labels *labels;                          /* sorted by kl_labels_cmp, each once */
+    struct qr_meta *metas;                             /* sorted by metric */
+    struct pql_series *series;
+    size_t count;
+    bool limited;
+    /* state */
+    struct qr_fetch *fetches;
+    struct qr_fetch **list;
+    size_t fetch_count, fetch_left;
+    struct qr_decode decoder;
+    struct kl_arena arenas[PQL_WORKERS_MAX];
+    struct kl_env_task task;
+};
+void         qr_names_init(struct qr_names *n);
+/* Adds a match[]. KL_EINVAL with Prometheus' words, KL_ELIMIT past QR_SELECTORS_MAX. */
+enum kl_code qr_names_selector(struct qr_names *n, struct kl_span text, struct kl_err *err);
+void         qr_names_deinit(struct qr_names *n);
+#endif

@@ -1,0 +1,148 @@
+#include "querier/querier.h"
+
+#include <assert.h>
+#include <sched.h>
+#include <stdlib.h>
+
+#include "querier/qr_priv.h"
+
+enum { LOOP_QUEUE_MAX = 4096 };
+
+static const double seconds_bounds[] = { 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
+                                         1, 2.5, 5, 10, 30, 60, 120 };
+
+static void metrics_init(struct qr_querier *q)
+{
+    struct kl_metrics *r = q->o.metrics;
+    struct qr_metrics *m = &q->m;
+
+    m->started = kl_metrics_add(r, KL_COUNTER, "koalemos_querier_requests_total", "",
+                                "Queries and label requests admitted or refused.");
+    m->refused = kl_metrics_add(r, KL_COUNTER, "koalemos_querier_requests_refused_total", "",
+                                "Requests refused because the queue was full.");
+    m->failed = kl_metrics_add(r, KL_COUNTER, "koalemos_querier_requests_failed_total", "",
+                               "Requests that ended with an error of any kind.");
+    m->timeouts = kl_metrics_add(r, KL_COUNTER, "koalemos_querier_timeouts_total", "",
+                                 "Requests that ran out of time.");
+    m->canceled = kl_metrics_add(r, KL_COUNTER, "koalemos_querier_canceled_total", "",
+                                 "Requests whose client left before the answer.");
+    m->samples = kl_metrics_add(r, KL_COUNTER, "koalemos_querier_samples_total", "",
+                                "Samples decoded for queries.");
+    m->series = kl_metrics_add(r, KL_COUNTER, "koalemos_querier_series_total", "",
+                               "Series decoded for queries.");
+    m->pages = kl_metrics_add(r, KL_COUNTER, "koalemos_querier_pages_total", "",
+                              "Pages received from ingestors.");
+    m->page_bytes = kl_metrics_add(r, KL_COUNTER, "koalemos_querier_page_bytes_total", "",
+                                   "Bytes of pages received from ingestors.");
+    m->retries = kl_metrics_add(r, KL_COUNTER, "koalemos_querier_retries_total", "",
+                                "Questions to ingestors asked again.");
+    m->filesets_read = kl_metrics_add(r, KL_COUNTER, "koalemos_querier_filesets_read_total", "",
+                                      "Filesets selected from.");
+    m->filesets_opened = kl_metrics_add(r, KL_COUNTER, "koalemos_querier_filesets_opened_total",
+                                        "", "Filesets opened because the cache had them not.");
+    m->partial = kl_metrics_add(r, KL_COUNTER, "koalemos_querier_incomplete_total", "",
+                                "Times that something was missing from an answer.");
+    m->active = kl_metrics_add(r, KL_GAUGE, "koalemos_querier_requests_active", "",
+                               "Requests under way or waiting.");
+    m->seconds = kl_metrics_hist(r, "koalemos_querier_request_seconds", "",
+                                 "From arrival to answer.", seconds_bounds,
+                                 sizeof seconds_bounds / sizeof seconds_bounds[0]);
+}
+
+static void on_open(struct kl_env_task *task)
+{
+    struct qr_shard *s = kl_container_of(task, struct qr_shard, open_task);
+
+    qr_catalogue_open(s);
+    atomic_store(&s->opened, true);
+}
+
+static void on_close(struct kl_env_task *task)
+{
+    struct qr_shard *s = kl_container_of(task, struct qr_shard, close_task);
+
+    if (atomic_load(&s->opened))
+        qr_catalogue_close(s);
+    qr_cache_close(s);
+}
+
+struct qr_querier *qr_new(struct kl_env *env, struct kl_bus *bus, struct kl_store *store,
+                          const struct qr_options *options)
+{
+    struct qr_querier *q = kl_new(sizeof *q);
+
+    q->env = env;
+    q->bus = bus;
+    q->store = store;
+    q->o = *options;
+    if (q->o.timeout_ms <= 0)
+        q->o.timeout_ms = 2 * 60 * 1000;
+    if (q->o.lookback_ms <= 0)
+        q->o.lookback_ms = 5 * 60 * 1000;
+    if (q->o.query_memory_max_bytes == 0)
+        q->o.query_memory_max_bytes = 512ull << 20;
+    if (q->o.query_samples_max == 0)
+        q->o.query_samples_max = 50 * 1000 * 1000;
+    if (q->o.concurrent_max == 0)
+        q->o.concurrent_max = 20;
+    if (q->o.metrics == NULL)
+        q->o.metrics = q->own_metrics = kl_metrics_new();
+    metrics_init(q);
+
+    q->started_ms = kl_env_now_ms(env);
+    q->workers = env->sched->workers(env->sched);
+    if (q->workers > PQL_WORKERS_MAX)
+        q->workers = PQL_WORKERS_MAX;
+    q->shard_count = q->o.loops == 0 ? 1 : q->o.loops;
+    if (q->shard_count > QR_SHARDS_MAX)
+        q->shard_count = QR_SHARDS_MAX;
+    for (unsigned i = 0; i < q->shard_count; i++) {
+        struct qr_shard *s = &q->shards[i];
+
+        s->q = q;
+        s->loop = env->sched->loop_new(env->sched, "querier", LOOP_QUEUE_MAX);
+        s->open_task.run = on_open;
+        env->sched->post(s->loop, &s->open_task);
+    }
+    return q;
+}
+
+void qr_free(struct qr_querier *q)
+{
+    if (q == NULL)
+        return;
+    /* Requests have been answered by now or are answered with "canceled" at their next tick; what
+     * they asked of the bus and the workers must come back before its memory may go. */
+    atomic_store(&q->stopping, true);
+    while (atomic_load(&q->jobs) != 0)
+        sched_yield();
+    for (unsigned i = 0; i < q->shard_count; i++) {
+        struct qr_shard *s = &q->shards[i];
+
+        s->close_task.run = on_close;
+        q->env->sched->post(s->loop, &s->close_task);
+        q->env->sched->loop_free(s->loop);
+    }
+    if (q->own_metrics != NULL)
+        kl_metrics_free(q->own_metrics);
+    free(q);
+}
+
+bool qr_ready(struct qr_querier *q, struct kl_err *err)
+{
+    if (!q->bus->healthy(q->bus, err)) {
+        kl_within(err, "querier");
+        return false;
+    }
+    for (unsigned i = 0; i < q->shard_count; i++) {
+        if (!atomic_load(&q->shards[i].placement_known)) {
+            kl_fail(err, KL_EAGAIN, "querier: the placement table has not been read yet");
+            return false;
+        }
+        if (!atomic_load(&q->shards[i].catalogue_known)) {
+            kl_fail(err, KL_EAGAIN, "querier: the catalogue has not been read yet");
+            return false;
+        }
+    }
+    return true;
+}

@@ -1,0 +1,241 @@
+/*
+ * A PromQL query on its shard's loop:
+ *
+ *   parse -> step: NEED  one fetch a need, all at once -> decode (fan) -> feed -> step
+ *                  WORK  items (fan)                                           -> step
+ *                  DONE  answer
+ *
+ * Small things run on the loop itself; the rest on workers, and the loop only turns the crank.
+ */
+#include <assert.h>
+#include <stdlib.h>
+
+#include "querier/qr_priv.h"
+
+enum { PARSE_HERE_BYTES = 4096 };
+
+static void crank(struct qr_query *x);
+
+static int64_t lap(struct qr_query *x)
+{
+    int64_t now = kl_env_mono_ns(x->job.q->env), spent = now - x->mark_ns;
+
+    x->mark_ns = now;
+    return spent;
+}
+
+static void free_rounds(struct qr_query *x)
+{
+    while (x->round != NULL) {
+        struct qr_round *r = x->round;
+
+        for (size_t i = 0; i < r->count; i++)
+            qr_fetch_deinit(&r->fetches[i]);
+        x->round = r->before;
+        free(r->list);
+        free(r);
+    }
+}
+
+/* ---- needs ---- */
+
+static void feed(struct qr_query *x)
+{
+    const struct qr_decode *d = &x->decode;
+
+    for (unsigned i = 0; i < PQL_WORKERS_MAX; i++)
+        if (d->failures[i].code != KL_OK) {
+            qr_job_fail(&x->job, qr_kind_of(d->failures[i].code), "%s", d->failures[i].text);
+            return;
+        }
+    for (size_t i = 0; i < x->round->count; i++) {
+        struct qr_fetch *f = &x->round->fetches[i];
+        size_t           count = qr_decode_compact(f);
+
+        pql_feed(x->job.pql, f->id, f->series, count);
+        x->fetched_series += count;
+        x->fetched_samples += f->sample_count;
+    }
+    x->decode_ns += lap(x);
+}
+
+static void decoded(struct qr_decode *d)
+{
+    struct qr_query *x = kl_container_of(d, struct qr_query, decode);
+
+    feed(x);
+    if (!x->job.ended)
+        crank(x);
+}
+
+static void fetched(struct qr_fetch *f)
+{
+    struct qr_query *x = kl_container_of(f->job, struct qr_query, job);
+
+    if (--x->round->left > 0)
+        return;
+    x->fetch_ns += lap(x);
+    x->decode.job = &x->job;
+    x->decode.fetches = x->round->list;
+    x->decode.fetch_count = x->round->count;
+    x->decode.done = decoded;
+    if (qr_decode_run(&x->decode))
+        decoded(&x->decode);
+}
+
+static void fetch(struct qr_query *x)
+{
+    const struct pql_need *needs;
+    size_t                 count = pql_needs(x->job.pql, &needs);
+    struct qr_round       *r;
+
+    assert(count > 0);
+    r = kl_new(sizeof *r + count * sizeof *r->fetches);
+    r->before = x->round;
+    r->count = r->left = count;
+    r->list = kl_new(count * sizeof *r->list);
+    x->round = r;
+    for (size_t i = 0; i < count; i++) {
+        struct qr_fetch *f = r->list[i] = &r->fetches[i];
+
+        f->job = &x->job;
+        f->id = needs[i].id;
+        f->what = TSP_SEL_SERIES;
+        f->matchers = needs[i].matchers;
+        f->matcher_count = needs[i].matcher_count;
+        f->from_ms = needs[i].from_ms;
+        f->to_ms = needs[i].to_ms;
+        f->done = fetched;
+    }
+    qr_hold(&x->job);                                  /* one that fails at once ends the job */
+    for (size_t i = 0; i < count && !x->job.ended; i++)
+        qr_fetch_start(&r->fetches[i]);
+    qr_drop(&x->job);
+}
+
+/* ---- work ---- */
+
+static void work_item(struct qr_fan *fan, size_t item, unsigned worker)
+{
+    struct qr_query *x = kl_container_of(fan, struct qr_query, fan);
+
+    pql_work(x->job.pql, item, worker);
+}
+
+static void work_done(struct qr_fan *fan)
+{
+    struct qr_query *x = kl_container_of(fan, struct qr_query, fan);
+
+    x->eval_ns += lap(x);
+    crank(x);
+}
+
+static bool small(const struct qr_query *x)
+{
+    uint64_t steps = 1;
+
+    if (!x->params.instant && x->params.step_ms > 0)
+        steps += (uint64_t)((x->params.end_ms - x->params.start_ms) / x->params.step_ms);
+    return x->fetched_samples + x->fetched_series * steps < QR_INLINE_SAMPLES && steps < 2000;
+}
+
+static void crank(struct qr_query *x)
+{
+    while (!x->job.ended) {
+        enum pql_state state = pql_step(x->job.pql);
+
+        if (state == PQL_NEED) {
+            x->eval_ns += lap(x);
+            fetch(x);
+            return;
+        }
+        if (state == PQL_DONE) {
+            x->eval_ns += lap(x);
+            x->result = pql_result(x->job.pql);
+            if (x->result->failure.kind != PQL_OK)
+                qr_job_fail(&x->job, x->result->failure.kind, "%s", x->result->failure.text);
+            else
+                qr_job_done(&x->job);
+            return;
+        }
+        x->fan.job = &x->job;
+        x->fan.count = pql_work_count(x->job.pql);
+        x->fan.item = work_item;
+        x->fan.done = work_done;
+        if (!qr_fan_run(&x->fan, small(x)))
+            return;
+        x->eval_ns += lap(x);
+    }
+}
+
+/* ---- begin and end ---- */
+
+static void parse(struct qr_query *x)
+{
+    x->job.pql = pql_new(&x->params, &x->parse_failure);
+}
+
+static void parsed(struct kl_env_task *task)
+{
+    struct qr_query *x = kl_container_of(task, struct qr_query, task);
+
+    x->parse_ns = lap(x);
+    if (x->job.pql == NULL && !x->job.ended)
+        qr_job_fail(&x->job, x->parse_failure.kind, "%s%s",
+                    x->parse_failure.kind == PQL_BAD_DATA ? "invalid parameter \"query\": " : "",
+                    x->parse_failure.text);
+    else if (!x->job.ended)
+        crank(x);
+    qr_drop(&x->job);
+}
+
+static void parse_work(struct kl_env_task *task)
+{
+    struct qr_query *x = kl_container_of(task, struct qr_query, task);
+
+    parse(x);
+    task->run = parsed;
+    x->job.q->env->sched->post(x->job.shard->loop, task);
+}
+
+static void start(struct qr_job *j)
+{
+    struct qr_query *x = kl_container_of(j, struct qr_query, job);
+
+    if (x->params.lookback_ms <= 0)
+        x->params.lookback_ms = j->q->o.lookback_ms;
+    x->params.memory_max_bytes = j->q->o.query_memory_max_bytes / 2;
+    x->params.samples_max = j->q->o.query_samples_max;
+    x->mark_ns = kl_env_mono_ns(j->q->env);
+    qr_hold(j);
+    if (x->params.text.size <= PARSE_HERE_BYTES) {
+        parse(x);
+        parsed(&x->task);
+    } else {
+        x->task.run = parse_work;
+        j->q->env->sched->work(j->q->env->sched, &x->task);
+    }
+}
+
+static void finish(struct qr_job *j)
+{
+    struct qr_query *x = kl_container_of(j, struct qr_query, job);
+
+    if (j->failure.kind != PQL_OK)
+        x->result = NULL;
+    x->answer(x);
+}
+
+void qr_query_init(struct qr_query *x)
+{
+    x->job.start = start;
+    x->job.finish = finish;
+}
+
+void qr_query_deinit(struct qr_query *x)
+{
+    pql_free(x->job.pql);
+    x->job.pql = NULL;
+    free_rounds(x);
+    qr_decode_deinit(&x->decode);
+}

@@ -1,0 +1,302 @@
+/*
+ * The stored half of a partition: the catalogue, at least as new as the live answer says, names the
+ * filesets; those of the tenant that overlap the range are opened (or found open) and selected
+ * from on workers, a few at a time. A fileset that is gone was replaced meanwhile: the catalogue is
+ * read anew and the partition's filesets once more; gone again, it is named in the answer.
+ */
+#include <assert.h>
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "querier/qr_priv.h"
+
+static void pump(struct qr_part *p);
+
+void qr_stored_free(struct qr_part *p)
+{
+    for (size_t i = 0; i < p->file_count; i++) {
+        if (p->files[i].open.fileset != NULL)
+            blk_fileset_unref(p->files[i].open.fileset);
+        qr_source_free(p->f->job, p->files[i].source);
+    }
+    free(p->files);
+    p->files = NULL;
+    p->file_count = p->file_next = 0;
+}
+
+static bool wanted(const struct qr_part *p, const struct blk_info *i)
+{
+    return i->series_count > 0 && i->min_ms <= p->f->to_ms && i->max_ms >= p->f->from_ms &&
+           strcmp(i->tenant, p->f->job->tenant) == 0;
+}
+
+static int by_id(const void *a, const void *b)
+{
+    const struct blk_info *x = ((const struct qr_stored *)a)->info;
+    const struct blk_info *y = ((const struct qr_stored *)b)->info;
+
+    if (x->incarnation != y->incarnation)              /* its creation time: the later log is newer */
+        return x->incarnation < y->incarnation ? -1 : 1;
+    if (x->id != y->id)
+        return x->id < y->id ? -1 : 1;
+    return x->window_start_ms < y->window_start_ms ? -1 : x->window_start_ms > y->window_start_ms;
+}
+
+static void looked_up(struct qr_lookup *l)
+{
+    struct qr_part *p = kl_container_of(l, struct qr_part, lookup);
+    size_t          count = 0;
+
+    qr_manifest_unref(p->manifest);
+    p->manifest = l->code == KL_OK ? l->manifest : NULL;
+    l->manifest = NULL;
+    if (p->f->job->ended) {
+        qr_part_end(p);
+        return;
+    }
+    if (l->code != KL_OK)
+        qr_fetch_incomplete(p->f, "partition %" PRIu32 ": its stored data: %s", p->partition,
+                            l->err.text);
+    if (p->manifest == NULL || p->f->job->ended) {
+        qr_part_end(p);
+        return;
+    }
+    for (uint32_t i = 0; i < p->manifest->m.fileset_count; i++)
+        count += wanted(p, &p->manifest->m.filesets[i]);
+    if (count > 0) {
+        p->files = kl_new(count * sizeof *p->files);
+        for (uint32_t i = 0; i < p->manifest->m.fileset_count; i++)
+            if (wanted(p, &p->manifest->m.filesets[i]))
+                p->files[p->file_count++].info = &p->manifest->m.filesets[i];
+        qsort(p->files, p->file_count, sizeof *p->files, by_id);
+        for (size_t i = 0; i < p->file_count; i++)
+            p->files[i].part = p;
+    }
+    pump(p);
+}
+
+static void look_up(struct qr_part *p, bool fresh)
+{
+    p->lookup.job = p->f->job;
+    p->lookup.partition = p->partition;
+    p->lookup.least = p->catalogue_revision;
+    p->lookup.fresh = fresh;
+    p->lookup.done = looked_up;
+    qr_lookup_start(&p->lookup);
+}
+
+/* ---- one fileset ---- */
+
+static void failed(struct qr_stored *x, enum kl_code code, const struct kl_err *err)
+{
+    struct qr_part *p = x->part;
+    struct qr_job  *j = p->f->job;
+    char            path[BLK_PATH_MAX + 1];
+
+    if (j->ended)
+        return;
+    if (code == KL_ELIMIT) {
+        qr_job_fail(j, PQL_EXECUTION, "%s", err->text);
+        return;
+    }
+    qr_cache_forget(j->shard, x->info);
+    if (code == KL_ENOENT && !p->reread) {
+        p->file_missing = true;
+        return;
+    }
+    blk_fileset_path(x->info, path);
+    kl_logf(j->q->o.log, KL_ERROR, "querier: fileset %s: %s", path, err->text);
+    qr_fetch_incomplete(p->f, "fileset %s: %s", path, err->text);
+    /* What was read of it before it broke may be half of a series: none of it is used. */
+    qr_source_free(j, x->source);
+    x->source = NULL;
+}
+
+static enum kl_code copy_series(struct qr_stored *x, const struct blk_selected *got,
+                                struct kl_err *err)
+{
+    struct qr_job        *j = x->part->f->job;
+    struct qr_source     *s = x->source;
+    struct blk_chunk_ref *refs = NULL;
+    size_t                bytes = got->labels.size;
+    uint8_t              *at;
+
+    for (uint32_t i = 0; i < got->chunk_count; i++)
+        bytes += got->chunks[i].bytes.size;
+    at = kl_arena_alloc(&s->arena, bytes > 0 ? bytes : 1);
+    if (at != NULL && got->chunk_count > 0)
+        refs = kl_arena_alloc(&s->arena, got->chunk_count * sizeof *refs);
+    if (at == NULL || (got->chunk_count > 0 && refs == NULL))
+        return qr_over_budget(j, err);
+    memcpy(at, got->labels.at, got->labels.size);
+
+    struct qr_found found = { .fp = got->fp, .labels = { at, got->labels.size }, .chunks = refs,
+                              .chunk_count = got->chunk_count, .partition = s->partition };
+
+    at += got->labels.size;
+    for (uint32_t i = 0; i < got->chunk_count; i++) {
+        refs[i] = got->chunks[i];
+        memcpy(at, got->chunks[i].bytes.at, got->chunks[i].bytes.size);
+        refs[i].bytes.at = at;
+        at += got->chunks[i].bytes.size;
+    }
+    return qr_source_found(j, s, &found, err);
+}
+
+static enum kl_code select_series(struct qr_stored *x, struct kl_err *err)
+{
+    struct qr_fetch    *f = x->part->f;
+    struct blk_select  *s;
+    struct blk_selected got;
+    enum kl_code        code;
+    unsigned            n = 0;
+
+    code = blk_select_open(x->open.fileset, f->matchers, f->matcher_count, f->from_ms, f->to_ms,
+                           f->what == TSP_SEL_SERIES, &s, err);
+    if (code != KL_OK)
+        return code;
+    while ((code = blk_select_next(s, &got, err)) == KL_OK) {
+        if (++n % 64 == 0 && atomic_load_explicit(&f->job->stop, memory_order_relaxed))
+            break;
+        if (f->what == TSP_SEL_SERIES && got.chunk_count == 0)
+            continue;
+        code = copy_series(x, &got, err);
+        if (code != KL_OK)
+            break;
+        if (f->limit > 0 && x->source->count >= f->limit)
+            break;
+    }
+    blk_select_close(s);
+    return code == KL_ENOENT ? KL_OK : code;
+}
+
+struct text_ctx { struct qr_stored *x; struct kl_err err; };
+
+static void each_text(void *ctx, struct kl_span text)
+{
+    struct text_ctx *t = ctx;
+    struct qr_job   *j = t->x->part->f->job;
+    void            *copy;
+
+    if (t->err.code != KL_OK)
+        return;
+    copy = kl_arena_copy(&t->x->source->arena, text.at, text.size);
+    if (copy == NULL)
+        qr_over_budget(j, &t->err);
+    else
+        qr_source_text(j, t->x->source, kl_span(copy, text.size), &t->err);
+}
+
+static enum kl_code select_texts(struct qr_stored *x, struct kl_err *err)
+{
+    struct qr_fetch *f = x->part->f;
+    struct text_ctx  t = { .x = x };
+    enum kl_code     code;
+
+    if (f->what == TSP_SEL_NAMES)
+        code = blk_fileset_names(x->open.fileset, f->matchers, f->matcher_count, each_text, &t,
+                                 err);
+    else
+        code = blk_fileset_values(x->open.fileset, f->label, f->matchers, f->matcher_count,
+                                  each_text, &t, err);
+    if (code == KL_OK && t.err.code != KL_OK) {
+        *err = t.err;
+        code = t.err.code;
+    }
+    return code;
+}
+
+static void selected(struct kl_env_task *task)
+{
+    struct qr_stored *x = kl_container_of(task, struct qr_stored, task);
+    struct qr_part   *p = x->part;
+    struct qr_job    *j = p->f->job;
+
+    blk_fileset_unref(x->open.fileset);
+    x->open.fileset = NULL;
+    if (x->code != KL_OK)
+        failed(x, x->code, &x->err);
+    p->files_out--;
+    pump(p);
+    qr_drop(j);
+}
+
+static void select_work(struct kl_env_task *task)
+{
+    struct qr_stored *x = kl_container_of(task, struct qr_stored, task);
+    struct qr_fetch  *f = x->part->f;
+
+    if (f->what == TSP_SEL_SERIES || f->what == TSP_SEL_LABELS)
+        x->code = select_series(x, &x->err);
+    else
+        x->code = select_texts(x, &x->err);
+    task->run = selected;
+    f->job->q->env->sched->post(f->job->shard->loop, task);
+}
+
+/* The fileset is open: can it hold anything that is wanted? Then a worker selects from it. */
+static void begin_select(struct qr_stored *x)
+{
+    struct qr_fetch *f = x->part->f;
+    struct qr_job   *j = f->job;
+    struct kl_span   metric = qr_fetch_metric(f);
+
+    if (j->ended || (metric.size > 0 && !blk_fileset_has_metric(x->open.fileset, metric))) {
+        blk_fileset_unref(x->open.fileset);
+        x->open.fileset = NULL;
+        return;
+    }
+    kl_count(j->q->m.filesets_read, 1);
+    x->source = qr_source_new(j, x->part->partition, x->info->id);
+    x->task.run = select_work;
+    x->part->files_out++;
+    qr_hold(j);
+    j->q->env->sched->work(j->q->env->sched, &x->task);
+}
+
+static void opened(struct qr_open *o)
+{
+    struct qr_stored *x = kl_container_of(o, struct qr_stored, open);
+    struct qr_part   *p = x->part;
+
+    if (o->code == KL_OK)
+        begin_select(x);
+    else
+        failed(x, o->code, &o->err);
+    p->files_out--;
+    pump(p);
+}
+
+static void pump(struct qr_part *p)
+{
+    struct qr_job *j = p->f->job;
+
+    while (!j->ended && p->file_next < p->file_count && p->files_out < j->q->workers + 1) {
+        struct qr_stored *x = &p->files[p->file_next++];
+
+        x->open.fileset = qr_cache_get(j->shard, x->info);
+        if (x->open.fileset != NULL) {
+            begin_select(x);
+        } else {
+            x->open.job = j;
+            x->open.info = x->info;
+            x->open.done = opened;
+            p->files_out++;
+            qr_open_start(&x->open);
+        }
+    }
+    if (p->files_out > 0)
+        return;
+    if (p->file_missing && !p->reread && !j->ended) {
+        p->reread = true;
+        qr_stored_free(p);
+        look_up(p, true);
+        return;
+    }
+    qr_part_end(p);
+}
+
+void qr_stored_start(struct qr_part *p)
+{
+    look_up(p, false);
+}
