@@ -3,11 +3,11 @@
 V   ?= release
 B   := build/$(V)
 opt.release := -O2 -g
-opt.debug   := -O0 -g3 -DKL_DEBUG
-opt.asan    := -O1 -g -DKL_DEBUG -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
-opt.tsan    := -O1 -g -DKL_DEBUG -fsanitize=thread
+opt.debug   := -O0 -g3 -DKL_CHECKS
+opt.asan    := -O1 -g -DKL_CHECKS -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+opt.tsan    := -O1 -g -DKL_CHECKS -fsanitize=thread
 opt.cov     := -O0 -g --coverage
-opt.fuzz    := -O1 -g -DKL_DEBUG -fsanitize=fuzzer-no-link,address,undefined
+opt.fuzz    := -O1 -g -DKL_CHECKS -fsanitize=fuzzer-no-link,address,undefined
 ifeq ($(V),fuzz)
 CC  := clang-14
 CXX := clang++-14
