@@ -1,2 +1,3 @@
 USES := libkoal/base
 LIBS := -lzstd -lsnappy -lz -lprotobuf-nanopb
+PROTOS := select.proto placement.proto

@@ -36,6 +36,7 @@
 #include "libkoal/base/err.h"
 #include "libkoal/base/hist.h"
 #include "libkoal/base/labels.h"
+#include "libkoal/base/match.h"
 
 enum { TSP_RECORD_CLOSE = 256 * 1024, TSP_RECORD_BODY_MAX = 4 << 20, TSP_RECORD_MAX = 900 * 1024 };
 enum { TSP_TENANT_MAX = 150 };
@@ -43,6 +44,11 @@ enum tsp_section { TSP_DEFINITIONS = 1, TSP_FLOATS, TSP_HISTOGRAMS, TSP_STARTS, 
                    TSP_METADATA, TSP_DELETIONS, TSP_CUT };
 
 struct tsp_incarnation { uint8_t bytes[16]; };
+struct tsp_deletion {                                  /* .re of the matchers is not compiled */
+    int64_t from_ms, to_ms;
+    uint32_t matcher_count;
+    struct kl_matcher matchers[64];
+};
 struct tsp_cut { int64_t window_start_ms, window_ms; uint64_t epoch; uint32_t format; };
 
 /* ---- writing: one thread; reusable; memory bounded by the record's bounds ---- */
@@ -86,6 +92,7 @@ struct tsp_record_sink {                               /* NULL members are not w
                      struct kl_labels labels);
     void (*metadata)(void *ctx, struct kl_span tenant, struct kl_span metric, uint8_t type,
                      struct kl_span unit, struct kl_span help);
+    void (*deletion)(void *ctx, struct kl_span tenant, const struct tsp_deletion *d);
     void (*cut)(void *ctx, const struct tsp_cut *cut);
 };
 struct tsp_record_reader;                              /* scratch and a zstd context; one thread */

@@ -1,0 +1,419 @@
+#include "libtsproto/placement.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "libtsproto/pb_priv.h"
+#include "libtsproto/placement.pb.h"
+#include "libtsproto/record.h"
+
+enum { METRIC_MAX = 64 * 1024, DECODE_ARENA = 16 << 20 };
+
+struct assignment { unsigned count; char *members[TSP_REPLICAS_MAX]; };
+struct spread { uint64_t key; struct kl_span tenant, metric; uint8_t spread; int64_t valid_from_ms; };
+struct tsp_placement {
+    uint32_t           partitions;
+    uint64_t           revision;
+    struct assignment *assignments;                    /* one a partition */
+    size_t             spread_count;
+    struct spread     *spreads;                        /* sorted by key, then valid_from; spans owned */
+};
+
+/* Which partition the metric begins in; also what its exceptions are found by. */
+static uint64_t base_of(struct kl_span tenant, struct kl_span metric)
+{
+    char     small[1024], *at = small;
+    uint64_t h;
+
+    if (tenant.size + 1 + metric.size > sizeof small)
+        at = kl_new(tenant.size + 1 + metric.size);
+    memcpy(at, tenant.at, tenant.size);
+    at[tenant.size] = '\0';
+    if (metric.size > 0)
+        memcpy(at + tenant.size + 1, metric.at, metric.size);
+    h = kl_hash64(at, tenant.size + 1 + metric.size);
+    if (at != small)
+        free(at);
+    return h;
+}
+
+struct tsp_placement *tsp_placement_new(uint32_t partitions)
+{
+    struct tsp_placement *p = kl_new(sizeof *p);
+
+    assert(partitions > 0 && partitions <= TSP_PARTITIONS_MAX && (partitions & (partitions - 1)) == 0);
+    p->partitions = partitions;
+    p->assignments = kl_new(partitions * sizeof *p->assignments);
+    return p;
+}
+
+static struct kl_span own(struct kl_span s)
+{
+    char *at = kl_new(s.size + 1);
+
+    if (s.size > 0)
+        memcpy(at, s.at, s.size);
+    return kl_span(at, s.size);
+}
+
+struct tsp_placement *tsp_placement_copy(const struct tsp_placement *p)
+{
+    struct tsp_placement *q = tsp_placement_new(p->partitions);
+
+    q->revision = p->revision;
+    for (uint32_t i = 0; i < p->partitions; i++) {
+        q->assignments[i].count = p->assignments[i].count;
+        for (unsigned k = 0; k < p->assignments[i].count; k++)
+            q->assignments[i].members[k] = kl_strdup(p->assignments[i].members[k]);
+    }
+    q->spread_count = p->spread_count;
+    q->spreads = kl_new((p->spread_count + 1) * sizeof *q->spreads);
+    for (size_t i = 0; i < p->spread_count; i++) {
+        q->spreads[i] = p->spreads[i];
+        q->spreads[i].tenant = own(p->spreads[i].tenant);
+        q->spreads[i].metric = own(p->spreads[i].metric);
+    }
+    return q;
+}
+
+void tsp_placement_free(struct tsp_placement *p)
+{
+    if (p == NULL)
+        return;
+    for (uint32_t i = 0; i < p->partitions; i++)
+        for (unsigned k = 0; k < p->assignments[i].count; k++)
+            free(p->assignments[i].members[k]);
+    for (size_t i = 0; i < p->spread_count; i++) {
+        free((void *)p->spreads[i].tenant.at);
+        free((void *)p->spreads[i].metric.at);
+    }
+    free(p->assignments);
+    free(p->spreads);
+    free(p);
+}
+
+uint32_t tsp_placement_partitions(const struct tsp_placement *p) { return p->partitions; }
+uint64_t tsp_placement_revision(const struct tsp_placement *p) { return p->revision; }
+void tsp_placement_set_revision(struct tsp_placement *p, uint64_t revision) { p->revision = revision; }
+
+static bool fit_name(struct kl_span s)
+{
+    if (s.size == 0 || s.size > TSP_NAME_MAX)
+        return false;
+    for (size_t i = 0; i < s.size; i++) {
+        char c = ((const char *)s.at)[i];
+        if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
+              c == '_' || c == '-'))
+            return false;
+    }
+    return true;
+}
+
+static enum kl_code assign(struct tsp_placement *p, uint64_t partition, const struct kl_span *members,
+                           unsigned count, struct kl_err *err)
+{
+    struct assignment *a;
+
+    if (partition >= p->partitions || count > TSP_REPLICAS_MAX)
+        return kl_fail(err, KL_EINVAL, "partition %llu with %u members: there are %u partitions, of at "
+                       "most %d members each", (unsigned long long)partition, count, p->partitions,
+                       TSP_REPLICAS_MAX);
+    for (unsigned k = 0; k < count; k++)
+        if (!fit_name(members[k]))
+            return kl_fail(err, KL_EINVAL, "\"%.*s\" is no name for a member: letters, digits, '.', '_' "
+                           "and '-', at most %d", (int)(members[k].size < 80 ? members[k].size : 80),
+                           (const char *)members[k].at, TSP_NAME_MAX);
+    a = &p->assignments[partition];
+    for (unsigned k = 0; k < a->count; k++)
+        free(a->members[k]);
+    a->count = count;
+    for (unsigned k = 0; k < count; k++)
+        a->members[k] = (char *)own(members[k]).at;
+    return KL_OK;
+}
+
+enum kl_code tsp_placement_assign(struct tsp_placement *p, uint32_t partition,
+                                  const char *const *members, unsigned count, struct kl_err *err)
+{
+    struct kl_span spans[TSP_REPLICAS_MAX];
+
+    for (unsigned k = 0; k < count && k < TSP_REPLICAS_MAX; k++)
+        spans[k] = kl_span_str(members[k]);
+    return assign(p, partition, spans, count, err);
+}
+
+unsigned tsp_placement_members(const struct tsp_placement *p, uint32_t partition,
+                               const char **members, unsigned cap)
+{
+    const struct assignment *a = &p->assignments[partition];
+
+    assert(partition < p->partitions);
+    for (unsigned k = 0; k < a->count && k < cap; k++)
+        members[k] = a->members[k];
+    return a->count < cap ? a->count : cap;
+}
+
+/* ---- spreads ---- */
+
+/* The first entry whose key is not below `key`. */
+static size_t lower(const struct tsp_placement *p, uint64_t key)
+{
+    size_t low = 0, high = p->spread_count;
+
+    while (low < high) {
+        size_t mid = (low + high) / 2;
+        if (p->spreads[mid].key < key)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low;
+}
+
+static bool same_metric(const struct spread *s, struct kl_span tenant, struct kl_span metric)
+{
+    return kl_span_eq(s->tenant, tenant) && kl_span_eq(s->metric, metric);
+}
+
+/* The largest spread of a metric with valid_from up to `now_ms`. */
+static uint8_t spread_of(const struct tsp_placement *p, uint64_t key, struct kl_span tenant,
+                         struct kl_span metric, int64_t now_ms)
+{
+    uint8_t best = 0;
+
+    for (size_t i = lower(p, key); i < p->spread_count && p->spreads[i].key == key; i++)
+        if (same_metric(&p->spreads[i], tenant, metric) && p->spreads[i].valid_from_ms <= now_ms &&
+            p->spreads[i].spread > best)
+            best = p->spreads[i].spread;
+    return best;
+}
+
+enum kl_code tsp_placement_spread(struct tsp_placement *p, const struct tsp_spread *s,
+                                  struct kl_err *err)
+{
+    uint64_t key;
+    size_t   at;
+
+    if (s->tenant.size == 0 || s->tenant.size > TSP_TENANT_MAX || s->metric.size > METRIC_MAX)
+        return kl_fail(err, KL_EINVAL, "a spread for a tenant or metric that cannot be");
+    if (s->spread == 0 || s->spread > 31 || 1u << s->spread > p->partitions)
+        return kl_fail(err, KL_EINVAL, "spread %u: %u partitions allow 1 to %d", s->spread,
+                       p->partitions, 31 - __builtin_clz(p->partitions));
+    if (p->spread_count == TSP_SPREADS_MAX)
+        return kl_fail(err, KL_ELIMIT, "the placement table has %d spreads already", TSP_SPREADS_MAX);
+    key = base_of(s->tenant, s->metric);
+    if (s->spread <= spread_of(p, key, s->tenant, s->metric, INT64_MAX))
+        return kl_fail(err, KL_EINVAL, "spread %u of \"%.*s\" is no larger than the one recorded",
+                       s->spread, (int)(s->metric.size < 100 ? s->metric.size : 100),
+                       (const char *)s->metric.at);
+    at = lower(p, key);
+    p->spreads = kl_resize(p->spreads, (p->spread_count + 1) * sizeof *p->spreads);
+    memmove(&p->spreads[at + 1], &p->spreads[at], (p->spread_count - at) * sizeof *p->spreads);
+    p->spreads[at] = (struct spread){ .key = key, .tenant = own(s->tenant), .metric = own(s->metric),
+                                      .spread = s->spread, .valid_from_ms = s->valid_from_ms };
+    p->spread_count++;
+    return KL_OK;
+}
+
+uint32_t tsp_placement_of(const struct tsp_placement *p, struct kl_span tenant,
+                          struct kl_span metric, struct kl_fp fp, int64_t now_ms)
+{
+    uint64_t base = base_of(tenant, metric);
+    uint8_t  spread = p->spread_count == 0 ? 0 : spread_of(p, base, tenant, metric, now_ms);
+
+    return (uint32_t)((base + (fp.lo & ((1u << spread) - 1))) & (p->partitions - 1));
+}
+
+void tsp_placement_range(const struct tsp_placement *p, struct kl_span tenant,
+                         struct kl_span metric, uint32_t *first, uint32_t *count)
+{
+    uint64_t base = base_of(tenant, metric);
+
+    *first = (uint32_t)(base & (p->partitions - 1));
+    *count = 1u << spread_of(p, base, tenant, metric, INT64_MAX);
+}
+
+/* ---- bytes ---- */
+
+static bool put_members(pb_ostream_t *stream, const pb_field_t *field, void *const *arg)
+{
+    const struct assignment *a = *arg;
+
+    for (unsigned k = 0; k < a->count; k++)
+        if (!pb_encode_tag_for_field(stream, field) ||
+            !pb_encode_string(stream, (const pb_byte_t *)a->members[k], strlen(a->members[k])))
+            return false;
+    return true;
+}
+
+static bool put_assignments(pb_ostream_t *stream, const pb_field_t *field, void *const *arg)
+{
+    const struct tsp_placement *p = *arg;
+
+    for (uint32_t i = 0; i < p->partitions; i++) {
+        koalemos_Assignment m = { .partition = i,
+            .member = { .funcs.encode = put_members, .arg = &p->assignments[i] } };
+        if (p->assignments[i].count > 0 &&
+            (!pb_encode_tag_for_field(stream, field) ||
+             !pb_encode_submessage(stream, koalemos_Assignment_fields, &m)))
+            return false;
+    }
+    return true;
+}
+
+static bool put_spreads(pb_ostream_t *stream, const pb_field_t *field, void *const *arg)
+{
+    const struct tsp_placement *p = *arg;
+
+    for (size_t i = 0; i < p->spread_count; i++) {
+        const struct spread *s = &p->spreads[i];
+        koalemos_Spread m = { .tenant = tsp_pb_put(&s->tenant), .metric = tsp_pb_put(&s->metric),
+                              .spread = s->spread, .valid_from_ms = s->valid_from_ms };
+        if (!pb_encode_tag_for_field(stream, field) ||
+            !pb_encode_submessage(stream, koalemos_Spread_fields, &m))
+            return false;
+    }
+    return true;
+}
+
+enum kl_code tsp_placement_encode(const struct tsp_placement *p, struct kl_buf *out,
+                                  struct kl_err *err)
+{
+    koalemos_Placement m = { .partitions = p->partitions, .revision = p->revision,
+        .assignments = { .funcs.encode = put_assignments, .arg = (void *)p },
+        .spreads = { .funcs.encode = put_spreads, .arg = (void *)p } };
+
+    return tsp_pb_encode(koalemos_Placement_fields, &m, out, "placement table", err);
+}
+
+/* Assignments and spreads may come before `partitions`: they are kept until it is known. */
+struct got_assignment { struct got_assignment *next; uint32_t partition; unsigned count;
+                        struct kl_span members[TSP_REPLICAS_MAX]; };
+struct got_spread { struct got_spread *next; struct tsp_spread spread; };
+struct got { struct kl_arena arena; unsigned count; struct got_assignment *assignments;
+             struct got_spread *spreads; };
+struct got_members { struct got *got; struct got_assignment *to; };
+
+static bool get_member(pb_istream_t *stream, const pb_field_t *field, void **arg)
+{
+    struct got_members *m = *arg;
+    struct tsp_pb_bytes to;
+    pb_callback_t       callback;
+
+    if (m->to->count == TSP_REPLICAS_MAX)
+        PB_RETURN_ERROR(stream, "too many members");
+    to = (struct tsp_pb_bytes){ &m->got->arena, &m->to->members[m->to->count++] };
+    callback = tsp_pb_get(&to);
+    return callback.funcs.decode(stream, field, &callback.arg);
+}
+
+static bool get_assignment(pb_istream_t *stream, const pb_field_t *field, void **arg)
+{
+    struct got *got = *arg;
+    struct got_assignment *a = kl_arena_alloc(&got->arena, sizeof *a);
+    struct got_members     members = { got, a };
+    koalemos_Assignment    m = koalemos_Assignment_init_zero;
+
+    (void)field;
+    if (a == NULL || ++got->count > TSP_PARTITIONS_MAX)
+        PB_RETURN_ERROR(stream, "too many assignments");
+    memset(a, 0, sizeof *a);
+    m.member = (pb_callback_t){ .funcs.decode = get_member, .arg = &members };
+    if (!pb_decode(stream, koalemos_Assignment_fields, &m))
+        return false;
+    a->partition = m.partition;
+    a->next = got->assignments;
+    got->assignments = a;
+    return true;
+}
+
+static bool get_spread(pb_istream_t *stream, const pb_field_t *field, void **arg)
+{
+    struct got *got = *arg;
+    struct got_spread  *s = kl_arena_alloc(&got->arena, sizeof *s);
+    struct tsp_pb_bytes tenant, metric;
+    koalemos_Spread     m = koalemos_Spread_init_zero;
+
+    (void)field;
+    if (s == NULL)
+        PB_RETURN_ERROR(stream, "too many spreads");
+    memset(s, 0, sizeof *s);
+    tenant = (struct tsp_pb_bytes){ &got->arena, &s->spread.tenant };
+    metric = (struct tsp_pb_bytes){ &got->arena, &s->spread.metric };
+    m.tenant = tsp_pb_get(&tenant);
+    m.metric = tsp_pb_get(&metric);
+    if (!pb_decode(stream, koalemos_Spread_fields, &m) || m.spread > 31)
+        return false;
+    s->spread.spread = (uint8_t)m.spread;
+    s->spread.valid_from_ms = m.valid_from_ms;
+    s->next = got->spreads;
+    got->spreads = s;
+    return true;
+}
+
+static int by_spread(const void *a, const void *b)
+{
+    const struct got_spread *x = *(struct got_spread *const *)a, *y = *(struct got_spread *const *)b;
+
+    return (x->spread.spread > y->spread.spread) - (x->spread.spread < y->spread.spread);
+}
+
+/* Of one metric the smaller spreads first, as tsp_placement_spread wants them. */
+static enum kl_code take_spreads(struct tsp_placement *p, struct got *got, struct kl_err *err)
+{
+    struct got_spread **sorted;
+    size_t              n = 0, i = 0;
+    enum kl_code        code = KL_OK;
+
+    for (struct got_spread *s = got->spreads; s != NULL; s = s->next)
+        n++;
+    sorted = kl_new((n + 1) * sizeof *sorted);
+    for (struct got_spread *s = got->spreads; s != NULL; s = s->next)
+        sorted[i++] = s;
+    qsort(sorted, n, sizeof *sorted, by_spread);
+    for (i = 0; i < n && code == KL_OK; i++)
+        code = tsp_placement_spread(p, &sorted[i]->spread, err);
+    free(sorted);
+    return code;
+}
+
+static enum kl_code take(const koalemos_Placement *m, struct got *got, struct tsp_placement **out,
+                         struct kl_err *err)
+{
+    struct tsp_placement *p;
+    enum kl_code          code = KL_OK;
+
+    if (m->partitions == 0 || m->partitions > TSP_PARTITIONS_MAX ||
+        (m->partitions & (m->partitions - 1)) != 0)
+        return kl_fail(err, KL_EINVAL, "placement table: %u partitions", m->partitions);
+    p = tsp_placement_new(m->partitions);
+    p->revision = m->revision;
+    for (struct got_assignment *a = got->assignments; a != NULL && code == KL_OK; a = a->next)
+        code = assign(p, a->partition, a->members, a->count, err);
+    if (code == KL_OK)
+        code = take_spreads(p, got, err);
+    if (code != KL_OK) {
+        tsp_placement_free(p);
+        return kl_within(err, "placement table");
+    }
+    *out = p;
+    return KL_OK;
+}
+
+enum kl_code tsp_placement_decode(struct kl_span bytes, struct tsp_placement **p,
+                                  struct kl_err *err)
+{
+    struct got         got = { 0 };
+    koalemos_Placement m = koalemos_Placement_init_zero;
+    enum kl_code       code;
+
+    kl_arena_init(&got.arena, DECODE_ARENA);
+    m.assignments = (pb_callback_t){ .funcs.decode = get_assignment, .arg = &got };
+    m.spreads = (pb_callback_t){ .funcs.decode = get_spread, .arg = &got };
+    code = tsp_pb_decode(koalemos_Placement_fields, bytes, &m, "placement table", err);
+    if (code == KL_OK)
+        code = take(&m, &got, p, err);
+    kl_arena_deinit(&got.arena);
+    return code;
+}

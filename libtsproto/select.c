@@ -1,0 +1,187 @@
+#include "libtsproto/select.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "libtsproto/pb_priv.h"
+#include "libtsproto/select.pb.h"
+
+enum { PAGE_VERSION = 1, PAGE_MORE = 1 };
+
+void tsp_select_subject(char *out, size_t size, uint32_t partition)
+{
+    snprintf(out, size, "select.%04" PRIu32, partition);
+}
+
+/* ---- the question ---- */
+
+static bool put_matchers(pb_ostream_t *stream, const pb_field_t *field, void *const *arg)
+{
+    const struct tsp_select *s = *arg;
+
+    for (uint32_t i = 0; i < s->matcher_count; i++) {
+        koalemos_Matcher m = { .op = s->matchers[i].op, .name = tsp_pb_put(&s->matchers[i].name),
+                               .value = tsp_pb_put(&s->matchers[i].value) };
+        if (!pb_encode_tag_for_field(stream, field) ||
+            !pb_encode_submessage(stream, koalemos_Matcher_fields, &m))
+            return false;
+    }
+    return true;
+}
+
+enum kl_code tsp_select_encode(const struct tsp_select *s, struct kl_buf *out, struct kl_err *err)
+{
+    koalemos_Select m = {
+        .what = s->what, .partition = s->partition, .tenant = tsp_pb_put(&s->tenant),
+        .matchers = { .funcs.encode = put_matchers, .arg = (void *)s },
+        .from_ms = s->from_ms, .to_ms = s->to_ms, .label = tsp_pb_put(&s->label),
+        .has_cursor = s->has_cursor, .cursor_hi = s->cursor_fp.hi, .cursor_lo = s->cursor_fp.lo,
+        .cursor_text = tsp_pb_put(&s->cursor_text), .limit = s->limit,
+        .consistency = s->consistency, .min_seq = s->min_seq, .timeout_ms = s->timeout_ms,
+    };
+
+    if (s->matcher_count > TSP_MATCHERS_MAX)
+        return kl_fail(err, KL_ELIMIT, "more than %d matchers", TSP_MATCHERS_MAX);
+    return tsp_pb_encode(koalemos_Select_fields, &m, out, "select", err);
+}
+
+struct matchers { struct tsp_select *to; struct kl_arena *arena; };
+
+static bool get_matcher(pb_istream_t *stream, const pb_field_t *field, void **arg)
+{
+    struct matchers   *ms = *arg;
+    struct kl_matcher *m;
+    struct tsp_pb_bytes name, value;
+    koalemos_Matcher   got = koalemos_Matcher_init_zero;
+
+    (void)field;
+    if (ms->to->matcher_count == TSP_MATCHERS_MAX)
+        PB_RETURN_ERROR(stream, "too many matchers");
+    m = &ms->to->matchers[ms->to->matcher_count];
+    *m = (struct kl_matcher){ .name = kl_span("", 0), .value = kl_span("", 0) };
+    name = (struct tsp_pb_bytes){ ms->arena, &m->name };
+    value = (struct tsp_pb_bytes){ ms->arena, &m->value };
+    got.name = tsp_pb_get(&name);
+    got.value = tsp_pb_get(&value);
+    if (!pb_decode(stream, koalemos_Matcher_fields, &got))
+        return false;
+    if (got.op > KL_MATCH_NRE)
+        PB_RETURN_ERROR(stream, "no such matcher");
+    m->op = (enum kl_match_op)got.op;
+    ms->to->matcher_count++;
+    return true;
+}
+
+enum kl_code tsp_select_decode(struct kl_span bytes, struct kl_arena *arena, struct tsp_select *s,
+                               struct kl_err *err)
+{
+    struct kl_span  tenant = kl_span("", 0), label = tenant, text = tenant;
+    struct tsp_pb_bytes to_tenant = { arena, &tenant }, to_label = { arena, &label },
+                        to_text = { arena, &text };
+    struct matchers matchers = { s, arena };
+    koalemos_Select m = koalemos_Select_init_zero;
+
+    s->matcher_count = 0;
+    m.tenant = tsp_pb_get(&to_tenant);
+    m.label = tsp_pb_get(&to_label);
+    m.cursor_text = tsp_pb_get(&to_text);
+    m.matchers = (pb_callback_t){ .funcs.decode = get_matcher, .arg = &matchers };
+    if (tsp_pb_decode(koalemos_Select_fields, bytes, &m, "select", err) != KL_OK)
+        return err->code;
+    if (m.what < TSP_SEL_SERIES || m.what > TSP_SEL_METADATA || m.consistency > TSP_READ_CAUSAL ||
+        tenant.size == 0 || tenant.size > TSP_TENANT_MAX)
+        return kl_fail(err, KL_EINVAL, "select: a question that this version does not know");
+    s->what = (enum tsp_select_what)m.what;
+    s->partition = m.partition;
+    s->tenant = tenant;
+    s->from_ms = m.from_ms;
+    s->to_ms = m.to_ms;
+    s->label = label;
+    s->has_cursor = m.has_cursor;
+    s->cursor_fp = (struct kl_fp){ .hi = m.cursor_hi, .lo = m.cursor_lo };
+    s->cursor_text = text;
+    s->limit = m.limit;
+    s->consistency = (enum tsp_consistency)m.consistency;
+    s->min_seq = m.min_seq;
+    s->timeout_ms = m.timeout_ms;
+    return KL_OK;
+}
+
+enum kl_code tsp_select_compile(struct tsp_select *s, struct kl_err *err)
+{
+    for (uint32_t i = 0; i < s->matcher_count; i++) {
+        struct kl_matcher *m = &s->matchers[i];
+        struct kl_regex   *re;
+        if (m->op != KL_MATCH_RE && m->op != KL_MATCH_NRE)
+            continue;
+        if (kl_regex_new(m->value, &re, err) != KL_OK) {
+            tsp_select_release(s);
+            return err->code;
+        }
+        m->re = re;
+    }
+    return KL_OK;
+}
+
+void tsp_select_release(struct tsp_select *s)
+{
+    for (uint32_t i = 0; i < s->matcher_count; i++) {
+        kl_regex_free((struct kl_regex *)s->matchers[i].re);
+        s->matchers[i].re = NULL;
+    }
+}
+
+/* ---- the answer ---- */
+
+void tsp_page_begin(struct kl_buf *out)
+{
+    static const char zeros[TSP_PAGE_HEAD_SIZE];
+
+    kl_buf_add(out, zeros, sizeof zeros);
+}
+
+void tsp_page_end(struct kl_buf *out, const struct tsp_page *page)
+{
+    struct kl_buf head = { 0 };
+
+    kl_buf_add(&head, "KA", 2);
+    kl_buf_add8(&head, PAGE_VERSION);
+    kl_buf_add8(&head, page->more ? PAGE_MORE : 0);
+    kl_buf_add64(&head, page->applied_seq);
+    kl_buf_add64(&head, page->incarnation);
+    kl_buf_add64(&head, page->placement_revision);
+    kl_buf_add64(&head, page->catalogue_revision);
+    kl_buf_add64(&head, page->late_writes);
+    kl_buf_add64(&head, page->cursor.hi);
+    kl_buf_add64(&head, page->cursor.lo);
+    if (head.size == TSP_PAGE_HEAD_SIZE && out->size >= TSP_PAGE_HEAD_SIZE)
+        memcpy(out->at, head.at, head.size);
+    kl_buf_deinit(&head);
+}
+
+enum kl_code tsp_page_open(struct kl_span answer, struct tsp_page *page, struct kl_cur *items,
+                           struct kl_err *err)
+{
+    struct kl_cur c = kl_cur(answer.at, answer.size);
+    uint8_t       version, flags;
+
+    if (answer.size < TSP_PAGE_HEAD_SIZE || memcmp(answer.at, "KA", 2) != 0)
+        return kl_fail(err, KL_ECORRUPT, "%zu bytes that are no select answer", answer.size);
+    kl_cur_16(&c);
+    version = kl_cur_8(&c);
+    flags = kl_cur_8(&c);
+    if (version != PAGE_VERSION || (flags & ~PAGE_MORE) != 0)
+        return kl_fail(err, KL_ECORRUPT, "a select answer of version %u, which this version does not "
+                       "know", version);
+    page->more = flags & PAGE_MORE;
+    page->applied_seq = kl_cur_64(&c);
+    page->incarnation = kl_cur_64(&c);
+    page->placement_revision = kl_cur_64(&c);
+    page->catalogue_revision = kl_cur_64(&c);
+    page->late_writes = kl_cur_64(&c);
+    page->cursor.hi = kl_cur_64(&c);
+    page->cursor.lo = kl_cur_64(&c);
+    *items = c;
+    return KL_OK;
+}
