@@ -257,8 +257,10 @@ static void go_on(struct qr_fetch *f)
     if (j->ended) {
         qr_drop(j);
     } else if (f->parts_failed == f->part_count && f->part_count > 0) {
-        qr_job_fail(j, f->last_err.code == KL_ETIMEOUT ? PQL_TIMEOUT : PQL_UNAVAILABLE,
-                    "no partition answered: %s", f->last_err.text);
+        if (qr_job_left_ms(j) == 0)
+            qr_job_fail(j, PQL_TIMEOUT, "query timed out in expression evaluation");
+        else
+            qr_job_fail(j, PQL_UNAVAILABLE, "no partition answered: %s", f->last_err.text);
         qr_drop(j);
     } else if (!f->placement_reread && f->placement_revision > j->shard->placement_seen &&
                f->placement_revision > tsp_placement_revision(f->table->placement)) {

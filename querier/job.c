@@ -32,6 +32,13 @@ int64_t qr_job_left_ms(const struct qr_job *j)
     return left < 0 ? 0 : left;
 }
 
+static void arm_tick(struct qr_job *j)
+{
+    int64_t left = qr_job_left_ms(j) + 1;              /* it is cut to whole ms: not before its time */
+
+    j->q->env->sched->arm(j->shard->loop, &j->tick, left < QR_TICK_MS ? left : QR_TICK_MS);
+}
+
 static void on_tick(struct kl_env_timer *timer)
 {
     struct qr_job *j = kl_container_of(timer, struct qr_job, tick);
@@ -47,7 +54,7 @@ static void on_tick(struct kl_env_timer *timer)
         qr_job_fail(j, PQL_TIMEOUT, j->running ? "query timed out in expression evaluation"
                                                : "query timed out in query queue");
     } else {
-        j->q->env->sched->arm(j->shard->loop, &j->tick, left < QR_TICK_MS ? left : QR_TICK_MS);
+        arm_tick(j);
     }
 }
 
@@ -68,10 +75,10 @@ static void on_submit(struct kl_env_task *task)
     kl_gauge_set(j->q->m.active, (double)atomic_load(&j->q->jobs));
     j->tick.fire = on_tick;
     if (s->active < most) {
-        j->q->env->sched->arm(s->loop, &j->tick, QR_TICK_MS);
+        arm_tick(j);
         begin(j);
     } else if (s->waiting < QR_WAITING_MAX) {
-        j->q->env->sched->arm(s->loop, &j->tick, QR_TICK_MS);
+        arm_tick(j);
         j->next = NULL;
         if (s->waiting_last != NULL)
             s->waiting_last->next = j;

@@ -1,0 +1,321 @@
+/* The query API over a real socket: envelopes, statuses, words, and whose data is answered. */
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "libkoal/http/http.h"
+#include "tests/unit/querier/cluster.h"
+
+static struct cluster         c;
+static struct kl_env         *env;
+static struct kl_http_server *server;
+static struct qr_http        *api;
+static char                   body[256 * 1024];
+static unsigned               status;
+
+static void put_data(void)
+{
+    static const char *const names[] = { "__name__", "job" }, *const jobs[] = { "a", "b" };
+    static const char *const sets[] = { "__name__=up,job=a", "__name__=up,job=b" };
+    struct series            s[2] = { line(sets[0], 1000000, 15000, 40, 1),
+                                      line(sets[1], 1000000, 15000, 40, 100) };
+    uint32_t                 p, count;
+
+    tsp_placement_range(c.placement, kl_span_str("anonymous"), kl_span_str("up"), &p, &count);
+    cluster_live(&c, p, s, 2, (struct tsp_page){ 0 });
+    cluster_texts(&c, p, TSP_SEL_NAMES, names, 2);
+    cluster_texts(&c, p, TSP_SEL_VALUES, jobs, 2);
+    /* In fingerprint order, as an owner answers. */
+    if (kl_fp_cmp(fp_of(sets[0]), fp_of(sets[1])) < 0)
+        cluster_texts(&c, p, TSP_SEL_LABELS, sets, 2);
+    else
+        cluster_texts(&c, p, TSP_SEL_LABELS, (const char *const[]){ sets[1], sets[0] }, 2);
+}
+
+static void setup(void)
+{
+    struct kl_http_options o = { .listen = "127.0.0.1:0", .threads = 1 };
+    struct kl_err          err;
+
+    env = kl_env_real_new(2);
+    cluster_init(&c, env);
+    put_data();
+    c.options.strong = true;
+    server = kl_http_server_new(&o);
+    cluster_start(&c);
+    api = qr_http_new(c.q, server, env);
+    ck_assert_msg(kl_http_server_start(server, &err) == KL_OK, "%s", err.text);
+    for (unsigned i = 0; i < 5000 && !qr_ready(c.q, &err); i++)
+        usleep(1000);
+}
+
+static void teardown(void)
+{
+    kl_http_server_stop(server, 1000);
+    cluster_deinit(&c);
+    qr_http_free(api);
+    kl_http_server_free(server);
+    kl_env_real_free(env);
+}
+
+static void ask(const char *method, const char *path, const char *headers, const char *form)
+{
+    struct sockaddr_in to = { .sin_family = AF_INET,
+                              .sin_port = htons((uint16_t)kl_http_server_port(server)),
+                              .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    static char        text[300 * 1024];
+    int                fd = socket(AF_INET, SOCK_STREAM, 0);
+    size_t             size = 0;
+    ssize_t            n;
+    const char        *begin;
+
+    ck_assert_int_eq(connect(fd, (struct sockaddr *)&to, sizeof to), 0);
+    snprintf(text, sizeof text, "%s %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n%s%s"
+             "Content-Length: %zu\r\n\r\n%s", method, path, headers,
+             form[0] != '\0' ? "Content-Type: application/x-www-form-urlencoded\r\n" : "",
+             strlen(form), form);
+    ck_assert_int_eq(write(fd, text, strlen(text)), (ssize_t)strlen(text));
+    while (size < sizeof text - 1 && (n = read(fd, text + size, sizeof text - 1 - size)) > 0)
+        size += (size_t)n;
+    close(fd);
+    text[size] = '\0';
+    ck_assert_int_eq(sscanf(text, "HTTP/1.1 %u", &status), 1);
+    begin = strstr(text, "\r\n\r\n");
+    ck_assert_ptr_nonnull(begin);
+    snprintf(body, sizeof body, "%s", begin + 4);
+}
+
+static void get_path(const char *path)
+{
+    ask("GET", path, "", "");
+}
+
+static void has(const char *part)
+{
+    ck_assert_msg(strstr(body, part) != NULL, "no %s in %u %s", part, status, body);
+}
+
+START_TEST(an_instant_query_answers_prometheus_json)
+{
+    get_path("/api/v1/query?query=up&time=1015");
+    ck_assert_uint_eq(status, 200);
+    ck_assert_str_eq(body,
+                     "{\"status\":\"success\",\"data\":{\"resultType\":\"vector\",\"result\":["
+                     "{\"metric\":{\"__name__\":\"up\",\"job\":\"a\"},\"value\":[1015,\"2\"]},"
+                     "{\"metric\":{\"__name__\":\"up\",\"job\":\"b\"},\"value\":[1015,\"101\"]}"
+                     "]}}");
+}
+END_TEST
+
+START_TEST(a_range_query_answers_a_matrix)
+{
+    get_path("/prometheus/api/v1/query_range?query=sum(up)&start=1000&end=1030&step=15s");
+    ck_assert_uint_eq(status, 200);
+    has("\"resultType\":\"matrix\"");
+    has("\"values\":[[1000,\"101\"],[1015,\"103\"],[1030,\"105\"]]");
+}
+END_TEST
+
+START_TEST(a_posted_form_is_as_good_as_a_query_string)
+{
+    ask("POST", "/api/v1/query", "", "query=up%7Bjob%3D%22a%22%7D&time=1015");
+    ck_assert_uint_eq(status, 200);
+    has("\"value\":[1015,\"2\"]");
+    ck_assert_ptr_null(strstr(body, "\"job\":\"b\""));
+}
+END_TEST
+
+static const struct { const char *path; unsigned status; const char *part; } errors[] = {
+    { "/api/v1/query?query=up&time=x", 400,
+      "\"errorType\":\"bad_data\",\"error\":\"invalid parameter \\\"time\\\": invalid time value "
+      "for 'time': cannot parse \\\"x\\\" to a valid timestamp\"" },
+    { "/api/v1/query?query=up&time=NaN", 400, "to a valid timestamp" },
+    { "/api/v1/query?query=up&timeout=x", 400,
+      "invalid parameter \\\"timeout\\\": cannot parse \\\"x\\\" to a valid duration" },
+    { "/api/v1/query?query=up%7B", 400, "invalid parameter \\\"query\\\": 1:4: parse error: " },
+    { "/api/v1/query", 400,
+      "invalid parameter \\\"query\\\": 1:1: parse error: no expression found in input" },
+    { "/api/v1/query?query=up&limit=-1", 400,
+      "invalid parameter \\\"limit\\\": limit must be non-negative" },
+    { "/api/v1/query_range?query=up&start=x&end=1&step=1", 400,
+      "invalid parameter \\\"start\\\": cannot parse \\\"x\\\" to a valid timestamp" },
+    { "/api/v1/query_range?query=up&end=1&step=1", 400,
+      "invalid parameter \\\"start\\\": cannot parse \\\"\\\" to a valid timestamp" },
+    { "/api/v1/query_range?query=up&start=10&end=1&step=1", 400,
+      "invalid parameter \\\"end\\\": end timestamp must not be before start time" },
+    { "/api/v1/query_range?query=up&start=1&end=10&step=0", 400,
+      "invalid parameter \\\"step\\\": zero or negative query resolution step widths are not "
+      "accepted. Try a positive integer" },
+    { "/api/v1/query_range?query=up&start=1&end=10&step=-5", 400, "zero or negative" },
+    { "/api/v1/query_range?query=up&start=1&end=100000&step=1", 400,
+      "\"exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query "
+      "resolution (?step=XX)\"" },
+    { "/api/v1/query_range?query=up&start=1&end=10&step=1e300", 400, "It overflows int64" },
+    { "/api/v1/series", 400, "\"no match[] parameter provided\"" },
+    { "/api/v1/series?match[]=%7B%7D", 400,
+      "match[] must contain at least one non-empty matcher" },
+    { "/api/v1/labels?start=x", 400, "invalid parameter \\\"start\\\"" },
+    { "/api/v1/labels?match[]=up%7B", 400, "invalid parameter \\\"match[]\\\": " },
+    { "/api/v1/label/%ff/values", 400, "invalid label name" },
+    { "/api/v1/metadata?limit=x", 400, "\"limit must be a number\"" },
+    { "/api/v1/format_query?query=up%7B", 400, "parse error" },
+    { "/api/v1/query_exemplars?query=up&start=3&end=2", 400,
+      "end timestamp must not be before start timestamp" },
+    { "/api/v1/rules?type=x", 400, "not supported value \\\"x\\\"" },
+};
+
+START_TEST(what_is_wrong_is_said_in_prometheus_words)
+{
+    get_path(errors[_i].path);
+    ck_assert_uint_eq(status, errors[_i].status);
+    has("{\"status\":\"error\",\"errorType\":\"bad_data\"");
+    has(errors[_i].part);
+}
+END_TEST
+
+START_TEST(label_names_values_and_series_are_listed)
+{
+    get_path("/api/v1/labels");
+    ck_assert_str_eq(body, "{\"status\":\"success\",\"data\":[\"__name__\",\"job\"]}");
+    get_path("/api/v1/label/job/values");
+    ck_assert_str_eq(body, "{\"status\":\"success\",\"data\":[\"a\",\"b\"]}");
+    get_path("/api/v1/series?match[]=up");
+    ck_assert_str_eq(body, "{\"status\":\"success\",\"data\":[{\"__name__\":\"up\",\"job\":\"a\"},"
+                           "{\"__name__\":\"up\",\"job\":\"b\"}]}");
+}
+END_TEST
+
+START_TEST(a_limit_cuts_and_says_so)
+{
+    get_path("/api/v1/label/job/values?limit=1");
+    ck_assert_str_eq(body, "{\"status\":\"success\",\"data\":[\"a\"],"
+                           "\"warnings\":[\"results truncated due to limit\"]}");
+    get_path("/api/v1/label/job/values?limit=2");
+    ck_assert_str_eq(body, "{\"status\":\"success\",\"data\":[\"a\",\"b\"]}");
+    get_path("/api/v1/query?query=up&time=1015&limit=1");
+    has("\"warnings\":[\"results truncated due to limit\"]");
+}
+END_TEST
+
+START_TEST(the_tenant_of_the_header_is_the_one_asked_for)
+{
+    uint32_t p, count;
+
+    ask("GET", "/api/v1/query?query=up&time=1015", "X-Scope-OrgID: other\r\n", "");
+    ck_assert_uint_eq(status, 200);
+    tsp_placement_range(c.placement, kl_span_str("other"), kl_span_str("up"), &p, &count);
+    ck_assert_str_eq(c.owners[p].last_tenant, "other");
+    ck_assert_uint_eq(c.owners[p].last_consistency, TSP_READ_STRONG);
+    ask("GET", "/api/v1/query?query=up", "X-Scope-OrgID: ../x\r\n", "");
+    ck_assert_uint_eq(status, 400);
+}
+END_TEST
+
+START_TEST(an_owner_out_of_reach_is_503_in_strict_mode_and_a_warning_else)
+{
+    c.owners[3].fails = KL_EIO;
+    c.owners[3].fail_times = 2;
+    get_path("/api/v1/query?query=%7Bjob%3D%22a%22%7D&time=1015");
+    ck_assert_uint_eq(status, 200);
+    has("\"warnings\":[\"the answer is incomplete: partition 3: ");
+    get_path("/api/v1/query?query=%7Bjob%3D%22a%22%7D&time=1015&partial_response=false");
+    ck_assert_uint_eq(status, 503);
+    has("\"errorType\":\"unavailable\"");
+}
+END_TEST
+
+START_TEST(a_query_out_of_time_is_503)
+{
+    for (unsigned i = 0; i < PARTS; i++)
+        c.owners[i].silent = true;
+    get_path("/api/v1/query?query=up&timeout=50ms");
+    ck_assert_uint_eq(status, 503);
+    has("{\"status\":\"error\",\"errorType\":\"timeout\",\"error\":\"query timed out");
+}
+END_TEST
+
+static const struct { const char *path, *data; } fixed[] = {
+    { "/api/v1/rules", "{\"groups\":[]}" },
+    { "/api/v1/alerts", "{\"alerts\":[]}" },
+    { "/api/v1/targets/metadata", "[]" },
+    { "/api/v1/scrape_pools", "{\"scrapePools\":[]}" },
+    { "/api/v1/metadata", "{}" },
+    { "/api/v1/query_exemplars?query=up&start=1&end=2", "[]" },
+    { "/api/v1/format_query?query=up%7B%7D", "\"up\"" },
+    { "/api/v1/status/walreplay", "{\"min\":0,\"max\":0,\"current\":0}" },
+    { "/prometheus/api/v1/alerts", "{\"alerts\":[]}" },
+};
+
+START_TEST(what_koalemos_has_not_is_valid_and_empty)
+{
+    char expected[300];
+
+    get_path(fixed[_i].path);
+    ck_assert_uint_eq(status, 200);
+    snprintf(expected, sizeof expected, "{\"status\":\"success\",\"data\":%s}", fixed[_i].data);
+    ck_assert_str_eq(body, expected);
+}
+END_TEST
+
+START_TEST(stats_come_when_asked_for)
+{
+    get_path("/api/v1/query?query=up&time=1015&stats=all");
+    has("\"stats\":{\"timings\":{\"evalTotalTime\":");
+    has("\"totalQueryableSamples\":");
+}
+END_TEST
+
+START_TEST(export_gives_a_line_a_series_with_its_own_times)
+{
+    get_path("/api/v1/export?match[]=up&start=1000&end=1015");
+    ck_assert_uint_eq(status, 200);
+    ck_assert_str_eq(body, "{\"metric\":{\"__name__\":\"up\",\"job\":\"a\"},\"values\":[1,2],"
+                           "\"timestamps\":[1000000,1015000]}\n"
+                           "{\"metric\":{\"__name__\":\"up\",\"job\":\"b\"},\"values\":[100,101],"
+                           "\"timestamps\":[1000000,1015000]}\n");
+}
+END_TEST
+
+START_TEST(federate_without_a_selector_is_empty_and_with_a_bad_one_an_error)
+{
+    get_path("/federate");
+    ck_assert_uint_eq(status, 200);
+    ck_assert_str_eq(body, "");
+    get_path("/federate?match[]=up%7B");
+    ck_assert_uint_eq(status, 400);
+}
+END_TEST
+
+#define EACH(t, test, table) \
+    tcase_add_loop_test(t, test, 0, (int)(sizeof(table) / sizeof((table)[0])))
+
+int main(void)
+{
+    Suite   *s = suite_create("api");
+    TCase   *t = tcase_create("all");
+    SRunner *r;
+    int      failed;
+
+    tcase_add_checked_fixture(t, setup, teardown);
+    tcase_set_timeout(t, 60);
+    tcase_add_test(t, an_instant_query_answers_prometheus_json);
+    tcase_add_test(t, a_range_query_answers_a_matrix);
+    tcase_add_test(t, a_posted_form_is_as_good_as_a_query_string);
+    EACH(t, what_is_wrong_is_said_in_prometheus_words, errors);
+    tcase_add_test(t, label_names_values_and_series_are_listed);
+    tcase_add_test(t, a_limit_cuts_and_says_so);
+    tcase_add_test(t, the_tenant_of_the_header_is_the_one_asked_for);
+    tcase_add_test(t, an_owner_out_of_reach_is_503_in_strict_mode_and_a_warning_else);
+    tcase_add_test(t, a_query_out_of_time_is_503);
+    EACH(t, what_koalemos_has_not_is_valid_and_empty, fixed);
+    tcase_add_test(t, stats_come_when_asked_for);
+    tcase_add_test(t, export_gives_a_line_a_series_with_its_own_times);
+    tcase_add_test(t, federate_without_a_selector_is_empty_and_with_a_bad_one_an_error);
+    suite_add_tcase(s, t);
+    r = srunner_create(s);
+    srunner_run_all(r, CK_NORMAL);
+    failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed > 0;
+}
