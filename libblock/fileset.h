@@ -33,6 +33,8 @@ struct blk_info {
     uint64_t first_seq;                                /* log positions covered: first_seq..id */
     int64_t  min_ms, max_ms;                           /* of the samples; filled by the writer */
     uint64_t series_count, sample_count, chunk_bytes;  /* filled by the writer */
+    uint64_t content;                                  /* digest of labels and samples, however coded:
+                                                          owner and standbys compare it; the writer's */
 };
 /* "<tenant>/<pppp>/<start>-<id>" */
 void blk_fileset_path(const struct blk_info *info, char path[BLK_PATH_MAX + 1]);
@@ -103,6 +105,22 @@ enum kl_code blk_fileset_names(struct blk_fileset *f, const struct kl_matcher *m
 enum kl_code blk_fileset_values(struct blk_fileset *f, struct kl_span label,
                                 const struct kl_matcher *m, size_t count,
                                 void (*each)(void *ctx, struct kl_span text), void *ctx,
+                                struct kl_err *err);
+/* The series of that fingerprint; its canonical labels are appended to `labels`. KL_ENOENT: none.
+ * may_have asks only the bloom filter: no file is read; true is wrong for one in a hundred. */
+bool         blk_fileset_may_have(const struct blk_fileset *f, struct kl_fp fp);
+enum kl_code blk_fileset_find(struct blk_fileset *f, struct kl_fp fp, struct kl_buf *labels,
+                              struct kl_err *err);
+/* Metadata by metric name, then exemplars by (series, time). Either may be NULL. What is borrowed
+ * is so until the call returns. */
+struct blk_extras_each {
+    void (*metadata)(void *ctx, struct kl_span metric, uint8_t type, struct kl_span unit,
+                     struct kl_span help);
+    void (*exemplar)(void *ctx, struct kl_fp fp, int64_t time_ms, double value,
+                     struct kl_labels labels);
+    void *ctx;
+};
+enum kl_code blk_fileset_extras(struct blk_fileset *f, const struct blk_extras_each *each,
                                 struct kl_err *err);
 /* Reads and checks every byte. */
 enum kl_code blk_fileset_verify(struct blk_fileset *f, struct kl_err *err);

@@ -1,0 +1,228 @@
+#ifndef BLK_FILESET_PRIV_H
+#define BLK_FILESET_PRIV_H
+/*
+ * What the files of a fileset share inside this folder. FORMAT.md draws the bytes.
+ * Sizes that come from disk are bound by the size of the file they came from, before anything is
+ * allocated after them.
+ */
+#include <stdatomic.h>
+
+#include "libblock/blk_priv.h"
+#include "libblock/fileset.h"
+
+enum blk_file {                                        /* the order of `digests` and of `meta` */
+    BLK_INDEX, BLK_EXTRAS, BLK_POSTINGS, BLK_BLOOM, BLK_SUMMARIES, BLK_INFO, BLK_DATA, BLK_FILES
+};
+enum { BLK_VERSION = 1 };
+enum { BLK_FRAME_HEAD = 16, BLK_FRAME_RAW_MAX = 256 << 20, BLK_CHUNK_BYTES_MAX = 64 << 20 };
+enum { BLK_PAGE_SERIES = 128, BLK_ORDER_SERIES = 1024, BLK_SERIES_MAX = 1 << 27 };
+extern const char *const blk_file_names[BLK_FILES];
+uint64_t blk_seed(const struct blk_info *info);        /* binds checksums to tenant, partition, window */
+
+/* ---- frame.c: bytes with a checksum, compressed where that pays ---- */
+struct blk_zip;                                        /* a compressor; one thread */
+struct blk_zip *blk_zip_new(void);
+void            blk_zip_free(struct blk_zip *z);
+/* Appends a frame to `out`; *check gets its checksum. */
+enum kl_code blk_frame_write(struct blk_zip *z, uint64_t seed, struct kl_span raw,
+                             struct kl_buf *out, uint64_t *check, struct kl_err *err);
+/* A whole frame back into a malloc'ed `*raw` (at least one byte of room). */
+enum kl_code blk_frame_read(struct kl_span frame, uint64_t seed, void **raw, size_t *size,
+                            struct kl_err *err);
+
+/* ---- set.c: a set of series, coded; ids.c: the same in memory, over Roaring ---- */
+void blk_set_write(const uint32_t *ids, uint32_t count, struct kl_buf *out);   /* rising, count >= 1 */
+struct blk_ids;
+/* Moves past a set; false unless it is one, with all below `limit`. Adds to `into` unless NULL. */
+bool blk_set_read(struct kl_cur *c, uint32_t limit, struct blk_ids *into);
+struct blk_ids *blk_ids_new(void);
+void     blk_ids_free(struct blk_ids *s);
+void     blk_ids_add(struct blk_ids *s, uint32_t id);
+void     blk_ids_add_range(struct blk_ids *s, uint32_t from, uint32_t to);     /* [from, to) */
+void     blk_ids_and(struct blk_ids *s, const struct blk_ids *other);
+void     blk_ids_andnot(struct blk_ids *s, const struct blk_ids *other);
+void     blk_ids_flip(struct blk_ids *s, uint32_t limit);                      /* within [0, limit) */
+uint32_t blk_ids_count(const struct blk_ids *s);
+bool     blk_ids_has(const struct blk_ids *s, uint32_t id);
+bool     blk_ids_meets(const struct blk_ids *s, const struct blk_ids *other);
+void     blk_ids_list(const struct blk_ids *s, uint32_t *ids);                 /* room for count */
+
+/* ---- info.c, digests.c ---- */
+void         blk_info_write(const struct blk_info *info, const struct kl_span *metrics,
+                            uint32_t metric_count, struct kl_buf *out);
+struct blk_metrics { struct kl_buf text; uint32_t *ends; uint32_t count; };    /* sorted names */
+enum kl_code blk_info_read(struct kl_span raw, struct blk_info *info, struct blk_metrics *metrics,
+                           struct kl_err *err);
+/* The fields of blk_info alone, for the manifest, too. */
+void blk_info_fields(const struct blk_info *info, struct kl_buf *out);
+bool blk_info_parse(struct kl_cur *c, struct blk_info *info);
+struct blk_digest { uint64_t size, check; };
+void         blk_digests_write(const struct blk_digest d[BLK_FILES], struct kl_buf *out);
+enum kl_code blk_digests_read(struct kl_span bytes, struct blk_digest d[BLK_FILES],
+                              struct kl_err *err);
+void         blk_checkpoint_write(struct kl_span digests, uint64_t seed, struct kl_buf *out);
+/* Do the two belong together, and to this fileset? */
+enum kl_code blk_checkpoint_check(struct kl_span checkpoint, struct kl_span digests, uint64_t seed,
+                                  struct kl_err *err);
+bool         blk_checkpoint_whole(struct kl_span checkpoint);                  /* by itself */
+
+/* ---- summaries.c: where the frames of data and index are ---- */
+struct blk_place { uint64_t offset, check, key; uint32_t size, first, count; };
+struct blk_places { struct blk_place *at; uint32_t count, room; };
+struct blk_summaries { struct blk_places data, pages, order; };
+void         blk_places_add(struct blk_places *p, struct blk_place place);
+uint64_t     blk_places_check(const struct blk_places *p, uint64_t seed);
+void         blk_summaries_write(const struct blk_summaries *s, struct kl_buf *out);
+enum kl_code blk_summaries_read(struct kl_span raw, uint32_t series_count, struct blk_summaries *s,
+                                struct kl_err *err);
+void         blk_summaries_deinit(struct blk_summaries *s);
+
+/* ---- bloom.c ---- */
+void blk_bloom_write(const struct kl_fp *fps, uint32_t count, struct kl_buf *out);
+bool blk_bloom_whole(struct kl_span bloom);
+bool blk_bloom_may_have(struct kl_span bloom, struct kl_fp fp);
+
+/* ---- pairs.c: the writer's dictionary of (name, value) and who has them ---- */
+struct blk_pairs;
+struct blk_pairs *blk_pairs_new(void);
+void         blk_pairs_free(struct blk_pairs *p);
+void         blk_pairs_series(struct blk_pairs *p, struct kl_labels labels);   /* the next series */
+/* Once, after the last series: the postings file, and (name id, value id) for each pair. */
+void         blk_pairs_finish(struct blk_pairs *p, struct kl_buf *out);
+struct blk_pair { uint32_t name, value; };
+uint32_t     blk_pairs_of(const struct blk_pairs *p, uint32_t series, struct blk_pair *pairs);
+uint32_t     blk_pairs_metrics(const struct blk_pairs *p, struct kl_span **names);     /* free() it */
+
+/* ---- postings.c: reading them ---- */
+struct blk_postings;
+enum kl_code blk_postings_read(struct kl_span raw, uint32_t series_count, struct blk_postings **p,
+                               struct kl_err *err);                            /* borrows raw */
+void         blk_postings_free(struct blk_postings *p);
+size_t       blk_postings_memory(const struct blk_postings *p);
+/* The series that match. Never NULL. */
+struct blk_ids *blk_postings_match(const struct blk_postings *p, const struct kl_matcher *m,
+                                   size_t count);
+/* The text of a pair; value text is appended to `text`. False outside. */
+bool blk_postings_pair(const struct blk_postings *p, struct blk_pair pair, struct kl_span *name,
+                       struct kl_buf *text);
+/* `within` NULL: all series. */
+void blk_postings_names(const struct blk_postings *p, const struct blk_ids *within,
+                        void (*each)(void *ctx, struct kl_span text), void *ctx);
+void blk_postings_values(const struct blk_postings *p, struct kl_span label,
+                         const struct blk_ids *within,
+                         void (*each)(void *ctx, struct kl_span text), void *ctx);
+
+/* ---- pages.c: the index: labels and fingerprints of 128 series in data order ---- */
+struct blk_page {
+    uint32_t first, count;
+    struct kl_fp fps[BLK_PAGE_SERIES];
+    uint32_t label_end[BLK_PAGE_SERIES];               /* canonical labels lie end to end in `text` */
+    struct kl_buf text;
+};
+void         blk_page_write(const struct blk_pairs *pairs, const struct kl_fp *fps, uint32_t first,
+                            uint32_t count, struct kl_buf *out);
+enum kl_code blk_page_read(struct kl_span raw, const struct blk_postings *p, uint32_t first,
+                           uint32_t count, struct blk_page *page, struct kl_err *err);
+void         blk_page_deinit(struct blk_page *page);
+static inline struct kl_labels blk_page_labels(const struct blk_page *p, uint32_t i)
+{
+    uint32_t from = i > 0 ? p->label_end[i - 1] : 0;
+    return (struct kl_labels){ (const uint8_t *)p->text.at + from, p->label_end[i] - from };
+}
+
+/* ---- columns.c: a data frame: chunks of many series, time columns kept once ---- */
+struct blk_columns;                                    /* being written */
+struct blk_columns *blk_columns_new(int64_t origin_ms);
+void   blk_columns_free(struct blk_columns *c);
+void   blk_columns_add(struct blk_columns *c, uint32_t series, const struct blk_parts *parts);
+size_t blk_columns_size(const struct blk_columns *c);  /* of the frame so far, roughly; 0: empty */
+/* The raw frame into `out`, then begins the next one. */
+void   blk_columns_flush(struct blk_columns *c, struct kl_buf *out, uint32_t *first,
+                         uint32_t *count);
+
+struct blk_column { uint32_t count, at, size; int64_t first_ms, last_ms; };
+struct blk_cell { uint32_t back, column, at, size; uint8_t kind; };
+struct blk_data {                                      /* a frame that was read */
+    uint8_t *raw; size_t size;                         /* owned */
+    uint32_t first, series_count, cell_count, column_count;
+    uint32_t *cells_end;                               /* by series: where its cells end */
+    struct blk_cell *cells;
+    struct blk_column *columns;
+};
+enum kl_code blk_data_read(void *raw_take, size_t size, int64_t origin_ms, uint32_t frame_number,
+                           struct blk_data **d, struct kl_err *err);
+void         blk_data_free(struct blk_data *d);
+
+/* ---- rechunk.c: a series' chunks, cut anew at fixed boundaries ---- */
+struct blk_rechunk;
+struct blk_rechunk *blk_rechunk_new(const struct blk_info *info);
+void         blk_rechunk_free(struct blk_rechunk *r);
+/* Calls `emit` for each piece, in time order; `content` is chained over the samples. */
+enum kl_code blk_rechunk_series(struct blk_rechunk *r, const struct blk_chunk_ref *chunks,
+                                uint32_t count,
+                                void (*emit)(void *ctx, const struct blk_parts *parts), void *ctx,
+                                uint64_t *content, struct kl_err *err);
+
+/* ---- extras.c ---- */
+struct blk_extras;
+struct blk_extras *blk_extras_new(void);
+void         blk_extras_free(struct blk_extras *x);
+enum kl_code blk_extras_metadata(struct blk_extras *x, struct kl_span metric, uint8_t type,
+                                 struct kl_span unit, struct kl_span help, struct kl_err *err);
+enum kl_code blk_extras_exemplar(struct blk_extras *x, struct kl_fp fp, int64_t time_ms,
+                                 double value, struct kl_labels labels, struct kl_err *err);
+void         blk_extras_write(struct blk_extras *x, struct kl_buf *out);
+enum kl_code blk_extras_read(struct kl_span raw, const struct blk_extras_each *each,
+                             struct kl_err *err);
+
+/* ---- source.c: the bytes of a fileset, wherever it lies ---- */
+struct blk_source {
+    /* Exactly that many bytes of a file; any thread. */
+    enum kl_code (*read)(struct blk_source *s, enum blk_file file, uint64_t offset, void *bytes,
+                         size_t size, struct kl_err *err);
+    void (*close)(struct blk_source *s);
+};
+/* Both also read and check checkpoint and digests. */
+enum kl_code blk_source_local(struct kl_env_dir *root, const struct blk_info *named,
+                              struct blk_digest d[BLK_FILES], struct blk_source **s,
+                              struct kl_err *err);
+enum kl_code blk_source_store(struct kl_store *store, const struct blk_info *named,
+                              struct blk_digest d[BLK_FILES], struct blk_source **s,
+                              struct kl_err *err);
+/* The folder of a fileset below `root`, with those above it; leave them all again. */
+struct blk_folder { struct kl_env_dir *tenant, *partition, *window; };
+enum kl_code blk_folder_enter(struct kl_env_dir *root, const struct blk_info *info, bool make,
+                              struct blk_folder *f, struct kl_err *err);
+void         blk_folder_leave(struct blk_folder *f);
+void         blk_folder_names(const struct blk_info *info, char partition[8], char window[48]);
+/* Removes what lies in the folder of a fileset, the checkpoint first. */
+enum kl_code blk_folder_empty(struct kl_env_dir *dir, struct kl_err *err);
+enum kl_code blk_read_small(struct kl_env_dir *dir, const char *name, size_t cap, void **bytes,
+                            size_t *size, struct kl_err *err);
+
+/* ---- fileset.c ---- */
+struct blk_fileset {
+    _Atomic unsigned refs;
+    char path[BLK_PATH_MAX + 1];
+    uint64_t seed;
+    struct blk_info info;
+    struct blk_metrics metrics;
+    struct blk_digest digests[BLK_FILES];
+    struct blk_source *source;
+    struct blk_summaries summaries;
+    void *postings_raw, *bloom_raw;
+    size_t bloom_size;
+    struct blk_postings *postings;
+};
+enum kl_code blk_fileset_frame(struct blk_fileset *f, enum blk_file file,
+                               const struct blk_place *place, void **raw, size_t *size,
+                               struct kl_err *err);
+enum kl_code blk_fileset_small(struct blk_fileset *f, enum blk_file file, void **raw, size_t *size,
+                               struct kl_err *err);
+enum kl_code blk_fileset_page(struct blk_fileset *f, uint32_t number, struct blk_page *page,
+                              struct kl_err *err);
+enum kl_code blk_fileset_data(struct blk_fileset *f, uint32_t number, struct blk_data **d,
+                              struct kl_err *err);
+enum kl_code blk_fileset_corrupt(const struct blk_fileset *f, enum blk_file file,
+                                 struct kl_err *err);  /* names the fileset and the file in err */
+#endif

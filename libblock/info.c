@@ -1,0 +1,212 @@
+/*
+ * info: what a fileset is about, and the metric names in it; and the path that names it.
+ *
+ *   "KOAi" u8 version, fields (blk_info_fields), varint n,
+ *   n times { varint bytes shared with the last, span rest }            metric names, rising
+ */
+#include "libblock/fileset_priv.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+const char *const blk_file_names[BLK_FILES] = {
+    "index", "extras", "postings", "bloom", "summaries", "info", "data",
+};
+
+void blk_fileset_path(const struct blk_info *info, char path[BLK_PATH_MAX + 1])
+{
+    char partition[8], window[48];
+    int  n;
+
+    blk_folder_names(info, partition, window);
+    n = snprintf(path, BLK_PATH_MAX + 1, "%s/%s/%s", info->tenant, partition, window);
+    assert(n > 0 && n <= BLK_PATH_MAX);
+}
+
+void blk_folder_names(const struct blk_info *info, char partition[8], char window[48])
+{
+    assert(info->partition <= 9999);
+    snprintf(partition, 8, "%04" PRIu32, info->partition);
+    snprintf(window, 48, "%" PRId64 "-%020" PRIu64, info->window_start_ms, info->id);
+}
+
+/* A tenant is a folder and a part of a key: letters, digits and a few more; not hidden, not "..". */
+static bool tenant_ok(const char *name, size_t size)
+{
+    if (size == 0 || size > BLK_TENANT_MAX || name[0] == '.')
+        return false;
+    for (size_t i = 0; i < size; i++) {
+        char c = name[i];
+        if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+              c == '_' || c == '-' || c == '.' || c == '='))
+            return false;
+    }
+    return true;
+}
+
+/* Digits into a number; false unless that is all there is, up to `end`. */
+static bool digits(const char *at, const char *end, uint64_t *v)
+{
+    *v = 0;
+    if (at == end)
+        return false;
+    for (; at < end; at++) {
+        if (*at < '0' || *at > '9' || __builtin_mul_overflow(*v, 10u, v) ||
+            __builtin_add_overflow(*v, (uint64_t)(*at - '0'), v))
+            return false;
+    }
+    return true;
+}
+
+enum kl_code blk_fileset_path_parse(const char *path, struct blk_info *info, struct kl_err *err)
+{
+    struct blk_info named = { 0 };
+    const char     *slash = strchr(path, '/'), *start, *dash, *end = path + strlen(path);
+    uint64_t        partition, at;
+    char            again[BLK_PATH_MAX + 1];
+
+    if (slash == NULL || !tenant_ok(path, (size_t)(slash - path)) || end - slash < 7 ||
+        slash[5] != '/' || !digits(slash + 1, slash + 5, &partition))
+        goto unfit;
+    start = slash + 6;
+    dash = strrchr(start, '-');
+    if (dash == NULL || dash == start || !digits(start + (*start == '-'), dash, &at) ||
+        at > (uint64_t)INT64_MAX + (*start == '-') || !digits(dash + 1, end, &named.id))
+        goto unfit;
+    memcpy(named.tenant, path, (size_t)(slash - path));
+    named.partition = (uint32_t)partition;
+    named.window_start_ms = (int64_t)(*start == '-' ? 0 - at : at);
+    blk_fileset_path(&named, again);                   /* only the one way of writing it */
+    if (strcmp(again, path) != 0)
+        goto unfit;
+    *info = named;
+    return KL_OK;
+unfit:
+    return kl_fail(err, KL_EINVAL, "\"%.80s\" is no path of a fileset", path);
+}
+
+uint64_t blk_seed(const struct blk_info *info)
+{
+    char path[BLK_PATH_MAX + 1];
+
+    blk_fileset_path(info, path);
+    return kl_hash64(path, strlen(path));
+}
+
+void blk_info_fields(const struct blk_info *info, struct kl_buf *out)
+{
+    kl_buf_addspan(out, kl_span_str(info->tenant));
+    kl_buf_addv(out, info->partition);
+    kl_buf_addz(out, info->window_start_ms);
+    kl_buf_addz(out, info->window_ms);
+    kl_buf_addv(out, info->id);
+    kl_buf_add64(out, info->incarnation);
+    kl_buf_addv(out, info->first_seq);
+    kl_buf_addz(out, info->min_ms);
+    kl_buf_addz(out, info->max_ms);
+    kl_buf_addv(out, info->series_count);
+    kl_buf_addv(out, info->sample_count);
+    kl_buf_addv(out, info->chunk_bytes);
+    kl_buf_add64(out, info->content);
+}
+
+bool blk_info_parse(struct kl_cur *c, struct blk_info *info)
+{
+    struct kl_span tenant = kl_cur_span(c);
+    uint64_t       partition = kl_cur_v(c);
+
+    memset(info, 0, sizeof *info);
+    if (c->bad || !tenant_ok(tenant.at, tenant.size) || partition > 9999)
+        return false;
+    memcpy(info->tenant, tenant.at, tenant.size);
+    info->partition = (uint32_t)partition;
+    info->window_start_ms = kl_cur_z(c);
+    info->window_ms = kl_cur_z(c);
+    info->id = kl_cur_v(c);
+    info->incarnation = kl_cur_64(c);
+    info->first_seq = kl_cur_v(c);
+    info->min_ms = kl_cur_z(c);
+    info->max_ms = kl_cur_z(c);
+    info->series_count = kl_cur_v(c);
+    info->sample_count = kl_cur_v(c);
+    info->chunk_bytes = kl_cur_v(c);
+    info->content = kl_cur_64(c);
+    return !c->bad && info->window_ms >= 0;
+}
+
+void blk_info_write(const struct blk_info *info, const struct kl_span *metrics,
+                    uint32_t metric_count, struct kl_buf *out)
+{
+    struct kl_span last = { "", 0 };
+
+    kl_buf_add(out, "KOAi", 4);
+    kl_buf_add8(out, BLK_VERSION);
+    blk_info_fields(info, out);
+    kl_buf_addv(out, metric_count);
+    for (uint32_t i = 0; i < metric_count; i++) {
+        size_t shared = 0;
+
+        while (shared < last.size && shared < metrics[i].size &&
+               ((const char *)last.at)[shared] == ((const char *)metrics[i].at)[shared])
+            shared++;
+        kl_buf_addv(out, shared);
+        kl_buf_addspan(out, kl_span((const char *)metrics[i].at + shared, metrics[i].size - shared));
+        last = metrics[i];
+    }
+}
+
+static bool read_metrics(struct kl_cur *c, struct blk_metrics *m)
+{
+    uint64_t n = kl_cur_v(c);
+    size_t   from = 0;
+
+    if (c->bad || n * 2 > kl_cur_left(c))              /* a name takes two bytes at least */
+        return false;
+    m->ends = kl_resize(NULL, (n + 1) * sizeof *m->ends);
+    kl_buf_init(&m->text, BLK_FRAME_RAW_MAX);
+    for (uint64_t i = 0; i < n; i++) {
+        uint64_t       shared = kl_cur_v(c);
+        struct kl_span rest = kl_cur_span(c);
+        size_t         last = m->text.size - from;
+        struct kl_span now, before;
+
+        if (c->bad || shared > last || !kl_buf_reserve(&m->text, shared + rest.size))
+            return false;
+        memcpy(m->text.at + m->text.size, m->text.at + from, shared);
+        m->text.size += shared;
+        kl_buf_add(&m->text, rest.at, rest.size);
+        now = kl_span(m->text.at + from + last, shared + rest.size);
+        before = kl_span(m->text.at + from, last);
+        if (i > 0 && kl_span_cmp(before, now) >= 0)
+            return false;
+        from += last;
+        m->ends[i] = (uint32_t)m->text.size;
+        m->count++;
+    }
+    return kl_cur_left(c) == 0;
+}
+
+enum kl_code blk_info_read(struct kl_span raw, struct blk_info *info, struct blk_metrics *metrics,
+                           struct kl_err *err)
+{
+    struct kl_cur  c = kl_cur(raw.at, raw.size);
+    struct kl_span magic = kl_cur_bytes(&c, 4);
+    uint8_t        version = kl_cur_8(&c);
+
+    memset(metrics, 0, sizeof *metrics);
+    if (c.bad || memcmp(magic.at, "KOAi", 4) != 0)
+        return kl_fail(err, KL_ECORRUPT, "not an info file");
+    if (version != BLK_VERSION)
+        return kl_fail(err, KL_ECORRUPT, "version %u, which this program does not know", version);
+    if (!blk_info_parse(&c, info) || info->series_count > BLK_SERIES_MAX)
+        return kl_fail(err, KL_ECORRUPT, "bad fields");
+    if (!read_metrics(&c, metrics)) {
+        kl_buf_deinit(&metrics->text);
+        free(metrics->ends);
+        memset(metrics, 0, sizeof *metrics);
+        return kl_fail(err, KL_ECORRUPT, "bad metric names");
+    }
+    return KL_OK;
+}

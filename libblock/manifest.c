@@ -1,0 +1,200 @@
+/*
+ * The manifest of a partition and the pointer to it.
+ *
+ *   manifest   "KOAM" u8 version, varint partition, revision, epoch, u64 incarnation, varint replay_from
+ *              varint cuts, cuts times { varint seq, zigzag end }
+ *              varint filesets, filesets times { fields of blk_info (info.c) }
+ *              u32 crc32c of what precedes
+ *   pointer    "KOAP" u8 version, varint revision, varint epoch, u64 digest, u32 crc32c
+ */
+#include "libblock/manifest.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "libblock/fileset_priv.h"
+
+void blk_manifest_deinit(struct blk_manifest *m)
+{
+    free(m->filesets);
+    memset(m, 0, sizeof *m);
+}
+
+void blk_manifest_add(struct blk_manifest *m, const struct blk_info *info)
+{
+    assert(m->fileset_count < BLK_MANIFEST_FILESETS_MAX);
+    /* Room doubles at the powers of two, so it need not be kept. */
+    if ((m->fileset_count & (m->fileset_count - 1)) == 0)
+        m->filesets = kl_resize(m->filesets, (m->fileset_count ? (size_t)m->fileset_count * 2 : 1) *
+                                                 sizeof *m->filesets);
+    m->filesets[m->fileset_count++] = *info;
+}
+
+static bool covers(const struct blk_cut *a, const struct blk_cut *b)
+{
+    return a->seq >= b->seq && a->end_ms >= b->end_ms;
+}
+
+void blk_manifest_cut(struct blk_manifest *m, uint64_t seq, int64_t end_ms)
+{
+    struct blk_cut now = { seq, end_ms };
+    uint32_t       kept = 0, at;
+
+    for (uint32_t i = 0; i < m->cut_count; i++)
+        if (covers(&m->cuts[i], &now))
+            return;
+    for (uint32_t i = 0; i < m->cut_count; i++)
+        if (!covers(&now, &m->cuts[i]))
+            m->cuts[kept++] = m->cuts[i];
+    assert(kept < BLK_CUTS_MAX);
+    for (at = kept; at > 0 && m->cuts[at - 1].seq > seq; at--)
+        m->cuts[at] = m->cuts[at - 1];
+    m->cuts[at] = now;
+    m->cut_count = kept + 1;
+}
+
+bool blk_manifest_covers(const struct blk_manifest *m, uint64_t seq, int64_t time_ms)
+{
+    for (uint32_t i = 0; i < m->cut_count; i++)
+        if (seq <= m->cuts[i].seq && (time_ms < m->cuts[i].end_ms || m->cuts[i].end_ms == INT64_MAX))
+            return true;
+    return false;
+}
+
+static void seal(struct kl_buf *out, size_t from)
+{
+    kl_buf_add32(out, kl_crc32c(0, out->at + from, out->size - from));
+}
+
+/* Magic, version and checksum; the cursor is left on what lies between. */
+static enum kl_code unseal(struct kl_span bytes, const char *magic, const char *what,
+                           struct kl_cur *c, struct kl_err *err)
+{
+    const uint8_t *at = bytes.at;
+    uint32_t       crc;
+
+    if (bytes.size < 9 || memcmp(at, magic, 4) != 0)
+        return kl_fail(err, KL_ECORRUPT, "%s: not one", what);
+    memcpy(&crc, at + bytes.size - 4, 4);
+    if (crc != kl_crc32c(0, at, bytes.size - 4))
+        return kl_fail(err, KL_ECORRUPT, "%s: checksum does not match", what);
+    if (at[4] != BLK_VERSION)
+        return kl_fail(err, KL_ECORRUPT, "%s: version %u, which this program does not know", what,
+                       at[4]);
+    *c = kl_cur(at + 5, bytes.size - 9);
+    return KL_OK;
+}
+
+void blk_manifest_encode(const struct blk_manifest *m, struct kl_buf *out)
+{
+    size_t from = out->size;
+
+    kl_buf_add(out, "KOAM", 4);
+    kl_buf_add8(out, BLK_VERSION);
+    kl_buf_addv(out, m->partition);
+    kl_buf_addv(out, m->revision);
+    kl_buf_addv(out, m->epoch);
+    kl_buf_add64(out, m->incarnation);
+    kl_buf_addv(out, m->replay_from);
+    kl_buf_addv(out, m->cut_count);
+    for (uint32_t i = 0; i < m->cut_count; i++) {
+        kl_buf_addv(out, m->cuts[i].seq);
+        kl_buf_addz(out, m->cuts[i].end_ms);
+    }
+    kl_buf_addv(out, m->fileset_count);
+    for (uint32_t i = 0; i < m->fileset_count; i++)
+        blk_info_fields(&m->filesets[i], out);
+    seal(out, from);
+}
+
+static bool read_cuts(struct kl_cur *c, struct blk_manifest *m)
+{
+    uint64_t n = kl_cur_v(c);
+
+    if (c->bad || n > BLK_CUTS_MAX)
+        return false;
+    for (uint64_t i = 0; i < n; i++) {
+        m->cuts[i].seq = kl_cur_v(c);
+        m->cuts[i].end_ms = kl_cur_z(c);
+        if (c->bad || (i > 0 && m->cuts[i].seq <= m->cuts[i - 1].seq))
+            return false;
+    }
+    m->cut_count = (uint32_t)n;
+    return true;
+}
+
+enum kl_code blk_manifest_decode(struct kl_span bytes, struct blk_manifest *out, struct kl_err *err)
+{
+    struct blk_manifest m = { 0 };
+    struct kl_cur       c;
+    uint64_t            partition, n;
+
+    if (unseal(bytes, "KOAM", "manifest", &c, err) != KL_OK)
+        return err->code;
+    partition = kl_cur_v(&c);
+    m.revision = kl_cur_v(&c);
+    m.epoch = kl_cur_v(&c);
+    m.incarnation = kl_cur_64(&c);
+    m.replay_from = kl_cur_v(&c);
+    if (c.bad || partition > 9999 || !read_cuts(&c, &m))
+        return kl_fail(err, KL_ECORRUPT, "manifest: bad head or cuts");
+    m.partition = (uint32_t)partition;
+    n = kl_cur_v(&c);
+    if (c.bad || n > BLK_MANIFEST_FILESETS_MAX || n > kl_cur_left(&c) / 16)
+        return kl_fail(err, KL_ECORRUPT, "manifest: fileset count out of bounds");
+    for (uint64_t i = 0; i < n; i++) {
+        struct blk_info info;
+
+        if (!blk_info_parse(&c, &info)) {
+            blk_manifest_deinit(&m);
+            return kl_fail(err, KL_ECORRUPT, "manifest: bad fileset");
+        }
+        blk_manifest_add(&m, &info);
+    }
+    if (kl_cur_left(&c) != 0) {
+        blk_manifest_deinit(&m);
+        return kl_fail(err, KL_ECORRUPT, "manifest: bytes left over");
+    }
+    *out = m;
+    return KL_OK;
+}
+
+void blk_manifest_key(uint32_t partition, uint64_t revision, char key[KL_STORE_KEY_MAX + 1])
+{
+    snprintf(key, KL_STORE_KEY_MAX + 1, "catalogue/%04" PRIu32 "/%020" PRIu64, partition, revision);
+}
+
+void blk_pointer_key(uint32_t partition, char *key, size_t size)
+{
+    snprintf(key, size, "catalogue.%04" PRIu32, partition);
+}
+
+void blk_pointer_encode(const struct blk_pointer *p, struct kl_buf *out)
+{
+    size_t from = out->size;
+
+    kl_buf_add(out, "KOAP", 4);
+    kl_buf_add8(out, BLK_VERSION);
+    kl_buf_addv(out, p->revision);
+    kl_buf_addv(out, p->epoch);
+    kl_buf_add64(out, p->digest);
+    seal(out, from);
+}
+
+enum kl_code blk_pointer_decode(struct kl_span bytes, struct blk_pointer *p, struct kl_err *err)
+{
+    struct blk_pointer read;
+    struct kl_cur      c;
+
+    if (unseal(bytes, "KOAP", "catalogue pointer", &c, err) != KL_OK)
+        return err->code;
+    read.revision = kl_cur_v(&c);
+    read.epoch = kl_cur_v(&c);
+    read.digest = kl_cur_64(&c);
+    if (c.bad || kl_cur_left(&c) != 0)
+        return kl_fail(err, KL_ECORRUPT, "catalogue pointer: of the wrong size");
+    *p = read;
+    return KL_OK;
+}
