@@ -174,6 +174,16 @@ static void listing_render(struct qr_listing *l)
 
     kl_buf_init(&out, (size_t)l->h->q->o.query_memory_max_bytes);
     l->render(l, &out);
+    if (l->over_budget) {
+        struct kl_err err;
+
+        qr_over_budget(&l->names.job, &err);
+        qr_api_error(l->r, PQL_EXECUTION, "%s", err.text);
+        kl_buf_deinit(&out);
+        return;
+    }
+    if (l->content_encoding != NULL && kl_buf_ok(&out))
+        kl_http_set(l->r, "Content-Encoding", l->content_encoding);
     qr_api_send(l->r, l->content_type, &out);
 }
 
@@ -197,7 +207,7 @@ static void listing_answer(struct qr_names *n)
 
     if (n->job.failure.kind != PQL_OK) {
         qr_api_error(l->r, n->job.failure.kind, "%s", n->job.failure.text);
-    } else if (n->count < QR_RENDER_HERE / 10) {
+    } else if (n->count < QR_RENDER_HERE / 5) {
         listing_render(l);
     } else {
         qr_hold(&n->job);
@@ -232,6 +242,7 @@ void qr_listing_free(struct qr_listing *l)
 {
     qr_names_deinit(&l->names);
     free(l->label);
+    free(l->body);
     free(l);
 }
 
@@ -305,7 +316,9 @@ struct qr_http *qr_http_new(struct qr_querier *q, struct kl_http_server *s, stru
     qr_api_query_open(h);
     qr_api_labels_open(h);
     qr_api_export_open(h);
+    qr_api_read_open(h);
     qr_api_status_open(h);
+    qr_api_tsdb_open(h);
     return h;
 }
 

@@ -9,7 +9,7 @@
 #include "libkoal/base/json.h"
 #include "querier/qr_priv.h"
 
-enum { QR_BODY_MAX = 16 << 20, QR_RENDER_HERE = 2000 };
+enum { QR_BODY_MAX = 16 << 20, QR_RENDER_HERE = 500 };   /* points rendered on the loop */
 
 struct qr_http {
     struct qr_querier *q;
@@ -61,6 +61,10 @@ struct qr_listing {
     char metric[1024];
     bool has_metric;
     int64_t limit, per_metric;
+    bool samples, streamed;                            /* remote read: what the client takes */
+    const char *content_encoding;                      /* or NULL */
+    bool over_budget;                                  /* set by render: an error instead */
+    char *body;                                        /* what the selectors lie in */
     struct kl_env_task task;
 };
 struct qr_listing *qr_listing_new(struct qr_http *h, struct kl_http_request *r,
@@ -74,5 +78,7 @@ void qr_listing_free(struct qr_listing *l);            /* not started */
 void qr_api_query_open(struct qr_http *h);             /* each registers its routes */
 void qr_api_labels_open(struct qr_http *h);
 void qr_api_export_open(struct qr_http *h);
+void qr_api_read_open(struct qr_http *h);
 void qr_api_status_open(struct qr_http *h);
+void qr_api_tsdb_open(struct qr_http *h);
 #endif

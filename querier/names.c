@@ -132,8 +132,15 @@ static void unite_series(struct qr_names *n, size_t total)
 
         if (more > 0)
             memcpy(n->series + count, f->series, more * sizeof *n->series);
+        if (n->separate) {
+            qsort(n->series + count, more, sizeof *n->series, by_series);
+            n->counts[i] = more;
+        }
         count += more;
     }
+    n->count = count;
+    if (n->separate)
+        return;
     qsort(n->series, count, sizeof *n->series, by_series);
     for (size_t i = 0; i < count; i++)
         if (i == 0 || by_series(&n->series[i], &n->series[out - 1]) != 0)
@@ -263,8 +270,8 @@ static void start(struct qr_job *j)
             f->matchers = n->selectors[i].matchers;
             f->matcher_count = n->selectors[i].count;
         }
-        f->from_ms = n->from_ms;
-        f->to_ms = n->to_ms;
+        f->from_ms = n->separate ? n->selectors[i].from_ms : n->from_ms;
+        f->to_ms = n->separate ? n->selectors[i].to_ms : n->to_ms;
         f->label = n->label;
         /* One more than is shown, to know whether there is more. Texts and series come sorted by
          * each source's own order: only texts' order is the answer's. */

@@ -353,9 +353,10 @@ struct qr_names {
     struct kl_span label;
     int64_t from_ms, to_ms;
     uint32_t limit;                                    /* 0: none */
-    bool decode;                                       /* SERIES: into columns, too */
+    bool separate;                                     /* SERIES: no union; each by its own range */
     size_t selector_count;                             /* 0: one that matches everything */
-    struct { const struct kl_matcher *matchers; size_t count; } selectors[QR_SELECTORS_MAX];
+    struct { const struct kl_matcher *matchers; size_t count; int64_t from_ms, to_ms; }
+        selectors[QR_SELECTORS_MAX];
     struct kl_arena arena;                             /* of the selectors */
     void (*answer)(struct qr_names *n);
     /* out */
@@ -364,6 +365,7 @@ struct qr_names {
     struct qr_meta *metas;                             /* sorted by metric */
     struct pql_series *series;
     size_t count;
+    size_t counts[QR_SELECTORS_MAX];                   /* separate: of each, one after another */
     bool limited;
     /* state */
     struct qr_fetch *fetches;
