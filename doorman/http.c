@@ -1,0 +1,158 @@
+#include "doorman/doorman.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "libkoal/http/http.h"
+#include "libtsproto/inflate.h"
+
+struct dm_http {
+    struct dm_doorman *doorman;
+    struct kl_env     *env;
+    struct dm_limits   limits;
+};
+
+/* A push and the request that it answers. */
+struct call { struct dm_push push; struct kl_http_request *request; };
+
+static void say(struct kl_http_request *r, unsigned status, const char *words)
+{
+    kl_http_answer(r, status, "text/plain; charset=utf-8", kl_span_str(words));
+}
+
+static void done(struct dm_push *p)
+{
+    struct call            *c = kl_container_of(p, struct call, push);
+    struct kl_http_request *r = c->request;
+    char                    number[16];
+
+    if (p->retry_after_s > 0 && p->status != 204 && p->status != 400) {
+        snprintf(number, sizeof number, "%u", p->retry_after_s);
+        kl_http_set(r, "Retry-After", number);
+    }
+    say(r, p->status, p->text);
+    free(c);
+}
+
+/* Tenants become folder names and parts of subjects: no path, no wildcard, no blank. */
+static bool tenant_of(struct kl_http_request *r, char *out, size_t size)
+{
+    static const char fit[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
+    const char *sent = kl_http_header(r, "X-Scope-OrgID");
+
+    if (sent == NULL || sent[0] == '\0')
+        sent = "anonymous";
+    if (strlen(sent) >= size || strspn(sent, fit) != strlen(sent) || strcmp(sent, ".") == 0 ||
+        strcmp(sent, "..") == 0) {
+        say(r, 400, "X-Scope-OrgID: a tenant is 1 to 150 letters, digits, '.', '_' and '-', and not "
+                    "\".\" or \"..\"\n");
+        return false;
+    }
+    strcpy(out, sent);
+    return true;
+}
+
+/* Does the Content-Type say `type`? One that is absent says nothing against it. */
+static bool is_type(const char *header, const char *type)
+{
+    size_t n = strlen(type);
+
+    return header == NULL || header[0] == '\0' ||
+           (strncasecmp(header, type, n) == 0 && strchr("; \t", header[n]) != NULL);
+}
+
+/* Unpacks the body into c->push, or answers what is wrong with it. */
+static bool unpack(struct dm_http *h, struct call *c, enum tsp_coding coding)
+{
+    struct kl_http_request *r = c->request;
+    struct kl_err           err;
+
+    if (coding == TSP_IDENTITY) {
+        kl_http_body_take(r, &c->push.body, &c->push.body_size);
+        return true;
+    }
+    switch (tsp_inflate(coding, kl_http_body(r), h->limits.inflated_bytes_max, &c->push.body,
+                        &c->push.body_size, &err)) {
+    case KL_OK:     return true;
+    case KL_ELIMIT: say(r, 413, err.text); return false;
+    default:        say(r, 400, err.text); return false;
+    }
+}
+
+static void take(struct dm_http *h, struct kl_http_request *r, enum dm_format format,
+                 enum tsp_coding coding)
+{
+    struct call *c = kl_new(sizeof *c);
+
+    c->request = r;
+    c->push.format = format;
+    c->push.now_ms = kl_env_now_ms(h->env);
+    c->push.done = done;
+    if (!tenant_of(r, c->push.tenant, sizeof c->push.tenant) || !unpack(h, c, coding)) {
+        free(c);
+        return;
+    }
+    dm_push(h->doorman, kl_http_connection(r), &c->push);
+}
+
+static bool coding_of(struct kl_http_request *r, enum tsp_coding *coding)
+{
+    struct kl_err err;
+
+    if (tsp_coding_of(kl_http_header(r, "Content-Encoding"), coding, &err) == KL_OK)
+        return true;
+    say(r, 415, err.text);
+    return false;
+}
+
+/* Remote write says its body is snappy; one without Content-Encoding is taken at the protocol's word. */
+static void remote_write(void *ctx, struct kl_http_request *r)
+{
+    const char     *type = kl_http_header(r, "Content-Type");
+    enum tsp_coding coding;
+
+    if (!is_type(type, "application/x-protobuf") ||
+        (type != NULL && strstr(type, "proto=") != NULL &&
+         strstr(type, "proto=prometheus.WriteRequest") == NULL)) {
+        say(r, 415, "Content-Type should be application/x-protobuf: remote write 1.0, "
+                    "prometheus.WriteRequest\n");
+        return;
+    }
+    if (!coding_of(r, &coding))
+        return;
+    if (kl_http_header(r, "Content-Encoding") == NULL)
+        coding = TSP_SNAPPY;
+    if (kl_http_body(r).size == 0) {
+        say(r, 400, "the body is empty\n");
+        return;
+    }
+    take(ctx, r, DM_RW1, coding);
+}
+
+static void import_text(void *ctx, struct kl_http_request *r)
+{
+    const char     *type = kl_http_header(r, "Content-Type");
+    bool            openmetrics = type != NULL && is_type(type, "application/openmetrics-text");
+    enum tsp_coding coding;
+
+    if (!coding_of(r, &coding))
+        return;
+    take(ctx, r, openmetrics ? DM_OPENMETRICS : DM_TEXT, coding);
+}
+
+struct dm_http *dm_http_new(struct dm_doorman *d, struct kl_http_server *s,
+                            const struct dm_options *options, struct kl_env *env)
+{
+    struct dm_http *h = kl_new(sizeof *h);
+    size_t          most = options->limits.body_bytes_max;
+
+    *h = (struct dm_http){ .doorman = d, .env = env, .limits = options->limits };
+    kl_http_route_add(s, &(struct kl_http_route){ "POST", "/api/v1/write", most, remote_write, h });
+    kl_http_route_add(s, &(struct kl_http_route){ "POST", "/api/v1/push", most, remote_write, h });
+    kl_http_route_add(s, &(struct kl_http_route){ "POST", "/api/v1/import/prometheus", most, import_text, h });
+    return h;
+}
+
+void dm_http_free(struct dm_http *h) { free(h); }
