@@ -18,6 +18,10 @@ CFLAGS   += -std=gnu11 $(WARN) -Werror $(HARD) $(opt.$(V))
 CXXFLAGS += -std=gnu++17 -Wall -Wextra -Werror $(HARD) $(opt.$(V))
 CPPFLAGS += -I. -I$(B)/gen -D_GNU_SOURCE -MMD -MP
 
+# Each step says what it makes; `make Q=` shows the commands.
+Q ?= @
+say = @echo '  $1 $(patsubst $(B)/%,%,$2)'
+
 all:
 modules := $(patsubst ./%/module.mk,%,$(shell find . -name module.mk -not -path './build/*'))
 
@@ -33,7 +37,7 @@ $1.gen  := $$(patsubst %.proto,$(B)/gen/$1/%.pb.h,$$(PROTOS))
 $1.obj  := $(patsubst %.c,$(B)/%.o,$(filter-out %/main.c,$(wildcard $1/*.c))) \
            $(patsubst %.cc,$(B)/%.o,$(wildcard $1/*.cc)) $$(patsubst %.proto,$(B)/gen/$1/%.pb.o,$$(PROTOS))
 $$($1.obj): | $$($1.gen)
-$(B)/$1.a: $$($1.obj) ; @mkdir -p $$(@D) && rm -f $$@ && $(AR) rcs $$@ $$^
+$(B)/$1.a: $$($1.obj) ; $(Q)mkdir -p $$(@D) && rm -f $$@ && $(AR) rcs $$@ $$^
 endef
 $(foreach m,$(modules),$(eval $(call module,$m)))
 
@@ -44,26 +48,31 @@ libs     = $(sort $(foreach m,$(call closure,$1),$($m.libs)))
 
 $(B)/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) $(flags.$*) -c $< -o $@
+	$(call say,cc  ,$<)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(flags.$*) -c $< -o $@
 $(B)/%.o: %.cc
 	@mkdir -p $(@D)
-	$(CXX) $(CPPFLAGS) $(CXXFLAGS) -c $< -o $@
+	$(call say,c++ ,$<)
+	$(Q)$(CXX) $(CPPFLAGS) $(CXXFLAGS) -c $< -o $@
 $(B)/gen/%.pb.h $(B)/gen/%.pb.c &: %.proto
 	@mkdir -p $(@D)
-	protoc -I. --nanopb_out=$(B)/gen $<
+	$(call say,pb  ,$<)
+	$(Q)protoc -I. --nanopb_out=$(B)/gen $< 2>&1 | grep -v '^Writing to' || true
 $(B)/gen/%.pb.o: $(B)/gen/%.pb.c
-	$(CC) $(CPPFLAGS) -std=gnu11 $(opt.$(V)) -c $< -o $@
+	$(Q)$(CC) $(CPPFLAGS) -std=gnu11 $(opt.$(V)) -c $< -o $@
 
 define program   # <module>/main.c becomes bin/<module>
 $(B)/bin/$(notdir $1): $(B)/$1/main.o $(call archives,$1)
-	@mkdir -p $$(@D) && $(CC) $(CFLAGS) $$+ $(call libs,$1) -pthread -o $$@
+	@mkdir -p $$(@D)
+	$$(call say,ld  ,$$@)
+	$(Q)$(CC) $(CFLAGS) $$+ $(call libs,$1) -pthread -o $$@
 all: $(B)/bin/$(notdir $1)
 endef
 $(foreach m,$(modules),$(if $(wildcard $m/main.c),$(eval $(call program,$m))))
 
 define unit      # tests/unit/<module>/test_x.c links <module> and what it USES, nothing else
 $(B)/$(1:.c=): $(B)/$(1:.c=.o) $(call archives,$(patsubst tests/unit/%/,%,$(dir $1)))
-	$(CC) $(CFLAGS) $$+ $(call libs,$(patsubst tests/unit/%/,%,$(dir $1))) $$(shell pkg-config --libs check) -pthread -o $$@
+	$(Q)$(CC) $(CFLAGS) $$+ $(call libs,$(patsubst tests/unit/%/,%,$(dir $1))) $$(shell pkg-config --libs check) -pthread -o $$@
 $(1:.c=).run: $(B)/$(1:.c=) ; @$$<
 check: $(1:.c=).run
 endef
@@ -73,7 +82,7 @@ $(foreach t,$(units),$(eval $(call unit,$t)))
 # tests/sim/sim_x.c links everything: whole services in the simulated environment.
 define simulation
 $(B)/$(1:.c=): $(B)/$(1:.c=.o) $(call archives,koalemos)
-	$(CC) $(CFLAGS) $$+ $(call libs,koalemos) $$(shell pkg-config --libs check) -pthread -o $$@
+	$(Q)$(CC) $(CFLAGS) $$+ $(call libs,koalemos) $$(shell pkg-config --libs check) -pthread -o $$@
 $(1:.c=).run: $(B)/$(1:.c=) ; @$$<
 check: $(1:.c=).run
 endef
