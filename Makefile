@@ -57,7 +57,7 @@ $(B)/%.o: %.cc
 $(B)/gen/%.pb.h $(B)/gen/%.pb.c &: %.proto
 	@mkdir -p $(@D)
 	$(call say,pb  ,$<)
-	$(Q)protoc -I. --nanopb_out=$(B)/gen $< 2>&1 | grep -v '^Writing to' || true
+	$(Q)protoc -I. --nanopb_opt=-q --nanopb_out=$(B)/gen $<
 $(B)/gen/%.pb.o: $(B)/gen/%.pb.c
 	$(Q)$(CC) $(CPPFLAGS) -std=gnu11 $(opt.$(V)) -c $< -o $@
 
