@@ -1,0 +1,263 @@
+/*
+ * doorman: what a push becomes in the log, and what it is answered. Simulated time and disk, the local
+ * log on them; a reader of the log says what really arrived.
+ */
+#include "doorman/bootstrap.h"
+#include "doorman/doorman.h"
+
+#include <check.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "libtsproto/record.h"
+
+enum { PARTITIONS = 4 };
+
+static struct kl_env_sim      *sim;
+static struct kl_env          *env;
+static struct kl_env_disk_sim *disk;
+static struct kl_env_dir      *root;
+static struct kl_bus          *bus;
+static struct kl_metrics      *metrics;
+static struct dm_doorman      *doorman;
+static struct dm_bootstrap    *bootstrap;
+static struct kl_env_loop     *loop;
+static struct kl_bus_reader    readers[PARTITIONS];
+static struct tsp_record_reader *decoder;
+static struct kl_err           err;
+static unsigned                definitions, samples, records;
+static double                  last_value;
+
+static void define(void *ctx, struct kl_span tenant, uint64_t ref, struct kl_fp fp, struct kl_labels l)
+{
+    (void)ctx, (void)ref;
+    ck_assert(kl_span_eq(tenant, kl_span_str("t")));
+    ck_assert_int_eq(kl_fp_cmp(fp, kl_labels_fp(l)), 0);
+    definitions++;
+}
+
+static void floats(void *ctx, struct kl_span tenant, uint64_t ref, const int64_t *times,
+                   const double *values, size_t n)
+{
+    (void)ctx, (void)ref, (void)times, (void)tenant;
+    samples += (unsigned)n;
+    last_value = values[n - 1];
+}
+
+static void record(struct kl_bus_reader *r, const struct kl_bus_record *rec)
+{
+    static const struct tsp_record_sink sink = { .define = define, .floats = floats };
+
+    (void)r;
+    records++;
+    ck_assert_int_eq(tsp_record_read(decoder, rec->bytes, &sink, NULL, &err), KL_OK);
+}
+
+static void caught_up(struct kl_bus_reader *r, uint64_t seq) { (void)r, (void)seq; }
+static void broken(struct kl_bus_reader *r, enum kl_code code, uint64_t i, uint64_t f,
+                   const struct kl_err *e)
+{
+    (void)r, (void)code, (void)i, (void)f;
+    ck_abort_msg("the log broke: %s", e->text);
+}
+
+static void start(int64_t linger_ms)
+{
+    struct kl_bus_local_options bo = { .partitions = PARTITIONS, .metrics = metrics };
+    struct dm_options o = {
+        .gates = 1, .linger_ms = linger_ms, .inflight_bytes_max = 1 << 20,
+        .partition_inflight_bytes_max = 1 << 20, .append_timeout_ms = 1000, .metrics = metrics,
+        .limits = { .label_count_max = 10, .name_bytes_max = 50, .value_bytes_max = 50,
+                    .future_ms = 600000, .past_ms = 3600000 },
+    };
+    struct tsp_placement *p;
+
+    ck_assert_int_eq(kl_bus_local_open(env, root, &bo, &bus, &err), KL_OK);
+    ck_assert_int_eq(dm_placement_parse(NULL, PARTITIONS, &p, &err), KL_OK);
+    bootstrap = dm_bootstrap_new(env, bus, p, NULL);
+    doorman = dm_new(env, bus, &o);
+    loop = env->sched->loop_new(env->sched, "test", 100);
+    kl_env_sim_run(sim, 100);
+    for (unsigned i = 0; i < PARTITIONS; i++) {
+        readers[i] = (struct kl_bus_reader){ .partition = i, .from_seq = 1, .loop = loop,
+            .record = record, .caught_up = caught_up, .broken = broken };
+        bus->read_open(bus, &readers[i]);
+    }
+    ck_assert(dm_ready(doorman, &err));
+}
+
+static void setup(void)
+{
+    sim = kl_env_sim_new(1);
+    env = kl_env_sim_env(sim);
+    disk = kl_env_disk_sim_new();
+    root = kl_env_disk_sim_root(disk);
+    metrics = kl_metrics_new();
+    decoder = tsp_record_reader_new();
+    definitions = samples = records = 0;
+}
+
+static void teardown(void)
+{
+    bus->close(bus);
+    dm_free(doorman);
+    dm_bootstrap_free(bootstrap);
+    env->sched->loop_free(loop);
+    bus->free(bus);
+    root->leave(root);
+    kl_env_disk_sim_free(disk);
+    kl_metrics_free(metrics);
+    tsp_record_reader_free(decoder);
+    kl_env_sim_free(sim);
+}
+
+static unsigned answered;
+static void done(struct dm_push *p) { (void)p; answered++; }
+
+/* Hands a text push over without waiting for it. */
+static void begin(struct dm_push *p, const char *text)
+{
+    *p = (struct dm_push){ .format = DM_TEXT, .tenant = "t", .body_size = strlen(text),
+                           .now_ms = kl_env_now_ms(env), .done = done };
+    p->body = malloc(p->body_size + 1);
+    memcpy(p->body, text, p->body_size);
+    dm_push(doorman, 0, p);
+}
+
+static unsigned push(const char *text)
+{
+    struct dm_push p;
+
+    answered = 0;
+    begin(&p, text);
+    kl_env_sim_run(sim, 5000);
+    ck_assert_uint_eq(answered, 1);
+    return p.status;
+}
+
+START_TEST(a_push_is_answered_204_when_the_log_has_its_samples)
+{
+    start(0);
+    ck_assert_uint_eq(push("a{x=\"1\"} 1\nb 2\nc 3\n"), 204);
+    ck_assert_uint_eq(samples, 3);
+    ck_assert_uint_eq(definitions, 3);
+}
+END_TEST
+
+START_TEST(a_definition_is_not_repeated_once_it_was_acked_until_an_hour_has_passed)
+{
+    start(0);
+    ck_assert_uint_eq(push("a 1\n"), 204);
+    ck_assert_uint_eq(push("a 2\n"), 204);
+    ck_assert_uint_eq(samples, 2);
+    ck_assert_uint_eq(definitions, 1);
+    kl_env_sim_run(sim, 3700 * 1000);
+    ck_assert_uint_eq(push("a 3\n"), 204);
+    ck_assert_uint_eq(definitions, 2);
+}
+END_TEST
+
+START_TEST(every_record_carries_a_definition_until_it_is_acked)
+{
+    struct dm_push p[2];
+
+    start(0);
+    answered = 0;
+    begin(&p[0], "a 1\n");
+    begin(&p[1], "a 2\n");
+    kl_env_sim_run(sim, 1000);
+    ck_assert_uint_eq(answered, 2);
+    ck_assert_uint_eq(definitions, records);
+}
+END_TEST
+
+START_TEST(pushes_within_a_linger_share_a_record)
+{
+    struct dm_push p[5];
+
+    start(20);
+    answered = 0;
+    for (int i = 0; i < 5; i++)
+        begin(&p[i], "a 1\n");
+    kl_env_sim_run(sim, 1000);
+    ck_assert_uint_eq(answered, 5);
+    ck_assert_uint_eq(records, 1);
+    ck_assert_uint_eq(definitions, 1);
+    ck_assert_uint_eq(samples, 5);
+}
+END_TEST
+
+START_TEST(the_good_part_is_stored_and_the_bad_is_counted_and_named)
+{
+    struct dm_push p;
+
+    start(0);
+    answered = 0;
+    begin(&p, "good 1\nold 1 1000\nlong{a=\"" "0123456789012345678901234567890123456789012345678901234567890"
+              "\"} 1\nalso_good 2\n");
+    kl_env_sim_run(sim, 1000);
+    ck_assert_uint_eq(answered, 1);
+    ck_assert_uint_eq(p.status, 400);
+    ck_assert_uint_eq(samples, 2);
+    ck_assert_uint_eq(p.refused, 2);
+    ck_assert_ptr_nonnull(strstr(p.text, "2 refused"));
+    ck_assert_ptr_nonnull(strstr(p.text, "old"));
+    ck_assert_ptr_nonnull(strstr(p.text, "limits.value_bytes_max"));
+}
+END_TEST
+
+START_TEST(a_disk_that_fails_gives_503_and_never_204)         /* each call of the disk in turn */
+{
+    unsigned status;
+
+    start(0);
+    ck_assert_uint_eq(push("a 1\n"), 204);
+    kl_env_disk_sim_fail(disk, (uint64_t)_i, KL_EIO);
+    status = push("a 2\n");
+    kl_env_sim_run(sim, 1000);
+    if (status == 204)
+        ck_assert_double_eq(last_value, 2);
+    else
+        ck_assert_uint_eq(status, 503);
+}
+END_TEST
+
+START_TEST(too_much_in_flight_is_refused_with_503_at_once)
+{
+    struct dm_push p;
+    char          *text = malloc(2 << 20);
+
+    start(0);
+    memset(text, '#', 2 << 20);
+    text[(2 << 20) - 1] = '\0';
+    answered = 0;
+    begin(&p, text);
+    ck_assert_uint_eq(answered, 1);                    /* before any loop has run */
+    ck_assert_uint_eq(p.status, 503);
+    ck_assert_uint_gt(p.retry_after_s, 0);
+    free(text);
+}
+END_TEST
+
+int main(void)
+{
+    Suite   *s = suite_create("doorman/gate");
+    TCase   *t = tcase_create("all");
+    SRunner *r = srunner_create(s);
+    int      failed;
+
+    tcase_add_checked_fixture(t, setup, teardown);
+    tcase_set_timeout(t, 60);
+    tcase_add_test(t, a_push_is_answered_204_when_the_log_has_its_samples);
+    tcase_add_test(t, a_definition_is_not_repeated_once_it_was_acked_until_an_hour_has_passed);
+    tcase_add_test(t, every_record_carries_a_definition_until_it_is_acked);
+    tcase_add_test(t, pushes_within_a_linger_share_a_record);
+    tcase_add_test(t, the_good_part_is_stored_and_the_bad_is_counted_and_named);
+    tcase_add_loop_test(t, a_disk_that_fails_gives_503_and_never_204, 1, 5);
+    tcase_add_test(t, too_much_in_flight_is_refused_with_503_at_once);
+    suite_add_tcase(s, t);
+    srunner_run_all(r, CK_ENV);
+    failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed != 0;
+}
