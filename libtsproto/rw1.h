@@ -27,7 +27,8 @@ struct tsp_rw1_metadata { uint8_t type; struct kl_span metric, help, unit; };
 enum tsp_rw1_item { TSP_RW1_END, TSP_RW1_SERIES, TSP_RW1_META, TSP_RW1_BROKEN };
 
 void tsp_rw1_open(struct tsp_rw1 *r, struct kl_span message);
-/* BROKEN: the message is not protobuf from here on; err says at which byte. */
+/* BROKEN: the message is not protobuf from here on; err says at which byte; the next call says END.
+ * What next() has handed out has whole samples; UTF-8 is the caller's to check; labels, histograms and exemplars are checked by their own calls. */
 enum tsp_rw1_item tsp_rw1_next(struct tsp_rw1 *r, struct tsp_rw1_series *series,
                                struct tsp_rw1_metadata *meta, struct kl_err *err);
 /* Adds every label as sent to `b` (empty values too). KL_EINVAL when malformed, KL_ELIMIT. */
@@ -36,9 +37,23 @@ enum kl_code tsp_rw1_labels(const struct tsp_rw1_series *s, struct kl_labels_bui
 /* Up to `cap` samples, starting after the first `skip`; returns how many. */
 size_t tsp_rw1_samples(const struct tsp_rw1_series *s, size_t skip, int64_t *times_ms,
                        double *values, size_t cap);
-/* Native histograms and exemplars, one by one; false at the end. Arrays lie in `arena`. */
+/* Native histograms and exemplars, one by one; false at the end (then err->code is KL_OK) and on an
+ * unfit one. Arrays lie in `arena`, an exemplar's label spans in the message. */
 bool tsp_rw1_hist(const struct tsp_rw1_series *s, size_t nth, struct kl_arena *arena,
                   int64_t *time_ms, struct kl_hist *h, struct kl_err *err);
 bool tsp_rw1_exemplar(const struct tsp_rw1_series *s, size_t nth, struct kl_labels_builder *b,
                       int64_t *time_ms, double *value, struct kl_err *err);
+
+/*
+ * The same by a walk that remembers where it is. The calls above begin at the front each time, which
+ * is fine for a page of samples or a few histograms, but quadratic over a series of a hostile
+ * million: whoever loops takes these. A walk is for one kind of item. `false`: at the end
+ * err->code is KL_OK, else it is why this item is unfit, and the walk may go on behind it.
+ */
+struct kl_cur tsp_rw1_walk(const struct tsp_rw1_series *s);
+size_t tsp_rw1_walk_samples(struct kl_cur *walk, int64_t *times_ms, double *values, size_t cap);
+bool   tsp_rw1_walk_hist(struct kl_cur *walk, struct kl_arena *arena, int64_t *time_ms,
+                         struct kl_hist *h, struct kl_err *err);
+bool   tsp_rw1_walk_exemplar(struct kl_cur *walk, struct kl_labels_builder *b, int64_t *time_ms,
+                             double *value, struct kl_err *err);
 #endif
