@@ -42,7 +42,7 @@ void qr_manifest_unref(struct qr_manifest *m)
 
 /* ---- the placement table ---- */
 
-static void take_table(struct qr_shard *s, struct kl_span value, uint64_t revision)
+static void take_table(struct qr_shard *s, struct kl_span value)
 {
     struct tsp_placement *p;
     struct kl_err         err = { 0 };
@@ -51,8 +51,6 @@ static void take_table(struct qr_shard *s, struct kl_span value, uint64_t revisi
         kl_logf(s->q->o.log, KL_ERROR, "querier: the placement table cannot be read: %s", err.text);
         return;
     }
-    if (tsp_placement_revision(p) < revision)
-        tsp_placement_set_revision(p, revision);
     if (s->table != NULL &&
         tsp_placement_revision(s->table->placement) > tsp_placement_revision(p)) {
         tsp_placement_free(p);
@@ -68,8 +66,9 @@ static void take_table(struct qr_shard *s, struct kl_span value, uint64_t revisi
 static void placement_change(struct kl_bus_watch *w, const char *key, struct kl_span value,
                              uint64_t revision)
 {
+    (void)revision;                                    /* the table carries its own */
     if (strcmp(key, TSP_PLACEMENT_KEY) == 0 && value.at != NULL)
-        take_table(w->ctx, value, revision);
+        take_table(w->ctx, value);
 }
 
 static void reread_back(struct kl_bus_kv *kv)
@@ -80,7 +79,7 @@ static void reread_back(struct kl_bus_kv *kv)
     r->code = kv->code;
     r->err = kv->err;
     if (kv->code == KL_OK) {
-        take_table(j->shard, kl_span(kv->got, kv->got_size), kv->revision);
+        take_table(j->shard, kl_span(kv->got, kv->got_size));
         free(kv->got);
     }
     r->done(r);
