@@ -122,11 +122,13 @@ bool kl_http_path_match(const struct kl_http_path *p, const char *route, const c
     const char *found = "";
 
     for (size_t i = 0; i < p->count; i++) {
-        const char *part = route + 1;
-        size_t      size = strcspn(part, "/");
+        const char *part;
+        size_t      size;
 
-        if (*route != '/')
+        if (*route != '/')                             /* also its end: a route of fewer parts */
             return false;
+        part = route + 1;
+        size = strcspn(part, "/");
         if (size == 1 && *part == '*' && p->parts[i][0] != '\0')
             found = p->parts[i];
         else if (strncmp(p->parts[i], part, size) != 0 || p->parts[i][size] != '\0')
