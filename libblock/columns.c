@@ -185,8 +185,13 @@ static bool read_cells(struct kl_cur *c, uint32_t frame_number, struct blk_data 
         d->cells[i].back = (uint32_t)back;
         d->cells[i].column = (uint32_t)column;
     }
-    for (uint32_t i = 0; i < d->cell_count; i++)
-        d->cells[i].kind = kl_cur_8(c);
+    for (uint32_t i = 0; i < d->cell_count; i++) {
+        uint8_t kind = kl_cur_8(c);
+
+        if ((kind & ~BLK_HAS_STARTS) != BLK_FLOATS && (kind & ~BLK_HAS_STARTS) != BLK_HISTS)
+            return false;
+        d->cells[i].kind = kind;
+    }
     for (uint32_t i = 0; i < d->cell_count; i++) {
         uint64_t size = kl_cur_v(c);
 

@@ -54,7 +54,8 @@ static bool read_row(struct kl_cur *c, const struct blk_postings *p, struct row 
     taken = same > 0 ? row->ends[same - 1] : 0;
     if (!kl_buf_reserve(&page->text, taken))
         return false;
-    memcpy(page->text.at + begin, page->text.at + from, taken);
+    if (taken > 0)
+        memcpy(page->text.at + begin, page->text.at + from, taken);
     page->text.size += taken;
     for (uint64_t k = same; k < same + more; k++) {
         uint64_t       name = kl_cur_v(c), number = kl_cur_v(c);

@@ -1,7 +1,7 @@
 /*
  * Verifying a fileset: beyond the checksums of every byte, does it say the same of itself twice?
- * Every label set must have its fingerprint, be where the postings say, and come in order; every
- * chunk must decode; counts and the content digest must come out as info has them.
+ * Every label set must have its fingerprint, the order by fingerprint must be one, every chunk must
+ * decode and follow the one before, and the counts must come out as info has them.
  */
 #include "libblock/fileset_priv.h"
 
