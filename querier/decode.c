@@ -364,9 +364,27 @@ static void fan_done(struct qr_fan *fan)
     d->done(d);
 }
 
+/* Is there so little that a hop to a worker would cost more? */
+static bool little(const struct qr_decode *d)
+{
+    uint64_t samples = 0;
+
+    for (size_t i = 0; i < d->fetch_count; i++) {
+        const struct qr_fetch *f = d->fetches[i];
+
+        for (size_t k = 0; k < f->found_count; k++) {
+            for (uint32_t n = 0; n < f->found[k].chunk_count; n++)
+                samples += f->found[k].chunks[n].count;
+            if (samples + k * 8 >= QR_INLINE_SAMPLES)
+                return false;
+        }
+    }
+    return true;
+}
+
 bool qr_decode_run(struct qr_decode *d)
 {
-    size_t found = 0, bytes = 0;
+    size_t found = 0;
 
     d->first_item = kl_resize(d->first_item, (d->fetch_count + 1) * sizeof *d->first_item);
     d->first_item[0] = 0;
@@ -375,9 +393,6 @@ bool qr_decode_run(struct qr_decode *d)
 
         d->first_item[i + 1] = d->first_item[i] + (f->found_count + ITEM_SERIES - 1) / ITEM_SERIES;
         found += f->found_count;
-        bytes += f->page_bytes;
-        for (size_t k = 0; k < f->source_count; k++)
-            bytes += f->sources[k]->charged;
         if (f->found_count == 0)
             continue;
         if (!kl_budget_take(&d->job->budget, f->found_count * sizeof *f->series)) {
@@ -393,7 +408,7 @@ bool qr_decode_run(struct qr_decode *d)
     d->fan.item = item;
     d->fan.done = fan_done;
     kl_count(d->job->q->m.series, found);
-    return qr_fan_run(&d->fan, bytes < QR_INLINE_BYTES);
+    return qr_fan_run(&d->fan, little(d));
 }
 
 size_t qr_decode_compact(struct qr_fetch *f)

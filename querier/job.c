@@ -10,6 +10,8 @@
 
 #include "querier/qr_priv.h"
 
+enum { FAN_SLICE_NS = 10 * 1000 * 1000 };
+
 static void run_next(struct qr_shard *s);
 
 enum pql_error qr_kind_of(enum kl_code code)
@@ -221,14 +223,17 @@ static void run_next(struct qr_shard *s)
 
 /* ---- fans ---- */
 
-static void fan_items(struct qr_fan *f, unsigned worker)
+/* Takes items until there are none left: true; or until its slice of time is over: false. */
+static bool fan_items(struct qr_fan *f, unsigned worker, int64_t until_ns)
 {
     for (;;) {
         size_t item = atomic_fetch_add_explicit(&f->next, 1, memory_order_relaxed);
 
         if (item >= f->count || atomic_load_explicit(&f->job->stop, memory_order_relaxed))
-            return;
+            return true;
         f->item(f, item, worker);
+        if (until_ns != 0 && kl_env_mono_ns(f->job->q->env) > until_ns)
+            return false;
     }
 }
 
@@ -250,7 +255,11 @@ static void fan_work(struct kl_env_task *task)
     struct qr_fan_task *t = kl_container_of(task, struct qr_fan_task, task);
     struct qr_job      *j = t->fan->job;
 
-    fan_items(t->fan, t->worker);
+    /* Behind the work of others when its slice is over: a small query waits for none larger. */
+    if (!fan_items(t->fan, t->worker, kl_env_mono_ns(j->q->env) + FAN_SLICE_NS)) {
+        j->q->env->sched->work(j->q->env->sched, task);
+        return;
+    }
     task->run = fan_back;
     j->q->env->sched->post(j->shard->loop, task);
 }
@@ -261,7 +270,7 @@ bool qr_fan_run(struct qr_fan *f, bool here)
 
     atomic_store(&f->next, 0);
     if (here || f->count == 0) {
-        fan_items(f, 0);
+        fan_items(f, 0, 0);
         return true;
     }
     f->left = f->count < q->workers ? (unsigned)f->count : q->workers;

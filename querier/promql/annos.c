@@ -1,0 +1,365 @@
+/* Warnings and infos: collected from any thread, each once, told in Prometheus' words. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "querier/promql/eval_priv.h"
+
+enum { ANNOS_MAX = 1024, SHOWN_MAX = 10, WARNINGS_OF_CALLER_MAX = 64 };
+
+struct anno {
+    uint8_t  what;
+    int32_t  at;
+    char    *name, *more;
+    double   x, y, diff;
+    int64_t  least_ms, most_ms;
+    uint32_t count;
+    uint64_t hash;
+};
+struct pql_annos {
+    atomic_flag lock;                                  /* held for a look-up in a short table */
+    uint32_t    count, own_count;
+    struct anno at[ANNOS_MAX];
+    char       *own[WARNINGS_OF_CALLER_MAX];
+};
+
+struct pql_annos *pql_annos_new(void)
+{
+    struct pql_annos *a = kl_new(sizeof *a);
+
+    atomic_flag_clear(&a->lock);
+    return a;
+}
+
+void pql_annos_free(struct pql_annos *a)
+{
+    for (uint32_t i = 0; i < a->count; i++) {
+        free(a->at[i].name);
+        free(a->at[i].more);
+    }
+    for (uint32_t i = 0; i < a->own_count; i++)
+        free(a->own[i]);
+    free(a);
+}
+
+static void lock(struct pql_annos *a)
+{
+    while (atomic_flag_test_and_set_explicit(&a->lock, memory_order_acquire))
+        ;
+}
+
+static void unlock(struct pql_annos *a)
+{
+    atomic_flag_clear_explicit(&a->lock, memory_order_release);
+}
+
+void pql_annos_warn(struct pql_annos *a, const char *text)
+{
+    lock(a);
+    if (a->own_count < WARNINGS_OF_CALLER_MAX)
+        a->own[a->own_count++] = kl_strdup(text);
+    unlock(a);
+}
+
+static char *copy(struct kl_span s)
+{
+    char *c = kl_new(s.size + 1);
+
+    if (s.size > 0)
+        memcpy(c, s.at, s.size);
+    return c;
+}
+
+static bool same(const struct anno *a, const struct anno *b, struct kl_span name, struct kl_span more)
+{
+    return a->hash == b->hash && a->what == b->what && a->at == b->at
+           && (a->what == A_MONOTONIC || (kl_f64_bits(a->x) == kl_f64_bits(b->x)
+                                          && kl_f64_bits(a->y) == kl_f64_bits(b->y)))
+           && kl_span_eq(kl_span_str(a->name), name) && kl_span_eq(kl_span_str(a->more), more);
+}
+
+/* The entry for it, new or known; NULL when the table is full. The lock is held. */
+static struct anno *entry(struct pql_annos *as, struct anno *a, struct kl_span name,
+                          struct kl_span more, bool *is_new)
+{
+    a->hash = kl_hash64_seed(name.at, name.size, (uint64_t)a->what << 32 ^ (uint32_t)a->at);
+    *is_new = false;
+    for (uint32_t i = 0; i < as->count; i++)
+        if (same(&as->at[i], a, name, more))
+            return &as->at[i];
+    if (as->count == ANNOS_MAX)
+        return NULL;
+    *is_new = true;
+    a->name = copy(name);
+    a->more = copy(more);
+    as->at[as->count] = *a;
+    return &as->at[as->count++];
+}
+
+void pql_note(struct pql_query *q, enum pql_note what, int32_t at, struct kl_span name,
+              struct kl_span more, double x, double y)
+{
+    struct anno  a = { .what = (uint8_t)what, .at = at, .x = x, .y = y, .count = 1 }, *e;
+    bool         is_new;
+
+    lock(q->annos);
+    e = entry(q->annos, &a, name, more, &is_new);
+    if (e != NULL && !is_new)
+        e->count++;
+    unlock(q->annos);
+}
+
+void pql_note_monotonic(struct pql_query *q, int32_t at, struct kl_span name, int64_t ts_ms,
+                        double least_bucket, double most_bucket, double diff)
+{
+    struct anno a = { .what = A_MONOTONIC, .at = at, .x = least_bucket, .y = most_bucket,
+                      .diff = diff, .least_ms = ts_ms, .most_ms = ts_ms, .count = 1 }, *e;
+    bool        is_new;
+
+    lock(q->annos);
+    e = entry(q->annos, &a, name, kl_span("", 0), &is_new);
+    if (e != NULL && !is_new) {
+        e->least_ms = ts_ms < e->least_ms ? ts_ms : e->least_ms;
+        e->most_ms = ts_ms > e->most_ms ? ts_ms : e->most_ms;
+        e->x = least_bucket < e->x ? least_bucket : e->x;
+        e->y = most_bucket > e->y ? most_bucket : e->y;
+        e->diff = diff > e->diff ? diff : e->diff;
+        e->count++;
+    }
+    unlock(q->annos);
+}
+
+static bool is_info(uint8_t what)
+{
+    switch (what) {
+    case A_NON_COUNTER: case A_NON_COUNTER_LABEL: case A_MONOTONIC: case A_INCOMPATIBLE_TYPES:
+    case A_IGNORED_IN_AGG: case A_IGNORED_IN_RANGE: case A_QUANTILE_NAN: case A_QUANTILE_SKEW:
+    case A_FRACTION_NAN: case A_MISMATCHED_BOUNDS:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static void quoted(struct kl_buf *b, const char *before, const char *s)
+{
+    kl_buf_adds(b, before);
+    pql_quote(b, kl_span_str(s));
+}
+
+static void for_name(struct kl_buf *b, const char *sentence, const char *name)
+{
+    kl_buf_adds(b, sentence);
+    if (*name != '\0')
+        quoted(b, " for metric name ", name);
+}
+
+static void date(struct kl_buf *b, int64_t ms)
+{
+    int64_t s = ms / 1000, days = s / 86400, rest = s % 86400, z, era, doe, yoe, doy, mp;
+
+    if (rest < 0)
+        rest += 86400, days--;
+    z = days + 719468;                                 /* civil date of a day number */
+    era = (z >= 0 ? z : z - 146096) / 146097;
+    doe = z - era * 146097;
+    yoe = (doe - doe / 1460 + doe / 36524 - doe / 146096) / 365;
+    doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
+    mp = (5 * doy + 2) / 153;
+    kl_buf_addf(b, "%04lld-%02lld-%02lldT%02lld:%02lld:%02lldZ",
+                (long long)(yoe + era * 400 + (mp >= 10)), (long long)(mp < 10 ? mp + 3 : mp - 9),
+                (long long)(doy - (153 * mp + 2) / 5 + 1), (long long)(rest / 3600),
+                (long long)(rest / 60 % 60), (long long)(rest % 60));
+}
+
+/* %.2g as Go has it: two digits, an exponent from 2 on or below -4. */
+static void two_digits(struct kl_buf *b, double v)
+{
+    kl_buf_addf(b, "%.2g", v);
+}
+
+static void monotonic(struct kl_buf *b, const struct anno *a)
+{
+    for_name(b, "input to histogram_quantile needed to be fixed for monotonicity (see "
+             "https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile)",
+             a->name);
+    kl_buf_adds(b, ", from buckets ");
+    pql_fmt_g(b, a->x);
+    kl_buf_adds(b, " to ");
+    pql_fmt_g(b, a->y);
+    kl_buf_adds(b, ", with a max diff of ");
+    two_digits(b, a->diff);
+    kl_buf_addf(b, ", over %u samples from ", a->count);
+    date(b, a->least_ms);
+    kl_buf_adds(b, " to ");
+    date(b, a->most_ms);
+}
+
+static void sentence(struct kl_buf *b, const struct anno *a)
+{
+    switch (a->what) {
+    case A_INVALID_QUANTILE:
+        kl_buf_adds(b, "quantile value should be between 0 and 1, got ");
+        pql_fmt_g(b, a->x);
+        break;
+    case A_INVALID_RATIO:
+        kl_buf_adds(b, "ratio value should be between -1 and 1, got ");
+        pql_fmt_g(b, a->x);
+        kl_buf_adds(b, ", capping to ");
+        pql_fmt_g(b, a->y);
+        break;
+    case A_BAD_BUCKET:
+        quoted(b, "bucket label \"le\" is missing or has a malformed value of ", a->more);
+        for_name(b, "", a->name);
+        break;
+    case A_MIXED_RANGE:
+        quoted(b, "encountered a mix of histograms and floats for metric name ", a->name);
+        break;
+    case A_MIXED_AGG:
+        kl_buf_adds(b, "encountered a mix of histograms and floats for aggregation");
+        break;
+    case A_MIXED_CLASSIC:
+        for_name(b, "vector contains a mix of classic and native histograms", a->name);
+        break;
+    case A_NOT_COUNTER:
+        quoted(b, "this native histogram metric is not a counter: ", a->name);
+        break;
+    case A_NOT_GAUGE:
+        quoted(b, "this native histogram metric is not a gauge: ", a->name);
+        break;
+    case A_MIXED_SCHEMAS:
+        quoted(b, "vector contains a mix of histograms with exponential and custom buckets schemas "
+               "for metric name ", a->name);
+        break;
+    case A_NON_COUNTER:
+        quoted(b, "metric might not be a counter, name does not end in _total/_sum/_count/_bucket: ",
+               a->name);
+        break;
+    case A_NON_COUNTER_LABEL:
+        quoted(b, "metric might not be a counter, __type__ label is not set to \"counter\" or "
+               "\"histogram\", got ", a->more);
+        quoted(b, ": ", a->name);
+        break;
+    case A_MONOTONIC:
+        monotonic(b, a);
+        break;
+    case A_INCOMPATIBLE_TYPES:                         /* more: the operator; x, y: histogram? */
+        quoted(b, "incompatible sample types encountered for binary operator ", a->more);
+        kl_buf_addf(b, ": %s %s %s", a->x != 0 ? "histogram" : "float", a->more,
+                    a->y != 0 ? "histogram" : "float");
+        break;
+    case A_IGNORED_IN_AGG:
+        kl_buf_addf(b, "ignored histogram in %s aggregation", a->more);
+        break;
+    case A_IGNORED_IN_RANGE:
+        quoted(b, "ignored histograms in a range containing both floats and histograms for metric "
+               "name ", a->name);
+        break;
+    case A_INCOMPATIBLE_LAYOUT:
+        kl_buf_addf(b, "incompatible bucket layout encountered for binary operator %s", a->more);
+        break;
+    case A_SORT_IN_RANGE:
+        kl_buf_adds(b, "sort is ineffective for range queries since results are always ordered by "
+                    "labels");
+        break;
+    case A_QUANTILE_NAN:
+        for_name(b, "input to histogram_quantile has NaN observations, result is NaN", a->name);
+        break;
+    case A_QUANTILE_SKEW:
+        for_name(b, "input to histogram_quantile has NaN observations, result is skewed higher",
+                 a->name);
+        break;
+    case A_FRACTION_NAN:
+        for_name(b, "input to histogram_fraction has NaN observations, which are excluded from all "
+                 "fractions", a->name);
+        break;
+    case A_RESET_COLLISION:
+        kl_buf_addf(b, "conflicting counter resets during histogram %s", a->more);
+        break;
+    case A_MISMATCHED_BOUNDS:
+        kl_buf_addf(b, "mismatched custom buckets were reconciled during %s", a->more);
+        break;
+    default:
+        quoted(b, "sample has start time that overlaps with previous sample timestamp for metric ",
+               a->name);
+        if (a->count > 1)
+            kl_buf_addf(b, " (%u occurrences)", a->count);
+    }
+}
+
+/* By place, then kind, then words: the same list whatever the threads did. */
+static int by_place(const void *pa, const void *pb)
+{
+    const struct anno *a = pa, *b = pb;
+    int                c;
+
+    if (a->at != b->at)
+        return a->at < b->at ? -1 : 1;
+    if (a->what != b->what)
+        return a->what < b->what ? -1 : 1;
+    c = strcmp(a->name, b->name);
+    return c != 0 ? c : strcmp(a->more, b->more);
+}
+
+static const char *tell(struct pql_query *q, const struct anno *a, bool info)
+{
+    struct kl_buf b;
+    char         *text;
+
+    kl_buf_init(&b, 8192);
+    kl_buf_adds(&b, info ? "PromQL info: " : "PromQL warning: ");
+    sentence(&b, a);
+    kl_buf_adds(&b, " (");
+    pql_position(q->parse.text, a->at, &b);
+    kl_buf_adds(&b, ")");
+    kl_buf_add8(&b, '\0');
+    text = kl_arena_copy(&q->result_arena, b.at, b.size);
+    if (text != NULL)
+        text[b.size - 1] = '\0';
+    kl_buf_deinit(&b);
+    return text;
+}
+
+static const char *omitted(struct pql_query *q, unsigned count, const char *kind)
+{
+    char text[80];
+    int  n = snprintf(text, sizeof text, "%u more %s annotations omitted", count, kind);
+
+    return kl_arena_copy(&q->result_arena, text, (size_t)n + 1);
+}
+
+bool pql_annos_result(struct pql_query *q)
+{
+    struct pql_annos *a = q->annos;
+    const char      **lists = kl_arena_alloc(&q->result_arena, sizeof *lists
+                                             * (2 * (SHOWN_MAX + 1) + WARNINGS_OF_CALLER_MAX));
+    const char      **infos = lists, **warnings = lists + SHOWN_MAX + 1;
+    unsigned          more[2] = { 0, 0 };
+
+    if (lists == NULL)
+        return false;
+    qsort(a->at, a->count, sizeof *a->at, by_place);
+    q->result.infos = infos;
+    q->result.warnings = warnings;
+    q->result.info_count = q->result.warning_count = 0;
+    for (uint32_t i = 0; i < a->count; i++) {
+        bool        info = is_info(a->at[i].what);
+        size_t     *count = info ? &q->result.info_count : &q->result.warning_count;
+        const char *text;
+        if (*count == SHOWN_MAX) {
+            more[info]++;
+            continue;
+        }
+        text = tell(q, &a->at[i], info);
+        if (text == NULL)
+            return false;
+        (info ? infos : warnings)[(*count)++] = text;
+    }
+    if (more[1] > 0)
+        infos[q->result.info_count++] = omitted(q, more[1], "info");
+    if (more[0] > 0)
+        warnings[q->result.warning_count++] = omitted(q, more[0], "warning");
+    for (uint32_t i = 0; i < a->own_count; i++)
+        warnings[q->result.warning_count++] = a->own[i];
+    return true;
+}

@@ -1,0 +1,78 @@
+/* Data from the caller: sorted once into the canonical order of label sets. The caller usually
+ * brings sorted runs (one a partition), so the sort is a merge of what is already in order. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "querier/promql/eval_priv.h"
+
+static size_t run_end(const struct pql_series *s, size_t from, size_t count)
+{
+    size_t i = from + 1;
+
+    while (i < count && kl_labels_cmp(s[i - 1].labels, s[i].labels) <= 0)
+        i++;
+    return i;
+}
+
+static void merge(const struct pql_series *s, size_t a, size_t b, size_t end, struct pql_series *out)
+{
+    size_t i = a, k = b, n = a;
+
+    while (i < b && k < end)
+        out[n++] = kl_labels_cmp(s[k].labels, s[i].labels) < 0 ? s[k++] : s[i++];
+    while (i < b)
+        out[n++] = s[i++];
+    while (k < end)
+        out[n++] = s[k++];
+}
+
+/* Natural merge sort: each pass halves the number of runs. Returns the sorted one of both. */
+static struct pql_series *sort_series(struct pql_series *s, struct pql_series *spare, size_t count)
+{
+    for (;;) {
+        size_t from = 0, runs = 0;
+
+        while (from < count) {
+            size_t b = run_end(s, from, count), end = b < count ? run_end(s, b, count) : b;
+            if (from == 0 && b == count)
+                return s;
+            merge(s, from, b, end, spare);
+            from = end;
+            runs++;
+        }
+        struct pql_series *t = s;
+        s = spare;
+        spare = t;
+        if (runs <= 1)
+            return s;
+    }
+}
+
+void pql_feed(struct pql_query *q, uint32_t need, const struct pql_series *series, size_t count)
+{
+    struct pql_need_state *n;
+    struct pql_series     *copy = NULL, *sorted;
+    size_t                 at;
+
+    if (need >= q->need_count || q->needs[need].done || pql_failed(q))
+        return;
+    if (count > UINT32_MAX / 2 || count > q->memory_max / (2 * sizeof *copy)) {
+        pql_fail(q, PQL_EXECUTION, "query needs more memory than its budget of %zu bytes",
+                 q->memory_max);
+        return;
+    }
+    n = &q->needs[need];
+    n->done = true;
+    if (count == 0)
+        return;
+    copy = kl_resize(NULL, 2 * count * sizeof *copy);
+    at = 0;
+    for (size_t i = 0; i < count; i++)
+        if (series[i].count > 0)
+            copy[at++] = series[i];
+    sorted = sort_series(copy, copy + count, at);
+    if (sorted != copy)
+        memmove(copy, sorted, at * sizeof *copy);
+    n->fed.at = kl_resize(copy, (at + 1) * sizeof *copy);
+    n->fed.count = (uint32_t)at;
+}
