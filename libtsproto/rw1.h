@@ -28,7 +28,8 @@ enum tsp_rw1_item { TSP_RW1_END, TSP_RW1_SERIES, TSP_RW1_META, TSP_RW1_BROKEN };
 
 void tsp_rw1_open(struct tsp_rw1 *r, struct kl_span message);
 /* BROKEN: the message is not protobuf from here on; err says at which byte; the next call says END.
- * What next() has handed out has whole samples; UTF-8 is the caller's to check; labels, histograms and exemplars are checked by their own calls. */
+ * What next() has handed out has whole samples; labels, histograms and exemplars are checked by
+ * their own calls; whether labels are UTF-8 is the caller's to check. */
 enum tsp_rw1_item tsp_rw1_next(struct tsp_rw1 *r, struct tsp_rw1_series *series,
                                struct tsp_rw1_metadata *meta, struct kl_err *err);
 /* Adds every label as sent to `b` (empty values too). KL_EINVAL when malformed, KL_ELIMIT. */
