@@ -3,6 +3,8 @@
  */
 #include "world.h"
 
+#include <nats/nats.h>
+
 static void open_world(void)
 {
     /* The fixture does not know the loop's index: each test says which world it is in. */
@@ -817,10 +819,234 @@ START_TEST(every_acked_record_survives_crashes_at_any_point)
 }
 END_TEST
 
+/* ---- only over NATS ---- */
+
+static bool has_server(void)
+{
+    world_open(NATS);
+    if (server_program() != NULL)
+        return true;
+    fprintf(stderr, "SKIPPED: no nats-server on this machine; the bus over NATS is NOT tested\n");
+    return false;
+}
+
+START_TEST(without_a_server_operations_fail_with_words_until_there_is_one)
+{
+    struct kl_bus_append a;
+    struct kl_bus_kv k;
+    struct tape t;
+    char   secret[96];
+
+    if (!has_server())
+        return;
+    snprintf(secret, sizeof secret, "nats://user:hush@127.0.0.1:%d", w.port);
+    w.nats.url = secret;
+    w.nats.op_timeout_ms = 600;
+    bus_open();
+    ck_assert(!w.bus->healthy(w.bus, &err));
+    ck_assert_ptr_nonnull(strstr(err.text, w.url));
+    a = append(0, "x", "id");
+    ck_assert_int_eq(a.code, KL_EAGAIN);
+    ck_assert_ptr_nonnull(strstr(a.err.text, w.url));
+    ck_assert_ptr_null(strstr(a.err.text, "hush"));
+    k = kv(KL_BUS_KV_GET, "a", NULL, 0);
+    ck_assert_int_eq(k.code, KL_EAGAIN);
+    ck_assert_ptr_nonnull(strstr(k.err.text, w.url));
+    ck_assert_int_eq(info(0).code, KL_EAGAIN);
+    ck_assert_int_eq(ask("nobody", "x", 300).code, KL_EAGAIN);
+    tape_open(&t, 0, 1);
+    server_start();
+    for (int i = 0; !w.bus->healthy(w.bus, &err); i++) {
+        ck_assert_msg(i < 200, "%s", err.text);
+        usleep(50000);
+    }
+    for (int i = 0; (a = append(0, "y", "id-2")).code != KL_OK; i++)
+        ck_assert_msg(i < 50, "%s", a.err.text);
+    ck_assert_int_eq(kv(KL_BUS_KV_PUT, "a", "b", 0).code, KL_OK);
+    wait_for(&t.count, 1);
+    ck_assert_str_eq(t.at[0].text, "y");
+    tape_close(&t);
+}
+END_TEST
+
+enum { LONG_RUN = 3000 };
+struct run_op { struct kl_bus_append op; _Atomic unsigned done; char text[24]; unsigned tries; };
+static struct run_op *run_ops;
+static _Atomic unsigned run_done;
+
+/* As the doorman does it: repeated under the same id until it is acked. */
+static void run_over(struct kl_bus_append *op)
+{
+    struct run_op *r = kl_container_of(op, struct run_op, op);
+
+    if (op->code == KL_OK) {
+        atomic_store(&r->done, 1);
+        atomic_fetch_add(&run_done, 1);
+        return;
+    }
+    ck_assert_msg(op->code == KL_EAGAIN || op->code == KL_ETIMEOUT, "%d %s", op->code,
+                  op->err.text);
+    ck_assert_uint_lt(++r->tries, 1000);
+    w.bus->append(w.bus, op);
+}
+
+static void run_issue(void *arg)
+{
+    unsigned *next = arg;
+
+    for (unsigned i = 0; i < 10 && *next < LONG_RUN; i++, (*next)++) {
+        struct run_op *r = &run_ops[*next];
+
+        snprintf(r->text, sizeof r->text, "%u", *next);
+        r->op = (struct kl_bus_append){ .partition = *next % PARTITIONS, .loop = w.loop,
+                                        .record = kl_span_str(r->text), .done = run_over };
+        snprintf(r->op.id, sizeof r->op.id, "run-%u", *next);
+        w.bus->append(w.bus, &r->op);
+    }
+}
+
+static void crowd_question(struct kl_bus_service *s, struct kl_bus_question *q)
+{
+    (void)s;
+    w.bus->answer(w.bus, q, KL_OK, q->bytes);
+}
+
+START_TEST(a_server_killed_and_restarted_in_mid_run_costs_nothing_that_was_acked)
+{
+    struct kl_bus_service s = { .subject = "echo", .question = crowd_question };
+    struct watched x = { .watch = { .prefix = "", .change = watched_change,
+                                    .current = watched_current, .ctx = &x } };
+    struct tape t[PARTITIONS];
+    unsigned  next = 0;
+    bool      seen[LONG_RUN] = { false };
+    struct kl_bus_kv k;
+    struct kl_bus_ask a;
+
+    if (!has_server())
+        return;
+    server_start();
+    bus_open();
+    run_ops = calloc(LONG_RUN, sizeof *run_ops);
+    run_done = 0;
+    s.loop = x.watch.loop = w.loop;
+    on_loop(serve_begin, &s);
+    on_loop(watch_begin, &x);
+    wait_for(&x.current, 1);
+    for (uint32_t p = 0; p < PARTITIONS; p++)
+        tape_open(&t[p], p, 1);
+    while (next < LONG_RUN) {
+        on_loop(run_issue, &next);
+        if (next == LONG_RUN / 3 || next == LONG_RUN / 3 * 2) {
+            server_kill();
+            usleep(next == LONG_RUN / 3 ? 300000 : 1500000);
+            server_start();
+        }
+        usleep(1000);
+    }
+    wait_for(&run_done, LONG_RUN);
+    for (uint32_t p = 0; p < PARTITIONS; p++) {
+        wait_for(&t[p].count, LONG_RUN / PARTITIONS);
+        settle(100);
+        ck_assert_uint_eq(t[p].count, LONG_RUN / PARTITIONS);           /* and none twice */
+        ck_assert_uint_eq(t[p].broken, 0);
+        for (unsigned i = 0; i < t[p].count; i++) {
+            unsigned n = (unsigned)atoi(t[p].at[i].text);
+
+            ck_assert_uint_eq(t[p].at[i].seq, i + 1);
+            ck_assert_uint_lt(n, LONG_RUN);
+            ck_assert(!seen[n]);
+            seen[n] = true;
+        }
+        tape_close(&t[p]);
+    }
+    for (unsigned i = 0; i < LONG_RUN; i++)
+        ck_assert_msg(seen[i], "record %u was acked and is not there", i);
+    for (int i = 0; (a = ask("echo", "still there?", 2000)).code != KL_OK; i++)
+        ck_assert_msg(i < 20, "%s", a.err.text);
+    free(a.answer);
+    k = kv(KL_BUS_KV_PUT, "after", "x", UINT64_MAX);
+    ck_assert_msg(k.code == KL_OK, "%s", k.err.text);
+    wait_for(&x.count, 2);
+    ck_assert_str_eq(x.text[1], "after=x");
+    on_loop(watch_end, &x);
+    on_loop(serve_end, &s);
+    free(run_ops);
+}
+END_TEST
+
+static void delete_stream(const char *name)
+{
+    natsConnection *nc = NULL;
+    jsCtx *js = NULL;
+
+    ck_assert_int_eq(natsConnection_ConnectTo(&nc, w.url), NATS_OK);
+    ck_assert_int_eq(natsConnection_JetStream(&js, nc, NULL), NATS_OK);
+    ck_assert_int_eq(js_DeleteStream(js, name, NULL, NULL), NATS_OK);
+    jsCtx_Destroy(js);
+    natsConnection_Destroy(nc);
+}
+
+START_TEST(a_stream_made_anew_under_a_reader_breaks_it_with_the_new_incarnation)
+{
+    struct kl_bus_append before, after;
+    struct tape t;
+
+    if (!has_server())
+        return;
+    server_start();
+    bus_open();
+    for (int i = 0; i < 5; i++)
+        before = append(0, "x", "");
+    tape_open(&t, 0, 1);
+    wait_for(&t.caught_up, 1);
+    delete_stream("KOA_L_t_0000");
+    for (int i = 0; (after = append(0, "y", "")).code != KL_OK; i++)
+        ck_assert_msg(i < 20, "%s", after.err.text);
+    ck_assert_uint_eq(after.seq, 1);
+    ck_assert_uint_gt(after.incarnation, before.incarnation);
+    wait_for(&t.broken, 1);
+    ck_assert_int_eq(t.code, KL_ECORRUPT);
+    ck_assert_uint_eq(t.incarnation, after.incarnation);
+    ck_assert_uint_eq(t.first_seq, 1);
+    ck_assert_uint_eq(t.count, 5);
+    tape_close(&t);
+    tape_open(&t, 0, 1);
+    wait_for(&t.count, 1);
+    ck_assert_uint_eq(t.at[0].incarnation, after.incarnation);
+    tape_close(&t);
+}
+END_TEST
+
+START_TEST(a_stream_made_anew_while_the_server_was_away_breaks_its_reader)
+{
+    struct kl_bus_append a;
+    struct tape t;
+
+    if (!has_server())
+        return;
+    server_start();
+    bus_open();
+    for (int i = 0; i < 3; i++)
+        appended(0, "x");
+    tape_open(&t, 0, 1);
+    wait_for(&t.caught_up, 1);
+    server_kill();                                     /* the reader sleeps through what follows */
+    server_start();
+    delete_stream("KOA_L_t_0000");
+    for (int i = 0; (a = append(0, "y", "")).code != KL_OK; i++)
+        ck_assert_msg(i < 20, "%s", a.err.text);
+    wait_for(&t.broken, 1);
+    ck_assert_int_eq(t.code, KL_ECORRUPT);
+    ck_assert_uint_eq(t.incarnation, a.incarnation);
+    tape_close(&t);
+}
+END_TEST
+
 int main(void)
 {
     Suite   *s = suite_create("libkoal/bus");
-    TCase   *t = tcase_create("all"), *local = tcase_create("local"), *crash = tcase_create("crash");
+    TCase   *t = tcase_create("all"), *local = tcase_create("local"), *crash = tcase_create("crash"),
+             *nats = tcase_create("nats");
     SRunner *r = srunner_create(s);
     int      failed;
 
@@ -856,6 +1082,14 @@ int main(void)
     tcase_add_test(local, a_failed_sync_is_final);
     tcase_add_test(local, a_full_disk_refuses_and_room_makes_it_go_on);
     suite_add_tcase(s, local);
+
+    tcase_add_checked_fixture(nats, open_world, close_world);
+    tcase_set_timeout(nats, 120);
+    tcase_add_test(nats, without_a_server_operations_fail_with_words_until_there_is_one);
+    tcase_add_test(nats, a_server_killed_and_restarted_in_mid_run_costs_nothing_that_was_acked);
+    tcase_add_test(nats, a_stream_made_anew_under_a_reader_breaks_it_with_the_new_incarnation);
+    tcase_add_test(nats, a_stream_made_anew_while_the_server_was_away_breaks_its_reader);
+    suite_add_tcase(s, nats);
 
     tcase_set_timeout(crash, 60);
     tcase_add_loop_test(crash, every_acked_record_survives_crashes_at_any_point, 0, 200);

@@ -1,0 +1,586 @@
+/* The bus over NATS put together: opening, connections and their state, answers, closing. */
+#include "libkoal/bus/bus_nats_priv.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { SERVERS_MAX = 32, RECONNECT_WAIT_MS = 250, CONNECT_MS = 2000, PING_MS = 5000 };
+enum { BULK_BUFFER = 8 << 20, CLOSING_MS = 10000 };
+
+enum kl_code kl_busn_canceled(struct kl_err *err)
+{
+    return kl_fail(err, KL_ECANCELED, "the bus was closed");
+}
+
+enum kl_code kl_busn_unreachable(struct kl_busn *b, struct kl_err *err)
+{
+    return kl_fail(err, KL_EAGAIN, "NATS at %s is out of reach", b->url);
+}
+
+bool kl_busn_enter(struct kl_busn *b)
+{
+    atomic_fetch_add(&b->entered, 1);
+    if (!atomic_load(&b->closed))
+        return true;
+    atomic_fetch_sub(&b->entered, 1);
+    return false;
+}
+
+void kl_busn_leave(struct kl_busn *b) { atomic_fetch_sub(&b->entered, 1); }
+
+natsConnection *kl_busn_nc(struct kl_busn *b, int connection)
+{
+    return b->connections[connection].nc;
+}
+
+/* ---- calls ---- */
+
+uint64_t kl_busn_call_open(struct kl_busn *b, struct kl_busn_call *c)
+{
+    if (b->spare_count == 0) {
+        uint32_t room = b->calls_room > 0 ? 2 * b->calls_room : 256;
+
+        if (room > KL_BUSN_CALLS_MAX)
+            return 0;
+        b->calls = kl_resize(b->calls, room * sizeof(struct kl_busn_call *));
+        b->generations = kl_resize(b->generations, room * sizeof *b->generations);
+        b->spare = kl_resize(b->spare, room * sizeof *b->spare);
+        for (uint32_t i = room; i-- > b->calls_room;) {
+            b->calls[i] = NULL;
+            b->generations[i] = 0;
+            b->spare[b->spare_count++] = i;
+        }
+        b->calls_room = room;
+    }
+    c->slot = b->spare[--b->spare_count];
+    c->generation = ++b->generations[c->slot];
+    b->calls[c->slot] = c;
+    return (uint64_t)c->generation << 32 | c->slot;
+}
+
+void kl_busn_call_close(struct kl_busn *b, struct kl_busn_call *c)
+{
+    if (c->generation == 0)
+        return;
+    assert(b->calls[c->slot] == c);
+    b->calls[c->slot] = NULL;
+    b->spare[b->spare_count++] = c->slot;
+    c->generation = 0;
+}
+
+struct kl_busn_call *kl_busn_call_find(struct kl_busn *b, uint64_t call)
+{
+    uint32_t slot = (uint32_t)call, generation = (uint32_t)(call >> 32);
+
+    if (slot >= b->calls_room || b->calls[slot] == NULL || b->calls[slot]->generation != generation)
+        return NULL;
+    return b->calls[slot];
+}
+
+static void on_reply(struct kl_env_task *task)
+{
+    struct kl_busn_reply *r = kl_container_of(task, struct kl_busn_reply, task);
+    struct kl_busn_call  *c = kl_busn_call_find(r->bus, r->call);
+
+    if (c != NULL && c->append != NULL)
+        kl_busn_append_reply(r->bus, c, r);
+    else if (c != NULL)
+        kl_busn_ask_reply(r->bus, c, r);
+    free(r->bytes);
+    free(r);
+}
+
+static bool is_nobody(natsMsg *msg) { return natsMsg_IsNoResponders(msg); }
+
+/* On a thread of libnats: what came to an inbox, made small and posted. */
+static struct kl_busn_reply *reply_of(struct kl_busn *b, natsMsg *msg)
+{
+    struct kl_busn_reply *r;
+    const char *dot = strrchr(natsMsg_GetSubject(msg), '.');
+    char *end;
+    uint64_t call = dot != NULL ? strtoull(dot + 1, &end, 10) : 0;
+
+    if (dot == NULL || call == 0 || *end != '\0')
+        return NULL;
+    r = kl_new(sizeof *r);
+    r->bus = b;
+    r->call = call;
+    r->kind = is_nobody(msg) ? KL_BUSN_NOBODY : KL_BUSN_ANSWER;
+    r->task.run = on_reply;
+    return r;
+}
+
+static void on_ack(natsConnection *nc, natsSubscription *sub, natsMsg *msg, void *closure)
+{
+    struct kl_busn       *b = closure;
+    struct kl_busn_reply *r = reply_of(b, msg);
+
+    (void)nc, (void)sub;
+    if (r != NULL) {
+        if (r->kind == KL_BUSN_ANSWER &&
+            !kl_busn_ack_parse(natsMsg_GetData(msg), (size_t)natsMsg_GetDataLength(msg), r)) {
+            r->ok = false;
+            r->err_code = 0;
+            snprintf(r->text, sizeof r->text, "an ack that is none");
+        }
+        kl_busn_post(b, b->loop, &r->task);
+    }
+    natsMsg_Destroy(msg);
+}
+
+/* An answer is a byte of enum kl_code, then the bytes or the words. */
+static void on_answer(natsConnection *nc, natsSubscription *sub, natsMsg *msg, void *closure)
+{
+    struct kl_busn       *b = closure;
+    struct kl_busn_reply *r = reply_of(b, msg);
+    size_t size = (size_t)natsMsg_GetDataLength(msg);
+    const char *at = natsMsg_GetData(msg);
+
+    (void)nc, (void)sub;
+    if (r != NULL && r->kind == KL_BUSN_ANSWER) {
+        r->code = size > 0 && (uint8_t)at[0] <= KL_ECANCELED ? (enum kl_code)at[0] : KL_ECORRUPT;
+        if (r->code == KL_ECORRUPT && (size == 0 || (uint8_t)at[0] != KL_ECORRUPT)) {
+            snprintf(r->text, sizeof r->text, "an answer without a status");
+        } else if (r->code != KL_OK) {
+            size_t n = size - 1 < KL_BUSN_TEXT_MAX ? size - 1 : KL_BUSN_TEXT_MAX;
+
+            memcpy(r->text, at + 1, n);
+        } else if ((r->bytes = malloc(size)) == NULL) {
+            r->code = KL_ELIMIT;
+            snprintf(r->text, sizeof r->text, "no memory for an answer of %zu bytes", size);
+        } else {
+            r->size = size - 1;
+            memcpy(r->bytes, at + 1, r->size);
+        }
+    }
+    if (r != NULL)
+        kl_busn_post(b, b->loop, &r->task);
+    natsMsg_Destroy(msg);
+}
+
+/* ---- subscriptions ---- */
+
+struct completion { struct kl_busn *bus; void (*complete)(void *closure); void *closure; };
+
+static void on_complete(void *arg)
+{
+    struct completion *c = arg;
+    struct kl_busn    *b = c->bus;
+
+    if (c->complete != NULL)
+        c->complete(c->closure);
+    free(c);
+    atomic_fetch_sub(&b->callbacks, 1);                /* the last thing: the bus may go now */
+}
+
+natsStatus kl_busn_subscribe(struct kl_busn *b, natsSubscription **sub, int connection,
+                             const char *subject, const char *queue, natsMsgHandler handler,
+                             void *closure, void (*complete)(void *closure))
+{
+    natsConnection *nc = kl_busn_nc(b, connection);
+    natsStatus s = queue != NULL
+                       ? natsConnection_QueueSubscribe(sub, nc, subject, queue, handler, closure)
+                       : natsConnection_Subscribe(sub, nc, subject, handler, closure);
+    struct completion *c;
+
+    if (s != NATS_OK)
+        return s;
+    c = kl_new(sizeof *c);
+    *c = (struct completion){ .bus = b, .complete = complete, .closure = closure };
+    atomic_fetch_add(&b->callbacks, 1);
+    s = natsSubscription_SetOnCompleteCB(*sub, on_complete, c);
+    if (s != NATS_OK) {                                /* closed in between */
+        atomic_fetch_sub(&b->callbacks, 1);
+        free(c);
+        natsSubscription_Destroy(*sub);
+        *sub = NULL;
+    }
+    return s;
+}
+
+/* ---- connections ---- */
+
+struct event { struct kl_env_task task; struct kl_busn *bus; int connection; };
+
+static void on_up(struct kl_env_task *task)
+{
+    struct event   *e = kl_container_of(task, struct event, task);
+    struct kl_busn *b = e->bus;
+
+    if (!atomic_load(&b->closed)) {
+        if (e->connection == KL_BUSN_BULK)
+            kl_busn_log_up(b);
+        if (e->connection == KL_BUSN_READ)
+            kl_busn_taps_up(b);
+    }
+    free(e);
+}
+
+static void on_connected(natsConnection *nc, void *closure)
+{
+    struct kl_busn_connection *c = closure;
+    struct kl_busn *b = c->bus;
+    struct event   *e = kl_new(sizeof *e);
+
+    (void)nc;
+    atomic_store(&c->up, true);
+    kl_count(b->reconnects, 1);
+    *e = (struct event){ .task.run = on_up, .bus = b, .connection = (int)(c - b->connections) };
+    if (e->connection == KL_BUSN_BULK)
+        kl_logf(b->log, KL_INFO, "connected to NATS at %s", b->url);
+    kl_busn_post(b, b->loop, &e->task);
+}
+
+static void on_disconnected(natsConnection *nc, void *closure)
+{
+    struct kl_busn_connection *c = closure;
+
+    (void)nc;
+    atomic_store(&c->up, false);
+    if (c == &c->bus->connections[KL_BUSN_BULK] && !atomic_load(&c->bus->closed))
+        kl_logf(c->bus->log, KL_WARN, "lost the connection to NATS at %s; trying again for ever",
+                c->bus->url);
+}
+
+static void on_closed(natsConnection *nc, void *closure)
+{
+    struct kl_busn_connection *c = closure;
+
+    (void)nc;
+    atomic_store(&c->up, false);
+    atomic_store(&c->closed, true);
+}
+
+static void on_error(natsConnection *nc, natsSubscription *sub, natsStatus err, void *closure)
+{
+    struct kl_busn_connection *c = closure;
+
+    (void)nc, (void)sub;
+    kl_logf(c->bus->log, KL_WARN, "NATS at %s: %s", c->bus->url, natsStatus_GetText(err));
+}
+
+static natsStatus secrets(natsOptions *o, const struct kl_bus_nats_options *given)
+{
+    natsStatus s = NATS_OK;
+
+    if (given->credentials_file != NULL && given->credentials_file[0] != '\0')
+        s = natsOptions_SetUserCredentialsFromFiles(o, given->credentials_file, NULL);
+    if (s == NATS_OK && given->ca_file != NULL && given->ca_file[0] != '\0') {
+        s = natsOptions_SetSecure(o, true);
+        if (s == NATS_OK)
+            s = natsOptions_LoadCATrustedCertificates(o, given->ca_file);
+    }
+    if (s == NATS_OK && given->cert_file != NULL && given->cert_file[0] != '\0') {
+        s = natsOptions_SetSecure(o, true);
+        if (s == NATS_OK)
+            s = natsOptions_LoadCertificatesChain(o, given->cert_file, given->key_file);
+    }
+    return s;
+}
+
+static natsStatus servers(natsOptions *o, const char *urls)
+{
+    const char *list[SERVERS_MAX];
+    char *copy = kl_strdup(urls), *rest = copy, *one;
+    int   count = 0;
+    natsStatus s;
+
+    while ((one = strtok_r(rest, ", ", &rest)) != NULL && count < SERVERS_MAX)
+        list[count++] = one;
+    s = count > 0 ? natsOptions_SetServers(o, list, count) : NATS_INVALID_ARG;
+    free(copy);
+    return s;
+}
+
+#define TRY(call) do { if (s == NATS_OK) s = (call); } while (0)
+
+static natsStatus connect_one(struct kl_busn *b, int which)
+{
+    struct kl_busn_connection *c = &b->connections[which];
+    natsOptions *o = NULL;
+    natsStatus   s = natsOptions_Create(&o);
+    char name[64];
+
+    snprintf(name, sizeof name, "koalemos-%s-%s", b->cell,
+             which == KL_BUSN_BULK ? "append" : which == KL_BUSN_FAST ? "ask" : "read");
+    TRY(servers(o, b->options.url));
+    TRY(natsOptions_SetName(o, name));
+    TRY(natsOptions_SetTimeout(o, CONNECT_MS));
+    TRY(natsOptions_SetMaxReconnect(o, -1));
+    TRY(natsOptions_SetReconnectWait(o, RECONNECT_WAIT_MS));
+    TRY(natsOptions_SetReconnectJitter(o, 100, 200));
+    TRY(natsOptions_SetPingInterval(o, PING_MS));
+    TRY(natsOptions_SetMaxPingsOut(o, 2));
+    TRY(natsOptions_SetWriteDeadline(o, b->options.op_timeout_ms));
+    TRY(natsOptions_SetFailRequestsOnDisconnect(o, true));
+    /* What is not sent when the connection breaks is sent again by us, knowing what it is. */
+    TRY(natsOptions_SetReconnectBufSize(o, BULK_BUFFER));
+    TRY(natsOptions_SetSendAsap(o, which != KL_BUSN_BULK));
+    TRY(natsOptions_SetRetryOnFailedConnect(o, true, on_connected, c));
+    TRY(natsOptions_SetReconnectedCB(o, on_connected, c));
+    TRY(natsOptions_SetDisconnectedCB(o, on_disconnected, c));
+    TRY(natsOptions_SetClosedCB(o, on_closed, c));
+    TRY(natsOptions_SetErrorHandler(o, on_error, c));
+    TRY(secrets(o, &b->options));
+    if (s == NATS_OK) {
+        s = natsConnection_Connect(&c->nc, o);
+        if (s == NATS_NOT_YET_CONNECTED)
+            s = NATS_OK;                               /* it goes on trying; on_connected tells */
+        else if (s == NATS_OK)
+            on_connected(c->nc, c);
+    }
+    natsOptions_Destroy(o);
+    return s;
+}
+
+static natsStatus connect_all(struct kl_busn *b)
+{
+    natsStatus s = NATS_OK;
+    jsOptions  o;
+    char subject[KL_BUSN_INBOX_MAX + 8];
+
+    for (int i = 0; i < KL_BUSN_CONNECTIONS; i++)
+        TRY(connect_one(b, i));
+    TRY(jsOptions_Init(&o));
+    o.Wait = b->options.op_timeout_ms;
+    TRY(natsConnection_JetStream(&b->js, kl_busn_nc(b, KL_BUSN_FAST), &o));
+    snprintf(subject, sizeof subject, "%s.a.*", b->inbox);
+    TRY(kl_busn_subscribe(b, &b->replies[0], KL_BUSN_BULK, subject, NULL, on_ack, b, NULL));
+    snprintf(subject, sizeof subject, "%s.q.*", b->inbox);
+    TRY(kl_busn_subscribe(b, &b->replies[1], KL_BUSN_FAST, subject, NULL, on_answer, b, NULL));
+    if (b->replies[1] != NULL)                         /* as many as there may be calls */
+        TRY(natsSubscription_SetPendingLimits(b->replies[1], KL_BUSN_CALLS_MAX, 256 << 20));
+    return s;
+}
+
+/* ---- the loop ---- */
+
+static void on_tick(struct kl_env_timer *timer)
+{
+    struct kl_busn *b = kl_container_of(timer, struct kl_busn, tick);
+    int64_t now_ns = kl_env_mono_ns(b->env);
+
+    if (atomic_load(&b->closed))
+        return;
+    kl_busn_jobs_tick(b, now_ns);
+    kl_busn_log_tick(b, now_ns);
+    kl_busn_asks_tick(b, now_ns);
+    kl_busn_taps_tick(b, now_ns);
+    b->env->sched->arm(b->loop, &b->tick, KL_BUSN_TICK_MS);
+}
+
+static void on_begin(struct kl_env_task *task)
+{
+    struct kl_busn *b = kl_container_of(task, struct kl_busn, begin);
+
+    b->env->sched->arm(b->loop, &b->tick, KL_BUSN_TICK_MS);
+}
+
+static void on_quiet(struct kl_env_task *task)
+{
+    atomic_store(&kl_container_of(task, struct kl_busn, quiet)->is_quiet, true);
+}
+
+static void on_end(struct kl_env_task *task)
+{
+    struct kl_busn *b = kl_container_of(task, struct kl_busn, end);
+
+    kl_busn_jobs_cancel(b);
+    kl_busn_log_cancel(b);
+    kl_busn_asks_cancel(b);
+}
+
+static bool healthy(struct kl_bus *bus, struct kl_err *err)
+{
+    struct kl_busn *b = kl_busn(bus);
+    bool well = true;
+
+    for (int i = 0; i < KL_BUSN_CONNECTIONS; i++)
+        if (!kl_busn_up(b, i)) {
+            kl_busn_unreachable(b, err);
+            return false;
+        }
+    pthread_mutex_lock(&b->trouble_lock);
+    if (b->trouble.code != KL_OK) {
+        *err = b->trouble;
+        well = false;
+    }
+    pthread_mutex_unlock(&b->trouble_lock);
+    return well;
+}
+
+static bool all_closed(struct kl_busn *b)
+{
+    for (int i = 0; i < KL_BUSN_CONNECTIONS; i++)
+        if (b->connections[i].nc != NULL && !atomic_load(&b->connections[i].closed))
+            return false;
+    return atomic_load(&b->callbacks) == 0;
+}
+
+static void disconnect(struct kl_busn *b)
+{
+    for (int i = 0; i < KL_BUSN_CONNECTIONS; i++)
+        if (b->connections[i].nc != NULL)
+            natsConnection_Close(b->connections[i].nc);        /* wakes who waits for an answer */
+}
+
+static void close_bus(struct kl_bus *bus)
+{
+    struct kl_busn *b = kl_busn(bus);
+
+    assert(!atomic_load(&b->closed));
+    atomic_store(&b->closed, true);
+    while (atomic_load(&b->entered) > 0)
+        ;
+    /* What runs on the loop from here on has seen `closed` and leaves the crews alone. */
+    kl_busn_post(b, b->loop, &b->quiet);
+    while (!atomic_load(&b->is_quiet))
+        usleep(100);
+    disconnect(b);
+    kl_busn_crew_end(&b->bulk);
+    kl_busn_crew_end(&b->fast);
+    kl_busn_crew_end(&b->jobs);
+    /* libnats calls back until it says that it is done; only then may the loop end. */
+    for (int i = 0; !all_closed(b) && i < CLOSING_MS; i++)
+        usleep(1000);
+    assert(all_closed(b));
+    kl_busn_post(b, b->loop, &b->end);
+    b->env->sched->loop_free(b->loop);
+    b->loop = NULL;
+}
+
+static void dismantle(struct kl_busn *b)
+{
+    while (b->taps != NULL)
+        kl_busn_tap_close(b->taps);
+    kl_busn_hosts_free(b);
+    for (int i = 0; i < 2; i++)
+        natsSubscription_Destroy(b->replies[i]);
+    jsCtx_Destroy(b->js);
+    for (int i = 0; i < KL_BUSN_CONNECTIONS; i++)
+        natsConnection_Destroy(b->connections[i].nc);
+    pthread_mutex_destroy(&b->trouble_lock);
+    free(b->calls);
+    free(b->generations);
+    free(b->spare);
+    free(b->partitions);
+    free((char *)b->options.url);
+    free(b);
+}
+
+static void free_bus(struct kl_bus *bus)
+{
+    assert(atomic_load(&kl_busn(bus)->closed));
+    dismantle(kl_busn(bus));
+}
+
+/* "nats://user:secret@host:4222" is shown as "nats://host:4222". */
+static void show_url(const char *urls, char *out, size_t room)
+{
+    size_t n = 0;
+
+    while (*urls != '\0' && n + 1 < room) {
+        const char *end = urls + strcspn(urls, ","), *host = urls, *scheme = strstr(urls, "://");
+
+        if (scheme != NULL && scheme < end)
+            host = scheme + 3;
+        for (const char *c = host; c < end; c++)
+            if (*c == '@')
+                host = c + 1;
+        n += (size_t)snprintf(out + n, room - n, "%s%.*s%.*s", n > 0 ? "," : "",
+                              (int)(scheme != NULL && scheme < end ? scheme + 3 - urls : 0), urls,
+                              (int)(end - host), host);
+        urls = *end == ',' ? end + 1 : end;
+    }
+    if (n >= room)
+        out[room - 1] = '\0';
+}
+
+static enum kl_code options_check(const struct kl_bus_nats_options *o, struct kl_err *err)
+{
+    if (o->url == NULL || o->url[0] == '\0')
+        return kl_fail(err, KL_EINVAL, "no address of a NATS server is given");
+    if (o->cell == NULL || o->cell[0] == '\0' || strlen(o->cell) > 32 ||
+        strspn(o->cell, "abcdefghijklmnopqrstuvwxyz0123456789") != strlen(o->cell))
+        return kl_fail(err, KL_EINVAL, "a cell's name is 1 to 32 of a-z and 0-9");
+    if (o->partitions == 0 || o->partitions > KL_BUS_PARTITIONS_MAX)
+        return kl_fail(err, KL_EINVAL, "%u partitions: 1 to %d", o->partitions,
+                       KL_BUS_PARTITIONS_MAX);
+    if (o->log_replicas != 1 && o->log_replicas != 3 && o->log_replicas != 5)
+        return kl_fail(err, KL_EINVAL, "%u replicas of the log: 1, 3 or 5", o->log_replicas);
+    return KL_OK;
+}
+
+static void metrics_add(struct kl_busn *b, struct kl_metrics *m)
+{
+    static const struct { const char *name, *help; size_t at; } all[] = {
+        { "koa_bus_appended_records_total", "Records appended to the log.",
+          offsetof(struct kl_busn, appended_records) },
+        { "koa_bus_appended_bytes_total", "Bytes of records appended to the log.",
+          offsetof(struct kl_busn, appended_bytes) },
+        { "koa_bus_duplicates_total", "Appends that were there already.",
+          offsetof(struct kl_busn, duplicates) },
+        { "koa_bus_refused_total", "Appends that failed.", offsetof(struct kl_busn, refused) },
+        { "koa_bus_connects_total", "Connections made to NATS.",
+          offsetof(struct kl_busn, reconnects) },
+    };
+
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+        *(struct kl_metric **)((char *)b + all[i].at) =
+            m != NULL ? kl_metrics_add(m, KL_COUNTER, all[i].name, "", all[i].help) : &b->unseen;
+}
+
+enum kl_code kl_bus_nats_open(struct kl_env *env, const struct kl_bus_nats_options *options,
+                              struct kl_bus **bus, struct kl_err *err)
+{
+    struct kl_busn *b;
+    natsStatus s;
+
+    if (options_check(options, err) != KL_OK)
+        return kl_within(err, "open the bus over NATS");
+    b = kl_new(sizeof *b);
+    b->env = env;
+    b->log = options->log;
+    b->options = *options;
+    b->options.url = kl_strdup(options->url);
+    if (b->options.op_timeout_ms <= 0)
+        b->options.op_timeout_ms = 5000;
+    snprintf(b->cell, sizeof b->cell, "%s", options->cell);
+    show_url(options->url, b->url, sizeof b->url);
+    snprintf(b->inbox, sizeof b->inbox, "_INBOX.koa.%016llx%016llx",
+             (unsigned long long)kl_env_draw(env), (unsigned long long)kl_env_draw(env));
+    b->bus = (struct kl_bus){ .append = kl_busn_append, .info = kl_busn_info,
+                              .read_open = kl_busn_read_open, .read_close = kl_busn_read_close,
+                              .purge = kl_busn_purge, .ask = kl_busn_ask, .serve = kl_busn_serve,
+                              .unserve = kl_busn_unserve, .answer = kl_busn_answer,
+                              .kv = kl_busn_kv, .watch = kl_busn_watch,
+                              .unwatch = kl_busn_unwatch, .healthy = healthy, .close = close_bus,
+                              .free = free_bus, .env = env };
+    metrics_add(b, options->metrics);
+    b->partitions = kl_new(options->partitions * sizeof *b->partitions);
+    b->last_waiting = &b->waiting_jobs;
+    b->tick.fire = on_tick;
+    b->begin.run = on_begin;
+    b->quiet.run = on_quiet;
+    b->end.run = on_end;
+    pthread_mutex_init(&b->trouble_lock, NULL);
+    for (int i = 0; i < KL_BUSN_CONNECTIONS; i++)
+        b->connections[i].bus = b;
+    b->loop = env->sched->loop_new(env->sched, "bus-nats", SIZE_MAX);
+    kl_busn_crew_start(&b->bulk, 1);
+    kl_busn_crew_start(&b->fast, 1);
+    kl_busn_crew_start(&b->jobs, KL_BUSN_JOB_THREADS);
+    s = connect_all(b);
+    if (s != NATS_OK) {
+        kl_fail(err, KL_EINVAL, "open the bus over NATS at %s: %s", b->url, natsStatus_GetText(s));
+        close_bus(&b->bus);
+        dismantle(b);
+        return err->code;
+    }
+    kl_busn_post(b, b->loop, &b->begin);
+    *bus = &b->bus;
+    return KL_OK;
+}

@@ -1,0 +1,487 @@
+/*
+ * Keys in a JetStream KV bucket, which is a stream with a subject a key. Compare-and-set is a
+ * publish that expects the subject's last sequence: it loses with an error code of its own, where
+ * the library's kvStore_Update only has a text. A deleted key leaves a marker behind; "absent"
+ * means none at all, or such a marker.
+ */
+#include "libkoal/bus/bus_nats_priv.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { HISTORY = 8 };                                  /* so that a watcher sees quick changes, too */
+enum { HEADERS_MAX = 1024 };                           /* the server counts them to the value */
+enum { SUBJECT_MAX = KL_BUSN_NAME_MAX + KL_BUS_KEY_MAX + 8 };
+
+static void bucket_name(const struct kl_busn *b, char name[KL_BUSN_NAME_MAX + 1])
+{
+    snprintf(name, KL_BUSN_NAME_MAX + 1, "KOA_%s", b->cell);
+}
+
+static void subject_of(const struct kl_busn *b, const char *key, char subject[SUBJECT_MAX + 1])
+{
+    snprintf(subject, SUBJECT_MAX + 1, "$KV.KOA_%s.%s", b->cell, key);
+}
+
+/* On a job thread: the bucket, made where there is none. */
+static enum kl_code bucket(struct kl_busn *b, struct kl_err *err)
+{
+    char       name[KL_BUSN_NAME_MAX + 1];
+    kvStore   *kv = NULL;
+    kvConfig   c;
+    natsStatus s;
+
+    if (atomic_load(&b->bucket_ready))
+        return KL_OK;
+    bucket_name(b, name);
+    s = js_KeyValue(&kv, b->js, name);
+    if (s == NATS_NOT_FOUND && b->options.create) {
+        kvConfig_Init(&c);
+        c.Bucket = name;
+        c.History = HISTORY;
+        c.MaxValueSize = KL_BUS_VALUE_MAX + HEADERS_MAX;
+        c.StorageType = js_FileStorage;
+        c.Replicas = (int)b->options.log_replicas;
+        s = js_CreateKeyValue(&kv, b->js, &c);
+        if (s != NATS_OK)                              /* somebody else may have made it just now */
+            s = js_KeyValue(&kv, b->js, name);
+        else
+            kl_logf(b->log, KL_INFO, "made KV bucket %s at %s", name, b->url);
+    }
+    if (s == NATS_NOT_FOUND)
+        return kl_fail(err, KL_EAGAIN, "there is no KV bucket %s at %s, and we are not to make it",
+                       name, b->url);
+    if (s != NATS_OK) {
+        kl_busn_code(b, s, 0, "open the KV bucket", err);
+        return err->code = KL_EAGAIN;
+    }
+    kvStore_Destroy(kv);
+    atomic_store(&b->bucket_ready, true);
+    return KL_OK;
+}
+
+/* ---- operations, on a job thread ---- */
+
+static bool is_marker(natsMsg *msg)
+{
+    const char *op = NULL;
+
+    return natsMsgHeader_Get(msg, "KV-Operation", &op) == NATS_OK && op != NULL &&
+           (strcmp(op, "DEL") == 0 || strcmp(op, "PURGE") == 0);
+}
+
+/* The last message of a key, a marker or a value; KL_ENOENT without one. */
+static enum kl_code last_of(struct kl_busn *b, const char *key, int64_t wait_ms, natsMsg **msg,
+                            struct kl_err *err)
+{
+    char       name[KL_BUSN_NAME_MAX + 1], stream[KL_BUSN_NAME_MAX + 8], subject[SUBJECT_MAX + 1];
+    jsErrCode  e = 0;
+    jsOptions  o;
+    natsStatus s;
+
+    bucket_name(b, name);
+    snprintf(stream, sizeof stream, "KV_%s", name);
+    subject_of(b, key, subject);
+    jsOptions_Init(&o);
+    o.Wait = wait_ms;
+    s = js_GetLastMsg(msg, b->js, stream, subject, &o, &e);
+    if (s == NATS_OK)
+        return KL_OK;
+    if (e == JSNoMessageFoundErr)
+        return kl_fail(err, KL_ENOENT, "there is no key %s", key);
+    atomic_store(&b->bucket_ready, false);
+    kl_busn_code(b, s, e, "look up a key", err);
+    return err->code = KL_EAGAIN;                      /* a look may be repeated */
+}
+
+static enum kl_code get(struct kl_busn *b, struct kl_bus_kv *op, int64_t wait_ms,
+                        struct kl_err *err)
+{
+    natsMsg *msg = NULL;
+    size_t   size;
+
+    if (last_of(b, op->key, wait_ms, &msg, err) != KL_OK)
+        return err->code;
+    if (is_marker(msg)) {
+        natsMsg_Destroy(msg);
+        return kl_fail(err, KL_ENOENT, "there is no key %s", op->key);
+    }
+    size = (size_t)natsMsg_GetDataLength(msg);
+    if (size > KL_BUS_VALUE_MAX) {
+        natsMsg_Destroy(msg);
+        return kl_fail(err, KL_ELIMIT, "the value of %s has %zu bytes", op->key, size);
+    }
+    op->got = kl_new(size > 0 ? size : 1);
+    op->got_size = size;
+    if (size > 0)
+        memcpy(op->got, natsMsg_GetData(msg), size);
+    op->revision = natsMsg_GetSequence(msg);
+    natsMsg_Destroy(msg);
+    return KL_OK;
+}
+
+/* KL_EEXIST: lost. KL_EAGAIN: nothing happened. KL_ETIMEOUT: nobody knows. */
+static enum kl_code publish(struct kl_busn *b, struct kl_bus_kv *op, uint64_t expect,
+                            int64_t wait_ms, struct kl_err *err)
+{
+    bool         any = expect == UINT64_MAX, put = op->kind == KL_BUS_KV_PUT;
+    char         subject[SUBJECT_MAX + 1];
+    jsPubOptions o;
+    jsPubAck    *ack = NULL;
+    jsErrCode    e = 0;
+    natsMsg     *msg = NULL;
+    natsStatus   s;
+
+    subject_of(b, op->key, subject);
+    jsPubOptions_Init(&o);
+    o.MaxWait = wait_ms;
+    o.ExpectNoMessage = expect == 0;
+    if (!any && expect > 0)
+        o.ExpectLastSubjectSeq = expect;
+    s = natsMsg_Create(&msg, subject, NULL, put ? op->value.at : NULL,
+                       put ? (int)op->value.size : 0);
+    if (s == NATS_OK && !put)
+        s = natsMsgHeader_Set(msg, "KV-Operation", "DEL");
+    if (s == NATS_OK)
+        s = js_PublishMsg(&ack, b->js, msg, &o, &e);
+    natsMsg_Destroy(msg);
+    if (s == NATS_OK) {
+        op->revision = ack->Sequence;
+        jsPubAck_Destroy(ack);
+        return KL_OK;
+    }
+    if (e == JSStreamWrongLastSequenceErr && expect == 0)
+        return kl_fail(err, KL_EEXIST, "key %s is there already", op->key);
+    if (e == JSStreamWrongLastSequenceErr)
+        return kl_fail(err, KL_EEXIST, "key %s is no longer at revision %" PRIu64, op->key, expect);
+    kl_busn_code(b, s, e, "change a key", err);
+    if (s == NATS_NO_RESPONDERS)
+        atomic_store(&b->bucket_ready, false);
+    if (s == NATS_TIMEOUT || s == NATS_CONNECTION_DISCONNECTED || s == NATS_CONNECTION_CLOSED)
+        err->code = any ? KL_EAGAIN : KL_ETIMEOUT;     /* without an expectation: repeat it */
+    return err->code;
+}
+
+/* Absent, though the subject has a marker: expect the marker. */
+static enum kl_code publish_absent(struct kl_busn *b, struct kl_bus_kv *op, int64_t wait_ms,
+                                   struct kl_err *err)
+{
+    natsMsg *msg = NULL;
+    uint64_t marker;
+
+    if (publish(b, op, 0, wait_ms, err) != KL_EEXIST)
+        return err->code;
+    if (last_of(b, op->key, wait_ms, &msg, err) != KL_OK)
+        return err->code == KL_ENOENT ? (err->code = KL_EAGAIN) : err->code;
+    marker = is_marker(msg) ? natsMsg_GetSequence(msg) : 0;
+    natsMsg_Destroy(msg);
+    if (marker == 0)
+        return kl_fail(err, KL_EEXIST, "key %s is there already", op->key);
+    *err = (struct kl_err){ 0 };
+    return publish(b, op, marker, wait_ms, err);
+}
+
+static enum kl_code delete(struct kl_busn *b, struct kl_bus_kv *op, int64_t wait_ms,
+                           struct kl_err *err)
+{
+    natsMsg *msg = NULL;
+    uint64_t revision;
+    bool     marker;
+
+    if (last_of(b, op->key, wait_ms, &msg, err) != KL_OK)
+        return err->code;
+    revision = natsMsg_GetSequence(msg);
+    marker = is_marker(msg);
+    natsMsg_Destroy(msg);
+    if (op->expect != UINT64_MAX && (marker || op->expect != revision))
+        return kl_fail(err, KL_EEXIST, "key %s is no longer at revision %" PRIu64, op->key,
+                       op->expect);
+    if (marker)
+        return kl_fail(err, KL_ENOENT, "there is no key %s", op->key);
+    if (publish(b, op, revision, wait_ms, err) == KL_EEXIST && op->expect == UINT64_MAX)
+        err->code = KL_EAGAIN;                         /* it changed under us: look again */
+    return err->code;
+}
+
+struct change { struct kl_busn_job job; struct kl_bus_kv *op; };
+
+static enum kl_code op_run(struct kl_busn_job *j, int64_t wait_ms, struct kl_err *err)
+{
+    struct kl_bus_kv *op = kl_container_of(j, struct change, job)->op;
+
+    if (bucket(j->bus, err) != KL_OK)
+        return err->code;
+    if (op->kind == KL_BUS_KV_GET)
+        return get(j->bus, op, wait_ms, err);
+    if (op->kind == KL_BUS_KV_DELETE)
+        return delete(j->bus, op, wait_ms, err);
+    if (op->expect == 0)
+        return publish_absent(j->bus, op, wait_ms, err);
+    return publish(j->bus, op, op->expect, wait_ms, err);
+}
+
+static void op_done(struct kl_env_task *task)
+{
+    struct kl_bus_kv *op = kl_container_of(task, struct kl_bus_kv, task);
+
+    op->done(op);
+}
+
+static void complete(struct kl_busn *b, struct kl_bus_kv *op, enum kl_code code)
+{
+    op->code = code;
+    op->task.run = op_done;
+    kl_busn_post(b, op->loop, &op->task);
+}
+
+static void op_over(struct kl_busn_job *j, enum kl_code code, struct kl_err *err)
+{
+    struct change *k = kl_container_of(j, struct change, job);
+
+    k->op->err = *err;
+    complete(j->bus, k->op, code);
+    free(k);
+}
+
+static void on_op(struct kl_env_task *task)
+{
+    struct kl_bus_kv *op = kl_container_of(task, struct kl_bus_kv, task);
+    struct kl_busn   *b = op->own;
+    struct change    *k = kl_new(sizeof *k);
+
+    k->op = op;
+    k->job.run = op_run;
+    k->job.over = op_over;
+    k->job.deadline_ns = kl_busn_deadline(b, b->options.op_timeout_ms);
+    kl_busn_job_start(b, &k->job);
+}
+
+/* The keys of bus.h; a leading, trailing or double dot would be an empty token to NATS. */
+static bool key_ok(const char *key)
+{
+    static const char fit[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.=-";
+    size_t n = strnlen(key, KL_BUS_KEY_MAX + 1);
+
+    return n > 0 && n <= KL_BUS_KEY_MAX && strspn(key, fit) == n && key[0] != '.' &&
+           key[n - 1] != '.' && strstr(key, "..") == NULL;
+}
+
+void kl_busn_kv(struct kl_bus *bus, struct kl_bus_kv *op)
+{
+    struct kl_busn *b = kl_busn(bus);
+
+    op->err = (struct kl_err){ 0 };
+    op->got = NULL;
+    op->got_size = 0;
+    if (!key_ok(op->key))
+        kl_fail(&op->err, KL_EINVAL, "unfit key \"%.*s\"", KL_BUS_KEY_MAX, op->key);
+    else if (op->kind == KL_BUS_KV_PUT && op->value.size > KL_BUS_VALUE_MAX)
+        kl_fail(&op->err, KL_ELIMIT, "a value of %zu bytes: at most %d", op->value.size,
+                KL_BUS_VALUE_MAX);
+    if (op->err.code != KL_OK) {
+        complete(b, op, op->err.code);
+    } else if (!kl_busn_enter(b)) {
+        complete(b, op, kl_busn_canceled(&op->err));
+    } else {
+        op->own = b;
+        op->task.run = on_op;
+        kl_busn_post(b, b->loop, &op->task);
+        kl_busn_leave(b);
+    }
+}
+
+/* ---- watchers ---- */
+
+struct eye {
+    struct kl_busn_tap tap;                            /* its references are the eye's */
+    struct kl_bus_watch *watch;                        /* touched on its loop only */
+    struct kl_env_loop *loop;
+    struct kl_env_task open, close, delivery;
+    bool closed;                                       /* by unwatch, on the watcher's loop */
+    bool current, tell_current, away;                  /* the bus's loop's */
+    struct kl_busn_drop *first, **last;
+    size_t key_at;                                     /* where in a subject its key begins */
+    char prefix[KL_BUS_KEY_MAX + 1];
+    struct kl_busn_drop *batch;                        /* the delivery */
+    bool batch_current;
+};
+
+static struct eye *eye_of(struct kl_busn_tap *t) { return kl_container_of(t, struct eye, tap); }
+
+static void eye_free(struct kl_busn_tap *t) { free(eye_of(t)); }
+
+static void eye_cancel(struct kl_busn_tap *t)
+{
+    struct eye *e = eye_of(t);
+    struct kl_busn_drop *queued = e->first;
+
+    e->first = NULL;
+    e->last = &e->first;
+    kl_busn_drops_free(queued);
+}
+
+static void eye_pump(struct eye *e);
+
+static void on_back(struct kl_env_task *task)
+{
+    struct eye *e = kl_container_of(task, struct eye, delivery);
+    struct kl_busn_drop *last = e->batch;
+
+    while (last != NULL && last->next != NULL)
+        last = last->next;
+    if (last != NULL)
+        kl_busn_tap_ack(&e->tap, last);
+    kl_busn_drops_free(e->batch);
+    e->batch = NULL;
+    e->away = false;
+    eye_pump(e);
+    kl_busn_tap_unref(&e->tap);
+}
+
+static void on_delivery(struct kl_env_task *task)
+{
+    struct eye     *e = kl_container_of(task, struct eye, delivery);
+    struct kl_busn *b = e->tap.bus;
+
+    for (struct kl_busn_drop *d = e->batch; d != NULL; d = d->next) {
+        const char *key = natsMsg_GetSubject(d->msg) + e->key_at;
+        bool marker = is_marker(d->msg);
+
+        if (e->closed || atomic_load(&b->closed))
+            break;
+        if (strncmp(key, e->prefix, strlen(e->prefix)) == 0)
+            e->watch->change(e->watch, key,
+                             marker ? kl_span(NULL, 0)
+                                    : kl_span(natsMsg_GetData(d->msg),
+                                              (size_t)natsMsg_GetDataLength(d->msg)), d->seq);
+    }
+    if (e->batch_current && !e->closed && !atomic_load(&b->closed))
+        e->watch->current(e->watch);
+    if (kl_busn_enter(b)) {
+        e->delivery.run = on_back;
+        kl_busn_post(b, b->loop, &e->delivery);
+        kl_busn_leave(b);
+    } else {
+        struct kl_busn_drop *batch = e->batch;
+
+        e->batch = NULL;
+        kl_busn_drops_free(batch);
+        kl_busn_tap_unref(&e->tap);
+    }
+}
+
+/* Up to where all present keys have been told: `current` must not wait for later changes. */
+static void eye_pump(struct eye *e)
+{
+    struct kl_busn_drop *d = e->first;
+
+    if (e->away || e->tap.closed || (d == NULL && !e->tell_current) ||
+        atomic_load(&e->tap.bus->closed))
+        return;
+    e->batch = d;
+    e->first = NULL;
+    e->last = &e->first;
+    e->batch_current = e->tell_current;
+    e->tell_current = false;
+    e->away = true;
+    kl_busn_tap_ref(&e->tap);
+    e->delivery.run = on_delivery;
+    kl_busn_post(e->tap.bus, e->loop, &e->delivery);
+}
+
+static enum kl_code eye_check(struct kl_busn_tap *t, int64_t wait_ms, bool *may,
+                              struct kl_err *err)
+{
+    (void)wait_ms;
+    atomic_store(&t->bus->bucket_ready, false);        /* ask: why else are we renewed? */
+    *may = bucket(t->bus, err) == KL_OK;
+    return *may ? KL_OK : err->code;
+}
+
+static void current(struct eye *e)
+{
+    if (e->current)
+        return;
+    e->current = e->tell_current = true;
+    eye_pump(e);
+}
+
+static void eye_attached(struct kl_busn_tap *t, bool may, uint64_t pending)
+{
+    if (may && pending == 0)
+        current(eye_of(t));
+}
+
+static void eye_drop(struct kl_busn_tap *t, struct kl_busn_drop *d)
+{
+    struct eye *e = eye_of(t);
+
+    d->next = NULL;
+    *e->last = d;
+    e->last = &d->next;
+    if (d->pending == 0 && !e->current)
+        current(e);
+    eye_pump(e);
+}
+
+static void on_open(struct kl_env_task *task)
+{
+    struct eye *e = kl_container_of(task, struct eye, open);
+
+    kl_busn_tap_open(e->tap.bus, &e->tap);
+}
+
+static void on_close(struct kl_env_task *task)
+{
+    kl_busn_tap_close(&kl_container_of(task, struct eye, close)->tap);
+}
+
+void kl_busn_watch(struct kl_bus *bus, struct kl_bus_watch *w)
+{
+    struct kl_busn *b = kl_busn(bus);
+    struct eye     *e;
+    char name[KL_BUSN_NAME_MAX + 1];
+
+    w->own = NULL;
+    if (!kl_busn_enter(b))
+        return;
+    e = kl_new(sizeof *e);
+    atomic_init(&e->tap.refs, 1);
+    e->tap.bus = b;
+    e->tap.check = eye_check;
+    e->tap.attached = eye_attached;
+    e->tap.drop = eye_drop;
+    e->tap.cancel = eye_cancel;
+    e->tap.free = eye_free;
+    e->watch = w;
+    e->loop = w->loop;
+    e->last = &e->first;
+    snprintf(e->prefix, sizeof e->prefix, "%s", w->prefix);
+    bucket_name(b, name);
+    snprintf(e->tap.stream, sizeof e->tap.stream, "KV_%.64s", name);
+    snprintf(e->tap.filter, sizeof e->tap.filter, "$KV.%.64s.>", name);
+    e->key_at = strlen(e->tap.filter) - 1;
+    e->open.run = on_open;
+    e->close.run = on_close;
+    w->own = e;
+    kl_busn_post(b, b->loop, &e->open);
+    kl_busn_leave(b);
+}
+
+void kl_busn_unwatch(struct kl_bus *bus, struct kl_bus_watch *w)
+{
+    struct kl_busn *b = kl_busn(bus);
+    struct eye     *e = w->own;
+
+    if (e == NULL)
+        return;
+    w->own = NULL;
+    e->closed = true;
+    if (kl_busn_enter(b)) {
+        kl_busn_post(b, b->loop, &e->close);
+        kl_busn_leave(b);
+    }
+}

@@ -1,0 +1,283 @@
+#ifndef KL_BUS_NATS_PRIV_H
+#define KL_BUS_NATS_PRIV_H
+/*
+ * The insides of the bus over NATS. One loop of the env owns all state ("the loop" below): calls
+ * from outside and what libnats hears are posted to it as tasks. Whatever may block runs elsewhere:
+ *
+ *   bulk    one thread, publishes appends, in order, on a connection that buffers
+ *   fast    one thread, publishes questions, answers and acks, on connections that send at once
+ *   jobs    a few threads, for requests to JetStream that wait for their answer
+ *
+ * Three connections, so that none waits behind another's bytes: appends and their acks; questions,
+ * answers and jobs; what readers and watchers are sent.
+ *
+ *   bus_nats.c       opening, closing, connections and their state
+ *   bus_nats_crew.c  those threads, and jobs that are tried until their time is up
+ *   bus_nats_log.c   streams, appends, info, purge
+ *   bus_nats_tap.c   a consumer that is renewed for ever: what readers and watchers drink from
+ *   bus_nats_read.c  readers
+ *   bus_nats_kv.c    keys and watchers
+ *   bus_nats_ask.c   questions and services
+ *   bus_nats_json.c  the few words of JSON in an ack
+ */
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include <nats/nats.h>
+
+#include "libkoal/bus/bus.h"
+
+enum {
+    KL_BUSN_JOB_THREADS = 4,
+    KL_BUSN_JOBS_MAX = 8192,                           /* jobs waiting or under way */
+    KL_BUSN_CALLS_MAX = 1 << 16,                       /* appends and asks under way */
+    KL_BUSN_SENT_MAX = 1024,                           /* appends sent and not yet acked, in all */
+    KL_BUSN_SENT_BYTES_MAX = 16 << 20,
+    KL_BUSN_TICK_MS = 20,
+    KL_BUSN_AGAIN_MS = 100,                            /* before a failed job is tried again */
+    KL_BUSN_HEARTBEAT_MS = 1000, KL_BUSN_SILENCE_MS = 3500,
+    KL_BUSN_UNACKED_MAX = 64,                          /* records sent to a reader ahead of it */
+    KL_BUSN_NAME_MAX = 95, KL_BUSN_INBOX_MAX = 63, KL_BUSN_TEXT_MAX = 255
+};
+
+struct kl_busn;
+
+/* ---- threads ---- */
+
+struct kl_busn_task { struct kl_busn_task *next; void (*run)(struct kl_busn_task *t); };
+struct kl_busn_crew {
+    pthread_mutex_t lock;
+    pthread_cond_t more;
+    struct kl_busn_task *first, **last;
+    bool ending;
+    unsigned count;
+    pthread_t threads[KL_BUSN_JOB_THREADS];
+};
+void kl_busn_crew_start(struct kl_busn_crew *c, unsigned count);
+void kl_busn_crew_add(struct kl_busn_crew *c, struct kl_busn_task *t);
+void kl_busn_crew_end(struct kl_busn_crew *c);         /* runs what is queued, then joins */
+
+/* ---- jobs ----
+ * `run` is called on a job thread, with `wait_ms` for its requests; it returns a code and sets err.
+ * KL_EAGAIN: nothing happened, try again later - until `deadline_ns`, when `over` is told
+ * KL_EAGAIN. `over` is called on the loop, exactly once, and frees the job.
+ */
+struct kl_busn_job {
+    struct kl_busn *bus;
+    enum kl_code (*run)(struct kl_busn_job *j, int64_t wait_ms, struct kl_err *err);
+    void (*over)(struct kl_busn_job *j, enum kl_code code, struct kl_err *err);
+    int64_t deadline_ns;
+    /* the crew's */
+    struct kl_busn_task task;
+    struct kl_env_task back;
+    struct kl_busn_job *next;
+    int64_t not_before_ns;
+    enum kl_code code;
+    struct kl_err err;
+};
+void kl_busn_job_start(struct kl_busn *b, struct kl_busn_job *j);      /* on the loop */
+void kl_busn_jobs_tick(struct kl_busn *b, int64_t now_ns);
+void kl_busn_jobs_cancel(struct kl_busn *b);
+/* What a status of libnats means for a job: KL_EAGAIN where nothing happened. */
+enum kl_code kl_busn_code(struct kl_busn *b, natsStatus s, jsErrCode e, const char *what,
+                          struct kl_err *err);
+
+/* ---- sending: a message to publish, by the bulk or the fast thread ---- */
+
+/* Takes `msg`. `call` != 0: that call fails when it cannot be published. */
+void kl_busn_send(struct kl_busn *b, struct kl_busn_crew *crew, natsConnection *nc, natsMsg *msg,
+                  uint64_t call);
+
+/* ---- calls: requests whose answer comes to an inbox of ours ---- */
+
+struct kl_busn_call {
+    uint32_t slot, generation;
+    int64_t deadline_ns;
+    struct kl_busn_call *next, *previous;              /* of an append: in its partition's list */
+    struct kl_bus_append *append;                      /* one of these two */
+    struct kl_bus_ask *ask;
+    enum { KL_BUSN_WAITING, KL_BUSN_SENT, KL_BUSN_BOUNCED } state;
+    bool again;                                        /* sent more than once by us */
+    struct kl_err err;                                 /* why it bounced */
+};
+struct kl_busn_reply {                                 /* an answer, on its way to the loop */
+    struct kl_env_task task;
+    struct kl_busn *bus;
+    uint64_t call;
+    enum { KL_BUSN_NOBODY, KL_BUSN_UNSENT, KL_BUSN_ANSWER } kind;
+    /* an ack */
+    bool ok, duplicate;
+    uint64_t seq;
+    int64_t err_code;
+    char text[KL_BUSN_TEXT_MAX + 1];
+    /* an answer */
+    enum kl_code code;
+    void *bytes;
+    size_t size;
+};
+/* A slot for a call; 0 when there are too many. The number is what its inbox's subject ends in. */
+uint64_t kl_busn_call_open(struct kl_busn *b, struct kl_busn_call *c);
+void kl_busn_call_close(struct kl_busn *b, struct kl_busn_call *c);
+struct kl_busn_call *kl_busn_call_find(struct kl_busn *b, uint64_t call);
+
+/* ---- acks: bus_nats_json.c ---- */
+
+/* Fills r->ok, duplicate, seq, err_code, text from a publish's ack; false: it is none. */
+bool kl_busn_ack_parse(const char *at, size_t size, struct kl_busn_reply *r);
+
+/* ---- streams ---- */
+
+struct kl_busn_state { uint64_t incarnation, first_seq, last_seq, size_bytes; };
+/* On a job thread: the stream of a partition, made where there is none. */
+enum kl_code kl_busn_stream(struct kl_busn *b, uint32_t partition, int64_t wait_ms,
+                            struct kl_busn_state *state, struct kl_err *err);
+void kl_busn_stream_name(const struct kl_busn *b, uint32_t partition,
+                         char name[KL_BUSN_NAME_MAX + 1]);
+
+struct kl_busn_partition {
+    enum { KL_BUSN_UNKNOWN, KL_BUSN_CHECKING, KL_BUSN_READY } state;
+    uint64_t incarnation, last_acked;
+    struct kl_busn_call *waiting, *last_waiting;       /* in order */
+    struct kl_busn_call *sent, *last_sent;             /* in order; acks resolve them */
+    struct kl_busn_call *held;                         /* acked, but by which incarnation? */
+};
+void kl_busn_append(struct kl_bus *bus, struct kl_bus_append *op);
+void kl_busn_info(struct kl_bus *bus, struct kl_bus_info *op);
+void kl_busn_purge(struct kl_bus *bus, struct kl_bus_purge *op);
+void kl_busn_append_reply(struct kl_busn *b, struct kl_busn_call *c, struct kl_busn_reply *r);
+void kl_busn_log_up(struct kl_busn *b);                /* the bulk connection is up again */
+void kl_busn_log_tick(struct kl_busn *b, int64_t now_ns);
+void kl_busn_log_cancel(struct kl_busn *b);
+
+/* ---- taps ---- */
+
+struct kl_busn_drop {                                  /* a message, on its way to the loop */
+    struct kl_env_task task;
+    struct kl_busn_tap *tap;
+    struct kl_busn_drop *next;
+    unsigned epoch;
+    natsMsg *msg;
+    uint64_t seq, pending;
+    int64_t time_ms;
+    bool odd;                                          /* neither a record nor a heartbeat */
+};
+struct kl_busn_tap {
+    _Atomic unsigned refs;
+    struct kl_busn *bus;
+    struct kl_busn_tap *next, **at;                    /* in the bus's list */
+    char stream[KL_BUSN_NAME_MAX + 1];
+    char filter[KL_BUSN_NAME_MAX + 1];                 /* with start_seq 0 */
+    uint64_t start_seq;                                /* 0: the last of each subject */
+    uint64_t number;                                   /* in its inboxes' names */
+    bool attaching, again, running, closed;
+    unsigned epoch;                                    /* of its consumer: older drops are stale */
+    _Atomic int64_t heard_ns;
+    natsSubscription *sub;
+    struct kl_busn_drop *early, **last_early;          /* came before `attached` could be told */
+    /* On a job thread: may the stream be read from start_seq? Fills what `attached` wants. */
+    enum kl_code (*check)(struct kl_busn_tap *t, int64_t wait_ms, bool *may, struct kl_err *err);
+    /* On the loop. `may` as check said: if not, the tap stays shut. */
+    void (*attached)(struct kl_busn_tap *t, bool may, uint64_t pending);
+    void (*drop)(struct kl_busn_tap *t, struct kl_busn_drop *d);       /* takes d */
+    void (*cancel)(struct kl_busn_tap *t);             /* let go of drops not delivered yet */
+    void (*free)(struct kl_busn_tap *t);
+};
+void kl_busn_tap_open(struct kl_busn *b, struct kl_busn_tap *t);       /* on the loop */
+void kl_busn_tap_renew(struct kl_busn_tap *t);         /* from start_seq, which the owner sets */
+void kl_busn_tap_close(struct kl_busn_tap *t);         /* cancels, gives its reference away */
+void kl_busn_tap_ref(struct kl_busn_tap *t);
+void kl_busn_tap_unref(struct kl_busn_tap *t);
+/* All messages up to this one are dealt with: the consumer may send more. */
+void kl_busn_tap_ack(struct kl_busn_tap *t, const struct kl_busn_drop *d);
+void kl_busn_drop_free(struct kl_busn_drop *d);
+void kl_busn_drops_free(struct kl_busn_drop *d);       /* a list, NULL is one */
+void kl_busn_taps_up(struct kl_busn *b);
+void kl_busn_taps_tick(struct kl_busn *b, int64_t now_ns);
+
+/* Ends a subscription of ours where that may block, or at once when the bus is closed. */
+void kl_busn_unsubscribe(struct kl_busn *b, natsSubscription *sub);
+
+/* ---- readers, keys, questions ---- */
+
+void kl_busn_read_open(struct kl_bus *bus, struct kl_bus_reader *r);
+void kl_busn_read_close(struct kl_bus *bus, struct kl_bus_reader *r);
+void kl_busn_kv(struct kl_bus *bus, struct kl_bus_kv *op);
+void kl_busn_watch(struct kl_bus *bus, struct kl_bus_watch *w);
+void kl_busn_unwatch(struct kl_bus *bus, struct kl_bus_watch *w);
+void kl_busn_ask(struct kl_bus *bus, struct kl_bus_ask *op);
+void kl_busn_serve(struct kl_bus *bus, struct kl_bus_service *s);
+void kl_busn_unserve(struct kl_bus *bus, struct kl_bus_service *s);
+void kl_busn_answer(struct kl_bus *bus, struct kl_bus_question *q, enum kl_code code,
+                    struct kl_span bytes);
+void kl_busn_ask_reply(struct kl_busn *b, struct kl_busn_call *c, struct kl_busn_reply *r);
+void kl_busn_asks_tick(struct kl_busn *b, int64_t now_ns);
+void kl_busn_asks_cancel(struct kl_busn *b);
+void kl_busn_hosts_free(struct kl_busn *b);
+
+/* ---- the bus ---- */
+
+enum { KL_BUSN_BULK, KL_BUSN_FAST, KL_BUSN_READ, KL_BUSN_CONNECTIONS };
+struct kl_busn_connection { struct kl_busn *bus; natsConnection *nc; atomic_bool up, closed; };
+
+struct kl_busn {
+    struct kl_bus bus;
+    struct kl_env *env;
+    struct kl_log *log;
+    struct kl_bus_nats_options options;
+    char url[KL_BUSN_TEXT_MAX + 1];                    /* for sentences: without secrets */
+    char cell[33];
+    char inbox[KL_BUSN_INBOX_MAX + 1];                 /* the answers' subject, up to the call */
+    struct kl_busn_connection connections[KL_BUSN_CONNECTIONS];
+    jsCtx *js;                                         /* on the fast connection */
+    natsSubscription *replies[2];                      /* on bulk: acks; on fast: answers */
+    struct kl_busn_crew bulk, fast, jobs;
+    struct kl_env_loop *loop;
+    struct kl_env_timer tick;
+    struct kl_env_task begin, quiet, end;
+    atomic_bool is_quiet;                              /* the loop has seen `closed` */
+    _Atomic unsigned entered;
+    atomic_bool closed;
+    _Atomic int callbacks;                             /* subscriptions libnats may still call for */
+    pthread_mutex_t trouble_lock;
+    struct kl_err trouble;                             /* why the last job failed; code 0: it did not */
+    /* the loop's */
+    struct kl_busn_partition *partitions;
+    struct kl_busn_call **calls;                       /* by slot */
+    uint32_t *generations, *spare;                     /* spare: unused slots, a stack */
+    uint32_t spare_count, calls_room;
+    size_t sent_count, sent_bytes;
+    bool starved;                                      /* an append waits for others' acks */
+    struct kl_busn_job *waiting_jobs, **last_waiting;  /* not with the crew at the moment */
+    unsigned job_count;
+    struct kl_busn_host *hosts;
+    struct kl_busn_tap *taps;
+    uint64_t tap_count;                                /* ever opened */
+    atomic_bool bucket_ready;
+    struct kl_metric *appended_records, *appended_bytes, *duplicates, *refused, *reconnects;
+    struct kl_metric unseen;
+};
+static inline struct kl_busn *kl_busn(struct kl_bus *b) { return (struct kl_busn *)b; }
+
+bool kl_busn_enter(struct kl_busn *b);
+void kl_busn_leave(struct kl_busn *b);
+static inline void kl_busn_post(struct kl_busn *b, struct kl_env_loop *loop,
+                                struct kl_env_task *task)
+{
+    b->env->sched->post(loop, task);
+}
+static inline int64_t kl_busn_deadline(struct kl_busn *b, int64_t ms)
+{
+    return kl_env_mono_ns(b->env) + ms * 1000000;
+}
+enum kl_code kl_busn_canceled(struct kl_err *err);
+enum kl_code kl_busn_unreachable(struct kl_busn *b, struct kl_err *err);       /* KL_EAGAIN */
+static inline bool kl_busn_up(struct kl_busn *b, int connection)
+{
+    return atomic_load(&b->connections[connection].up);
+}
+natsConnection *kl_busn_nc(struct kl_busn *b, int connection);
+/* The subscription is counted until libnats promises to call no more. */
+natsStatus kl_busn_subscribe(struct kl_busn *b, natsSubscription **sub, int connection,
+                             const char *subject, const char *queue, natsMsgHandler handler,
+                             void *closure, void (*complete)(void *closure));
+#endif
