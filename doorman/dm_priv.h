@@ -1,100 +1,184 @@
 #ifndef DM_PRIV_H
 #define DM_PRIV_H
 /*
- * Between the doorman's files: gate.c walks pushes, route.c carries records to the log, doorman.c holds
- * the gates together. Everything of a gate belongs to its loop.
+ * Inside a gate. A push becomes a ticket; its samples go to the open batch of each partition they
+ * belong to; a batch closes by size or linger, is appended, and when its fate is known (acked, or
+ * given up) every ticket with samples in it hears. A ticket that waits for no more batches answers.
+ *
+ *   open ──close──► appending ──ack──► settled           one batch of a partition is open at most,
+ *                     ▲     │                            any number (bounded in bytes) under way
+ *                     └─────┘ again, under the same id, until append_timeout
+ *
+ * Everything here runs on the gate's loop, except what doorman.c says of dm_push and dm_ready.
  */
 #include <stdatomic.h>
 
 #include "doorman/doorman.h"
 #include "doorman/inspect.h"
 #include "doorman/table.h"
+#include "doorman/tenants.h"
 #include "libtsproto/record.h"
+#include "libtsproto/rw1.h"
+#include "libtsproto/text.h"
 
-enum { DM_TABLE_MAX = 4 << 20, DM_REDEFINE_S = 3600, DM_INFLIGHT_RECORDS_MAX = 8,
-       DM_RETRY_FIRST_MS = 50, DM_RETRY_MOST_MS = 1000 };
+enum { DM_RUN_MAX = 512 };                             /* samples handed on at once */
+enum { DM_REPEAT_S = 3600 };                           /* a definition is sent again after that */
+enum { DM_HISTS_MAX = 100000, DM_EXEMPLARS_MAX = 10000 };      /* of one series in one push */
+enum { DM_HIST_BUCKETS_MAX = 20000 };                  /* so that one fits a record, packed or not */
+enum { DM_SPARE_MAX = 64 };                            /* batches and writers kept for reuse */
 
-struct dm_gate;
-struct dm_batch;
-
-struct dm_metrics {
-    struct kl_metric *samples, *pushes, *push_failed, *records, *record_bytes, *hits, *misses,
-                     *evicted, *entries, *definitions, *retries, *alarms, *refused[DM_REASONS];
-};
-
-/* One push on its way through a gate. `pending` counts the batches that carry parts of it, and the
- * walk itself, so that it cannot be answered before the walk has ended. */
-struct dm_work {
+/* One push under way. */
+struct dm_ticket {
     struct dm_push *push;
-    unsigned pending;
-    bool failed;
-    char why[KL_ERR_TEXT_MAX];
-    struct dm_refusals refusals;
+    uint64_t serial;                                   /* unique in the gate */
+    int64_t  begun_ns;
+    uint32_t pending;                                  /* batches, and one while it is being read */
+    unsigned status;                                   /* 0, or why it failed: the first failure */
+    unsigned retry_after_s;
+    char     words[300];
+    struct dm_report report;
 };
 
-/* A partition, seen from a gate. */
-struct dm_route {
+struct dm_defined { uint64_t ref; uint32_t row; };
+
+struct dm_batch {
+    struct dm_batch *next, **at;                       /* in the gate's list of live batches */
     struct dm_gate  *gate;
-    uint32_t partition;
-    struct tsp_record_writer *writer;
-    struct dm_batch *open;                             /* what `writer` fills; NULL: nothing yet */
-    struct kl_env_timer linger;
-    uint64_t inflight_bytes, last_seq, incarnation;
-    uint32_t epoch;                                    /* rises with each new stream incarnation; from 1 */
-    unsigned inflight_records;
+    struct dm_part  *part;
+    struct tsp_record_writer *writer;                  /* while open */
+    uint32_t serial;                                   /* unique in the gate; never 0 */
+    uint32_t epoch;                                    /* the part's, when it was closed */
+    uint32_t begun_s;
+    int64_t  begun_ns;
+    unsigned attempts;
+    bool     appending;
+    size_t   charged;                                  /* bytes counted in the part's inflight */
+    uint64_t after_seq;                                /* acked before: its own must be above */
+    struct kl_buf bytes;                               /* the record, once closed */
+    struct kl_bus_append op;
+    struct kl_env_timer  timer;                        /* while open: linger; then: the next try */
+    struct dm_defined *defined; size_t defined_count, defined_room;
+    struct dm_ticket **waiters; size_t waiter_count, waiter_room;
+};
+
+/* What a gate knows of a partition's log. */
+struct dm_part {
+    uint32_t number;
+    struct dm_batch *open;
+    unsigned under_way;                                /* batches closed and not settled */
+    size_t   inflight_bytes;                           /* of those */
+    uint64_t admitted;                                 /* serial of the last ticket let in */
+    uint64_t incarnation, last_seq;                    /* as of the last ack; 0: none yet */
+    uint32_t epoch;                                    /* definitions of another one count for nothing */
+};
+
+enum { DM_C_SAMPLES, DM_C_HISTS, DM_C_EXEMPLARS, DM_C_METADATA, DM_C_HITS, DM_C_MISSES, DM_C_EVICTED,
+       DM_C_DEFINITIONS, DM_C_RECORDS, DM_C_RECORD_BYTES, DM_C_RETRIES, DM_C_FAILED, DM_C_PUSHES,
+       DM_C_TURNED_AWAY, DM_COUNTERS };
+struct dm_counters {                                   /* of all gates together */
+    struct kl_metric *c[DM_COUNTERS], *refused[DM_REASONS], *remembered;
+    struct kl_metric_hist *push_seconds;
+    struct kl_metric unseen;                           /* where no registry was given */
 };
 
 struct dm_gate {
-    struct dm_doorman *doorman;
-    struct kl_env_loop *loop;
+    struct dm_doorman   *doorman;
+    const struct dm_options *options;
+    struct dm_counters  *counters;
+    struct kl_env       *env;
+    struct kl_bus       *bus;
+    struct kl_log       *log;
+    struct kl_env_loop  *loop;
     struct tsp_incarnation who;
-    uint64_t counter;                                  /* of records */
-    uint32_t batches;                                  /* numbers batches, for entries; from 1 */
-    uint32_t now_s;                                    /* mono, as of the push being walked */
-    struct dm_table *table;
-    struct tsp_placement *placement;                   /* NULL until it is known */
-    uint16_t placed_epoch;                             /* rises with each table; from 1 */
+    char     who_hex[33];
+    uint64_t counter, ticket_serial;
+    uint32_t serial;
+    int64_t  born_ns;
+    bool     ending;
+
+    struct tsp_placement *placement;                   /* NULL: not known yet */
+    uint32_t generation;                               /* rises when it changes; starts at 1 */
+    _Atomic bool placed;
     struct kl_bus_watch watch;
-    struct dm_route *routes;                           /* one a partition of the placement */
-    uint32_t route_count;
-    struct dm_batch *live;                             /* every batch there is */
-    bool stopping;
-    struct kl_env_task stop;
-    struct kl_buf scratch;                             /* canonical labels of a new series */
-    struct kl_labels_builder builder;
+    struct kl_env_task  begin, end, flush;
+
+    struct dm_table   *table;
+    struct dm_tenants *tenants;
+    uint64_t evicted_told;
+    struct dm_part    *parts[TSP_PARTITIONS_MAX];      /* made when first used */
+    struct dm_batch   *live, *spare;
+    size_t             spare_count;
+    struct tsp_record_writer *writers[DM_SPARE_MAX];
+    size_t             writer_count;
+
+    uint64_t hits, misses;                             /* since last told to the counters */
+    struct kl_labels_builder builder, aside;           /* scratch of the push being read */
+    struct kl_buf    canonical;
     struct tsp_text *text;
-    struct kl_arena arena;                             /* histograms of one series */
+    struct kl_arena  arena;
+    struct kl_buf    meta;
 };
 
 struct dm_doorman {
     struct kl_env *env;
     struct kl_bus *bus;
     struct dm_options options;
-    struct dm_metrics metrics;
-    _Atomic uint64_t inflight_bytes;                   /* bodies and records of all gates */
-    _Atomic bool placed;                               /* every gate knows the placement */
-    _Atomic unsigned placed_gates;
+    struct dm_counters counters;
+    struct kl_budget inflight;                         /* bodies of pushes not yet answered */
     unsigned gate_count;
-    struct dm_gate *gates;
+    struct dm_gate **gates;
 };
 
-/* ---- route.c ---- */
-void dm_routes_make(struct dm_gate *g, uint32_t partitions);
-void dm_routes_free(struct dm_gate *g);
-/* The open record of a partition, for `w`; NULL, with w->failed and words, when it is full. */
-struct tsp_record_writer *dm_route_open(struct dm_route *r, struct dm_work *w);
-/* Adds the definition of a series unless the open record has it or an ack says it is known. */
-void dm_route_define(struct dm_route *r, struct dm_entry *e, struct kl_span tenant, struct kl_fp fp,
-                     struct kl_labels labels);
-bool dm_route_knows(const struct dm_route *r, const struct dm_entry *e);
-/* After samples were added: closes the record when it is large enough. */
-void dm_route_added(struct dm_route *r);
-/* After a push: closes or lingers, on every route. */
-void dm_routes_after_push(struct dm_gate *g);
-void dm_routes_stop(struct dm_gate *g);                /* fails what has not been handed to the bus */
-
 /* ---- gate.c ---- */
-void dm_gate_push(struct kl_env_task *task);           /* runs on the loop */
-void dm_work_done(struct dm_gate *g, struct dm_work *w);        /* one pending less; answers at none */
-void dm_work_fail(struct dm_work *w, const char *why);
+struct dm_gate *dm_gate_new(struct dm_doorman *d, unsigned number);
+void     dm_gate_free(struct dm_gate *g);
+void     dm_gate_take(struct kl_env_task *task);       /* a push's task arrives */
+uint32_t dm_gate_now_s(const struct dm_gate *g);       /* since it was born */
+struct dm_part *dm_gate_part(struct dm_gate *g, uint32_t number);
+void     dm_ticket_fail(struct dm_ticket *t, unsigned status, unsigned retry_after_s, const char *fmt,
+                        ...) __attribute__((format(printf, 4, 5)));
+void     dm_ticket_release(struct dm_gate *g, struct dm_ticket *t);
+
+/* ---- batch.c ---- */
+/* The partition's open batch with `t` waiting for it, opened if there is none. NULL when the partition
+ * has too much under way: then the ticket has failed. */
+struct dm_batch *dm_batch_of(struct dm_gate *g, struct dm_part *p, struct dm_ticket *t);
+void dm_batch_defined(struct dm_gate *g, struct dm_batch *b, const struct dm_row *row);
+void dm_batch_grown(struct dm_gate *g, struct dm_batch *b);    /* closes it when it is full */
+void dm_batch_flush(struct kl_env_task *task);         /* linger 0: at the end of what is queued */
+void dm_batches_end(struct dm_gate *g);                /* the bus is closed: gives up all that wait */
+void dm_batches_free(struct dm_gate *g);
+
+/* ---- take_rw1.c, take_text.c: reading a push into batches ---- */
+void dm_take_rw1(struct dm_gate *g, struct dm_ticket *t, struct kl_span body);
+void dm_take_text(struct dm_gate *g, struct dm_ticket *t, struct kl_span body, bool openmetrics);
+
+/* ---- series.c: one series of a push ---- */
+/* Where its labels are, in the form that its sender used. */
+struct dm_source {
+    const struct tsp_rw1_series *rw1;                  /* or */
+    struct kl_labels_builder    *pairs;                /* as parsed from text, in any order */
+};
+struct dm_sender { struct kl_span tenant; uint32_t tenant_number; uint64_t tenant_hash; };
+bool dm_sender_of(struct dm_gate *g, struct dm_ticket *t, struct dm_sender *s);
+/* What a series of these bytes is remembered by. `format` keeps equal bytes of two formats apart. */
+struct kl_fp dm_key(const struct dm_sender *s, enum dm_format format, struct kl_span raw);
+
+struct dm_series {
+    struct dm_gate *gate; struct dm_ticket *ticket; const struct dm_sender *sender;
+    struct dm_source source;
+    struct dm_row   *row;
+    struct kl_labels labels;                           /* canonical, in the gate's scratch; {0}: not read */
+};
+/* Finds or makes its row. False when its labels are refused: then `weight` samples are counted. */
+bool dm_series_find(struct dm_series *s, const struct kl_fp *key, uint64_t weight);
+/* The batch that takes its samples, its definition in it where it must be. NULL: the ticket failed. */
+struct dm_batch *dm_series_batch(struct dm_series *s);
+void dm_series_floats(struct dm_series *s, int64_t *times_ms, double *values, size_t count);
+void dm_series_hist(struct dm_series *s, int64_t time_ms, const struct kl_hist *h);
+void dm_series_exemplar(struct dm_series *s, int64_t time_ms, double value,
+                        struct kl_labels_builder *labels);
+void dm_series_refuse(struct dm_series *s, enum dm_reason why, uint64_t count);
+void dm_metadata(struct dm_gate *g, struct dm_ticket *t, const struct dm_sender *sender,
+                 struct kl_span metric, uint8_t type, struct kl_span unit, struct kl_span help);
 #endif

@@ -1,96 +1,77 @@
+/* The doorman: its gates, and what any thread may ask of it. */
 #include "doorman/dm_priv.h"
 
-#include <inttypes.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
-#include "libtsproto/text.h"
+enum { GATES_MAX = 64 };
 
-enum { GATE_QUEUE_MAX = 4096, GATES_MAX = 64, HIST_ARENA = 8 << 20 };
-
-static void metrics_add(struct dm_doorman *d)
+static void defaults(struct dm_options *o)
 {
-    struct kl_metrics *m = d->options.metrics;
-    struct dm_metrics *x = &d->metrics;
+    struct dm_limits *l = &o->limits;
 
-#define COUNTER(field, name, help) x->field = kl_metrics_add(m, KL_COUNTER, "koalemos_doorman_" name, "", help)
-    COUNTER(samples, "samples_total", "Samples acknowledged, histograms included.");
-    COUNTER(pushes, "pushes_total", "Pushes walked.");
-    COUNTER(push_failed, "pushes_failed_total", "Pushes answered 503.");
-    COUNTER(records, "records_total", "Records appended to the log.");
-    COUNTER(record_bytes, "record_bytes_total", "Bytes of records appended to the log.");
-    COUNTER(hits, "table_hits_total", "Series found in the remembered table.");
-    COUNTER(misses, "table_misses_total", "Series whose labels had to be read.");
-    COUNTER(evicted, "table_evicted_total", "Series forgotten because the remembered table was full.");
-    COUNTER(definitions, "definitions_total", "Series definitions written to records.");
-    COUNTER(retries, "append_retries_total", "Appends repeated under the same id.");
-    COUNTER(alarms, "log_alarms_total", "Acks that cannot be: a foreign incarnation, a sequence that went back.");
-#undef COUNTER
-    for (int i = 1; i < DM_REASONS; i++) {
-        char labels[80];
-        snprintf(labels, sizeof labels, "reason=\"%s\"", dm_reason_name((enum dm_reason)i));
-        x->refused[i] = kl_metrics_add(m, KL_COUNTER, "koalemos_doorman_refused_total", labels,
-                                       "Series or samples refused, by reason.");
-    }
+    if (o->gates == 0)
+        o->gates = 1;
+    if (o->gates > GATES_MAX)
+        o->gates = GATES_MAX;
+    if (o->partition_inflight_bytes_max == 0)
+        o->partition_inflight_bytes_max = 16 << 20;
+    if (o->inflight_bytes_max == 0)
+        o->inflight_bytes_max = 256 << 20;
+    if (o->append_timeout_ms == 0)
+        o->append_timeout_ms = 10000;
+    if (l->label_count_max == 0 || l->label_count_max > KL_LABELS_MAX)
+        l->label_count_max = KL_LABELS_MAX;
+    if (l->name_bytes_max == 0)
+        l->name_bytes_max = 1024;
+    if (l->value_bytes_max == 0)
+        l->value_bytes_max = 4096;
 }
 
-/* A new table: what was placed by the old one is placed anew when it comes again. */
-static void placement_changed(struct kl_bus_watch *w, const char *key, struct kl_span value,
-                              uint64_t revision)
+static void count_all(struct dm_doorman *d, struct kl_metrics *m)
 {
-    struct dm_gate       *g = w->ctx;
-    struct dm_doorman    *d = g->doorman;
-    struct tsp_placement *p;
-    struct kl_err         err;
+    static const char *const all[DM_COUNTERS][2] = {
+        [DM_C_SAMPLES] = { "koa_doorman_samples_total", "Float samples acknowledged." },
+        [DM_C_HISTS] = { "koa_doorman_histograms_total", "Native histograms acknowledged." },
+        [DM_C_EXEMPLARS] = { "koa_doorman_exemplars_total", "Exemplars acknowledged." },
+        [DM_C_METADATA] = { "koa_doorman_metadata_total", "Metadata of metrics put into records." },
+        [DM_C_HITS] = { "koa_doorman_remembered_hits_total",
+                        "Series of pushes that were remembered." },
+        [DM_C_MISSES] = { "koa_doorman_remembered_misses_total",
+                          "Series of pushes that had to be inspected." },
+        [DM_C_EVICTED] = { "koa_doorman_remembered_evicted_total",
+                           "Remembered series that gave way to others." },
+        [DM_C_DEFINITIONS] = { "koa_doorman_definitions_total", "Definitions put into records." },
+        [DM_C_RECORDS] = { "koa_doorman_records_total", "Records closed." },
+        [DM_C_RECORD_BYTES] = { "koa_doorman_record_bytes_total", "Bytes of records, as appended." },
+        [DM_C_RETRIES] = { "koa_doorman_append_retries_total", "Appends tried again." },
+        [DM_C_FAILED] = { "koa_doorman_records_failed_total", "Records given up: answered 503." },
+        [DM_C_PUSHES] = { "koa_doorman_pushes_total", "Pushes taken in." },
+        [DM_C_TURNED_AWAY] = { "koa_doorman_pushes_turned_away_total",
+                               "Pushes refused at once: too much in flight." },
+    };
+    static const double bounds[] = { 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5,
+                                     5, 10 };
+    struct dm_counters *c = &d->counters;
+    char label[64];
 
-    if (value.at == NULL || strcmp(key, TSP_PLACEMENT_KEY) != 0)
-        return;                                        /* deleted: the last table goes on working */
-    if (tsp_placement_decode(value, &p, &err) != KL_OK) {
-        kl_logf(d->options.log, KL_ERROR, "the placement table at revision %" PRIu64
-                " is unreadable, the last one goes on: %s", revision, err.text);
-        return;
+    for (int i = 0; i < DM_COUNTERS; i++)
+        c->c[i] = m == NULL ? &c->unseen
+                            : kl_metrics_add(m, KL_COUNTER, all[i][0], "", all[i][1]);
+    for (int i = 0; i < DM_REASONS; i++) {
+        snprintf(label, sizeof label, "reason=\"%s\"", dm_reason_name((enum dm_reason)i));
+        c->refused[i] = m == NULL || i == DM_GOOD ? &c->unseen
+            : kl_metrics_add(m, KL_COUNTER, "koa_doorman_refused_total", label,
+                             "Samples, lines and metadata refused, by reason.");
     }
-    if (g->placement == NULL) {
-        dm_routes_make(g, tsp_placement_partitions(p));
-        if (atomic_fetch_add(&d->placed_gates, 1) + 1 == d->gate_count)
-            atomic_store(&d->placed, true);
-    } else if (tsp_placement_partitions(p) != g->route_count) {
-        kl_logf(d->options.log, KL_ERROR, "the placement table changed from %" PRIu32 " to %" PRIu32
-                " partitions: restart the doorman to follow", g->route_count,
-                tsp_placement_partitions(p));
-        tsp_placement_free(p);
-        return;
-    }
-    tsp_placement_free(g->placement);
-    g->placement = p;
-    if (++g->placed_epoch == 0)
-        g->placed_epoch = 1;
-}
-
-static void gate_init(struct dm_gate *g, struct dm_doorman *d, unsigned number)
-{
-    struct kl_env *env = d->env;
-    char           name[32];
-
-    snprintf(name, sizeof name, "gate-%u", number);
-    *g = (struct dm_gate){ .doorman = d, .table = dm_table_new(DM_TABLE_MAX / d->gate_count),
-                           .text = tsp_text_new() };
-    env->random->fill(env->random, g->who.bytes, sizeof g->who.bytes);
-    kl_buf_init(&g->scratch, KL_LABELS_BYTES_MAX + 1024);
-    kl_arena_init(&g->arena, HIST_ARENA);
-    g->loop = env->sched->loop_new(env->sched, name, GATE_QUEUE_MAX);
-    g->watch = (struct kl_bus_watch){ .prefix = TSP_PLACEMENT_KEY, .loop = g->loop,
-                                      .change = placement_changed, .ctx = g };
-    d->bus->watch(d->bus, &g->watch);
-}
-
-static void gate_stop(struct kl_env_task *task)
-{
-    struct dm_gate *g = kl_container_of(task, struct dm_gate, stop);
-
-    g->doorman->bus->unwatch(g->doorman->bus, &g->watch);
-    dm_routes_stop(g);
+    c->remembered = m == NULL ? &c->unseen
+        : kl_metrics_add(m, KL_GAUGE, "koa_doorman_remembered_series", "",
+                         "Series that a gate remembers.");
+    if (m != NULL)
+        c->push_seconds = kl_metrics_hist(m, "koa_doorman_push_seconds", "",
+                                          "From a push's arrival at its gate to its answer.", bounds,
+                                          sizeof bounds / sizeof bounds[0]);
 }
 
 struct dm_doorman *dm_new(struct kl_env *env, struct kl_bus *bus, const struct dm_options *options)
@@ -100,11 +81,13 @@ struct dm_doorman *dm_new(struct kl_env *env, struct kl_bus *bus, const struct d
     d->env = env;
     d->bus = bus;
     d->options = *options;
-    d->gate_count = options->gates == 0 ? 1 : options->gates < GATES_MAX ? options->gates : GATES_MAX;
-    metrics_add(d);
-    d->gates = kl_new(d->gate_count * sizeof *d->gates);
+    defaults(&d->options);
+    d->inflight.cap_bytes = (size_t)d->options.inflight_bytes_max;
+    count_all(d, options->metrics);
+    d->gate_count = d->options.gates;
+    d->gates = kl_new(d->gate_count * sizeof d->gates[0]);
     for (unsigned i = 0; i < d->gate_count; i++)
-        gate_init(&d->gates[i], d, i);
+        d->gates[i] = dm_gate_new(d, i);
     return d;
 }
 
@@ -112,49 +95,52 @@ void dm_free(struct dm_doorman *d)
 {
     if (d == NULL)
         return;
-    for (unsigned i = 0; i < d->gate_count; i++) {
-        d->gates[i].stop.run = gate_stop;
-        d->env->sched->post(d->gates[i].loop, &d->gates[i].stop);
-    }
-    for (unsigned i = 0; i < d->gate_count; i++) {
-        struct dm_gate *g = &d->gates[i];
-        d->env->sched->loop_free(g->loop);             /* runs the stop, and what the bus completed */
-        dm_routes_free(g);
-        dm_table_free(g->table);
-        tsp_placement_free(g->placement);
-        tsp_text_free(g->text);
-        kl_buf_deinit(&g->scratch);
-        kl_arena_deinit(&g->arena);
-    }
+    for (unsigned i = 0; i < d->gate_count; i++)
+        dm_gate_free(d->gates[i]);
     free(d->gates);
     free(d);
 }
 
-void dm_push(struct dm_doorman *d, unsigned connection, struct dm_push *p)
+static void turn_away(struct dm_doorman *d, struct dm_push *p, const char *why)
 {
-    struct dm_gate *g = &d->gates[connection % d->gate_count];
-    uint64_t        before = atomic_fetch_add(&d->inflight_bytes, p->body_size);
-
-    p->gate = g;
-    p->task.run = dm_gate_push;
-    p->samples_stored = p->hists_stored = p->exemplars_stored = p->refused = 0;
-    if (before + p->body_size <= d->options.inflight_bytes_max &&
-        d->env->sched->offer(g->loop, &p->task))
-        return;
-    atomic_fetch_sub(&d->inflight_bytes, p->body_size);
-    kl_count(d->metrics.push_failed, 1);
+    kl_count(d->counters.c[DM_C_TURNED_AWAY], 1);
     free(p->body);
     p->body = NULL;
     p->status = 503;
     p->retry_after_s = 1;
-    snprintf(p->text, sizeof p->text, "busy: %" PRIu64 " bytes are in flight; send it again\n", before);
+    snprintf(p->text, sizeof p->text, "%s", why);
     p->done(p);
+}
+
+void dm_push(struct dm_doorman *d, unsigned connection, struct dm_push *p)
+{
+    struct dm_gate *g = d->gates[connection % d->gate_count];
+
+    p->samples_stored = p->hists_stored = p->exemplars_stored = p->refused = 0;
+    p->retry_after_s = 0;
+    p->text[0] = '\0';
+    if (!kl_budget_take(&d->inflight, p->body_size)) {
+        turn_away(d, p, "too many bytes wait for the log already");
+        return;
+    }
+    p->gate = g;
+    p->task.run = dm_gate_take;
+    if (!d->env->sched->offer(g->loop, &p->task)) {
+        kl_budget_give(&d->inflight, p->body_size);
+        turn_away(d, p, "too many pushes wait already");
+        return;
+    }
+    kl_count(d->counters.c[DM_C_PUSHES], 1);
 }
 
 bool dm_ready(struct dm_doorman *d, struct kl_err *err)
 {
-    if (atomic_load(&d->placed))
-        return true;
-    kl_fail(err, KL_EAGAIN, "the doorman does not know the placement table yet");
-    return false;
+    if (!d->bus->healthy(d->bus, err))
+        return false;
+    for (unsigned i = 0; i < d->gate_count; i++)
+        if (!atomic_load(&d->gates[i]->placed)) {
+            kl_fail(err, KL_EAGAIN, "doorman: the placement table is not known yet");
+            return false;
+        }
+    return true;
 }

@@ -29,12 +29,13 @@ struct dm_options {
     int64_t  linger_ms;                                /* 20 in a cluster, 0 locally: with the commit */
     uint64_t partition_inflight_bytes_max, inflight_bytes_max;
     int64_t  append_timeout_ms;                        /* then 503; retried inside until then */
+    uint32_t remembered_series_max;                    /* a gate's; 0: 2 Mi (about 140 MB when full) */
     struct dm_limits limits;
     struct kl_log *log;
     struct kl_metrics *metrics;
 };
 
-enum dm_format { DM_RW1, DM_TEXT, DM_OPENMETRICS };
+enum dm_format { DM_RW1, DM_TEXT, DM_OPENMETRICS, DM_FORMATS };
 struct dm_push {                                       /* the caller's until done */
     enum dm_format format;
     char  tenant[151];

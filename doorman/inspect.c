@@ -5,124 +5,150 @@
 #include <string.h>
 
 static const struct { const char *name, *words; } reasons[DM_REASONS] = {
-    [DM_FINE] = { "fine", "fine" },
-    [DM_NO_NAME] = { "no_name", "no metric name: the label __name__ is missing" },
-    [DM_EMPTY_NAME] = { "empty_label_name", "a label without a name" },
-    [DM_DUPLICATE_NAME] = { "duplicate_label_name", "a label name given twice" },
-    [DM_UNSORTED] = { "unsorted_labels", "label names are not sorted" },
-    [DM_NOT_UTF8] = { "not_utf8", "a label that is not valid UTF-8" },
-    [DM_TOO_MANY_LABELS] = { "too_many_labels", "more labels than limits.label_count_max" },
-    [DM_NAME_TOO_LONG] = { "label_name_too_long", "a label name longer than limits.name_bytes_max" },
-    [DM_VALUE_TOO_LONG] = { "label_value_too_long", "a label value longer than limits.value_bytes_max" },
-    [DM_LABELS_TOO_LONG] = { "labels_too_long", "labels too long together" },
-    [DM_TOO_OLD] = { "too_old", "a timestamp older than limits.past" },
-    [DM_TOO_NEW] = { "too_new", "a timestamp newer than limits.future" },
-    [DM_MALFORMED] = { "malformed", "malformed" },
+    [DM_GOOD] = { "none", "" },
+    [DM_NAMELESS] = { "no_name", "without a metric name" },
+    [DM_UNSORTED] = { "unsorted_labels", "with label names out of order" },
+    [DM_TWICE] = { "duplicate_label", "with a label name given twice" },
+    [DM_NO_LABEL_NAME] = { "empty_label_name", "with an empty label name" },
+    [DM_NOT_UTF8] = { "invalid_utf8", "with a label that is not UTF-8" },
+    [DM_MALFORMED] = { "malformed_labels", "with malformed labels" },
+    [DM_TOO_MANY_LABELS] = { "too_many_labels", "with more labels than limits.label_count_max" },
+    [DM_LONG_NAME] = { "long_label_name", "with a label name longer than limits.name_bytes_max" },
+    [DM_LONG_VALUE] = { "long_label_value", "with a label value longer than limits.value_bytes_max" },
+    [DM_LARGE_SET] = { "large_label_set", "with too large a label set" },
+    [DM_TOO_OLD] = { "too_old", "older than limits.past" },
+    [DM_TOO_NEW] = { "too_new", "newer than limits.future" },
+    [DM_BAD_HIST] = { "invalid_histogram", "with an invalid histogram" },
+    [DM_BAD_EXEMPLAR] = { "invalid_exemplar", "with an invalid exemplar" },
+    [DM_BAD_METADATA] = { "invalid_metadata", "metadata that is no metric's" },
+    [DM_BAD_LINE] = { "bad_line", "on a line that does not parse" },
+    [DM_BROKEN] = { "broken_message", "beyond the point where the message breaks off" },
 };
 
 const char *dm_reason_name(enum dm_reason r) { return reasons[r].name; }
-const char *dm_reason_words(enum dm_reason r) { return reasons[r].words; }
 
-static enum dm_reason one(const struct kl_label *x, const struct dm_limits *limits)
+enum dm_reason dm_inspect_labels(const struct dm_limits *limits, const struct kl_labels_builder *b,
+                                 bool in_order, struct kl_span *metric)
 {
-    if (x->name.size == 0)
-        return DM_EMPTY_NAME;
-    if (x->name.size > limits->name_bytes_max)
-        return DM_NAME_TOO_LONG;
-    if (x->value.size > limits->value_bytes_max)
-        return DM_VALUE_TOO_LONG;
-    return kl_utf8_ok(x->name) && kl_utf8_ok(x->value) ? DM_FINE : DM_NOT_UTF8;
-}
+    static const struct kl_span name_label = { "__name__", 8 };
+    size_t count = 0;
 
-static enum dm_reason order(const struct kl_labels_builder *b)
-{
-    for (size_t i = 1; i < b->count; i++) {
-        int c = kl_span_cmp(b->pairs[i - 1].name, b->pairs[i].name);
-        if (c == 0)
-            return DM_DUPLICATE_NAME;
-        if (c > 0)
-            return DM_UNSORTED;
-    }
-    return DM_FINE;
-}
-
-enum dm_reason dm_inspect(struct kl_labels_builder *b, const struct dm_limits *limits, bool sorted,
-                          struct kl_buf *out)
-{
-    static const char name[] = "__name__";
-    enum dm_reason    r = DM_FINE;
-    struct kl_err     err;
-    bool              named = false;
-
-    if (b->count > limits->label_count_max)
-        return DM_TOO_MANY_LABELS;
-    for (size_t i = 0; i < b->count && r == DM_FINE; i++) {
+    *metric = kl_span("", 0);
+    for (size_t i = 0; i < b->count; i++) {
         const struct kl_label *x = &b->pairs[i];
-        r = one(x, limits);
-        named |= x->value.size > 0 && kl_span_eq(x->name, kl_span(name, sizeof name - 1));
-    }
-    if (r == DM_FINE && sorted)
-        r = order(b);
-    if (r == DM_FINE && !named)
-        r = DM_NO_NAME;
-    if (r != DM_FINE)
-        return r;
-    switch (kl_labels_finish(b, out, &err)) {
-    case KL_OK:     return DM_FINE;
-    case KL_EINVAL: return DM_DUPLICATE_NAME;          /* empty names were refused above */
-    default:        return DM_LABELS_TOO_LONG;
-    }
-}
-
-/* A series as people read it: name{label="value",...}, cut where the room ends. */
-static void show(const struct kl_labels_builder *b, char *out, size_t size)
-{
-    size_t at = 0;
-
-    for (size_t i = 0; i < b->count && at < size; i++) {
-        const struct kl_label *x = &b->pairs[i];
-        int n = snprintf(out + at, size - at, "%s%.*s=\"%.*s\"", i == 0 ? "{" : ",",
-                         (int)(x->name.size < 40 ? x->name.size : 40), (const char *)x->name.at,
-                         (int)(x->value.size < 40 ? x->value.size : 40), (const char *)x->value.at);
-        at += n < 0 ? 0 : (size_t)n;
-    }
-    if (at + 1 < size)
-        snprintf(out + at, size - at, b->count == 0 ? "{}" : "}");
-    for (char *c = out; *c != '\0'; c++)
-        if ((unsigned char)*c < 0x20 || (unsigned char)*c > 0x7e)
-            *c = '?';                                  /* it may be why it was refused */
-}
-
-void dm_refuse(struct dm_refusals *r, enum dm_reason reason, const struct kl_labels_builder *b,
-               const char *detail)
-{
-    r->count[reason]++;
-    r->total++;
-    if (r->named == DM_OFFENDERS_MAX)
-        return;
-    r->first[r->named].reason = reason;
-    if (b != NULL)
-        show(b, r->first[r->named].text, DM_OFFENDER_BYTES);
-    else
-        snprintf(r->first[r->named].text, DM_OFFENDER_BYTES, "%s", detail != NULL ? detail : "");
-    r->named++;
-}
-
-void dm_refusals_text(const struct dm_refusals *r, char *text, size_t size)
-{
-    size_t      at = 0;
-    const char *comma = "";
-
-#define ADD(...) do { int n_ = snprintf(text + at, size - at, __VA_ARGS__); \
-                      at = n_ < 0 || (size_t)n_ >= size - at ? size - 1 : at + (size_t)n_; } while (0)
-    ADD("%" PRIu64 " refused, the rest was stored: ", r->total);
-    for (int i = 1; i < DM_REASONS; i++)
-        if (r->count[i] > 0) {
-            ADD("%s%" PRIu64 " x %s", comma, r->count[i], reasons[i].words);
-            comma = "; ";
+        if (x->name.size == 0)
+            return DM_NO_LABEL_NAME;
+        if (in_order && i > 0) {
+            int order = kl_span_cmp(b->pairs[i - 1].name, x->name);
+            if (order >= 0)
+                return order == 0 ? DM_TWICE : DM_UNSORTED;
         }
-    ADD("\n");
-    for (unsigned i = 0; i < r->named; i++)
-        ADD("%s: %s\n", reasons[r->first[i].reason].words, r->first[i].text);
-#undef ADD
+        if (!kl_utf8_ok(x->name) || !kl_utf8_ok(x->value))
+            return DM_NOT_UTF8;
+        if (x->name.size > limits->name_bytes_max)
+            return DM_LONG_NAME;
+        if (x->value.size > limits->value_bytes_max)
+            return DM_LONG_VALUE;
+        if (kl_span_eq(x->name, name_label))
+            *metric = x->value;
+        count += x->value.size > 0;                    /* an empty value is no label */
+    }
+    if (metric->size == 0)
+        return DM_NAMELESS;
+    return count > limits->label_count_max ? DM_TOO_MANY_LABELS : DM_GOOD;
+}
+
+enum dm_reason dm_inspect_time(const struct dm_limits *limits, int64_t now_ms, int64_t time_ms)
+{
+    if (time_ms < -DM_TIME_MAX || (limits->past_ms > 0 && time_ms < now_ms - limits->past_ms))
+        return DM_TOO_OLD;
+    if (time_ms > DM_TIME_MAX || (limits->future_ms > 0 && time_ms > now_ms + limits->future_ms))
+        return DM_TOO_NEW;
+    return DM_GOOD;
+}
+
+/* ---- saying so ---- */
+
+struct writer { char *at; size_t left; };
+
+static void put(struct writer *w, char c)
+{
+    if (w->left > 1) {
+        *w->at++ = c;
+        w->left--;
+    }
+}
+
+/* As in the text format; whatever is no plain text of the sender's becomes a dot. */
+static void put_span(struct writer *w, struct kl_span s, size_t most)
+{
+    const uint8_t *at = s.at;
+    bool           clean = kl_utf8_ok(s);
+
+    for (size_t i = 0; i < s.size && i < most; i++)
+        put(w, at[i] < 0x20 || at[i] == 0x7f || (at[i] > 0x7f && !clean) ? '.' : (char)at[i]);
+    for (int i = 0; s.size > most && i < 3; i++)
+        put(w, '.');
+}
+
+/* Cut at a character's end: half a character would make the whole answer invalid. */
+static void end(struct writer *w, char *begin)
+{
+    *w->at = '\0';
+    while (w->left <= 1 && w->at > begin && !kl_utf8_ok(kl_span_str(begin)))
+        *--w->at = '\0';
+}
+
+static void name_series(const struct kl_labels_builder *b, char *text, size_t size)
+{
+    struct writer w = { .at = text, .left = size };
+    bool          first = true;
+
+    for (size_t i = 0; i < b->count; i++)
+        if (kl_span_eq(b->pairs[i].name, kl_span("__name__", 8)))
+            put_span(&w, b->pairs[i].value, 50);
+    put(&w, '{');
+    for (size_t i = 0; i < b->count && w.left > 8; i++) {
+        if (kl_span_eq(b->pairs[i].name, kl_span("__name__", 8)))
+            continue;
+        if (!first)
+            put(&w, ',');
+        first = false;
+        put_span(&w, b->pairs[i].name, 30);
+        put(&w, '=');
+        put(&w, '"');
+        put_span(&w, b->pairs[i].value, 30);
+        put(&w, '"');
+    }
+    put(&w, '}');
+    end(&w, text);
+}
+
+void dm_report_add(struct dm_report *r, enum dm_reason why, uint64_t count,
+                   const struct kl_labels_builder *b, const char *words)
+{
+    bool first = r->counts[why] == 0;
+
+    r->total += count;
+    r->counts[why] += count;
+    if (!first || count == 0)
+        return;
+    if (b != NULL)
+        name_series(b, r->first[why], sizeof r->first[why]);
+    else
+        snprintf(r->first[why], sizeof r->first[why], "%s", words);
+}
+
+void dm_report_write(const struct dm_report *r, uint64_t stored, char *text, size_t size)
+{
+    int n = snprintf(text, size, "%" PRIu64 " refused, %" PRIu64 " stored", r->total, stored);
+    const char *before = ": ";
+
+    for (int i = 1; i < DM_REASONS && n > 0 && (size_t)n < size; i++) {
+        if (r->counts[i] == 0)
+            continue;
+        n += snprintf(text + n, size - (size_t)n, "%s%" PRIu64 " %s, the first: %s", before,
+                      r->counts[i], reasons[i].words, r->first[i]);
+        before = "; ";
+    }
 }

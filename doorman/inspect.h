@@ -1,39 +1,44 @@
 #ifndef DM_INSPECT_H
 #define DM_INSPECT_H
 /*
- * Whether a series may enter, and what is said of those that may not. Everything that can be refused is
- * refused here, before the log; after the ack nothing is. Pure.
+ * What the doorman refuses, and how it says so: everything a sample can be refused for is found
+ * here, before the log; nothing is refused afterwards. A report counts per reason and keeps the first
+ * offender of each by name. Pure.
  */
-#include <stddef.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "doorman/doorman.h"
 #include "libkoal/base/labels.h"
 
 enum dm_reason {
-    DM_FINE, DM_NO_NAME, DM_EMPTY_NAME, DM_DUPLICATE_NAME, DM_UNSORTED, DM_NOT_UTF8, DM_TOO_MANY_LABELS,
-    DM_NAME_TOO_LONG, DM_VALUE_TOO_LONG, DM_LABELS_TOO_LONG, DM_TOO_OLD, DM_TOO_NEW, DM_MALFORMED,
+    DM_GOOD,
+    DM_NAMELESS,                                       /* no __name__ */
+    DM_UNSORTED, DM_TWICE, DM_NO_LABEL_NAME, DM_NOT_UTF8, DM_MALFORMED,
+    DM_TOO_MANY_LABELS, DM_LONG_NAME, DM_LONG_VALUE, DM_LARGE_SET,
+    DM_TOO_OLD, DM_TOO_NEW,
+    DM_BAD_HIST, DM_BAD_EXEMPLAR, DM_BAD_METADATA, DM_BAD_LINE, DM_BROKEN,
     DM_REASONS
 };
-const char *dm_reason_name(enum dm_reason r);          /* for metrics: "no_name" */
-const char *dm_reason_words(enum dm_reason r);         /* for people: "no __name__" */
+/* Times beyond it would overflow arithmetic further in: 2^53 ms, some 285,000 years. */
+#define DM_TIME_MAX INT64_C(9007199254740992)
 
-/* Inspects labels as sent and, when fine, appends their canonical form to `out`. `sorted`: the format
- * promises sorted names (remote write), so unsorted ones are refused; else they are sorted. */
-enum dm_reason dm_inspect(struct kl_labels_builder *b, const struct dm_limits *limits, bool sorted,
-                          struct kl_buf *out);
-
-/* What was refused in one push: counts by reason, and the first offenders by name. */
-enum { DM_OFFENDERS_MAX = 5, DM_OFFENDER_BYTES = 160 };
-struct dm_refusals {
-    uint64_t count[DM_REASONS];
-    uint64_t total;
-    unsigned named;
-    struct { enum dm_reason reason; char text[DM_OFFENDER_BYTES]; } first[DM_OFFENDERS_MAX];
+enum { DM_OFFENDER_MAX = 120 };
+struct dm_report {
+    uint64_t total, counts[DM_REASONS];
+    char     first[DM_REASONS][DM_OFFENDER_MAX + 1];
 };
-/* `b` may be NULL where the labels are unknown; `detail` may be NULL. */
-void dm_refuse(struct dm_refusals *r, enum dm_reason reason, const struct kl_labels_builder *b,
-               const char *detail);
-/* One sentence, then a line an offender; cut to `size`. */
-void dm_refusals_text(const struct dm_refusals *r, char *text, size_t size);
+
+/* Judges a label set as sent. `in_order`: the format demands sorted names (remote write). Names
+ * given twice are found here only when in order; kl_labels_finish finds the others. */
+enum dm_reason dm_inspect_labels(const struct dm_limits *limits, const struct kl_labels_builder *b,
+                                 bool in_order, struct kl_span *metric);
+enum dm_reason dm_inspect_time(const struct dm_limits *limits, int64_t now_ms, int64_t time_ms);
+
+const char *dm_reason_name(enum dm_reason r);          /* for a metric's label: "unsorted" */
+/* Counts `count` samples refused; `b` (or `words` when NULL) names the offender if it is the first. */
+void dm_report_add(struct dm_report *r, enum dm_reason why, uint64_t count,
+                   const struct kl_labels_builder *b, const char *words);
+/* The sentence for the sender; at most `size` bytes with the NUL. */
+void dm_report_write(const struct dm_report *r, uint64_t stored, char *text, size_t size);
 #endif

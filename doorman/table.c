@@ -1,28 +1,58 @@
 #include "doorman/table.h"
 
-#include <assert.h>
-#include <stdbool.h>
-#include <stdlib.h>
-
 #include "libkoal/base/mem.h"
 
-enum { SLOTS_FIRST = 1024 };
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
 
+enum { ROWS_FIRST = 1024, HAND_STEPS_MAX = 64 };
+
+struct slot { uint32_t tag, row; };                    /* row 0: empty; else its index + 1 */
 struct dm_table {
-    struct dm_entry *slots;
-    size_t   mask, count, max, hand;
+    struct slot   *slots;
+    struct dm_row *rows;
+    uint32_t mask;                                     /* slots - 1; there are at least 2 a row */
+    uint32_t count, room, rows_max, hand;
     uint64_t next_ref, evicted;
 };
 
-_Static_assert(sizeof(struct dm_entry) == 40, "what the sizing counts on");
+_Static_assert(sizeof(struct dm_row) == 48, "a remembered series weighs 48 bytes and its slots");
 
-struct dm_table *dm_table_new(size_t entries_max)
+static uint32_t tag_of(struct kl_fp key) { return (uint32_t)key.lo; }
+
+static void place(struct dm_table *t, uint32_t tag, uint32_t row)
+{
+    uint32_t i = tag & t->mask;
+
+    while (t->slots[i].row != 0)
+        i = (i + 1) & t->mask;
+    t->slots[i] = (struct slot){ .tag = tag, .row = row + 1 };
+}
+
+static void resize(struct dm_table *t, uint32_t room)
+{
+    uint32_t slots = 4;
+
+    while (slots < 2 * room)
+        slots *= 2;
+    t->room = room;
+    t->rows = kl_resize(t->rows, (size_t)room * sizeof *t->rows);
+    free(t->slots);
+    t->slots = kl_new((size_t)slots * sizeof *t->slots);
+    t->mask = slots - 1;
+    for (uint32_t i = 0; i < t->count; i++)
+        place(t, tag_of(t->rows[i].key), i);
+}
+
+struct dm_table *dm_table_new(uint32_t rows_max)
 {
     struct dm_table *t = kl_new(sizeof *t);
 
-    assert(entries_max > 0);
-    *t = (struct dm_table){ .mask = SLOTS_FIRST - 1, .max = entries_max, .next_ref = 1 };
-    t->slots = kl_new(SLOTS_FIRST * sizeof *t->slots);
+    assert(rows_max > 0 && rows_max <= 1u << 30);
+    t->rows_max = rows_max;
+    t->next_ref = 1;
+    resize(t, rows_max < ROWS_FIRST ? rows_max : ROWS_FIRST);
     return t;
 }
 
@@ -31,93 +61,95 @@ void dm_table_free(struct dm_table *t)
     if (t == NULL)
         return;
     free(t->slots);
+    free(t->rows);
     free(t);
 }
 
-static size_t home(const struct dm_table *t, struct kl_fp key) { return key.lo & t->mask; }
-
-void dm_table_prefetch(const struct dm_table *t, struct kl_fp key)
+void dm_table_prefetch(const struct dm_table *t, const struct kl_fp *keys, size_t count)
 {
-    __builtin_prefetch(&t->slots[home(t, key)], 1);
-}
-
-/* Its slot, or the empty one where it would be. */
-static struct dm_entry *probe(const struct dm_table *t, struct kl_fp key)
-{
-    size_t i = home(t, key);
-
-    while (t->slots[i].ref != 0 && kl_fp_cmp(t->slots[i].key, key) != 0)
-        i = (i + 1) & t->mask;
-    return &t->slots[i];
-}
-
-struct dm_entry *dm_table_find(struct dm_table *t, struct kl_fp key)
-{
-    struct dm_entry *e = probe(t, key);
-
-    if (e->ref == 0)
-        return NULL;
-    e->recent = 1;
-    return e;
-}
-
-static void grow(struct dm_table *t)
-{
-    struct dm_entry *old = t->slots;
-    size_t           n = t->mask + 1;
-
-    t->slots = kl_new(2 * n * sizeof *t->slots);
-    t->mask = 2 * n - 1;
-    t->hand = 0;
-    for (size_t i = 0; i < n; i++)
-        if (old[i].ref != 0)
-            *probe(t, old[i].key) = old[i];
-    free(old);
-}
-
-/* Empties slot `i` and moves up what probed past it, so that no probe ends too early. */
-static void empty(struct dm_table *t, size_t i)
-{
-    for (size_t k = (i + 1) & t->mask; t->slots[k].ref != 0; k = (k + 1) & t->mask) {
-        size_t away = (k - home(t, t->slots[k].key)) & t->mask;
-        if (away >= ((k - i) & t->mask)) {
-            t->slots[i] = t->slots[k];
-            i = k;
-        }
-    }
-    t->slots[i] = (struct dm_entry){ 0 };
-    t->count--;
-}
-
-static void evict_one(struct dm_table *t)
-{
-    for (;;) {
-        struct dm_entry *e = &t->slots[t->hand];
-        if (e->ref != 0 && !e->recent) {
-            empty(t, t->hand);
-            t->evicted++;
-            return;
-        }
-        e->recent = 0;
-        t->hand = (t->hand + 1) & t->mask;
+    for (size_t i = 0; i < count; i++)
+        __builtin_prefetch(&t->slots[tag_of(keys[i]) & t->mask]);
+    for (size_t i = 0; i < count; i++) {
+        uint32_t row = t->slots[tag_of(keys[i]) & t->mask].row;
+        if (row != 0)
+            __builtin_prefetch(&t->rows[row - 1], 1);
     }
 }
 
-struct dm_entry *dm_table_add(struct dm_table *t, struct kl_fp key)
+struct dm_row *dm_table_find(struct dm_table *t, struct kl_fp key, uint32_t tenant)
 {
-    struct dm_entry *e;
+    uint32_t tag = tag_of(key);
 
-    if (t->count == t->max)
-        evict_one(t);
-    else if (t->count >= (t->mask + 1) / 4 * 3)
-        grow(t);
-    e = probe(t, key);
-    assert(e->ref == 0);
-    *e = (struct dm_entry){ .key = key, .ref = t->next_ref++, .recent = 1 };
-    t->count++;
-    return e;
+    for (uint32_t i = tag & t->mask; t->slots[i].row != 0; i = (i + 1) & t->mask) {
+        struct dm_row *row = &t->rows[t->slots[i].row - 1];
+        if (t->slots[i].tag == tag && row->key.hi == key.hi && row->key.lo == key.lo &&
+            row->tenant == tenant) {
+            row->used = true;
+            return row;
+        }
+    }
+    return NULL;
 }
 
-size_t   dm_table_count(const struct dm_table *t) { return t->count; }
-size_t   dm_table_bytes(const struct dm_table *t) { return (t->mask + 1) * sizeof *t->slots; }
+/* Empties the row's slot, and moves back those after it that would no longer be found. */
+static void unplace(struct dm_table *t, uint32_t row)
+{
+    uint32_t hole = tag_of(t->rows[row].key) & t->mask;
+
+    while (t->slots[hole].row != row + 1)
+        hole = (hole + 1) & t->mask;
+    for (uint32_t i = (hole + 1) & t->mask; t->slots[i].row != 0; i = (i + 1) & t->mask) {
+        uint32_t home = t->slots[i].tag & t->mask;
+        if (((i - home) & t->mask) >= ((i - hole) & t->mask)) {
+            t->slots[hole] = t->slots[i];
+            hole = i;
+        }
+    }
+    t->slots[hole].row = 0;
+}
+
+static uint32_t evict(struct dm_table *t)
+{
+    uint32_t row;
+
+    for (unsigned step = 0; step < HAND_STEPS_MAX && t->rows[t->hand].used; step++) {
+        t->rows[t->hand].used = false;
+        t->hand = (t->hand + 1) % t->count;
+    }
+    row = t->hand;                                     /* where all were in use, simply the next */
+    t->hand = (t->hand + 1) % t->count;
+    unplace(t, row);
+    t->evicted++;
+    return row;
+}
+
+struct dm_row *dm_table_add(struct dm_table *t, struct kl_fp key, uint32_t tenant)
+{
+    uint32_t row;
+
+    if (t->count == t->room && t->room < t->rows_max)
+        resize(t, t->room > t->rows_max / 2 ? t->rows_max : t->room * 2);
+    row = t->count < t->room ? t->count++ : evict(t);
+    t->rows[row] = (struct dm_row){ .key = key, .ref = t->next_ref++, .tenant = tenant, .used = true };
+    place(t, tag_of(key), row);
+    return &t->rows[row];
+}
+
+uint32_t dm_table_index(const struct dm_table *t, const struct dm_row *row)
+{
+    return (uint32_t)(row - t->rows);
+}
+
+struct dm_row *dm_table_at(struct dm_table *t, uint32_t index, uint64_t ref)
+{
+    return index < t->count && t->rows[index].ref == ref ? &t->rows[index] : NULL;
+}
+
+void dm_table_reset(struct dm_table *t)
+{
+    t->count = t->hand = 0;
+    memset(t->slots, 0, ((size_t)t->mask + 1) * sizeof *t->slots);
+}
+
+uint32_t dm_table_count(const struct dm_table *t) { return t->count; }
 uint64_t dm_table_evicted(const struct dm_table *t) { return t->evicted; }

@@ -1,38 +1,48 @@
 #ifndef DM_TABLE_H
 #define DM_TABLE_H
 /*
- * The remembered table of a gate: which series stand behind raw label bytes seen before, so that a known
- * series costs one look-up and its labels are not read again.
+ * What a gate remembers of the series that passed it: one row of 48 bytes each, found by a hash of
+ * the label bytes exactly as they were sent. A known series is thereby neither parsed, checked nor
+ * placed again; its labels are not kept, since the push at hand holds them whenever they are needed.
  *
- * Keyed by a 128-bit hash of tenant and raw bytes; open addressing with linear probing; grows by
- * doubling up to a bound, past which the entry longest unused (second chance) gives way: its series
- * gets a new ref when it comes again. 40 bytes an entry. Owned by the gate's loop.
+ *   slots   {tag, row + 1}, open addressing, linear probing, deletion by shifting back
+ *   rows    in the order first seen: series of one sender lie side by side, and so do their refs
+ *
+ * Bounded: past `rows_max` a new series takes the place of a cold one (a clock hand passes over the
+ * rows, and spares those used since it last came by). Rows move when the table grows: a pointer to
+ * one is good until the next dm_table_add. A ref is never given twice. One thread.
  */
-#include <stddef.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "libkoal/base/hash.h"
 
-struct dm_entry {
+enum { DM_TABLE_GROUP = 16 };                          /* look-ups prefetched together */
+
+struct dm_row {
     struct kl_fp key;
-    uint64_t ref;                                      /* never 0, never given twice; 0: empty slot */
-    uint32_t defined_epoch;                            /* of its partition's stream; 0: not acked yet */
-    uint32_t defined_s;                                /* when acked, mono seconds */
-    uint32_t defined_batch;                            /* the last batch that carries its definition */
-    uint16_t placed_epoch;                             /* of the placement table it was placed by */
-    uint16_t partition : 15, recent : 1;
+    uint64_t ref;
+    uint32_t tenant;                                   /* dm_tenants' number: compared, not hashed */
+    uint32_t placed;                                   /* the gate's placement generation */
+    uint32_t defined_epoch;                            /* of the partition, when the definition was acked */
+    uint32_t defined_s;                                /* when, in the gate's seconds */
+    uint32_t in_batch;                                 /* serial of the last batch that carries it */
+    uint16_t partition;
+    bool     used;                                     /* since the hand passed */
 };
 
 struct dm_table;
-struct dm_table *dm_table_new(size_t entries_max);
-void             dm_table_free(struct dm_table *t);
-/* Brings the slot of a key towards the cache; a look-up a few hundred ns later finds it there. */
-void             dm_table_prefetch(const struct dm_table *t, struct kl_fp key);
-/* NULL when it is unknown. Good until the next add. */
-struct dm_entry *dm_table_find(struct dm_table *t, struct kl_fp key);
-/* A new entry for a key that is not there, zeroed but for key and ref. Good until the next add. */
-struct dm_entry *dm_table_add(struct dm_table *t, struct kl_fp key);
-size_t           dm_table_count(const struct dm_table *t);
-size_t           dm_table_bytes(const struct dm_table *t);
-uint64_t         dm_table_evicted(const struct dm_table *t);
+struct dm_table *dm_table_new(uint32_t rows_max);
+void dm_table_free(struct dm_table *t);
+/* Begins to load what looking up these keys will touch; at most DM_TABLE_GROUP. */
+void dm_table_prefetch(const struct dm_table *t, const struct kl_fp *keys, size_t count);
+struct dm_row *dm_table_find(struct dm_table *t, struct kl_fp key, uint32_t tenant);    /* or NULL */
+/* A new row with a new ref, all else zero; the key must be absent. */
+struct dm_row *dm_table_add(struct dm_table *t, struct kl_fp key, uint32_t tenant);
+/* A row's number, to find it again after it may have moved, or been given to another series. */
+uint32_t       dm_table_index(const struct dm_table *t, const struct dm_row *row);
+struct dm_row *dm_table_at(struct dm_table *t, uint32_t index, uint64_t ref);           /* or NULL */
+void     dm_table_reset(struct dm_table *t);           /* forgets all rows, but not which refs it gave */
+uint32_t dm_table_count(const struct dm_table *t);
+uint64_t dm_table_evicted(const struct dm_table *t);
 #endif

@@ -1,0 +1,232 @@
+/*
+ * One series of a push: known, it costs a look-up; new, it is inspected, made canonical, given a
+ * fingerprint and a place. Also what of a series is put into a batch.
+ */
+#include "doorman/dm_priv.h"
+
+#include <string.h>
+
+bool dm_sender_of(struct dm_gate *g, struct dm_ticket *t, struct dm_sender *s)
+{
+    s->tenant = kl_span_str(t->push->tenant);
+    if (dm_tenants_number(g->tenants, s->tenant, &s->tenant_number, &s->tenant_hash))
+        return true;
+    /* More tenants than numbers: all series are new again, under new refs. Rare, and only dear. */
+    dm_tenants_reset(g->tenants);
+    dm_table_reset(g->table);
+    return dm_tenants_number(g->tenants, s->tenant, &s->tenant_number, &s->tenant_hash);
+}
+
+struct kl_fp dm_key(const struct dm_sender *s, enum dm_format format, struct kl_span raw)
+{
+    struct kl_fp k = kl_hash128(raw.at, raw.size);
+
+    k.hi ^= s->tenant_hash;
+    k.lo ^= s->tenant_hash << 32 | s->tenant_hash >> 32;
+    k.lo += (uint64_t)format * 0x9e3779b97f4a7c15u;
+    return k;
+}
+
+void dm_series_refuse(struct dm_series *s, enum dm_reason why, uint64_t count)
+{
+    struct kl_labels_builder *b = s->source.pairs;
+
+    if (count == 0)
+        return;
+    if (b == NULL && s->ticket->report.counts[why] == 0) {     /* the first: its name is wanted */
+        b = &s->gate->builder;
+        kl_labels_start(b);
+        tsp_rw1_labels(s->source.rw1, b, &(struct kl_err){ 0 });
+    }
+    dm_report_add(&s->ticket->report, why, count, b, "");
+    kl_count(s->gate->counters->refused[why], count);
+}
+
+/* Reads, judges and makes canonical. The builder is the source's, or the gate's. */
+static enum dm_reason read_labels(struct dm_series *s, struct kl_span *metric)
+{
+    struct dm_gate *g = s->gate;
+    struct kl_labels_builder *b = s->source.pairs;
+    bool            in_order = b == NULL;
+    enum dm_reason  why;
+    struct kl_err   err;
+
+    if (b == NULL) {
+        b = &g->builder;
+        kl_labels_start(b);
+        if (tsp_rw1_labels(s->source.rw1, b, &err) != KL_OK)
+            return err.code == KL_ELIMIT ? DM_TOO_MANY_LABELS : DM_MALFORMED;
+    }
+    why = dm_inspect_labels(&g->options->limits, b, in_order, metric);
+    if (why != DM_GOOD)
+        return why;
+    kl_buf_reset(&g->canonical);
+    switch (kl_labels_finish(b, &g->canonical, &err)) {
+    case KL_OK:     break;
+    case KL_ELIMIT: return DM_LARGE_SET;
+    default:        return DM_TWICE;
+    }
+    s->labels = (struct kl_labels){ (const uint8_t *)g->canonical.at, g->canonical.size };
+    return DM_GOOD;
+}
+
+static void place(struct dm_series *s, struct kl_span metric)
+{
+    struct dm_gate *g = s->gate;
+    uint32_t partition = tsp_placement_of(g->placement, s->sender->tenant, metric,
+                                          kl_labels_fp(s->labels), s->ticket->push->now_ms);
+
+    if (partition != s->row->partition) {              /* definitions are a partition's own */
+        s->row->defined_epoch = 0;
+        s->row->in_batch = 0;
+    }
+    s->row->partition = (uint16_t)partition;
+    s->row->placed = g->generation;
+}
+
+bool dm_series_find(struct dm_series *s, const struct kl_fp *key, uint64_t weight)
+{
+    struct dm_gate *g = s->gate;
+    struct kl_span  metric;
+    enum dm_reason  why;
+    struct kl_fp    own;
+
+    s->row = key == NULL ? NULL : dm_table_find(g->table, *key, s->sender->tenant_number);
+    if (s->row != NULL && s->row->placed == g->generation) {
+        g->hits++;
+        return true;
+    }
+    g->misses++;
+    why = read_labels(s, &metric);
+    if (why != DM_GOOD) {
+        dm_series_refuse(s, why, weight);
+        return false;
+    }
+    if (key == NULL) {                                 /* no bytes of its own to be known by */
+        own = dm_key(s->sender, DM_FORMATS, kl_span(s->labels.at, s->labels.size));
+        key = &own;
+        s->row = dm_table_find(g->table, own, s->sender->tenant_number);
+    }
+    if (s->row == NULL)
+        s->row = dm_table_add(g->table, *key, s->sender->tenant_number);
+    place(s, metric);
+    return true;
+}
+
+/* Not yet acked in this partition's log as it is now, or an hour ago. */
+static bool wants_definition(const struct dm_series *s, const struct dm_part *p)
+{
+    return s->row->defined_epoch != p->epoch ||
+           dm_gate_now_s(s->gate) - s->row->defined_s >= DM_REPEAT_S;
+}
+
+struct dm_batch *dm_series_batch(struct dm_series *s)
+{
+    struct dm_gate  *g = s->gate;
+    struct dm_part  *p = dm_gate_part(g, s->row->partition);
+    struct dm_batch *b = dm_batch_of(g, p, s->ticket);
+    struct kl_span   metric;
+
+    if (b == NULL || s->row->in_batch == b->serial || !wants_definition(s, p))
+        return b;
+    /* Its labels passed when the row was made; the same bytes pass again, under the same limits. */
+    if (s->labels.at == NULL && read_labels(s, &metric) != DM_GOOD) {
+        dm_ticket_fail(s->ticket, 500, 0, "a remembered series has become unreadable");
+        return NULL;
+    }
+    tsp_record_define(b->writer, s->sender->tenant, s->row->ref, kl_labels_fp(s->labels), s->labels);
+    dm_batch_defined(g, b, s->row);
+    return b;
+}
+
+void dm_series_floats(struct dm_series *s, int64_t *times_ms, double *values, size_t count)
+{
+    const struct dm_limits *limits = &s->gate->options->limits;
+    struct dm_batch *b;
+    size_t           kept = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        enum dm_reason why = dm_inspect_time(limits, s->ticket->push->now_ms, times_ms[i]);
+        if (why != DM_GOOD) {
+            dm_series_refuse(s, why, 1);
+            continue;
+        }
+        times_ms[kept] = times_ms[i];
+        values[kept++] = values[i];
+    }
+    if (kept == 0 || (b = dm_series_batch(s)) == NULL)
+        return;
+    tsp_record_floats(b->writer, s->sender->tenant, s->row->ref, times_ms, values, kept);
+    s->ticket->push->samples_stored += kept;
+    dm_batch_grown(s->gate, b);
+}
+
+void dm_series_hist(struct dm_series *s, int64_t time_ms, const struct kl_hist *h)
+{
+    enum dm_reason   why = dm_inspect_time(&s->gate->options->limits, s->ticket->push->now_ms, time_ms);
+    struct dm_batch *b;
+
+    if (why == DM_GOOD && (uint64_t)h->pos_count + h->neg_count + h->bound_count +
+                          h->pos_span_count + h->neg_span_count > DM_HIST_BUCKETS_MAX)
+        why = DM_BAD_HIST;
+    if (why != DM_GOOD) {
+        dm_series_refuse(s, why, 1);
+        return;
+    }
+    if ((b = dm_series_batch(s)) == NULL)
+        return;
+    tsp_record_hist(b->writer, s->sender->tenant, s->row->ref, time_ms, h);
+    s->ticket->push->hists_stored++;
+    dm_batch_grown(s->gate, b);
+}
+
+void dm_series_exemplar(struct dm_series *s, int64_t time_ms, double value,
+                        struct kl_labels_builder *labels)
+{
+    const struct dm_limits *limits = &s->gate->options->limits;
+    enum dm_reason   why = dm_inspect_time(limits, s->ticket->push->now_ms, time_ms);
+    struct dm_batch *b;
+    struct kl_span   metric;
+    struct kl_buf   *text = &s->gate->meta;
+    enum dm_reason   form = dm_inspect_labels(limits, labels, false, &metric);
+    struct kl_err    err;
+
+    if (form != DM_GOOD && form != DM_NAMELESS)        /* an exemplar's labels name a trace */
+        why = DM_BAD_EXEMPLAR;
+    kl_buf_reset(text);
+    if (why == DM_GOOD && kl_labels_finish(labels, text, &err) != KL_OK)
+        why = DM_BAD_EXEMPLAR;
+    if (why != DM_GOOD) {
+        dm_series_refuse(s, why, 1);
+        return;
+    }
+    if ((b = dm_series_batch(s)) == NULL)
+        return;
+    tsp_record_exemplar(b->writer, s->sender->tenant, s->row->ref, time_ms, value,
+                        (struct kl_labels){ (const uint8_t *)text->at, text->size });
+    s->ticket->push->exemplars_stored++;
+    dm_batch_grown(s->gate, b);
+}
+
+/* A metric's metadata lives where its series begin. */
+void dm_metadata(struct dm_gate *g, struct dm_ticket *t, const struct dm_sender *sender,
+                 struct kl_span metric, uint8_t type, struct kl_span unit, struct kl_span help)
+{
+    const struct dm_limits *limits = &g->options->limits;
+    struct dm_batch *b;
+    uint32_t         first, count;
+
+    if (metric.size == 0 || metric.size > limits->value_bytes_max ||
+        unit.size > limits->value_bytes_max || help.size > KL_LABELS_BYTES_MAX ||
+        !kl_utf8_ok(metric) || !kl_utf8_ok(unit) || !kl_utf8_ok(help)) {
+        dm_report_add(&t->report, DM_BAD_METADATA, 1, NULL, "not of a metric, too long or not UTF-8");
+        kl_count(g->counters->refused[DM_BAD_METADATA], 1);
+        return;
+    }
+    tsp_placement_range(g->placement, sender->tenant, metric, &first, &count);
+    if ((b = dm_batch_of(g, dm_gate_part(g, first), t)) == NULL)
+        return;
+    tsp_record_metadata(b->writer, sender->tenant, metric, type, unit, help);
+    kl_count(g->counters->c[DM_C_METADATA], 1);
+    dm_batch_grown(g, b);
+}
