@@ -137,8 +137,11 @@ static void end(struct qr_job *j)
         unqueue(j);
     if (j->tick.armed)
         j->q->env->sched->disarm(j->shard->loop, &j->tick);
-    if (j->failure.kind != PQL_OK)
+    if (j->failure.kind != PQL_OK) {
         kl_count(j->q->m.failed, 1);
+        if (j->pql != NULL)                            /* its workers stop at the next look */
+            pql_fail(j->pql, j->failure.kind, "%s", j->failure.text);
+    }
     kl_metric_observe(j->q->m.seconds,
                       (double)(kl_env_mono_ns(j->q->env) - j->submitted_ns) * 1e-9);
     j->finish(j);

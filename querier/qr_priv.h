@@ -335,11 +335,13 @@ struct qr_query {
     void (*answer)(struct qr_query *x);                /* on the loop: `result`, or job.failure */
     const struct pql_result *result;
     int64_t parse_ns, fetch_ns, decode_ns, eval_ns;
+    struct pql_query *parsed;
     struct pql_failure parse_failure;
     struct qr_round *round;                            /* the last one; all live until release */
     uint64_t fetched_samples, fetched_series;
     struct qr_decode decode;
     struct qr_fan fan;
+    enum pql_state state;                              /* of the step that a worker made */
     struct kl_env_task task;
     int64_t mark_ns;
 };

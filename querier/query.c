@@ -130,41 +130,74 @@ static void work_done(struct qr_fan *fan)
     crank(x);
 }
 
+/* Is all that it can still do too little for a hop to a worker? A subquery may make millions of
+ * points of nothing, so what may hold one is never small. */
 static bool small(const struct qr_query *x)
 {
     uint64_t steps = 1;
 
     if (!x->params.instant && x->params.step_ms > 0)
         steps += (uint64_t)((x->params.end_ms - x->params.start_ms) / x->params.step_ms);
-    return x->fetched_samples + x->fetched_series * steps < QR_INLINE_SAMPLES && steps < 2000;
+    return x->fetched_samples + x->fetched_series * steps < QR_INLINE_SAMPLES && steps < 2000 &&
+           memchr(x->params.text.at, ':', x->params.text.size) == NULL;
+}
+
+/* What comes after a step; true: another step, at once. */
+static bool turn(struct qr_query *x, enum pql_state state)
+{
+    x->eval_ns += lap(x);
+    if (state == PQL_NEED) {
+        fetch(x);
+        return false;
+    }
+    if (state == PQL_DONE) {
+        x->result = pql_result(x->job.pql);
+        if (x->result->failure.kind != PQL_OK)
+            qr_job_fail(&x->job, x->result->failure.kind, "%s", x->result->failure.text);
+        else
+            qr_job_done(&x->job);
+        return false;
+    }
+    x->fan.job = &x->job;
+    x->fan.count = pql_work_count(x->job.pql);
+    x->fan.item = work_item;
+    x->fan.done = work_done;
+    if (!qr_fan_run(&x->fan, small(x)))
+        return false;
+    x->eval_ns += lap(x);
+    return true;
+}
+
+static void stepped(struct kl_env_task *task)
+{
+    struct qr_query *x = kl_container_of(task, struct qr_query, task);
+
+    if (!x->job.ended && turn(x, x->state))
+        crank(x);
+    qr_drop(&x->job);
+}
+
+static void step_work(struct kl_env_task *task)
+{
+    struct qr_query *x = kl_container_of(task, struct qr_query, task);
+
+    x->state = pql_step(x->job.pql);
+    task->run = stepped;
+    x->job.q->env->sched->post(x->job.shard->loop, task);
 }
 
 static void crank(struct qr_query *x)
 {
+    /* Between two pieces of work a step may itself sort or add up a great deal. */
     while (!x->job.ended) {
-        enum pql_state state = pql_step(x->job.pql);
-
-        if (state == PQL_NEED) {
-            x->eval_ns += lap(x);
-            fetch(x);
+        if (!small(x)) {
+            qr_hold(&x->job);
+            x->task.run = step_work;
+            x->job.q->env->sched->work(x->job.q->env->sched, &x->task);
             return;
         }
-        if (state == PQL_DONE) {
-            x->eval_ns += lap(x);
-            x->result = pql_result(x->job.pql);
-            if (x->result->failure.kind != PQL_OK)
-                qr_job_fail(&x->job, x->result->failure.kind, "%s", x->result->failure.text);
-            else
-                qr_job_done(&x->job);
+        if (!turn(x, pql_step(x->job.pql)))
             return;
-        }
-        x->fan.job = &x->job;
-        x->fan.count = pql_work_count(x->job.pql);
-        x->fan.item = work_item;
-        x->fan.done = work_done;
-        if (!qr_fan_run(&x->fan, small(x)))
-            return;
-        x->eval_ns += lap(x);
     }
 }
 
@@ -172,7 +205,7 @@ static void crank(struct qr_query *x)
 
 static void parse(struct qr_query *x)
 {
-    x->job.pql = pql_new(&x->params, &x->parse_failure);
+    x->parsed = pql_new(&x->params, &x->parse_failure);
 }
 
 static void parsed(struct kl_env_task *task)
@@ -180,6 +213,7 @@ static void parsed(struct kl_env_task *task)
     struct qr_query *x = kl_container_of(task, struct qr_query, task);
 
     x->parse_ns = lap(x);
+    x->job.pql = x->parsed;                            /* read on the loop only, until then */
     if (x->job.pql == NULL && !x->job.ended)
         qr_job_fail(&x->job, x->parse_failure.kind, "%s%s",
                     x->parse_failure.kind == PQL_BAD_DATA ? "invalid parameter \"query\": " : "",
