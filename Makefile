@@ -141,6 +141,7 @@ e2e: all
 	@python3 tests/e2e/run.py --bin $(B)/bin --peers $(peers)/bin $(TESTS)
 conformance: all
 	@python3 tests/e2e/conformance.py --bin $(B)/bin $(ARGS)
+-include bench/bench.mk
 clean: ; rm -rf build
 .PHONY: all check fuzz layers pure clean setup-build setup-test run run-cluster test e2e conformance
 .SECONDARY:
