@@ -26,6 +26,10 @@ struct blk_kernels {
     void (*line)(uint64_t *x, uint32_t count, uint64_t first, uint64_t step);
     /* out[i] = (double)(int64_t)x[i] / 10^exponent, correctly rounded */
     void (*decimal)(const uint64_t *x, uint32_t count, unsigned exponent, double *out);
+    /* x[i] = v */
+    void (*fill)(uint64_t *x, uint32_t count, uint64_t v);
+    /* Does every x[i] exceed x[i - 1], as signed numbers? */
+    bool (*rising)(const int64_t *x, uint32_t count);
 };
 const struct blk_kernels *blk_kernels(void);           /* the best of this machine */
 /* All that this machine can run, the plain ones first; for tests and benchmarks. */

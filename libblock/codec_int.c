@@ -351,13 +351,13 @@ bool blk_int_decode(const struct blk_kernels *k, struct kl_cur *c, uint32_t coun
     if (!read_layout(c, count, &head, &l))
         return false;
     if (l.how == BLK_INT_CONST) {
-        for (uint32_t i = 0; i < count; i++)
-            x[i] = l.first;
+        k->fill(x, count, l.first);
         return true;
     }
     if (l.how == BLK_INT_LINE) {
-        for (uint32_t i = 0; i < count; i++)
-            x[i] = l.first + i * l.step;
+        x[0] = l.first;
+        k->fill(x + 1, count - 1, l.step);
+        k->prefix(x + 1, count - 1, l.first);
         return true;
     }
     y = x + (count - l.left);

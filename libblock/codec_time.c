@@ -57,14 +57,11 @@ bool blk_time_decode(const struct blk_kernels *k, struct kl_cur *c, uint32_t cou
     uint64_t *x = (uint64_t *)t;
     uint8_t   form = kl_cur_8(c);
     uint64_t  step = form == TIME_LINE ? (uint64_t)kl_cur_z(c) : 0;
-    bool      falls = false;
 
     if (c->bad || form > TIME_LINE || !blk_int_decode(k, c, count, x))
         return false;
     k->line(x, count, (uint64_t)first, step);
-    for (uint32_t i = 1; i < count; i++)
-        falls |= t[i] <= t[i - 1];
-    return !falls && t[0] == first && t[count - 1] == last;
+    return t[0] == first && t[count - 1] == last && k->rising(t, count);
 }
 
 bool blk_time_skip(struct kl_cur *c, uint32_t count)

@@ -18,6 +18,8 @@ enum { DEAR_BITS = 24,                                 /* a sample: then look fu
 /* The bits as integers: the arrays have the same size, and we build without strict aliasing. */
 static const uint64_t *bits_of(const double *v) { return (const uint64_t *)(const void *)v; }
 
+static uint64_t *bits_in(double *v) { return (uint64_t *)(void *)v; }
+
 /* Decimals with a distance, where they are cheaper than `most_bits`; else nothing is written. */
 static bool write_ulps(const double *v, uint32_t count, uint64_t most_bits, struct kl_buf *out)
 {
@@ -75,6 +77,7 @@ bool blk_value_decode(const struct blk_kernels *k, struct kl_cur *c, uint32_t co
     uint64_t      x[BLK_CHUNK_MAX];
     uint8_t       form = kl_cur_8(c);
     struct kl_cur aside = *c;
+    bool          once;
 
     if (c->bad)
         return false;
@@ -95,9 +98,14 @@ bool blk_value_decode(const struct blk_kernels *k, struct kl_cur *c, uint32_t co
         return false;
     if ((form & FORM) == ASIDE && !blk_aside_read(c, count, NULL))
         return false;
-    if (!blk_int_decode(k, c, count, x))
+    /* Most chunks are one value all over: that is converted once. (The column's first byte, which
+     * decode checks, tells; 0xff is no such byte.) */
+    once = (kl_cur_left(c) > 0 ? *c->at : 0xff) == BLK_INT_CONST;
+    if (!blk_int_decode(k, c, once ? 1 : count, x))
         return false;
-    k->decimal(x, count, form & E, v);
+    k->decimal(x, once ? 1 : count, form & E, v);
+    if (once)
+        k->fill(bits_in(v), count, kl_f64_bits(v[0]));
     if ((form & FORM) == ASIDE)
         return blk_aside_read(&aside, count, v);
     if ((form & FORM) == ULPS) {

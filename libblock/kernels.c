@@ -75,7 +75,24 @@ static void decimal(const uint64_t *x, uint32_t count, unsigned exponent, double
             out[i] = (double)(int64_t)x[i] / by;
 }
 
-const struct blk_kernels blk_kernels_plain = { "plain", unpack, prefix, scale, line, decimal };
+static void fill(uint64_t *x, uint32_t count, uint64_t v)
+{
+    for (uint32_t i = 0; i < count; i++)
+        x[i] = v;
+}
+
+static bool rising(const int64_t *x, uint32_t count)
+{
+    bool falls = false;                                /* without a branch a sample */
+
+    for (uint32_t i = 1; i < count; i++)
+        falls |= x[i] <= x[i - 1];
+    return !falls;
+}
+
+const struct blk_kernels blk_kernels_plain = {
+    "plain", unpack, prefix, scale, line, decimal, fill, rising,
+};
 
 #if defined(__x86_64__)
 static bool has_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }

@@ -10,13 +10,43 @@
 
 #define AVX2 __attribute__((target("avx2,fma")))
 
+AVX2 static void fill(uint64_t *x, uint32_t count, uint64_t v)
+{
+    __m256i  all = _mm256_set1_epi64x((int64_t)v);
+    uint32_t i = 0;
+
+    for (; i + 4 <= count; i += 4)
+        _mm256_storeu_si256((__m256i *)(x + i), all);
+    for (; i < count; i++)
+        x[i] = v;
+}
+
+AVX2 static bool rising(const int64_t *x, uint32_t count)
+{
+    __m256i  all = _mm256_set1_epi64x(-1);
+    uint32_t i = 1;
+    bool     rises = true;
+
+    for (; i + 4 <= count; i += 4)
+        all = _mm256_and_si256(
+            all, _mm256_cmpgt_epi64(_mm256_loadu_si256((const __m256i *)(x + i)),
+                                    _mm256_loadu_si256((const __m256i *)(x + i - 1))));
+    for (; i < count; i++)
+        rises &= x[i] > x[i - 1];
+    return rises && _mm256_movemask_epi8(all) == -1;
+}
+
 AVX2 static void unpack(const uint8_t *in, unsigned width, uint32_t count, uint64_t base,
                         uint64_t *out)
 {
     size_t   size = blk_packed_size(count, width);
     uint32_t i = 0;
 
-    if (width == 0 || width > 57 || count < 8) {
+    if (width == 0) {
+        fill(out, count, base);
+        return;
+    }
+    if (width > 57 || count < 8) {
         blk_kernels_plain.unpack(in, width, count, base, out);
         return;
     }
@@ -149,5 +179,7 @@ AVX2 static void decimal(const uint64_t *x, uint32_t count, unsigned exponent, d
         blk_kernels_plain.decimal(x + i, count - i, exponent, out + i);
 }
 
-const struct blk_kernels blk_kernels_avx2 = { "avx2", unpack, prefix, scale, line, decimal };
+const struct blk_kernels blk_kernels_avx2 = {
+    "avx2", unpack, prefix, scale, line, decimal, fill, rising,
+};
 #endif

@@ -10,12 +10,40 @@
 
 #define AVX512 __attribute__((target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi")))
 
+AVX512 static void fill(uint64_t *x, uint32_t count, uint64_t v)
+{
+    __m512i  all = _mm512_set1_epi64((int64_t)v);
+    uint32_t i = 0;
+
+    for (; i + 8 <= count; i += 8)
+        _mm512_storeu_si512(x + i, all);
+    for (; i < count; i++)
+        x[i] = v;
+}
+
+AVX512 static bool rising(const int64_t *x, uint32_t count)
+{
+    __mmask8 all = 0xff;
+    uint32_t i = 1;
+    bool     rises = true;
+
+    for (; i + 8 <= count; i += 8)
+        all &= _mm512_cmpgt_epi64_mask(_mm512_loadu_si512(x + i), _mm512_loadu_si512(x + i - 1));
+    for (; i < count; i++)
+        rises &= x[i] > x[i - 1];
+    return rises && all == 0xff;
+}
+
 AVX512 static void unpack(const uint8_t *in, unsigned width, uint32_t count, uint64_t base,
                           uint64_t *out)
 {
     uint32_t i = 0;
 
-    if (width == 0 || width > 57) {
+    if (width == 0) {
+        fill(out, count, base);
+        return;
+    }
+    if (width > 57) {
         blk_kernels_plain.unpack(in, width, count, base, out);
         return;
     }
@@ -112,5 +140,7 @@ AVX512 static void decimal(const uint64_t *x, uint32_t count, unsigned exponent,
         blk_kernels_plain.decimal(x + i, count - i, exponent, out + i);
 }
 
-const struct blk_kernels blk_kernels_avx512 = { "avx512", unpack, prefix, scale, line, decimal };
+const struct blk_kernels blk_kernels_avx512 = {
+    "avx512", unpack, prefix, scale, line, decimal, fill, rising,
+};
 #endif

@@ -194,6 +194,7 @@ START_TEST(kernels_agree_on_every_width_and_length)
 {
     static uint64_t           x[BLK_CHUNK_MAX], plain[BLK_CHUNK_MAX], other[BLK_CHUNK_MAX];
     static double             plain_f[BLK_CHUNK_MAX], other_f[BLK_CHUNK_MAX];
+    static int64_t            line[BLK_CHUNK_MAX];
     const struct blk_kernels *list[BLK_KERNELS_MAX];
     uint32_t                  kernels = blk_kernels_list(list);
 
@@ -222,6 +223,19 @@ START_TEST(kernels_agree_on_every_width_and_length)
             list[k]->scale(other, n, step, first);
             list[k]->line(other, n, first, step);
             list[k]->decimal(other, n, e, other_f);
+            uint64_t filled[40];
+            uint32_t some = n < 40 ? n : 40;
+            list[k]->fill(filled, some, step);
+            for (uint32_t i = 0; i < some; i++)
+                ck_assert_uint_eq(filled[i], step);
+            for (uint32_t i = 0; i < n; i++)
+                line[i] = (int64_t)i * 3 - 700;
+            ck_assert(list[k]->rising(line, n));
+            for (uint32_t i = 1; i < n; i++) {         /* wherever it does not */
+                line[i] -= 3;
+                ck_assert(!list[k]->rising(line, n));
+                line[i] += 3;
+            }
             if (k == 0) {
                 memcpy(plain, other, sizeof plain);
                 memcpy(plain_f, other_f, sizeof plain_f);
