@@ -302,6 +302,11 @@ static void *on_target(void *cls, const char *target, struct MHD_Connection *con
     r->wild = "";
     r->number = (unsigned)(uintptr_t)info->socket_context;
     r->raw = kl_strdup(target);
+    /* The library would parse the query, too, into its own memory, and end the connection where
+     * that is short: it is the connection's buffer, not yet looked at, so the query may be cut. */
+    char *query = strchr((char *)(uintptr_t)target, '?');
+    if (query != NULL)
+        query[1] = '\0';
     atomic_store(&r->refs, 1);
     clock_gettime(CLOCK_MONOTONIC, &r->began);
     atomic_fetch_add(&s->refs, 1);
