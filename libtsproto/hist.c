@@ -1,5 +1,6 @@
 #include "libtsproto/record.h"
 
+#include <assert.h>
 #include <math.h>
 
 /*
@@ -29,13 +30,17 @@ static bool all_whole(const struct kl_hist *h)
 static void put_side(struct kl_buf *out, bool ints, const struct kl_hist_span *spans, uint32_t n,
                      const double *counts, uint32_t count)
 {
-    int64_t last = 0;
+    int64_t  last = 0;
+    uint64_t total = 0;
 
     kl_buf_addv(out, n);
     for (uint32_t i = 0; i < n; i++) {
         kl_buf_addz(out, spans[i].offset);
         kl_buf_addv(out, spans[i].length);
+        total += spans[i].length;
     }
+    /* A reader takes as many counts as the spans speak of: other bytes would poison the log. */
+    assert(total == count && total <= KL_HIST_BUCKETS_MAX && n <= KL_HIST_SPANS_MAX);
     for (uint32_t i = 0; i < count; i++) {
         if (ints) {
             kl_buf_addz(out, (int64_t)counts[i] - last);
@@ -103,6 +108,8 @@ static enum kl_code get_side(struct kl_cur *c, struct kl_arena *arena, bool ints
     for (uint64_t i = 0; i < total; i++) {
         if (ints) {
             last = (int64_t)((uint64_t)last + (uint64_t)kl_cur_z(c));
+            if (last < 0 || last > INT64_C(1) << 53)
+                return cut_short(err);
             counts[i] = (double)last;
         } else {
             counts[i] = kl_cur_f64(c);

@@ -28,7 +28,8 @@ static uint64_t base_of(struct kl_span tenant, struct kl_span metric)
 
     if (tenant.size + 1 + metric.size > sizeof small)
         at = kl_new(tenant.size + 1 + metric.size);
-    memcpy(at, tenant.at, tenant.size);
+    if (tenant.size > 0)
+        memcpy(at, tenant.at, tenant.size);
     at[tenant.size] = '\0';
     if (metric.size > 0)
         memcpy(at + tenant.size + 1, metric.at, metric.size);
@@ -290,7 +291,7 @@ enum kl_code tsp_placement_encode(const struct tsp_placement *p, struct kl_buf *
 /* Assignments and spreads may come before `partitions`: they are kept until it is known. */
 struct got_assignment { struct got_assignment *next; uint32_t partition; unsigned count;
                         struct kl_span members[TSP_REPLICAS_MAX]; };
-struct got_spread { struct got_spread *next; struct tsp_spread spread; };
+struct got_spread { struct got_spread *next; uint64_t key; struct tsp_spread spread; };
 struct got { struct kl_arena arena; unsigned count; struct got_assignment *assignments;
              struct got_spread *spreads; };
 struct got_members { struct got *got; struct got_assignment *to; };
@@ -356,10 +357,13 @@ static int by_spread(const void *a, const void *b)
 {
     const struct got_spread *x = *(struct got_spread *const *)a, *y = *(struct got_spread *const *)b;
 
+    if (x->key != y->key)
+        return x->key < y->key ? -1 : 1;
     return (x->spread.spread > y->spread.spread) - (x->spread.spread < y->spread.spread);
 }
 
-/* Of one metric the smaller spreads first, as tsp_placement_spread wants them. */
+/* By key, so that each goes to the end of the table; of one metric the smaller spreads first, as
+ * tsp_placement_spread wants them. */
 static enum kl_code take_spreads(struct tsp_placement *p, struct got *got, struct kl_err *err)
 {
     struct got_spread **sorted;
@@ -369,8 +373,10 @@ static enum kl_code take_spreads(struct tsp_placement *p, struct got *got, struc
     for (struct got_spread *s = got->spreads; s != NULL; s = s->next)
         n++;
     sorted = kl_new((n + 1) * sizeof *sorted);
-    for (struct got_spread *s = got->spreads; s != NULL; s = s->next)
+    for (struct got_spread *s = got->spreads; s != NULL; s = s->next) {
+        s->key = base_of(s->spread.tenant, s->spread.metric);
         sorted[i++] = s;
+    }
     qsort(sorted, n, sizeof *sorted, by_spread);
     for (i = 0; i < n && code == KL_OK; i++)
         code = tsp_placement_spread(p, &sorted[i]->spread, err);

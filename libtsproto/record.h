@@ -71,6 +71,8 @@ void tsp_record_exemplar(struct tsp_record_writer *w, struct kl_span tenant, uin
                          int64_t time_ms, double value, struct kl_labels labels);
 void tsp_record_metadata(struct tsp_record_writer *w, struct kl_span tenant, struct kl_span metric,
                          uint8_t type, struct kl_span unit, struct kl_span help);
+void tsp_record_delete(struct tsp_record_writer *w, struct kl_span tenant,
+                       const struct tsp_deletion *d);  /* at least one matcher */
 void tsp_record_cut(struct tsp_record_writer *w, const struct tsp_cut *cut);
 /* Packs (zstd when it pays) and seals; appends the record to `out`. KL_ELIMIT past the bounds. */
 enum kl_code tsp_record_finish(struct tsp_record_writer *w, struct tsp_incarnation who,

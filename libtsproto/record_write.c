@@ -12,7 +12,7 @@
  * their concatenation, definitions first, so that a reader never meets a ref before its definition
  * of the same record.
  */
-enum { KINDS = TSP_CUT + 1, PACK_LEVEL = 1, PACK_LEAST = 512 };
+enum { KINDS = TSP_CUT + 1, PACK_LEVEL = -1, PACK_LEAST = 512 };
 
 struct section {
     struct kl_buf bytes;
@@ -221,6 +221,24 @@ void tsp_record_metadata(struct tsp_record_writer *w, struct kl_span tenant, str
     w->size += s->bytes.size - before;
 }
 
+void tsp_record_delete(struct tsp_record_writer *w, struct kl_span tenant,
+                       const struct tsp_deletion *d)
+{
+    size_t          before = w->kinds[TSP_DELETIONS].bytes.size;
+    struct section *s = section(w, TSP_DELETIONS, tenant, 0);
+
+    assert(d->matcher_count > 0 && d->matcher_count <= sizeof d->matchers / sizeof *d->matchers);
+    kl_buf_addz(&s->bytes, d->from_ms);
+    kl_buf_addz(&s->bytes, d->to_ms);
+    kl_buf_addv(&s->bytes, d->matcher_count);
+    for (uint32_t i = 0; i < d->matcher_count; i++) {
+        kl_buf_add8(&s->bytes, (uint8_t)d->matchers[i].op);
+        kl_buf_addspan(&s->bytes, d->matchers[i].name);
+        kl_buf_addspan(&s->bytes, d->matchers[i].value);
+    }
+    w->size += s->bytes.size - before;
+}
+
 void tsp_record_cut(struct tsp_record_writer *w, const struct tsp_cut *cut)
 {
     size_t          before = w->kinds[TSP_CUT].bytes.size;
@@ -234,7 +252,11 @@ void tsp_record_cut(struct tsp_record_writer *w, const struct tsp_cut *cut)
     w->size += s->bytes.size - before;
 }
 
-/* zstd's fastest level, and only where it saves a tenth: a refused packing costs one copy. */
+/*
+ * A fast level, and only where it saves a tenth: a refused packing costs one copy. Measured on floats,
+ * one core: level -1 takes 5-26 ns a sample, 0.7 to 0.9 of level 1's time, for the same bytes or a
+ * tenth more; -3 is no faster on samples and ten times as large where they repeat.
+ */
 static bool pack(struct tsp_record_writer *w)
 {
     size_t bound = ZSTD_compressBound(w->body.size), n;
