@@ -11,6 +11,8 @@
 #include "libkoal/env/env.h"
 #include "libkoal/http/http.h"
 
+#define KL_APP_VERSION "0.1.0"
+
 struct kl_app {
     const char *name;                                  /* "doorman" */
     const struct kl_config *config;

@@ -33,7 +33,7 @@
  * A folder may be used by several threads when they touch different names; a file for writing
  * belongs to one thread; a kl_env_view may be read by any. All are closed before their folder.
  */
-enum { KL_ENV_DIR_NAME_MAX = 127 };
+enum { KL_ENV_DIR_NAME_MAX = 200 };                    /* a tenant's name is one, too */
 
 struct kl_env_file;                                    /* opaque; open for writing */
 struct kl_env_view;                                    /* opaque; open for reading at offsets */

@@ -1,0 +1,249 @@
+#include "libkoal/app/app_priv.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { FILE_MAX = 1 << 20, ARGS_MAX = 200 };
+
+/* ---- options ---- */
+
+static enum kl_code read_file(const char *path, char **bytes, size_t *size, struct kl_err *err)
+{
+    FILE  *f = fopen(path, "re");
+    char  *at;
+    size_t n;
+
+    if (f == NULL)
+        return kl_fail(err, errno == ENOENT ? KL_ENOENT : KL_EIO, "config file %s: %s", path,
+                       strerror(errno));
+    at = kl_new(FILE_MAX + 1);
+    n = fread(at, 1, FILE_MAX + 1, f);
+    if (ferror(f) || n > FILE_MAX) {
+        kl_fail(err, KL_EIO, ferror(f) ? "config file %s: cannot be read"
+                                       : "config file %s: is larger than 1 MiB", path);
+        fclose(f);
+        free(at);
+        return err->code;
+    }
+    fclose(f);
+    *bytes = at;
+    *size = n;
+    return KL_OK;
+}
+
+struct flags { char *args[ARGS_MAX + 1]; unsigned count; const char *config; bool help, print, version; };
+
+/* "--name value" and "--name=value" become "--name=value". */
+static enum kl_code read_flags(int argc, char **argv, int first, struct flags *f, struct kl_err *err)
+{
+    for (int i = first; i < argc; i++) {
+        const char *flag = argv[i], *value = strchr(flag, '='), *next = i + 1 < argc ? argv[i + 1] : NULL;
+        size_t      n;
+
+        if (strcmp(flag, "--help") == 0 || strcmp(flag, "-h") == 0) {
+            f->help = true;
+            continue;
+        }
+        if (strcmp(flag, "--print-config") == 0 || strcmp(flag, "--version") == 0) {
+            *(flag[2] == 'p' ? &f->print : &f->version) = true;
+            continue;
+        }
+        if (strncmp(flag, "--", 2) != 0)
+            return kl_fail(err, KL_EINVAL, "\"%.80s\" is no flag; --help lists them", flag);
+        n = value != NULL ? (size_t)(value - flag) : strlen(flag);
+        if (value != NULL)
+            value++;
+        else if (next != NULL && strncmp(next, "--", 2) != 0) {
+            value = next;
+            i++;
+        }
+        if (n == 8 && strncmp(flag, "--config", n) == 0) {
+            if (value == NULL)
+                return kl_fail(err, KL_EINVAL, "--config wants a file");
+            f->config = value;
+            continue;
+        }
+        if (f->count == ARGS_MAX)
+            return kl_fail(err, KL_EINVAL, "more than %d flags", ARGS_MAX);
+        f->args[f->count] = kl_new(strlen(flag) + (value != NULL ? strlen(value) : 0) + 2);
+        sprintf(f->args[f->count++], "%.*s%s%s", (int)n, flag, value != NULL ? "=" : "",
+                value != NULL ? value : "");
+    }
+    return KL_OK;
+}
+
+extern char **environ;
+
+static enum kl_code load(const struct flags *f, struct kl_config **config, struct kl_err *err)
+{
+    char        *yaml = NULL;
+    size_t       size = 0;
+    enum kl_code code = KL_OK;
+
+    if (f->config != NULL)
+        code = read_file(f->config, &yaml, &size, err);
+    if (code == KL_OK)
+        code = kl_config_load(kl_app_options, f->config, kl_span(yaml, size),
+                              (const char *const *)environ, (const char *const *)f->args, config, err);
+    free(yaml);
+    return code;
+}
+
+static void print_help(const char *name)
+{
+    struct kl_buf b = { 0 };
+
+    kl_config_help(kl_app_options, &b);
+    printf("usage: %s [--config FILE] [--OPTION VALUE ...]\n\n"
+           "  --config FILE     YAML; one file serves every service\n"
+           "  --print-config    prints the configuration as it would be used, and ends\n"
+           "  --version\n"
+           "  --help\n\n"
+           "Options, each also in the file (log.level is level in the map log) and in the environment\n"
+           "(KOALEMOS_LOG_LEVEL); a flag wins over the environment, which wins over the file.\n\n"
+           "%.*s", name, (int)b.size, b.at);
+    kl_buf_deinit(&b);
+}
+
+/* ---- open ---- */
+
+static void block_signals(void)
+{
+    sigset_t set;
+
+    signal(SIGPIPE, SIG_IGN);
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigprocmask(SIG_BLOCK, &set, NULL);                /* before any thread: all inherit it */
+}
+
+static void make_server(struct app *a, const char *default_listen)
+{
+    const struct kl_config *c = a->config;
+    const char *listen = kl_config_text(c, "listen");
+
+    a->listen = kl_strdup(listen != NULL ? listen : default_listen);
+    a->app.http = kl_http_server_new(&(struct kl_http_options){
+        .listen = a->listen, .threads = (unsigned)kl_config_int(c, "http.threads"),
+        .connections_max = (unsigned)kl_config_int(c, "http.connections_max"),
+        .idle_timeout_s = (unsigned)(kl_config_int(c, "http.idle_timeout") / 1000),
+        .buffered_bytes_max = (size_t)kl_config_int(c, "http.buffered_bytes_max"),
+        .log = &a->log.log, .metrics = a->app.metrics });
+}
+
+struct kl_app *kl_app_open(const char *name, int argc, char **argv, int first,
+                           const char *default_listen, int *status)
+{
+    struct flags      f = { 0 };
+    struct kl_config *config = NULL;
+    struct kl_err     err;
+    struct app       *a = NULL;
+    enum kl_code      code = read_flags(argc, argv, first, &f, &err);
+
+    *status = 0;
+    if (code == KL_OK && f.help) {
+        print_help(name);
+    } else if (code == KL_OK && f.version) {
+        printf("%s %s\n", name, KL_APP_VERSION);
+    } else if (code == KL_OK && (code = load(&f, &config, &err)) == KL_OK) {
+        if (f.print) {
+            struct kl_buf b = { 0 };
+            kl_config_print(config, &b);
+            printf("%.*s", (int)b.size, b.at);
+            kl_buf_deinit(&b);
+            kl_config_free(config);
+        } else {
+            block_signals();
+            a = kl_new(sizeof *a);
+            a->config = config;
+            a->app.name = name;
+            a->app.config = config;
+            kl_app_log_init(&a->log, name);
+            kl_app_log_configure(&a->log, config);
+            a->app.log = &a->log.log;
+            a->app.metrics = kl_metrics_new();
+            a->app.env = kl_env_real_new(0);
+            if (pipe2(a->wake, O_CLOEXEC | O_NONBLOCK) != 0)
+                abort();                               /* a process without two descriptors */
+            make_server(a, default_listen);
+            kl_app_routes(a);
+        }
+    }
+    if (code != KL_OK) {
+        fprintf(stderr, "%s: %s\n", name, err.text);
+        *status = 2;
+    }
+    for (unsigned i = 0; i < f.count; i++)
+        free(f.args[i]);
+    return a == NULL ? NULL : &a->app;
+}
+
+/* ---- run ---- */
+
+static void wait_for_the_end(struct app *a)
+{
+    struct signalfd_siginfo info;
+    sigset_t      set;
+    struct pollfd fds[2];
+    int           fd;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    fd = signalfd(-1, &set, SFD_CLOEXEC);
+    fds[0] = (struct pollfd){ .fd = fd, .events = POLLIN };
+    fds[1] = (struct pollfd){ .fd = a->wake[0], .events = POLLIN };
+    while (poll(fds, 2, -1) < 0 && errno == EINTR) { }
+    if (fds[0].revents != 0 && read(fd, &info, sizeof info) == sizeof info)
+        kl_logf(a->app.log, KL_INFO, "%s: stopping", strsignal((int)info.ssi_signo));
+    else
+        kl_logf(a->app.log, KL_INFO, "asked to quit: stopping");
+    close(fd);
+}
+
+int kl_app_run(struct kl_app *app)
+{
+    struct app   *a = (struct app *)app;
+    struct kl_err err;
+    const char   *colon = strrchr(a->listen, ':');
+
+    if (kl_http_server_start(app->http, &err) != KL_OK)
+        return kl_app_failed(app, &err);
+    atomic_store(&a->running, true);
+    kl_logf(app->log, KL_INFO, "listening on http://%.*s:%u",
+            colon != NULL ? (int)(colon - a->listen) : 0, a->listen, kl_http_server_port(app->http));
+    wait_for_the_end(a);
+    atomic_store(&a->running, false);
+    kl_http_server_stop(app->http, kl_config_int(a->config, "http.drain"));
+    return 0;
+}
+
+void kl_app_close(struct kl_app *app)
+{
+    struct app *a = (struct app *)app;
+
+    kl_http_server_free(app->http);
+    kl_env_real_free(app->env);
+    kl_metrics_free(app->metrics);
+    kl_config_free(a->config);
+    close(a->wake[0]);
+    close(a->wake[1]);
+    free(a->listen);
+    free(a);
+}
+
+int kl_app_failed(struct kl_app *app, const struct kl_err *err)
+{
+    kl_logf(app->log, KL_ERROR, "%s", err->text);
+    return 1;
+}

@@ -1,0 +1,54 @@
+#include "libkoal/app/app_priv.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "libkoal/base/json.h"
+
+/* One write a line, so that lines of several threads do not mix. */
+static void put(struct kl_log *log, enum kl_level level, const char *line)
+{
+    static const char *const levels[] = { "debug", "info", "warn", "error" };
+    struct kl_app_log *l = (struct kl_app_log *)log;
+    struct kl_buf      b = { 0 };
+    struct timespec    now;
+    struct tm          utc;
+    char               when[40];
+    ssize_t            ignored;
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    gmtime_r(&now.tv_sec, &utc);
+    strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%S", &utc);
+    if (l->json) {
+        kl_buf_addf(&b, "{\"time\":\"%s.%03ldZ\",\"level\":\"%s\",\"service\":", when,
+                    now.tv_nsec / 1000000, levels[level]);
+        kl_json_cstr(&b, l->service);
+        kl_buf_adds(&b, ",\"message\":");
+        kl_json_cstr(&b, line);
+        kl_buf_adds(&b, "}\n");
+    } else {
+        kl_buf_addf(&b, "%s.%03ldZ %-5s %s: ", when, now.tv_nsec / 1000000, levels[level], l->service);
+        for (const char *c = line; *c != '\0'; c++)    /* a line stays a line, whatever it quotes */
+            kl_buf_add8(&b, (unsigned char)*c < 0x20 ? ' ' : (uint8_t)*c);
+        kl_buf_add8(&b, '\n');
+    }
+    ignored = write(STDERR_FILENO, b.at, b.size);      /* nowhere to say that it failed */
+    (void)ignored;
+    kl_buf_deinit(&b);
+}
+
+void kl_app_log_init(struct kl_app_log *l, const char *service)
+{
+    *l = (struct kl_app_log){ .log = { .write = put, .least = KL_INFO }, .service = service };
+}
+
+void kl_app_log_configure(struct kl_app_log *l, const struct kl_config *c)
+{
+    const char *level = kl_config_text(c, "log.level");
+
+    l->json = strcmp(kl_config_text(c, "log.format"), "json") == 0;
+    l->log.least = strcmp(level, "debug") == 0 ? KL_DEBUG : strcmp(level, "info") == 0 ? KL_INFO
+                 : strcmp(level, "warn") == 0 ? KL_WARN : KL_ERROR;
+}

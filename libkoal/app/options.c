@@ -1,0 +1,73 @@
+#include "libkoal/app/app.h"
+
+#include <stddef.h>
+
+/* Bounds that say "as large as makes sense". */
+#define TIB ((int64_t)1 << 40)
+#define YEARS ((int64_t)200 * 365 * 86400 * 1000)
+
+#define TEXT(path, fallback, help)         { path, KL_OPT_TEXT, fallback, 0, 0, NULL, help }
+#define CHOICE(path, fallback, list, help) { path, KL_OPT_CHOICE, fallback, 0, 0, list, help }
+#define INT(path, fallback, least, most, help)   { path, KL_OPT_INT, fallback, least, most, NULL, help }
+#define BYTES(path, fallback, least, most, help) { path, KL_OPT_BYTES, fallback, least, most, NULL, help }
+#define MS(path, fallback, least, most, help)    { path, KL_OPT_MS, fallback, least, most, NULL, help }
+
+/* Rows of one section stand together: --print-config opens a section where the last row left it. */
+const struct kl_option kl_app_options[] = {
+    TEXT("listen", NULL, "address and port of HTTP; port 0 takes a free one"),
+    TEXT("data-dir", NULL, "folder of everything that this process keeps"),
+    TEXT("cell", "main", "name of the cell, in every NATS subject, stream and bucket: [a-z0-9]+"),
+    INT("partitions", "16", 1, 4096, "partitions of the log, a power of two; the same for all services, for ever"),
+
+    CHOICE("log.level", "info", "debug|info|warn|error", "what this process says of itself on stderr"),
+    CHOICE("log.format", "text", "text|json", "how it says it"),
+    CHOICE("log.replicas", "3", "1|3|5", "replicas of each log stream in NATS"),
+    BYTES("log.bytes_max", "10GiB", 1 << 20, 1024 * TIB, "a log stream in NATS, or the whole local log, refuses past this"),
+    BYTES("log.segment_bytes", "64MiB", 1 << 16, TIB, "a segment of the local log is closed past this"),
+    MS("log.fsync", "0", 0, 3600000, "local log: 0 acknowledges what is synced; else syncs this often, and a power cut may take that much"),
+
+    TEXT("nats.url", "nats://127.0.0.1:4222", "NATS servers, comma-separated"),
+    TEXT("nats.credentials.file", NULL, "NATS credentials"),
+    TEXT("nats.ca.file", NULL, "CA that signs the NATS servers' certificates"),
+    TEXT("nats.cert.file", NULL, "our certificate for NATS"),
+    TEXT("nats.key.file", NULL, "its key"),
+    MS("bus.timeout", "5s", 100, 600000, "how long one operation of the bus waits for NATS"),
+
+    INT("http.threads", "0", 0, 256, "threads of the HTTP server; 0: one a core"),
+    INT("http.connections_max", "10000", 1, 1000000, "connections at once"),
+    BYTES("http.buffered_bytes_max", "256MiB", 1 << 20, TIB, "request bodies in memory; past it 503"),
+    MS("http.idle_timeout", "60s", 1000, 3600000, "a connection on which nothing happens is closed"),
+    MS("http.drain", "10s", 0, 600000, "how long a stop waits for answers under way"),
+
+    TEXT("placement.static", "", "which ingestor has which partitions: ingestor-0=0-7,ingestor-1=8-15; empty: ingestor-0 has all"),
+    TEXT("store.dir", NULL, "folder that is the object storage, the same for every ingestor and querier"),
+
+    INT("doorman.gates", "0", 0, 64, "gates, each a thread with a remembered table of its own; 0: one"),
+    MS("doorman.linger", "20ms", 0, 10000, "how long a record waits for company"),
+    BYTES("doorman.inflight_bytes_max", "256MiB", 1 << 20, TIB, "bodies and records under way; past it 503"),
+    BYTES("doorman.partition_inflight_bytes_max", "32MiB", 1 << 20, TIB, "records under way to one partition; past it 503"),
+    MS("doorman.append_timeout", "10s", 100, 600000, "how long an append is retried before the push gets 503"),
+
+    INT("limits.label_count_max", "64", 1, 256, "labels of a series"),
+    BYTES("limits.name_bytes_max", "1KiB", 1, 32768, "length of a label name"),
+    BYTES("limits.value_bytes_max", "4KiB", 1, 32768, "length of a label value"),
+    BYTES("limits.body_bytes_max", "32MiB", 1024, TIB, "a request body as sent; past it 413"),
+    BYTES("limits.inflated_bytes_max", "128MiB", 1024, TIB, "a request body unpacked; past it 413"),
+    MS("limits.past", "30d", 0, YEARS, "older samples are refused; 0: none are"),
+    MS("limits.future", "10m", 0, YEARS, "samples further in the future are refused; 0: none are"),
+
+    TEXT("ingestor.name", "ingestor-0", "this ingestor's name in the placement table"),
+    INT("ingestor.loops", "0", 0, 64, "threads that own partitions; 0: one"),
+    MS("ingestor.window", "2h", 60000, YEARS, "time span of a block"),
+    MS("ingestor.cut_delay", "10m", 0, 86400000, "a window is cut this long after its end"),
+    MS("ingestor.log_keep", "6h", 0, YEARS, "the log in NATS is purged of nothing younger"),
+    BYTES("ingestor.memory_max", "4GiB", 16 << 20, 1024 * TIB, "of the heads together; past it they are flushed early"),
+
+    MS("querier.timeout", "2m", 100, 86400000, "a query ends after this"),
+    MS("querier.lookback", "5m", 1000, 86400000, "how far back an instant selector looks"),
+    BYTES("querier.memory_max", "512MiB", 1 << 20, TIB, "memory of one query"),
+    INT("querier.samples_max", "50000000", 1000, (int64_t)1 << 40, "samples that one query may load"),
+    INT("querier.concurrent_max", "20", 1, 10000, "queries at once; more wait their turn"),
+    CHOICE("querier.consistency", "default", "default|strong", "strong waits for the log's end before it reads"),
+    { 0 },
+};
