@@ -98,6 +98,7 @@ static struct words *group(struct kl_cur *c, unsigned depth)
 static struct words *sequence(struct kl_cur *c, unsigned depth)
 {
     struct words *w = words_one();
+    size_t        bytes = 0;                           /* appended here; product bounds its own */
 
     while (w != NULL && c->at < c->end && *c->at != '|' && *c->at != ')') {
         if (*c->at == '(') {
@@ -115,11 +116,14 @@ static struct words *sequence(struct kl_cur *c, unsigned depth)
                 words_free(w);
                 return NULL;
             }
-            for (size_t i = 0; i < w->count; i++)
+            for (size_t i = 0; i < w->count; i++) {
                 kl_buf_add8(&w->text[i], b);
+                bytes++;
+            }
         }
-        if (w != NULL && c->at < c->end && strchr("*+?{", *c->at) != NULL && *c->at != 0) {
-            words_free(w);                             /* what was just read is repeated */
+        bool repeated = c->at < c->end && *c->at != 0 && strchr("*+?{", *c->at) != NULL;
+        if (w != NULL && (repeated || bytes > SET_BYTES_MAX)) {
+            words_free(w);
             return NULL;
         }
     }
@@ -146,7 +150,10 @@ static struct words *alternatives(struct kl_cur *c, unsigned depth)
     return all;
 }
 
-static int by_text(const void *a, const void *b) { return kl_span_cmp(*(const struct kl_span *)a, *(const struct kl_span *)b); }
+static int by_text(const void *a, const void *b)
+{
+    return kl_span_cmp(*(const struct kl_span *)a, *(const struct kl_span *)b);
+}
 
 static bool recognise_set(struct kl_regex *re)
 {
@@ -225,7 +232,9 @@ static bool recognise_around(struct kl_regex *re)
     after = wild_at(at, left);
     if (after != NONE)
         left -= 2;
-    if (left != 0 || (before == NONE && after == NONE)) {
+    /* `.+.+` would have to count characters, not bytes. */
+    if (left != 0 || (before == NONE && after == NONE) ||
+        (re->bytes.size == 0 && before == SOME && after == SOME)) {
         kl_buf_reset(&re->bytes);
         return false;
     }
