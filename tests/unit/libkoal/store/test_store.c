@@ -1,0 +1,184 @@
+/*
+ * libkoal/store: one suite over every store. Today: a folder, real and simulated.
+ */
+#include "libkoal/store/store.h"
+
+#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { REAL, SIM, STORES };
+
+static char                    path[64];
+static struct kl_env_dir      *dirs[STORES];
+static struct kl_env_disk_sim *disk;
+static struct kl_store        *stores[STORES];
+static struct kl_err           err;
+
+static void setup(void)
+{
+    strcpy(path, "/tmp/store-XXXXXX");
+    ck_assert_ptr_nonnull(mkdtemp(path));
+    ck_assert_int_eq(kl_env_dir_real_open(path, false, &dirs[REAL], &err), KL_OK);
+    disk = kl_env_disk_sim_new();
+    dirs[SIM] = kl_env_disk_sim_root(disk);
+    for (int i = 0; i < STORES; i++)
+        stores[i] = kl_store_dir_new(dirs[i]);
+}
+
+static void teardown(void)
+{
+    char command[100];
+
+    for (int i = 0; i < STORES; i++) {
+        stores[i]->close(stores[i]);
+        dirs[i]->leave(dirs[i]);
+    }
+    kl_env_disk_sim_free(disk);
+    snprintf(command, sizeof command, "rm -rf %s", path);
+    ck_assert_int_eq(system(command), 0);
+}
+
+static enum kl_code put(struct kl_store *s, const char *key, const char *text)
+{
+    return s->put(s, key, kl_span_str(text), &err);
+}
+
+static void holds(struct kl_store *s, const char *key, const char *text)
+{
+    char     bytes[100];
+    uint64_t size;
+
+    ck_assert_int_eq(s->head(s, key, &size, &err), KL_OK);
+    ck_assert_uint_eq(size, strlen(text));
+    ck_assert_int_eq(s->get(s, key, 0, bytes, size, &err), KL_OK);
+    ck_assert_mem_eq(bytes, text, size);
+}
+
+START_TEST(what_was_put_is_read_whole_and_by_ranges)
+{
+    struct kl_store *s = stores[_i];
+    char             part[3];
+
+    ck_assert_int_eq(put(s, "a/b/c", "0123456789"), KL_OK);
+    ck_assert_int_eq(put(s, "top", ""), KL_OK);
+    holds(s, "a/b/c", "0123456789");
+    holds(s, "top", "");
+    ck_assert_int_eq(s->get(s, "a/b/c", 4, part, 3, &err), KL_OK);
+    ck_assert_mem_eq(part, "456", 3);
+    ck_assert_int_eq(s->get(s, "a/b/c", 8, part, 3, &err), KL_EIO);
+    ck_assert_int_eq(s->get(s, "a/b/c", UINT64_MAX, part, 3, &err), KL_EIO);
+}
+END_TEST
+
+START_TEST(put_never_replaces)
+{
+    struct kl_store *s = stores[_i];
+
+    ck_assert_int_eq(put(s, "k", "first"), KL_OK);
+    ck_assert_int_eq(put(s, "k", "second"), KL_EEXIST);
+    holds(s, "k", "first");
+}
+END_TEST
+
+START_TEST(what_is_not_there_is_not_found_and_may_be_removed)
+{
+    struct kl_store *s = stores[_i];
+    uint64_t         size;
+    char             c;
+
+    ck_assert_int_eq(s->head(s, "no/such", &size, &err), KL_ENOENT);
+    ck_assert_int_eq(s->get(s, "no/such", 0, &c, 1, &err), KL_ENOENT);
+    ck_assert_int_eq(s->remove(s, "no/such", &err), KL_OK);
+    ck_assert_int_eq(put(s, "yes", "1"), KL_OK);
+    ck_assert_int_eq(s->remove(s, "yes", &err), KL_OK);
+    ck_assert_int_eq(s->head(s, "yes", &size, &err), KL_ENOENT);
+    ck_assert_int_eq(put(s, "yes", "2"), KL_OK);
+    holds(s, "yes", "2");
+}
+END_TEST
+
+START_TEST(keys_that_could_leave_the_folder_are_refused)
+{
+    static const char *const bad[] = { "", "/", "/a", "a/", "a//b", ".", "..", "a/../b", "a/./b", "a b",
+                                       "a*", "a\n", ".put-1", "a/.put-7" };
+    struct kl_store *s = stores[_i];
+
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        ck_assert_int_eq(put(s, bad[i], "x"), KL_EINVAL);
+}
+END_TEST
+
+static char keys[400];
+static void each(void *ctx, const char *key, uint64_t size)
+{
+    size_t n = strlen(keys);
+
+    (void)ctx;
+    snprintf(keys + n, sizeof keys - n, "%s:%d ", key, (int)size);
+}
+
+START_TEST(list_gives_every_key_with_the_prefix_in_bytewise_order)
+{
+    struct kl_store *s = stores[_i];
+
+    ck_assert_int_eq(put(s, "b/2", "22"), KL_OK);
+    ck_assert_int_eq(put(s, "b/10", "1"), KL_OK);
+    ck_assert_int_eq(put(s, "b.x", "333"), KL_OK);
+    ck_assert_int_eq(put(s, "b/1/z", ""), KL_OK);
+    ck_assert_int_eq(put(s, "a", "1"), KL_OK);
+    keys[0] = '\0';
+    ck_assert_int_eq(s->list(s, "", each, NULL, &err), KL_OK);
+    ck_assert_str_eq(keys, "a:1 b.x:3 b/1/z:0 b/10:1 b/2:2 ");
+    keys[0] = '\0';
+    ck_assert_int_eq(s->list(s, "b/1", each, NULL, &err), KL_OK);
+    ck_assert_str_eq(keys, "b/1/z:0 b/10:1 ");
+    keys[0] = '\0';
+    ck_assert_int_eq(s->list(s, "c", each, NULL, &err), KL_OK);
+    ck_assert_str_eq(keys, "");
+}
+END_TEST
+
+/* Each call of the disk in its turn fails, then the power does. */
+START_TEST(a_crash_leaves_an_object_absent_or_whole_and_whole_if_it_was_acked)
+{
+    struct kl_store *s;
+    enum kl_code     code;
+    uint64_t         size;
+
+    kl_env_disk_sim_fail(disk, (uint64_t)(_i % 16), KL_EIO);
+    code = put(stores[SIM], "x/y/object", "whole");
+    stores[SIM]->close(stores[SIM]);
+    dirs[SIM]->leave(dirs[SIM]);
+    kl_env_disk_sim_crash(disk, (uint64_t)_i);
+    dirs[SIM] = kl_env_disk_sim_root(disk);
+    s = stores[SIM] = kl_store_dir_new(dirs[SIM]);
+    if (code == KL_OK || s->head(s, "x/y/object", &size, &err) == KL_OK)
+        holds(s, "x/y/object", "whole");
+    keys[0] = '\0';
+    ck_assert_int_eq(s->list(s, "", each, NULL, &err), KL_OK);
+    ck_assert(keys[0] == '\0' || strcmp(keys, "x/y/object:5 ") == 0);
+}
+END_TEST
+
+int main(void)
+{
+    Suite   *s = suite_create("libkoal/store");
+    TCase   *t = tcase_create("all");
+    SRunner *r = srunner_create(s);
+    int      failed;
+
+    tcase_add_checked_fixture(t, setup, teardown);
+    tcase_add_loop_test(t, what_was_put_is_read_whole_and_by_ranges, 0, STORES);
+    tcase_add_loop_test(t, put_never_replaces, 0, STORES);
+    tcase_add_loop_test(t, what_is_not_there_is_not_found_and_may_be_removed, 0, STORES);
+    tcase_add_loop_test(t, keys_that_could_leave_the_folder_are_refused, 0, STORES);
+    tcase_add_loop_test(t, list_gives_every_key_with_the_prefix_in_bytewise_order, 0, STORES);
+    tcase_add_loop_test(t, a_crash_leaves_an_object_absent_or_whole_and_whole_if_it_was_acked, 0, 160);
+    suite_add_tcase(s, t);
+    srunner_run_all(r, CK_ENV);
+    failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed != 0;
+}
