@@ -246,20 +246,26 @@ void qr_listing_free(struct qr_listing *l)
     free(l);
 }
 
-bool qr_listing_match(struct qr_listing *l, bool required)
+bool qr_listing_select(struct qr_listing *l, const char *name)
 {
     struct kl_err err;
     const char   *text;
-    size_t        i;
 
-    for (i = 0; (text = kl_http_param(l->r, "match[]", i)) != NULL; i++)
-        if (qr_names_selector(&l->names, kl_span(text, kl_http_param_size(l->r, "match[]", i)),
+    for (size_t i = 0; (text = kl_http_param(l->r, name, i)) != NULL; i++)
+        if (qr_names_selector(&l->names, kl_span(text, kl_http_param_size(l->r, name, i)),
                               &err) != KL_OK) {
-            qr_api_error(l->r, PQL_BAD_DATA, "invalid parameter \"match[]\": %s", err.text);
+            qr_api_error(l->r, PQL_BAD_DATA, "invalid parameter \"%s\": %s", name, err.text);
             qr_listing_free(l);
             return false;
         }
-    if (i == 0 && required) {
+    return true;
+}
+
+bool qr_listing_match(struct qr_listing *l, bool required)
+{
+    if (!qr_listing_select(l, "match[]"))
+        return false;
+    if (l->names.selector_count == 0 && required) {
         qr_api_error(l->r, PQL_BAD_DATA, "no match[] parameter provided");
         qr_listing_free(l);
         return false;
@@ -319,6 +325,7 @@ struct qr_http *qr_http_new(struct qr_querier *q, struct kl_http_server *s, stru
     qr_api_read_open(h);
     qr_api_status_open(h);
     qr_api_tsdb_open(h);
+    qr_api_cardinality_open(h);
     return h;
 }
 

@@ -58,7 +58,7 @@ struct qr_listing {
     const char *content_type;
     void (*render)(struct qr_listing *l, struct kl_buf *out);
     char *label;
-    char metric[1024];
+    char metric[1024];                                 /* or a label's name */
     bool has_metric;
     int64_t limit, per_metric;
     bool samples, streamed;                            /* remote read: what the client takes */
@@ -70,10 +70,24 @@ struct qr_listing {
 struct qr_listing *qr_listing_new(struct qr_http *h, struct kl_http_request *r,
                                   enum tsp_select_what what);
 /* match[] of the request; false: answered, and the listing freed. */
+bool qr_listing_select(struct qr_listing *l, const char *name);    /* the same of another name */
 bool qr_listing_match(struct qr_listing *l, bool required);
 bool qr_listing_range(struct qr_listing *l);           /* start, end; false: the same */
 void qr_listing_go(struct qr_listing *l);
 void qr_listing_free(struct qr_listing *l);            /* not started */
+
+/* ---- api_pairs.c: every label of every series of a listing of label sets, sorted ---- */
+enum { QR_RECENT_MS = 2 * 60 * 60 * 1000 };            /* what such counts look back over */
+/* NULL past the job's budget: over_budget is set. */
+struct kl_label *qr_pairs(struct qr_listing *l, size_t *count);
+void qr_pairs_free(struct qr_listing *l, struct kl_label *pairs, size_t count);
+int  qr_pair_cmp(const struct kl_label *a, const struct kl_label *b);
+/* The entries with the largest counts, largest first; of equal ones the first to come. */
+struct qr_entry { struct kl_span name, value; uint64_t count; };
+struct qr_top { struct qr_entry *entries; size_t count, most; };
+void qr_top_init(struct qr_top *t, size_t most);
+void qr_top_deinit(struct qr_top *t);
+void qr_top_add(struct qr_top *t, struct kl_span name, struct kl_span value, uint64_t count);
 
 void qr_api_query_open(struct qr_http *h);             /* each registers its routes */
 void qr_api_labels_open(struct qr_http *h);
@@ -81,4 +95,5 @@ void qr_api_export_open(struct qr_http *h);
 void qr_api_read_open(struct qr_http *h);
 void qr_api_status_open(struct qr_http *h);
 void qr_api_tsdb_open(struct qr_http *h);
+void qr_api_cardinality_open(struct qr_http *h);
 #endif

@@ -3,39 +3,20 @@
  * the last two hours: the metrics, label names and pairs with the most series, and the names with
  * the most values and bytes. Every label of every series is one pair; the pairs are sorted, counted.
  */
-#include <ctype.h>
 #include <inttypes.h>
 #include <stdlib.h>
 
 #include "querier/api_priv.h"
 
-enum { TOP_USUAL = 10, TOP_MAX = 1000, RECENT_MS = 2 * 60 * 60 * 1000 };
+enum { TOP_USUAL = 10, TOP_MAX = 1000 };
 
-struct entry { struct kl_span name, value; uint64_t count; };
-struct top { struct entry *entries; size_t count, most; };
-
-static void top_add(struct top *t, struct kl_span name, struct kl_span value, uint64_t count)
-{
-    size_t at = t->count;
-
-    if (at == t->most && (at == 0 || t->entries[at - 1].count >= count))
-        return;
-    if (at == t->most)
-        at--;
-    else
-        t->count++;
-    for (; at > 0 && t->entries[at - 1].count < count; at--)
-        t->entries[at] = t->entries[at - 1];
-    t->entries[at] = (struct entry){ name, value, count };
-}
-
-static void top_write(struct kl_buf *out, const char *title, const struct top *t)
+static void top_write(struct kl_buf *out, const char *title, const struct qr_top *t)
 {
     struct kl_buf name = { 0 };                        /* two spans of one label set */
 
     kl_buf_addf(out, ",\"%s\":[", title);
     for (size_t i = 0; i < t->count; i++) {
-        const struct entry *e = &t->entries[i];
+        const struct qr_entry *e = &t->entries[i];
 
         kl_buf_reset(&name);
         kl_buf_add(&name, e->name.at, e->name.size);
@@ -51,35 +32,10 @@ static void top_write(struct kl_buf *out, const char *title, const struct top *t
     kl_buf_deinit(&name);
 }
 
-static int by_pair(const void *a, const void *b)
-{
-    const struct kl_label *x = a, *y = b;
-    int                    c = kl_span_cmp(x->name, y->name);
-
-    return c != 0 ? c : kl_span_cmp(x->value, y->value);
-}
-
-static size_t gather(const struct qr_names *n, struct kl_label *pairs)
-{
-    size_t count = 0;
-
-    for (size_t i = 0; i < n->count; i++) {
-        struct kl_cur   c = kl_labels_cur(n->labels[i]);
-        struct kl_label x;
-
-        while (kl_labels_next(&c, &x)) {
-            if (pairs != NULL)
-                pairs[count] = x;
-            count++;
-        }
-    }
-    return count;
-}
-
 enum { BY_METRIC, BY_VALUES, BY_BYTES, BY_PAIR, TOPS };
 
 /* Walks the sorted pairs; returns how many different ones there are. */
-static size_t count_pairs(const struct kl_label *pairs, size_t count, struct top *tops)
+static size_t count_pairs(const struct kl_label *pairs, size_t count, struct qr_top *tops)
 {
     size_t   distinct = 0;
     uint64_t values = 0, bytes = 0;
@@ -87,17 +43,17 @@ static size_t count_pairs(const struct kl_label *pairs, size_t count, struct top
     for (size_t i = 0, n; i < count; i += n) {
         const struct kl_label *p = &pairs[i];
 
-        for (n = 1; i + n < count && by_pair(p, &pairs[i + n]) == 0; n++)
+        for (n = 1; i + n < count && qr_pair_cmp(p, &pairs[i + n]) == 0; n++)
             ;
         distinct++;
         values++;
         bytes += n * p->value.size;
-        top_add(&tops[BY_PAIR], p->name, p->value, n);
+        qr_top_add(&tops[BY_PAIR], p->name, p->value, n);
         if (p->name.size == 8 && memcmp(p->name.at, "__name__", 8) == 0)
-            top_add(&tops[BY_METRIC], p->value, kl_span(NULL, 0), n);
+            qr_top_add(&tops[BY_METRIC], p->value, kl_span(NULL, 0), n);
         if (i + n == count || !kl_span_eq(p->name, pairs[i + n].name)) {
-            top_add(&tops[BY_VALUES], p->name, kl_span(NULL, 0), values);
-            top_add(&tops[BY_BYTES], p->name, kl_span(NULL, 0), bytes);
+            qr_top_add(&tops[BY_VALUES], p->name, kl_span(NULL, 0), values);
+            qr_top_add(&tops[BY_BYTES], p->name, kl_span(NULL, 0), bytes);
             values = bytes = 0;
         }
     }
@@ -108,21 +64,14 @@ static void render(struct qr_listing *l, struct kl_buf *out)
 {
     static const char *const titles[TOPS] = { "seriesCountByMetricName",
         "labelValueCountByLabelName", "memoryInBytesByLabelName", "seriesCountByLabelValuePair" };
-    struct top       tops[TOPS];
-    size_t           count = gather(&l->names, NULL), distinct;
-    struct kl_label *pairs;
+    struct qr_top    tops[TOPS];
+    size_t           count, distinct;
+    struct kl_label *pairs = qr_pairs(l, &count);
 
-    if (!kl_budget_take(&l->names.job.budget, count * sizeof *pairs)) {
-        l->over_budget = true;
+    if (pairs == NULL)
         return;
-    }
-    pairs = kl_resize(NULL, (count + 1) * sizeof *pairs);
-    gather(&l->names, pairs);
-    if (count > 1)
-        qsort(pairs, count, sizeof *pairs, by_pair);
     for (unsigned i = 0; i < TOPS; i++)
-        tops[i] = (struct top){ kl_new((size_t)(l->limit + 1) * sizeof(struct entry)), 0,
-                                (size_t)l->limit };
+        qr_top_init(&tops[i], (size_t)l->limit);
     distinct = count_pairs(pairs, count, tops);
     qr_api_begin(out);
     kl_buf_addf(out, "{\"headStats\":{\"numSeries\":%zu,\"numLabelPairs\":%zu,\"chunkCount\":0,"
@@ -130,13 +79,12 @@ static void render(struct qr_listing *l, struct kl_buf *out)
                 l->names.from_ms, l->names.to_ms);
     for (unsigned i = 0; i < TOPS; i++) {
         top_write(out, titles[i], &tops[i]);
-        free(tops[i].entries);
+        qr_top_deinit(&tops[i]);
     }
     kl_buf_add8(out, '}');
     qr_api_end(out, (const char *const *)l->names.job.warnings, l->names.job.warning_count, NULL,
                0);
-    kl_budget_give(&l->names.job.budget, count * sizeof *pairs);
-    free(pairs);
+    qr_pairs_free(l, pairs, count);
 }
 
 static void tsdb(void *ctx, struct kl_http_request *r)
@@ -151,7 +99,7 @@ static void tsdb(void *ctx, struct kl_http_request *r)
         return;
     l->render = render;
     l->names.to_ms = kl_env_now_ms(h->env);
-    l->names.from_ms = l->names.to_ms - RECENT_MS;
+    l->names.from_ms = l->names.to_ms - QR_RECENT_MS;
     if (limit != NULL && limit[0] != '\0' &&
         (!qr_parse_limit(limit, &top, err, sizeof err) || top == 0)) {
         qr_api_error(r, PQL_BAD_DATA, "limit must be a positive number");

@@ -258,6 +258,43 @@ START_TEST(what_koalemos_has_not_is_valid_and_empty)
 }
 END_TEST
 
+static const struct { const char *path, *body; } counts[] = {
+    { "/api/v1/series/count", "{\"status\":\"success\",\"data\":[2]}" },
+    { "/api/v1/cardinality/label_names",
+      "{\"label_values_count_total\":3,\"label_names_count\":2,\"cardinality\":["
+      "{\"label_name\":\"job\",\"label_values_count\":2},"
+      "{\"label_name\":\"__name__\",\"label_values_count\":1}]}" },
+    { "/api/v1/cardinality/label_values?label_names[]=job&limit=1",
+      "{\"series_count_total\":2,\"labels\":[{\"label_name\":\"job\","
+      "\"label_values_count\":2,\"series_count\":2,\"cardinality\":["
+      "{\"label_value\":\"a\",\"series_count\":1}]}]}" },
+    { "/api/v1/cardinality/active_series?selector=up",
+      "{\"data\":[{\"__name__\":\"up\",\"job\":\"a\"},"
+      "{\"__name__\":\"up\",\"job\":\"b\"}]}" },
+};
+
+START_TEST(series_and_their_labels_are_counted)
+{
+    get_path(counts[_i].path);
+    ck_assert_uint_eq(status, 200);
+    ck_assert_str_eq(body, counts[_i].body);
+}
+END_TEST
+
+START_TEST(tsdb_status_names_the_largest)
+{
+    get_path("/api/v1/status/tsdb");
+    has("\"numSeries\":2,\"numLabelPairs\":3,");
+    has("\"seriesCountByMetricName\":[{\"name\":\"up\",\"value\":2}]");
+    has("\"labelValueCountByLabelName\":[{\"name\":\"job\",\"value\":2},"
+        "{\"name\":\"__name__\",\"value\":1}]");
+    has("\"seriesCountByLabelValuePair\":[{\"name\":\"__name__=up\",\"value\":2},"
+        "{\"name\":\"job=a\",\"value\":1},{\"name\":\"job=b\",\"value\":1}]");
+    get_path("/api/v1/status/tsdb?limit=0");
+    ck_assert_uint_eq(status, 400);
+}
+END_TEST
+
 START_TEST(stats_come_when_asked_for)
 {
     get_path("/api/v1/query?query=up&time=1015&stats=all");
@@ -309,6 +346,8 @@ int main(void)
     tcase_add_test(t, an_owner_out_of_reach_is_503_in_strict_mode_and_a_warning_else);
     tcase_add_test(t, a_query_out_of_time_is_503);
     EACH(t, what_koalemos_has_not_is_valid_and_empty, fixed);
+    EACH(t, series_and_their_labels_are_counted, counts);
+    tcase_add_test(t, tsdb_status_names_the_largest);
     tcase_add_test(t, stats_come_when_asked_for);
     tcase_add_test(t, export_gives_a_line_a_series_with_its_own_times);
     tcase_add_test(t, federate_without_a_selector_is_empty_and_with_a_bad_one_an_error);
