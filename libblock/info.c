@@ -166,6 +166,7 @@ static bool read_metrics(struct kl_cur *c, struct blk_metrics *m)
         return false;
     m->ends = kl_resize(NULL, (n + 1) * sizeof *m->ends);
     kl_buf_init(&m->text, BLK_FRAME_RAW_MAX);
+    kl_buf_reserve(&m->text, 1);                       /* so that there is an address to point at */
     for (uint64_t i = 0; i < n; i++) {
         uint64_t       shared = kl_cur_v(c);
         struct kl_span rest = kl_cur_span(c);

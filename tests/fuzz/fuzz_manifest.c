@@ -15,7 +15,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *in, size_t size)
     uint32_t            crc;
 
     memcpy(copy, in, size);
-    blk_manifest_decode(kl_span(in, size), &m, &err);
+    if (blk_manifest_decode(kl_span(in, size), &m, &err) == KL_OK)
+        blk_manifest_deinit(&m);
     if (size >= 4) {
         crc = kl_crc32c(0, copy, size - 4);
         memcpy(copy + size - 4, &crc, 4);
