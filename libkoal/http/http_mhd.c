@@ -220,11 +220,7 @@ static void answer(struct kl_http_request *r, unsigned status, struct MHD_Respon
 
     for (size_t i = 0; i < r->extra.count; i++)
         MHD_add_response_header(m, r->extra.at[i].name, r->extra.at[i].value);
-    if (s->seconds != NULL) {
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        kl_metric_observe(s->seconds, (double)(now.tv_sec - r->began.tv_sec)
-                                          + 1e-9 * (double)(now.tv_nsec - r->began.tv_nsec));
-    }
+    clock_gettime(CLOCK_MONOTONIC, &now);
     pthread_mutex_lock(&s->lock);
     assert(!r->answered);
     r->answered = true;
@@ -243,6 +239,10 @@ static void answer(struct kl_http_request *r, unsigned status, struct MHD_Respon
             r->next->at = r->at;
         MHD_resume_connection(r->connection);
     }
+    /* While the server lives, as its metrics do: where it was abandoned they may be gone. */
+    if (s->seconds != NULL)
+        kl_metric_observe(s->seconds, (double)(now.tv_sec - r->began.tv_sec)
+                                          + 1e-9 * (double)(now.tv_nsec - r->began.tv_nsec));
     pthread_mutex_unlock(&s->lock);
     unref(r);
 }

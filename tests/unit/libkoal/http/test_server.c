@@ -584,6 +584,7 @@ START_TEST(stop_answers_503_for_who_does_not_and_a_later_answer_is_harmless)
     ck_assert_int_ne(connect(other, (struct sockaddr *)&a, sizeof a), 0);
     close(other);
     kl_http_server_free(server);
+    kl_metrics_free(metrics);
     ck_assert_str_eq(kl_http_header(r, "X-Scope-OrgID"), "acme");
     kl_http_answer(r, 200, "text/plain", kl_span_str("into the void"));
     close(fd);
