@@ -1,6 +1,7 @@
 """What is wrong is refused with a status and words; the valid rest of a payload is stored."""
 import gzip
 import json
+import socket
 import struct
 import time
 
@@ -11,6 +12,14 @@ from koa import RW1, api, check, http, rw1_series, snappy
 def post(ours, body, headers=None, path="/api/v1/write"):
     status, answer_headers, answer = http(f"{ours.push}{path}", body, {**RW1, **(headers or {})})
     return status, answer.decode(errors="replace"), answer_headers
+
+
+def announced(ours, size):
+    """The status line of the answer to a body that is announced and not sent."""
+    with socket.create_connection(("127.0.0.1", ours.port), 10) as s:
+        s.sendall(b"POST /api/v1/write HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-protobuf\r\n"
+                  b"Content-Encoding: snappy\r\nContent-Length: %d\r\n\r\n" % size)
+        return s.recv(4096).split(b"\r\n")[0]
 
 
 def test_a_payload_with_bad_series_stores_the_good_and_names_the_bad(world):
@@ -37,7 +46,7 @@ def test_a_payload_with_bad_series_stores_the_good_and_names_the_bad(world):
     got = koa.instant(ours.query, '{__name__=~".+"}')
     check(len(got) == 10 and {k[0][1] for k in got} == {"good"}, f"stored: {sorted(got)}")
     metrics = http(f"{ours.push}/metrics")[2].decode()
-    check("koalemos" in metrics or "doorman" in metrics or "dm_" in metrics, "no metrics")
+    check('koa_doorman_refused_total{reason="duplicate_label"} 1' in metrics, "the refusals are not counted")
 
 
 def test_broken_bodies_get_the_right_status_and_the_server_lives(world):
@@ -59,7 +68,7 @@ def test_broken_bodies_get_the_right_status_and_the_server_lives(world):
         check(status == want and words.strip(), f"{name}: {status} {words!r}, wanted {want}")
     check(post(ours, whole, {"Content-Type": "text/html"})[0] == 415, "text/html")
     check(post(ours, whole, {"Content-Encoding": "br"})[0] == 415, "Content-Encoding br")
-    check(post(ours, b"x" * (40 << 20))[0] == 413, "a body of 40 MiB")
+    check(b" 413 " in announced(ours, 40 << 20), "a body announced as 40 MiB")
     for tenant in ("..", "a*b", "a>b", "a b", "x" * 200, "a/b"):
         check(post(ours, whole, {"X-Scope-OrgID": tenant})[0] == 400, f"tenant {tenant[:20]!r}")
     check(post(ours, whole)[0] == 204, "a good one after all that")
