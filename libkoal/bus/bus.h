@@ -145,7 +145,8 @@ struct kl_bus_watch {                                  /* all keys with `prefix`
     struct kl_env_loop *loop;
     /* value.at NULL: deleted. Every key's present state once at the start, then `current`, then
      * every change in order; after a reconnection states may repeat. */
-    void (*change)(struct kl_bus_watch *w, const char *key, struct kl_span value, uint64_t revision);
+    void (*change)(struct kl_bus_watch *w, const char *key, struct kl_span value,
+                   uint64_t revision);
     void (*current)(struct kl_bus_watch *w);
     void *ctx; void *own;
 };
@@ -187,7 +188,7 @@ struct kl_bus {
 struct kl_bus_local_options {
     uint32_t partitions;
     int64_t  fsync_ms;
-    uint64_t segment_bytes;                            /* a segment is closed past this; 0: 64 MiB */
+    uint64_t segment_bytes;                            /* a segment ends past this; 0: 64 MiB */
     uint64_t log_bytes_max;                            /* discard new past this; 0: no bound */
     struct kl_log *log;
     struct kl_metrics *metrics;                        /* may be NULL */

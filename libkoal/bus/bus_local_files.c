@@ -1,4 +1,4 @@
-/* The two small files beside the segments: META says what the log is, MARKS what of it is purged. */
+/* The small files beside the segments: META says what the log is, MARKS what of it is purged. */
 #include "libkoal/bus/bus_local_priv.h"
 
 #include "libkoal/base/buf.h"

@@ -108,7 +108,7 @@ void kl_busl_group_seal(struct kl_busl_group *g, uint64_t segment, uint64_t offs
 /* ---- ids of the last two minutes: bus_local_ids.c; the writer's ---- */
 
 struct kl_busl_ids;
-/* What the table calls now: it does not jump, and whatever is younger than the window is above 0. */
+/* What the table calls now: it does not jump; what is younger than the window is above 0. */
 static inline int64_t kl_busl_ids_now(struct kl_env *e)
 {
     return kl_env_mono_ns(e) / 1000000 + KL_BUSL_ID_WINDOW_MS + 1;
@@ -210,6 +210,7 @@ void kl_busl_read_open(struct kl_bus *bus, struct kl_bus_reader *r);
 void kl_busl_read_close(struct kl_bus *bus, struct kl_bus_reader *r);
 void kl_busl_info(struct kl_bus *bus, struct kl_bus_info *op);
 void kl_busl_purge(struct kl_bus *bus, struct kl_bus_purge *op);
+void kl_busl_on_purge_flush(struct kl_env_task *task);
 
 /* ---- the bus ---- */
 
@@ -225,7 +226,7 @@ struct kl_busl {
     _Atomic uint64_t log_bytes;                        /* all segments: writer adds, reader takes */
     _Atomic unsigned entered;
     atomic_bool closed;
-    atomic_bool failed;                                /* `why` is written before, and never again */
+    atomic_bool failed;                                /* `why` is written before, only once */
     struct kl_err why;
     struct kl_busl_writer writer;
     struct kl_busl_reader reader;

@@ -1,4 +1,4 @@
-/* Threads for what may block, messages to publish, and jobs that are tried until their time is up. */
+/* Threads for what may block, messages to publish, jobs that are tried until their time is up. */
 #include "libkoal/bus/bus_nats_priv.h"
 
 #include <assert.h>

@@ -2,7 +2,8 @@
  * The ack of a publish, as JetStream's API documents it:
  *
  *   {"stream":"S","seq":7}   {"stream":"S","seq":7,"duplicate":true}
- *   {"error":{"code":503,"err_code":10077,"description":"maximum bytes exceeded"},"stream":"S","seq":0}
+ *   {"error":{"code":503,"err_code":10077,"description":"maximum bytes exceeded"},
+ *    "stream":"S","seq":0}
  *
  * Read by a scanner of just that much JSON, that refuses what it does not understand: one answer
  * a record, so no tree is built.

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { HISTORY = 8 };                                  /* so that a watcher sees quick changes, too */
+enum { HISTORY = 8 };                                  /* a watcher sees quick changes, too */
 enum { HEADERS_MAX = 1024 };                           /* the server counts them to the value */
 enum { SUBJECT_MAX = KL_BUSN_NAME_MAX + KL_BUS_KEY_MAX + 8 };
 

@@ -13,7 +13,9 @@
  *
  *   bus_nats.c       opening, closing, connections and their state
  *   bus_nats_crew.c  those threads, and jobs that are tried until their time is up
- *   bus_nats_log.c   streams, appends, info, purge
+ *   bus_nats_call.c  requests whose answers come to an inbox of ours
+ *   bus_nats_stream.c  the streams of the log: made, asked, purged
+ *   bus_nats_log.c   appends
  *   bus_nats_tap.c   a consumer that is renewed for ever: what readers and watchers drink from
  *   bus_nats_read.c  readers
  *   bus_nats_kv.c    keys and watchers
@@ -120,6 +122,10 @@ uint64_t kl_busn_call_open(struct kl_busn *b, struct kl_busn_call *c);
 void kl_busn_call_close(struct kl_busn *b, struct kl_busn_call *c);
 struct kl_busn_call *kl_busn_call_find(struct kl_busn *b, uint64_t call);
 
+/* On threads of libnats, `closure` is the bus. */
+void kl_busn_on_ack(natsConnection *nc, natsSubscription *sub, natsMsg *msg, void *closure);
+void kl_busn_on_answer(natsConnection *nc, natsSubscription *sub, natsMsg *msg, void *closure);
+
 /* ---- acks: bus_nats_json.c ---- */
 
 /* Fills r->ok, duplicate, seq, err_code, text from a publish's ack; false: it is none. */
@@ -131,6 +137,9 @@ struct kl_busn_state { uint64_t incarnation, first_seq, last_seq, size_bytes; };
 /* On a job thread: the stream of a partition, made where there is none. */
 enum kl_code kl_busn_stream(struct kl_busn *b, uint32_t partition, int64_t wait_ms,
                             struct kl_busn_state *state, struct kl_err *err);
+void kl_busn_log_subject(const struct kl_busn *b, uint32_t partition,
+                         char subject[KL_BUSN_NAME_MAX + 1]);
+enum kl_code kl_busn_has(const struct kl_busn *b, uint32_t partition, struct kl_err *err);
 void kl_busn_stream_name(const struct kl_busn *b, uint32_t partition,
                          char name[KL_BUSN_NAME_MAX + 1]);
 
@@ -237,9 +246,9 @@ struct kl_busn {
     atomic_bool is_quiet;                              /* the loop has seen `closed` */
     _Atomic unsigned entered;
     atomic_bool closed;
-    _Atomic int callbacks;                             /* subscriptions libnats may still call for */
+    _Atomic int callbacks;                             /* subscriptions libnats may call for */
     pthread_mutex_t trouble_lock;
-    struct kl_err trouble;                             /* why the last job failed; code 0: it did not */
+    struct kl_err trouble;                             /* why the last job failed, or code 0 */
     /* the loop's */
     struct kl_busn_partition *partitions;
     struct kl_busn_call **calls;                       /* by slot */

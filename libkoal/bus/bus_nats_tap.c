@@ -39,7 +39,8 @@ struct source { struct kl_busn_tap *tap; unsigned epoch; };
 
 /*
  * $JS.ACK.<stream>.<consumer>.<delivered>.<seq>.<consumer seq>.<time ns>.<pending>
- * $JS.ACK.<domain>.<account>.<stream>.<consumer>.<delivered>.<seq>.<cseq>.<time>.<pending>[.<token>]
+ * $JS.ACK.<domain>.<account>.<stream>.<consumer>.<delivered>.<seq>.<cseq>.<time>.<pending>
+ * and there, perhaps, one token more
  */
 static bool describe(const char *reply, struct kl_busn_drop *d)
 {
@@ -207,7 +208,7 @@ static void take_early(struct kl_busn_tap *t)
     t->last_early = &t->early;
     for (struct kl_busn_drop *d = all, *next; d != NULL; d = next) {
         next = d->next;
-        on_drop(&d->task);                             /* one may renew: the others are stale then */
+        on_drop(&d->task);                             /* may renew: the others are stale then */
     }
 }
 

@@ -416,7 +416,8 @@ static void watch_end(void *arg) { w.bus->unwatch(w.bus, &((struct watched *)arg
 
 START_TEST(watch_tells_the_present_state_then_each_change_in_order)
 {
-    static const char *const want[] = { "a.1=x", "a.2=y", "current", "a.3=z", "a.1 gone", "a.2=yy" };
+    static const char *const want[] = { "a.1=x", "a.2=y", "current", "a.3=z", "a.1 gone",
+                                        "a.2=yy" };
     struct watched x = { .watch = { .prefix = "a.", .change = watched_change,
                                     .current = watched_current, .ctx = &x } };
 
@@ -643,7 +644,7 @@ START_TEST(another_number_of_partitions_is_refused)
 }
 END_TEST
 
-START_TEST(with_an_interval_an_ack_does_not_wait_for_the_disk_but_the_disk_is_synced_in_time)
+START_TEST(with_an_interval_acks_do_not_wait_for_the_disk_which_is_synced_in_time)
 {
     uint64_t calls;
 
@@ -734,9 +735,10 @@ static void crash_issue(void *arg)
     while (count-- > 0 && *next < CRASH_OPS) {
         struct crash_op *c = &crash_ops[*next];
         size_t size = 10 + kl_env_sim_draw(w.sim) % 20;
+        uint32_t partition = (uint32_t)(kl_env_sim_draw(w.sim) % PARTITIONS);
 
         snprintf(c->text, sizeof c->text, "%03u%*s", *next, (int)size, "x");
-        c->op = (struct kl_bus_append){ .partition = (uint32_t)(kl_env_sim_draw(w.sim) % PARTITIONS),
+        c->op = (struct kl_bus_append){ .partition = partition,
                                         .record = kl_span_str(c->text), .loop = w.loop,
                                         .done = crash_done };
         snprintf(c->op.id, sizeof c->op.id, "op-%u", *next);
@@ -771,12 +773,72 @@ static void crash_check(unsigned read_before[PARTITIONS])
     }
 }
 
+/* A process killed with its loops, files and bus; then the disk as a power cut, or none, left it */
+static void die(bool power)
+{
+    if (__lsan_disable != NULL)
+        __lsan_disable();
+    kl_env_sim_kill_all(w.sim);
+    if (power)
+        kl_env_disk_sim_crash(w.disk, kl_env_sim_draw(w.sim));
+    else
+        kl_env_disk_sim_kill(w.disk);
+    w.dir = kl_env_disk_sim_root(w.disk);
+    w.bus = NULL;
+}
+
+START_TEST(with_an_interval_a_kill_loses_nothing_and_a_power_cut_only_the_end)
+{
+    struct tape t;
+    unsigned acked = 0, left;
+
+    world_open(SIM_LOCAL);
+    w.options.fsync_ms = 100;
+    bus_open();
+    for (int life = 0; life < 4; life++) {
+        char text[16];
+
+        for (unsigned n = 5 + (unsigned)_i % 7; n > 0; n--) {
+            snprintf(text, sizeof text, "%u", ++acked);
+            ck_assert_uint_eq(appended(0, text), acked);
+            settle((int64_t)(kl_env_sim_draw(w.sim) % 40));
+        }
+        die(life % 2 == 1);
+        bus_open();
+        left = (unsigned)info(0).last_seq;
+        ck_assert_uint_le(left, acked);
+        if (life % 2 == 0)
+            ck_assert_uint_eq(left, acked);
+        tape_open(&t, 0, 1);
+        wait_for(&t.caught_up, 1);
+        ck_assert_uint_eq(t.count, left);
+        for (unsigned i = 0; i < left; i++)
+            ck_assert_int_eq(atoi(t.at[i].text), (int)i + 1);
+        tape_close(&t);
+        acked = left;
+    }
+}
+END_TEST
+
+START_TEST(with_an_interval_a_hole_in_what_was_not_synced_ends_the_log_there)
+{
+    world_open(SIM_LOCAL);
+    w.options.fsync_ms = 60000;
+    bus_open();
+    for (int i = 0; i < 5; i++)
+        appended(0, "a record of some length, so that there is something to damage");
+    die(false);
+    damage("0000000000000001.seg", 64 + 2 * (32 + 40 + 61) + 32 + 40 + 7, 1);
+    bus_open();
+    ck_assert_uint_eq(info(0).last_seq, 2);
+    ck_assert_uint_eq(appended(0, "goes on"), 3);
+}
+END_TEST
+
 START_TEST(every_acked_record_survives_crashes_at_any_point)
 {
     unsigned next = 0, read_before[PARTITIONS] = { 0 };
 
-    if (__lsan_disable != NULL)
-        __lsan_disable();
     world_open(SIM_LOCAL);
     kl_env_sim_free(w.sim);
     w.sim = kl_env_sim_new((uint64_t)_i);
@@ -789,7 +851,7 @@ START_TEST(every_acked_record_survives_crashes_at_any_point)
         unsigned long steps = kl_env_sim_draw(w.sim) % 300;
         enum kl_code code;
 
-        if (life == 3)                                 /* a disk that fails somewhere in this life */
+        if (life == 3)                                 /* a disk that fails somewhere in it */
             kl_env_disk_sim_fail(w.disk, 1 + kl_env_sim_draw(w.sim) % 40, KL_EIO);
         code = kl_bus_local_open(w.env, w.dir, &w.options, &w.bus, &err);
         if (code == KL_OK) {
@@ -804,14 +866,7 @@ START_TEST(every_acked_record_survives_crashes_at_any_point)
         } else {
             ck_assert_msg(life == 3, "%s", err.text);
         }
-        kl_env_sim_kill_all(w.sim);
-        w.dir = NULL;
-        if (kl_env_sim_draw(w.sim) % 4 == 0)
-            kl_env_disk_sim_kill(w.disk);
-        else
-            kl_env_disk_sim_crash(w.disk, kl_env_sim_draw(w.sim));
-        w.dir = kl_env_disk_sim_root(w.disk);
-        w.bus = NULL;
+        die(kl_env_sim_draw(w.sim) % 4 != 0);
     }
     bus_open();
     crash_check(read_before);
@@ -1045,7 +1100,8 @@ END_TEST
 int main(void)
 {
     Suite   *s = suite_create("libkoal/bus");
-    TCase   *t = tcase_create("all"), *local = tcase_create("local"), *crash = tcase_create("crash"),
+    TCase   *t = tcase_create("all"), *local = tcase_create("local"),
+            *crash = tcase_create("crash"),
              *nats = tcase_create("nats");
     SRunner *r = srunner_create(s);
     int      failed;
@@ -1055,7 +1111,8 @@ int main(void)
     tcase_add_loop_test(t, appends_of_a_partition_land_in_the_order_issued_and_are_read_in_it, 0,
                         WORLDS);
     tcase_add_loop_test(t, reader_begins_at_exactly_the_sequence_asked_for, 0, WORLDS);
-    tcase_add_loop_test(t, reader_of_an_empty_log_is_caught_up_and_then_hears_what_comes, 0, WORLDS);
+    tcase_add_loop_test(t, reader_of_an_empty_log_is_caught_up_and_then_hears_what_comes, 0,
+                        WORLDS);
     tcase_add_loop_test(t, repeat_under_one_id_is_one_record, 0, WORLDS);
     tcase_add_loop_test(t, unfit_records_are_refused_with_words, 0, WORLDS);
     tcase_add_loop_test(t, info_says_what_a_partition_holds, 0, WORLDS);
@@ -1078,7 +1135,7 @@ int main(void)
     tcase_add_loop_test(local, damage_before_what_was_acked_later_is_named, 0, NATS);
     tcase_add_loop_test(local, damage_in_an_old_segment_breaks_its_reader_at_that_record, 0, NATS);
     tcase_add_loop_test(local, another_number_of_partitions_is_refused, 0, NATS);
-    tcase_add_test(local, with_an_interval_an_ack_does_not_wait_for_the_disk_but_the_disk_is_synced_in_time);
+    tcase_add_test(local, with_an_interval_acks_do_not_wait_for_the_disk_which_is_synced_in_time);
     tcase_add_test(local, a_failed_sync_is_final);
     tcase_add_test(local, a_full_disk_refuses_and_room_makes_it_go_on);
     suite_add_tcase(s, local);
@@ -1092,6 +1149,9 @@ int main(void)
     suite_add_tcase(s, nats);
 
     tcase_set_timeout(crash, 60);
+    tcase_add_loop_test(crash, with_an_interval_a_kill_loses_nothing_and_a_power_cut_only_the_end,
+                        0, 50);
+    tcase_add_test(crash, with_an_interval_a_hole_in_what_was_not_synced_ends_the_log_there);
     tcase_add_loop_test(crash, every_acked_record_survives_crashes_at_any_point, 0, 200);
     suite_add_tcase(s, crash);
 

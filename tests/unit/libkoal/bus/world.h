@@ -138,8 +138,8 @@ static void server_start(void)
     snprintf(conf, sizeof conf, "%s/nats.conf", w.path);
     f = fopen(conf, "w");
     ck_assert_ptr_nonnull(f);
-    fprintf(f, "host: 127.0.0.1\nport: %d\njetstream { store_dir: \"%s/js\", max_file_store: 1GB }\n",
-            w.port, w.path);
+    fprintf(f, "host: 127.0.0.1\nport: %d\n"
+            "jetstream { store_dir: \"%s/js\", max_file_store: 1GB }\n", w.port, w.path);
     fclose(f);
     w.server = fork();
     if (w.server == 0) {

@@ -1,0 +1,238 @@
+/* The streams of the log: found or made, asked what they hold, purged. */
+#include "libkoal/bus/bus_nats_priv.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const int64_t duplicates_ns = INT64_C(120) * 1000000000;
+
+void kl_busn_stream_name(const struct kl_busn *b, uint32_t partition,
+                         char name[KL_BUSN_NAME_MAX + 1])
+{
+    snprintf(name, KL_BUSN_NAME_MAX + 1, "KOA_L_%s_%04" PRIu32, b->cell, partition);
+}
+
+void kl_busn_log_subject(const struct kl_busn *b, uint32_t partition,
+                         char subject[KL_BUSN_NAME_MAX + 1])
+{
+    snprintf(subject, KL_BUSN_NAME_MAX + 1, "koa.%s.log.%04" PRIu32, b->cell, partition);
+}
+
+enum kl_code kl_busn_has(const struct kl_busn *b, uint32_t partition, struct kl_err *err)
+{
+    if (partition < b->options.partitions)
+        return KL_OK;
+    return kl_fail(err, KL_EINVAL, "there is no partition %" PRIu32 ": the log has %" PRIu32,
+                   partition, b->options.partitions);
+}
+
+static void state_of(const jsStreamInfo *si, struct kl_busn_state *state)
+{
+    state->incarnation = (uint64_t)si->Created;
+    state->last_seq = si->State.LastSeq;
+    state->first_seq = si->State.Msgs == 0 ? si->State.LastSeq + 1 : si->State.FirstSeq;
+    state->size_bytes = si->State.Bytes;
+}
+
+enum kl_code kl_busn_stream(struct kl_busn *b, uint32_t partition, int64_t wait_ms,
+                            struct kl_busn_state *state, struct kl_err *err)
+{
+    char name[KL_BUSN_NAME_MAX + 1], subject[KL_BUSN_NAME_MAX + 1];
+    const char    *subjects[1] = { subject };
+    jsStreamInfo  *si = NULL;
+    jsStreamConfig c;
+    jsOptions      o;
+    jsErrCode      e = 0;
+    natsStatus     s;
+    enum kl_code   code;
+
+    kl_busn_stream_name(b, partition, name);
+    kl_busn_log_subject(b, partition, subject);
+    jsOptions_Init(&o);
+    o.Wait = wait_ms;
+    s = js_GetStreamInfo(&si, b->js, name, &o, &e);
+    if ((s == NATS_NOT_FOUND || e == JSStreamNotFoundErr) && !b->options.create)
+        return kl_fail(err, KL_EAGAIN, "there is no stream %s at %s, and we are not to make it",
+                       name, b->url);
+    if (s == NATS_NOT_FOUND || e == JSStreamNotFoundErr) {
+        jsStreamConfig_Init(&c);
+        c.Name = name;
+        c.Subjects = subjects;
+        c.SubjectsLen = 1;
+        c.Retention = js_LimitsPolicy;
+        c.Discard = js_DiscardNew;
+        c.Storage = js_FileStorage;
+        c.MaxBytes = b->options.stream_bytes_max > 0 ? (int64_t)b->options.stream_bytes_max : -1;
+        c.Replicas = b->options.log_replicas;
+        c.Duplicates = duplicates_ns;
+        e = 0;
+        s = js_AddStream(&si, b->js, &c, &o, &e);
+        if (s != NATS_OK && e == JSStreamNameExistErr)          /* somebody else made it just now */
+            s = js_GetStreamInfo(&si, b->js, name, &o, &e);
+        if (s == NATS_OK)
+            kl_logf(b->log, KL_INFO, "made stream %s at %s", name, b->url);
+    }
+    if (s != NATS_OK) {
+        char what[KL_BUSN_NAME_MAX + 16];
+
+        snprintf(what, sizeof what, "stream %s", name);
+        code = kl_busn_code(b, s, e, what, err);
+        return code == KL_ETIMEOUT || code == KL_ENOENT ? (err->code = KL_EAGAIN) : code;
+    }
+    state_of(si, state);
+    jsStreamInfo_Destroy(si);
+    return KL_OK;
+}
+
+/* ---- info and purge ---- */
+
+struct look { struct kl_busn_job job; struct kl_bus_info *info; struct kl_bus_purge *purge;
+              struct kl_busn_state state; };
+
+static void info_done(struct kl_env_task *task)
+{
+    struct kl_bus_info *op = kl_container_of(task, struct kl_bus_info, task);
+
+    op->done(op);
+}
+
+static void info_complete(struct kl_busn *b, struct kl_bus_info *op, enum kl_code code)
+{
+    op->code = code;
+    op->task.run = info_done;
+    kl_busn_post(b, op->loop, &op->task);
+}
+
+static enum kl_code info_run(struct kl_busn_job *j, int64_t wait_ms, struct kl_err *err)
+{
+    struct look *k = kl_container_of(j, struct look, job);
+
+    return kl_busn_stream(j->bus, k->info->partition, wait_ms, &k->state, err);
+}
+
+static void info_over(struct kl_busn_job *j, enum kl_code code, struct kl_err *err)
+{
+    struct look *k = kl_container_of(j, struct look, job);
+
+    k->info->incarnation = k->state.incarnation;
+    k->info->first_seq = k->state.first_seq;
+    k->info->last_seq = k->state.last_seq;
+    k->info->size_bytes = k->state.size_bytes;
+    k->info->err = *err;
+    info_complete(j->bus, k->info, code);
+    free(k);
+}
+
+static void on_info(struct kl_env_task *task)
+{
+    struct kl_bus_info *op = kl_container_of(task, struct kl_bus_info, task);
+    struct kl_busn     *b = op->own;
+    struct look        *k = kl_new(sizeof *k);
+
+    k->info = op;
+    k->job.run = info_run;
+    k->job.over = info_over;
+    k->job.deadline_ns = kl_busn_deadline(b, b->options.op_timeout_ms);
+    kl_busn_job_start(b, &k->job);
+}
+
+void kl_busn_info(struct kl_bus *bus, struct kl_bus_info *op)
+{
+    struct kl_busn *b = kl_busn(bus);
+
+    op->err = (struct kl_err){ 0 };
+    if (kl_busn_has(b, op->partition, &op->err) != KL_OK) {
+        info_complete(b, op, KL_EINVAL);
+    } else if (!kl_busn_enter(b)) {
+        info_complete(b, op, kl_busn_canceled(&op->err));
+    } else {
+        op->own = b;
+        op->task.run = on_info;
+        kl_busn_post(b, b->loop, &op->task);
+        kl_busn_leave(b);
+    }
+}
+
+static void purge_done(struct kl_env_task *task)
+{
+    struct kl_bus_purge *op = kl_container_of(task, struct kl_bus_purge, task);
+
+    op->done(op);
+}
+
+static void purge_complete(struct kl_busn *b, struct kl_bus_purge *op, enum kl_code code)
+{
+    op->code = code;
+    op->task.run = purge_done;
+    kl_busn_post(b, op->loop, &op->task);
+}
+
+/* Never beyond the last record: a purge past it would move the next sequence. */
+static enum kl_code purge_run(struct kl_busn_job *j, int64_t wait_ms, struct kl_err *err)
+{
+    struct look    *k = kl_container_of(j, struct look, job);
+    struct kl_busn *b = j->bus;
+    uint64_t   up_to = k->purge->up_to;
+    char       name[KL_BUSN_NAME_MAX + 1];
+    jsErrCode  e = 0;
+    jsOptions  o;
+    natsStatus s;
+    enum kl_code code;
+
+    if (kl_busn_stream(b, k->purge->partition, wait_ms, &k->state, err) != KL_OK)
+        return err->code;
+    if (up_to > k->state.last_seq)
+        up_to = k->state.last_seq;
+    if (up_to < k->state.first_seq)
+        return KL_OK;
+    kl_busn_stream_name(b, k->purge->partition, name);
+    jsOptions_Init(&o);
+    o.Wait = wait_ms;
+    o.Stream.Purge.Sequence = up_to + 1;
+    s = js_PurgeStream(b->js, name, &o, &e);
+    if (s == NATS_OK)
+        return KL_OK;
+    code = kl_busn_code(b, s, e, "purge the log", err);
+    return code == KL_ETIMEOUT || code == KL_ENOENT ? (err->code = KL_EAGAIN) : code;
+}
+
+static void purge_over(struct kl_busn_job *j, enum kl_code code, struct kl_err *err)
+{
+    struct look *k = kl_container_of(j, struct look, job);
+
+    k->purge->err = *err;
+    purge_complete(j->bus, k->purge, code);
+    free(k);
+}
+
+static void on_purge(struct kl_env_task *task)
+{
+    struct kl_bus_purge *op = kl_container_of(task, struct kl_bus_purge, task);
+    struct kl_busn      *b = op->own;
+    struct look         *k = kl_new(sizeof *k);
+
+    k->purge = op;
+    k->job.run = purge_run;
+    k->job.over = purge_over;
+    k->job.deadline_ns = kl_busn_deadline(b, b->options.op_timeout_ms);
+    kl_busn_job_start(b, &k->job);
+}
+
+void kl_busn_purge(struct kl_bus *bus, struct kl_bus_purge *op)
+{
+    struct kl_busn *b = kl_busn(bus);
+
+    op->err = (struct kl_err){ 0 };
+    if (kl_busn_has(b, op->partition, &op->err) != KL_OK) {
+        purge_complete(b, op, KL_EINVAL);
+    } else if (!kl_busn_enter(b)) {
+        purge_complete(b, op, kl_busn_canceled(&op->err));
+    } else {
+        op->own = b;
+        op->task.run = on_purge;
+        kl_busn_post(b, b->loop, &op->task);
+        kl_busn_leave(b);
+    }
+}
