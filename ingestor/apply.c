@@ -1,0 +1,357 @@
+/*
+ * A record of the log, applied to the head: whatever it holds, in any order, full stop. Samples that
+ * the catalogue has already (a cut behind the replay's start took them) are passed over.
+ */
+#include "ingestor/ing_priv.h"
+
+#include "libkoal/base/mem.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- which record first held samples of each window: bounds what a replay needs ---- */
+
+static void first_note(struct ing_partition *p, int64_t time_ms)
+{
+    int64_t  into = time_ms % p->i->o.window_ms, start;
+    uint32_t lo = 0, hi = p->first_count;
+
+    into += into < 0 ? p->i->o.window_ms : 0;
+    if (__builtin_sub_overflow(time_ms, into, &start))
+        start = INT64_MIN;
+    p->first_lo = start;
+    if (__builtin_add_overflow(start, p->i->o.window_ms, &p->first_hi))
+        p->first_hi = INT64_MAX;
+    while (lo < hi) {
+        uint32_t mid = (lo + hi) / 2;
+
+        if (p->firsts[mid].window_ms_start < start)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    if (lo < p->first_count && p->firsts[lo].window_ms_start == start)
+        return;
+    if (p->first_count == ING_SPANS_MAX) {             /* too many to name: the oldest stands for all */
+        if (p->first_any == 0)
+            p->first_any = p->record_seq;
+        p->first_lo = p->first_hi = 0;
+        return;
+    }
+    if (p->first_count == p->first_room) {
+        p->first_room = p->first_room == 0 ? 4 : p->first_room * 2;
+        p->firsts = kl_resize(p->firsts, p->first_room * sizeof *p->firsts);
+    }
+    memmove(p->firsts + lo + 1, p->firsts + lo, (p->first_count - lo) * sizeof *p->firsts);
+    p->firsts[lo] = (struct ing_first){ start, p->record_seq };
+    p->first_count++;
+}
+
+static inline void note(struct ing_partition *p, int64_t time_ms)
+{
+    if (time_ms < p->first_lo || time_ms >= p->first_hi)
+        first_note(p, time_ms);
+}
+
+void ing_first_forget(struct ing_partition *p, int64_t end_ms)
+{
+    uint32_t kept = 0;
+
+    for (uint32_t i = 0; i < p->first_count; i++) {
+        int64_t window_end;
+
+        if (__builtin_add_overflow(p->firsts[i].window_ms_start, p->i->o.window_ms, &window_end))
+            window_end = INT64_MAX;
+        if (window_end > end_ms)
+            p->firsts[kept++] = p->firsts[i];
+    }
+    p->first_count = kept;
+    p->first_lo = p->first_hi = 0;
+    if (end_ms == INT64_MAX)
+        p->first_any = 0;
+}
+
+/* ---- tenants ---- */
+
+static uint32_t tenant_slot(const struct ing_partition *p, struct kl_span tenant)
+{
+    uint32_t at = (uint32_t)kl_hash64(tenant.at, tenant.size) & p->tenant_mask;
+
+    while (p->tenant_slots[at] != 0 &&
+           !kl_span_eq(p->tenants[p->tenant_slots[at] - 1].head->tenant, tenant))
+        at = (at + 1) & p->tenant_mask;
+    return at;
+}
+
+static void tenants_grow(struct ing_partition *p)
+{
+    p->tenant_room = p->tenant_room == 0 ? 4 : p->tenant_room * 2;
+    p->tenants = kl_resize(p->tenants, p->tenant_room * sizeof *p->tenants);
+    free(p->tenant_slots);
+    p->tenant_slots = kl_new(p->tenant_room * 2 * sizeof *p->tenant_slots);
+    p->tenant_mask = p->tenant_room * 2 - 1;
+    for (uint32_t i = 0; i < p->tenant_count; i++)
+        p->tenant_slots[tenant_slot(p, p->tenants[i].head->tenant)] = i + 1;
+}
+
+struct ing_tenant *ing_tenant(struct ing_partition *p, struct kl_span tenant, bool make)
+{
+    uint32_t at;
+
+    if (p->last_tenant < p->tenant_count &&
+        kl_span_eq(p->tenants[p->last_tenant].head->tenant, tenant))
+        return &p->tenants[p->last_tenant];
+    if (p->tenant_room > 0) {
+        at = tenant_slot(p, tenant);
+        if (p->tenant_slots[at] != 0) {
+            p->last_tenant = p->tenant_slots[at] - 1;
+            p->last_refs = NULL;
+            return &p->tenants[p->last_tenant];
+        }
+    }
+    if (!make)
+        return NULL;
+    if (p->tenant_count == p->tenant_room)
+        tenants_grow(p);
+    at = tenant_slot(p, tenant);
+    p->tenants[p->tenant_count] =
+        (struct ing_tenant){ .head = ing_head_new(tenant, p->i->o.window_ms) };
+    p->tenant_slots[at] = ++p->tenant_count;
+    p->last_tenant = p->tenant_count - 1;
+    p->last_refs = NULL;
+    return &p->tenants[p->last_tenant];
+}
+
+/* Of the writer of this record, in `tenant`. */
+static struct ing_refs *refs_of(struct ing_partition *p, struct kl_span tenant)
+{
+    struct ing_tenant *t = ing_tenant(p, tenant, true);
+
+    if (p->last_refs != NULL &&
+        memcmp(&p->last_refs->who, &p->record.who, sizeof p->record.who) == 0)
+        return p->last_refs;
+    for (struct ing_refs *r = t->refs; r != NULL; r = r->next)
+        if (memcmp(&r->who, &p->record.who, sizeof r->who) == 0)
+            return p->last_refs = r;
+    p->last_refs = ing_refs_new(p->record.who, t->head, p->record_seq);
+    p->last_refs->next = t->refs;
+    t->refs = p->last_refs;
+    return p->last_refs;
+}
+
+/* ---- samples of refs without a definition: kept as bytes, in order ---- */
+
+enum { KEPT_FLOAT = 1, KEPT_HIST, KEPT_START, KEPT_EXEMPLAR };
+
+static struct kl_buf *keep(struct ing_partition *p, struct ing_refs *r, uint64_t ref)
+{
+    if (p->record_seq > p->replay_end)                 /* while replaying it is to be expected */
+        kl_count(p->i->m.unknown_refs, 1);
+    return &ing_refs_orphan(r, ref, p->record_seq, p->cut_number)->samples;
+}
+
+static void kept(struct ing_partition *p, struct ing_refs *r, const struct kl_buf *b, size_t before)
+{
+    p->orphan_bytes += b->size - before;
+    r->head->memory.bytes[ING_MEM_OTHER] += (int64_t)(b->size - before);
+}
+
+static void join(struct ing_partition *p, struct ing_refs *r, struct ing_orphan *o,
+                 struct ing_series *s)
+{
+    struct kl_cur c = kl_cur(o->samples.at, o->samples.size);
+    struct kl_buf samples = o->samples;
+
+    while (kl_cur_left(&c) > 0) {
+        uint8_t kind = kl_cur_8(&c);
+        int64_t time_ms = (int64_t)kl_cur_64(&c);
+
+        if (kind == KEPT_FLOAT) {
+            ing_series_float(r->head, s, time_ms, kl_cur_f64(&c));
+        } else if (kind == KEPT_HIST) {
+            ing_series_hist(r->head, s, time_ms, kl_cur_span(&c));
+        } else if (kind == KEPT_START) {
+            ing_series_start(r->head, s, time_ms, (int64_t)kl_cur_64(&c));
+        } else {
+            double         value = kl_cur_f64(&c);
+            struct ing_exemplar e = { .fp = s->fp, .time_ms = time_ms, .value = value, .labels = kl_cur_span(&c) };
+
+            ing_extras_exemplar(r->head, &e);
+        }
+        note(p, time_ms);
+    }
+    assert(!c.bad);
+    p->orphan_bytes -= samples.size;
+    r->head->memory.bytes[ING_MEM_OTHER] -= (int64_t)samples.size;
+    kl_buf_deinit(&samples);
+    /* The last orphan takes the place that is free now. */
+    *o = r->orphans[--r->orphan_count];
+    if (o != &r->orphans[r->orphan_count])
+        ing_refs_set(r, o->ref, ING_ORPHAN_BIT | (uint32_t)(o - r->orphans), o->first_seq,
+                     p->cut_number);
+}
+
+/* ---- the sink ---- */
+
+static void define(void *ctx, struct kl_span tenant, uint64_t ref, struct kl_fp fp,
+                   struct kl_labels labels)
+{
+    struct ing_partition *p = ctx;
+    struct ing_refs      *r = refs_of(p, tenant);
+    struct ing_series    *s = ing_head_series(r->head, fp, labels);
+    uint32_t              known = ing_refs_find(r, ref, p->cut_number);
+
+    if (known != s->id) {
+        s->definitions++;
+        if (known != ING_NONE && (known & ING_ORPHAN_BIT) == 0)
+            ing_series_at(r->head, known)->definitions--;
+    }
+    ing_refs_set(r, ref, s->id, p->record_seq, p->cut_number);
+    if (known != ING_NONE && (known & ING_ORPHAN_BIT) != 0)
+        join(p, r, &r->orphans[known & ~ING_ORPHAN_BIT], s);
+}
+
+static void floats(void *ctx, struct kl_span tenant, uint64_t ref, const int64_t *times_ms,
+                   const double *values, size_t count)
+{
+    struct ing_partition *p = ctx;
+    struct ing_refs      *r = refs_of(p, tenant);
+    uint32_t              id = ing_refs_find(r, ref, p->cut_number);
+    struct ing_series    *s;
+
+    p->sample_count += count;
+    if ((id & ING_ORPHAN_BIT) != 0) {                  /* ING_NONE has the bit, too */
+        struct kl_buf *b = keep(p, r, ref);
+        size_t         before = b->size;
+
+        for (size_t i = 0; i < count; i++) {
+            kl_buf_add8(b, KEPT_FLOAT);
+            kl_buf_add64(b, (uint64_t)times_ms[i]);
+            kl_buf_addf64(b, values[i]);
+        }
+        kept(p, r, b, before);
+        return;
+    }
+    s = ing_series_at(r->head, id);
+    for (size_t i = 0; i < count; i++) {
+        if (times_ms[i] < p->covered_ms)
+            continue;
+        note(p, times_ms[i]);
+        p->late_writes += times_ms[i] < p->cut_end_ms;
+        ing_series_float(r->head, s, times_ms[i], values[i]);
+    }
+}
+
+static void hist(void *ctx, struct kl_span tenant, uint64_t ref, int64_t time_ms,
+                 const struct kl_hist *h)
+{
+    struct ing_partition *p = ctx;
+    struct ing_refs      *r = refs_of(p, tenant);
+    uint32_t              id = ing_refs_find(r, ref, p->cut_number);
+
+    p->sample_count++;
+    kl_buf_reset(&p->scratch);
+    tsp_hist_put(&p->scratch, h);
+    if ((id & ING_ORPHAN_BIT) != 0) {
+        struct kl_buf *b = keep(p, r, ref);
+        size_t         before = b->size;
+
+        kl_buf_add8(b, KEPT_HIST);
+        kl_buf_add64(b, (uint64_t)time_ms);
+        kl_buf_addspan(b, kl_buf_span(&p->scratch));
+        kept(p, r, b, before);
+    } else if (time_ms >= p->covered_ms) {
+        note(p, time_ms);
+        p->late_writes += time_ms < p->cut_end_ms;
+        ing_series_hist(r->head, ing_series_at(r->head, id), time_ms, kl_buf_span(&p->scratch));
+    }
+}
+
+static void start_time(void *ctx, struct kl_span tenant, uint64_t ref, int64_t time_ms,
+                       int64_t start_ms)
+{
+    struct ing_partition *p = ctx;
+    struct ing_refs      *r = refs_of(p, tenant);
+    uint32_t              id = ing_refs_find(r, ref, p->cut_number);
+
+    if ((id & ING_ORPHAN_BIT) != 0) {
+        struct kl_buf *b = keep(p, r, ref);
+        size_t         before = b->size;
+
+        kl_buf_add8(b, KEPT_START);
+        kl_buf_add64(b, (uint64_t)time_ms);
+        kl_buf_add64(b, (uint64_t)start_ms);
+        kept(p, r, b, before);
+    } else if (time_ms >= p->covered_ms) {
+        ing_series_start(r->head, ing_series_at(r->head, id), time_ms, start_ms);
+    }
+}
+
+static void exemplar(void *ctx, struct kl_span tenant, uint64_t ref, int64_t time_ms, double value,
+                     struct kl_labels labels)
+{
+    struct ing_partition *p = ctx;
+    struct ing_refs      *r = refs_of(p, tenant);
+    uint32_t              id = ing_refs_find(r, ref, p->cut_number);
+    struct kl_span        bytes = kl_span(labels.at, labels.size);
+
+    if ((id & ING_ORPHAN_BIT) != 0) {
+        struct kl_buf *b = keep(p, r, ref);
+        size_t         before = b->size;
+
+        kl_buf_add8(b, KEPT_EXEMPLAR);
+        kl_buf_add64(b, (uint64_t)time_ms);
+        kl_buf_addf64(b, value);
+        kl_buf_addspan(b, bytes);
+        kept(p, r, b, before);
+    } else if (time_ms >= p->covered_ms) {
+        struct ing_exemplar e = { .fp = ing_series_at(r->head, id)->fp, .time_ms = time_ms,
+                                  .value = value, .labels = bytes };
+
+        note(p, time_ms);
+        ing_extras_exemplar(r->head, &e);
+    }
+}
+
+static void metadata(void *ctx, struct kl_span tenant, struct kl_span metric, uint8_t type,
+                     struct kl_span unit, struct kl_span help)
+{
+    struct ing_partition *p = ctx;
+    struct ing_meta       m = { type, metric, unit, help };
+
+    ing_extras_meta(ing_tenant(p, tenant, true)->head, &m);
+}
+
+static void cut(void *ctx, const struct tsp_cut *c)
+{
+    struct ing_partition *p = ctx;
+
+    ing_cut_read(p, c, p->record_seq);
+}
+
+enum kl_code ing_apply(struct ing_partition *p, const struct kl_bus_record *rec, struct kl_err *err)
+{
+    struct tsp_record_sink sink = { .ctx = p, .define = define, .floats = floats, .hist = hist,
+                                    .start_time = start_time, .exemplar = exemplar,
+                                    .metadata = metadata, .cut = cut };
+
+    if (p->orphan_bytes > ING_ORPHAN_BYTES_MAX)
+        return kl_fail(err, KL_ELIMIT, "more than %d MiB of samples wait for definitions that never "
+                       "came", ING_ORPHAN_BYTES_MAX >> 20);
+    p->record_seq = rec->seq;
+    p->covered_ms = INT64_MIN;
+    for (uint32_t i = 0; i < p->manifest.cut_count; i++)
+        if (rec->seq <= p->manifest.cuts[i].seq && p->manifest.cuts[i].end_ms > p->covered_ms)
+            p->covered_ms = p->manifest.cuts[i].end_ms;
+    p->last_refs = NULL;
+    if (tsp_record_read(p->reads, rec->bytes, &sink, &p->record, err) != KL_OK)
+        return kl_within(err, "record %" PRIu64, rec->seq);
+    if (p->cut_err.code != KL_OK) {
+        *err = p->cut_err;
+        return kl_within(err, "record %" PRIu64, rec->seq);
+    }
+    p->applied = rec->seq;
+    return KL_OK;
+}

@@ -1,0 +1,236 @@
+/*
+ * Loading a partition: the catalogue's pointer from the KV, then (work) its manifest from the store
+ * and what a crash left in the folder, then the bounds of the log. Fails as a whole and is tried
+ * again; nothing of it changes anything but leftovers that the catalogue does not need.
+ */
+#include "ingestor/ing_priv.h"
+
+#include "libkoal/base/mem.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum kl_code ing_manifest_read(struct kl_store *store, uint32_t partition,
+                               const struct blk_pointer *at, struct blk_manifest *m,
+                               struct kl_err *err)
+{
+    char     key[KL_STORE_KEY_MAX + 1];
+    uint64_t size;
+    void    *bytes;
+
+    blk_manifest_key(partition, at->revision, key);
+    if (store->head(store, key, &size, err) != KL_OK)
+        return kl_within(err, "manifest %s", key);
+    if (size > ING_MANIFEST_BYTES_MAX)
+        return kl_fail(err, KL_ELIMIT, "manifest %s has %" PRIu64 " bytes", key, size);
+    bytes = kl_resize(NULL, size + 1);
+    if (store->get(store, key, 0, bytes, size, err) == KL_OK) {
+        if (kl_hash64(bytes, size) != at->digest)
+            kl_fail(err, KL_ECORRUPT, "is not the one that the catalogue points at");
+        else if (blk_manifest_decode(kl_span(bytes, size), m, err) == KL_OK) {
+            free(bytes);
+            return KL_OK;
+        }
+    }
+    free(bytes);
+    return kl_within(err, "manifest %s", key);
+}
+
+enum kl_code ing_folder(struct ing_partition *p, struct kl_err *err)
+{
+    struct kl_env_dir *dir = p->i->dir;
+
+    if (p->filesets != NULL)
+        return KL_OK;
+    if (dir->enter(dir, "filesets", true, &p->filesets, err) != KL_OK) {
+        p->filesets = NULL;
+        return kl_within(err, "folder of filesets");
+    }
+    if (dir->sync_names(dir, err) != KL_OK) {
+        ing_load_leave(p);
+        return kl_within(err, "folder of filesets");
+    }
+    return KL_OK;
+}
+
+void ing_load_leave(struct ing_partition *p)
+{
+    if (p->filesets != NULL)
+        p->filesets->leave(p->filesets);
+    p->filesets = NULL;
+}
+
+/* ---- what a crash left ---- */
+
+struct leftovers { struct ing_partition *p; char **paths; size_t count, room; };
+
+static void leftover(struct leftovers *l, const char *path)
+{
+    if (l->count == l->room) {
+        l->room = l->room == 0 ? 8 : l->room * 2;
+        l->paths = kl_resize(l->paths, l->room * sizeof *l->paths);
+    }
+    l->paths[l->count++] = kl_strdup(path);
+}
+
+static void unfinished(void *ctx, const char *path)
+{
+    struct leftovers *l = ctx;
+    struct blk_info   info;
+    struct kl_err     err;
+
+    if (blk_fileset_path_parse(path, &info, &err) == KL_OK && info.partition == l->p->number)
+        leftover(l, path);
+}
+
+/* Whole and in the catalogue: it was uploaded. Whole and not: the replay will come to its cut. */
+static void whole(void *ctx, const char *path)
+{
+    struct leftovers          *l = ctx;
+    const struct blk_manifest *m = &l->p->loaded;
+    struct blk_info            info;
+    struct kl_err              err;
+
+    if (blk_fileset_path_parse(path, &info, &err) != KL_OK || info.partition != l->p->number)
+        return;
+    for (uint32_t i = 0; i < m->fileset_count; i++)
+        if (m->filesets[i].id == info.id && strcmp(m->filesets[i].tenant, info.tenant) == 0 &&
+            m->filesets[i].window_start_ms == info.window_start_ms) {
+            leftover(l, path);
+            return;
+        }
+}
+
+static enum kl_code tidy(struct ing_partition *p, struct kl_err *err)
+{
+    struct leftovers l = { .p = p };
+
+    if (ing_folder(p, err) != KL_OK)
+        return err->code;
+    if (blk_fileset_scan(p->filesets, whole, unfinished, &l, err) != KL_OK)
+        kl_within(err, "look for leftovers");
+    else
+        err->code = KL_OK;
+    for (size_t i = 0; i < l.count; i++) {
+        struct kl_err failed = { 0 };
+
+        if (err->code == KL_OK &&
+            blk_fileset_remove(p->filesets, l.paths[i], &failed) != KL_OK &&
+            failed.code != KL_ENOENT)
+            kl_logf(p->i->o.log, KL_WARN, "ingestor: partition %" PRIu32 ": cannot remove the "
+                    "leftover %s: %s", p->number, l.paths[i], failed.text);
+        free(l.paths[i]);
+    }
+    free(l.paths);
+    return err->code;
+}
+
+/* ---- the steps ---- */
+
+void ing_load_failed(struct ing_partition *p, const struct kl_err *err)
+{
+    p->loading = false;
+    blk_manifest_deinit(&p->loaded);
+    p->loaded = (struct blk_manifest){ 0 };
+    if (ing_stopping(p))
+        return;
+    p->words = *err;
+    p->load_failures++;
+    p->load_again_ns = kl_env_mono_ns(p->i->env) +
+                       ing_backoff_ms(p->i, p->load_failures) * 1000000;
+    kl_logf(p->i->o.log, p->load_failures == 1 ? KL_WARN : KL_DEBUG,
+            "ingestor: partition %" PRIu32 " cannot be loaded, trying again: %s", p->number,
+            err->text);
+}
+
+static void got_info(struct kl_bus_info *op)
+{
+    struct ing_partition *p = kl_container_of(op, struct ing_partition, info);
+
+    ing_in(p->i);
+    if (op->code != KL_OK) {
+        kl_within(&op->err, "ask for the log's bounds");
+        ing_load_failed(p, &op->err);
+        return;
+    }
+    p->loading = false;
+    ing_loaded(p);
+}
+
+static void load_work(struct kl_env_task *task)
+{
+    struct ing_partition *p = kl_container_of(task, struct ing_partition, load_work);
+
+    p->load_code = KL_OK;
+    p->loaded = (struct blk_manifest){ .partition = p->number, .replay_from = 1 };
+    if (p->pointer_revision != 0) {
+        struct blk_manifest m = { 0 };
+
+        p->load_code = ing_manifest_read(p->i->store, p->number, &p->pointer, &m, &p->load_err);
+        if (p->load_code == KL_OK && m.partition != p->number) {
+            p->load_code = kl_fail(&p->load_err, KL_ECORRUPT, "the catalogue points at a manifest "
+                                   "of partition %" PRIu32, m.partition);
+            blk_manifest_deinit(&m);
+        }
+        if (p->load_code == KL_OK)
+            p->loaded = m;
+    }
+    if (p->load_code == KL_OK) {
+        p->load_err = (struct kl_err){ 0 };
+        p->load_code = tidy(p, &p->load_err);
+    }
+    p->i->env->sched->post(p->shard->loop, &p->load_back);
+}
+
+static void load_back(struct kl_env_task *task)
+{
+    struct ing_partition *p = kl_container_of(task, struct ing_partition, load_back);
+
+    ing_in(p->i);
+    if (p->load_code != KL_OK || ing_stopping(p)) {
+        ing_load_failed(p, &p->load_err);
+        return;
+    }
+    p->info = (struct kl_bus_info){ .partition = p->number, .loop = p->shard->loop,
+                                    .done = got_info };
+    ing_out(p->i);
+    p->i->bus->info(p->i->bus, &p->info);
+}
+
+static void got_pointer(struct kl_bus_kv *op)
+{
+    struct ing_partition *p = kl_container_of(op, struct ing_partition, kv);
+
+    ing_in(p->i);
+    p->pointer_revision = 0;
+    p->pointer = (struct blk_pointer){ 0 };
+    if (op->code == KL_OK) {
+        p->pointer_revision = op->revision;
+        if (blk_pointer_decode(kl_span(op->got, op->got_size), &p->pointer, &op->err) != KL_OK) {
+            kl_within(&op->err, "the catalogue's pointer");
+            op->code = op->err.code;
+        }
+        free(op->got);
+    }
+    if ((op->code != KL_OK && op->code != KL_ENOENT) || ing_stopping(p)) {
+        ing_load_failed(p, &op->err);
+        return;
+    }
+    p->load_work = (struct kl_env_task){ .run = load_work };
+    p->load_back = (struct kl_env_task){ .run = load_back };
+    ing_out(p->i);
+    p->i->env->sched->work(p->i->env->sched, &p->load_work);
+}
+
+void ing_load(struct ing_partition *p)
+{
+    assert(!p->loading);
+    p->loading = true;
+    p->kv = (struct kl_bus_kv){ .kind = KL_BUS_KV_GET, .loop = p->shard->loop,
+                                .done = got_pointer };
+    blk_pointer_key(p->number, p->kv.key, sizeof p->kv.key);
+    ing_out(p->i);
+    p->i->bus->kv(p->i->bus, &p->kv);
+}

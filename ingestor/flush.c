@@ -1,0 +1,513 @@
+/*
+ * A cut's way into the catalogue. Jobs of a partition run one at a time, in order; each step may be
+ * tried again: filesets are found whole, uploads found done, a manifest under a free revision is put
+ * anew, and a compare-and-set that was lost is looked at: perhaps it was ours that won.
+ */
+#include "ingestor/ing_priv.h"
+
+#include "libkoal/base/mem.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { REVISION_TRIES_MAX = 1000 };
+
+void ing_job_free(struct ing_job *j)
+{
+    for (uint32_t i = 0; i < j->part_count; i++) {
+        struct ing_part *part = &j->parts[i];
+
+        ing_view_drop(&part->view);
+        kl_arena_deinit(&part->texts);
+        free(part->series);
+        free(part->chunks);
+        free(part->metas);
+        free(part->exemplars);
+    }
+    free(j->parts);
+    blk_manifest_deinit(&j->manifest);
+    kl_buf_deinit(&j->bytes);
+    free(j);
+}
+
+static void job_failed(struct ing_job *j)
+{
+    struct ing_partition *p = j->p;
+
+    if (ing_stopping(p))
+        return;
+    j->failures++;
+    p->job_again_ns = kl_env_mono_ns(p->i->env) + ing_backoff_ms(p->i, j->failures) * 1000000;
+    kl_count(p->i->m.flush_failures, 1);
+    kl_logf(p->i->o.log, KL_WARN, "ingestor: partition %" PRIu32 ", cut %" PRIu64 ", attempt %u "
+            "failed; the log still has it, trying again: %s", p->number, j->seq, j->failures,
+            j->err.text);
+    ing_flush_check(p, &j->err);
+}
+
+/* ---- work ---- */
+
+static void fileset_path(const struct ing_part *part, char path[BLK_PATH_MAX + 1])
+{
+    blk_fileset_path(&part->info, path);
+}
+
+static void write_work(struct ing_job *j)
+{
+    struct ing_partition *p = j->p;
+    char                  path[BLK_PATH_MAX + 1];
+
+    j->code = ing_folder(p, &j->err);
+    for (uint32_t i = 0; i < j->part_count && j->code == KL_OK; i++) {
+        struct ing_part *part = &j->parts[i];
+
+        if (!part->written)
+            j->code = ing_part_write(j, part, &j->err);
+        if (j->code != KL_OK)
+            break;
+        part->written = true;
+        fileset_path(part, path);
+        j->code = blk_fileset_upload(p->filesets, path, p->i->store, &j->err);
+        if (j->code != KL_OK)
+            kl_within(&j->err, "upload %s", path);
+    }
+    if (j->code != KL_OK)
+        ing_load_leave(p);                             /* a folder that failed is opened anew */
+}
+
+/* Puts the manifest under the first free revision; what a crash left under one is not ours. */
+static void put_work(struct ing_job *j)
+{
+    struct kl_store *store = j->p->i->store;
+
+    for (int n = 0; n < REVISION_TRIES_MAX; n++) {
+        char key[KL_STORE_KEY_MAX + 1];
+
+        kl_buf_reset(&j->bytes);
+        blk_manifest_encode(&j->manifest, &j->bytes);
+        blk_manifest_key(j->p->number, j->manifest.revision, key);
+        j->code = store->put(store, key, kl_buf_span(&j->bytes), &j->err);
+        if (j->code != KL_EEXIST) {
+            if (j->code != KL_OK)
+                kl_within(&j->err, "put manifest %s", key);
+            return;
+        }
+        j->manifest.revision++;
+    }
+}
+
+/* Somebody else's manifest, to build upon. */
+static void conflict_work(struct ing_job *j)
+{
+    struct blk_pointer at;
+    struct blk_manifest m = { 0 };
+
+    j->code = blk_pointer_decode(kl_buf_span(&j->bytes), &at, &j->err);
+    if (j->code == KL_OK)
+        j->code = ing_manifest_read(j->p->i->store, j->p->number, &at, &m, &j->err);
+    if (j->code == KL_OK) {
+        blk_manifest_deinit(&j->manifest);
+        j->manifest = m;
+    }
+}
+
+static void remove_tenant_folder(struct kl_env_dir *root, const char *path)
+{
+    char           tenant[BLK_PATH_MAX + 1];
+    char          *slash;
+    struct kl_err  err;
+    struct kl_env_dir *in;
+
+    /* <tenant>/<pppp>/<fileset>: the folders above go when they are empty; if not, they stay. */
+    strcpy(tenant, path);
+    slash = strchr(tenant, '/');
+    assert(slash != NULL);
+    *slash = '\0';
+    if (root->enter(root, tenant, false, &in, &err) != KL_OK)
+        return;
+    *strchr(slash + 1, '/') = '\0';
+    in->remove_dir(in, slash + 1, &err);
+    in->leave(in);
+}
+
+static void clean_work(struct ing_job *j)
+{
+    struct ing_partition *p = j->p;
+    char                  path[BLK_PATH_MAX + 1], key[KL_STORE_KEY_MAX + 1];
+
+    j->code = ing_folder(p, &j->err);
+    for (uint32_t i = 0; i < j->part_count && j->code == KL_OK; i++) {
+        fileset_path(&j->parts[i], path);
+        j->code = blk_fileset_remove(p->filesets, path, &j->err);
+        if (j->code == KL_ENOENT)
+            j->code = KL_OK;
+        if (j->code == KL_OK)
+            remove_tenant_folder(p->filesets, path);
+    }
+    for (uint32_t i = 0; i < p->old_count && p->olds[i].at_ms != 0; i++) {
+        struct kl_err err;
+
+        if (p->olds[i].revision == 0 || p->olds[i].at_ms > kl_env_now_ms(p->i->env))
+            continue;
+        blk_manifest_key(p->number, p->olds[i].revision, key);
+        if (p->i->store->remove(p->i->store, key, &err) == KL_OK)
+            p->olds[i].revision = 0;
+    }
+    if (j->code != KL_OK)
+        ing_load_leave(p);
+}
+
+static void work(struct kl_env_task *task)
+{
+    struct ing_job *j = kl_container_of(task, struct ing_job, work);
+
+    j->err = (struct kl_err){ 0 };
+    if (j->step == ING_WRITE)
+        write_work(j);
+    else if (j->step == ING_PUT)
+        put_work(j);
+    else if (j->step == ING_CONFLICT)
+        conflict_work(j);
+    else
+        clean_work(j);
+    j->p->i->env->sched->post(j->p->shard->loop, &j->back);
+}
+
+/* ---- on the loop ---- */
+
+/* The first record that a replay needs, when `without`'s samples are in the catalogue. */
+uint64_t ing_replay_from(struct ing_partition *p, const struct ing_job *without)
+{
+    uint64_t from = p->applied + 1;
+
+    if (p->first_any != 0 && p->first_any < from)
+        from = p->first_any;
+    for (uint32_t i = 0; i < p->first_count; i++)
+        if (p->firsts[i].seq < from)
+            from = p->firsts[i].seq;
+    for (const struct ing_job *j = p->jobs; j != NULL; j = j->next)
+        if (j != without && j->adopt == 0 && j->first_seq < from)
+            from = j->first_seq;
+    for (uint32_t t = 0; t < p->tenant_count; t++)
+        for (const struct ing_refs *r = p->tenants[t].refs; r != NULL; r = r->next) {
+            uint64_t oldest = ing_refs_oldest(r);
+
+            from = oldest < from ? oldest : from;
+        }
+    return from < p->manifest.replay_from ? p->manifest.replay_from : from;
+}
+
+static void manifest_copy(struct blk_manifest *to, const struct blk_manifest *from)
+{
+    blk_manifest_deinit(to);
+    *to = *from;
+    to->filesets = kl_resize(NULL, (from->fileset_count + 1) * sizeof *to->filesets);
+    if (from->fileset_count > 0)
+        memcpy(to->filesets, from->filesets, from->fileset_count * sizeof *to->filesets);
+}
+
+static bool listed(const struct blk_manifest *m, const struct blk_info *info)
+{
+    for (uint32_t i = 0; i < m->fileset_count; i++)
+        if (m->filesets[i].id == info->id && m->filesets[i].incarnation == info->incarnation &&
+            m->filesets[i].window_start_ms == info->window_start_ms &&
+            strcmp(m->filesets[i].tenant, info->tenant) == 0)
+            return true;
+    return false;
+}
+
+static void build(struct ing_job *j)
+{
+    struct ing_partition *p = j->p;
+    struct blk_manifest   next = { 0 };
+
+    /* blk_manifest_add grows the array in its own steps: it starts from one of its own making. */
+    next = p->manifest;
+    next.filesets = NULL;
+    next.fileset_count = 0;
+    for (uint32_t i = 0; i < p->manifest.fileset_count; i++)
+        blk_manifest_add(&next, &p->manifest.filesets[i]);
+    blk_manifest_deinit(&j->manifest);
+    j->manifest = next;
+    j->manifest.revision++;
+    j->manifest.partition = p->number;
+    if (j->manifest.epoch < ING_EPOCH_STATIC)
+        j->manifest.epoch = ING_EPOCH_STATIC;
+    if (p->epoch_seen > j->manifest.epoch)
+        j->manifest.epoch = p->epoch_seen;
+    if (j->adopt != 0) {
+        j->manifest.incarnation = j->adopt;
+        j->manifest.cut_count = 0;
+        j->manifest.replay_from = 1;
+        return;
+    }
+    for (uint32_t i = 0; i < j->part_count; i++)
+        if (!listed(&j->manifest, &j->parts[i].info))
+            blk_manifest_add(&j->manifest, &j->parts[i].info);
+    blk_manifest_cut(&j->manifest, j->seq, j->end_ms);
+    j->manifest.replay_from = ing_replay_from(p, j);
+}
+
+static void pointed(struct kl_bus_kv *op);
+
+static void point(struct ing_job *j)
+{
+    struct ing_partition *p = j->p;
+    struct blk_pointer    at = { .revision = j->manifest.revision, .epoch = j->manifest.epoch,
+                                 .digest = kl_hash64(j->bytes.at, j->bytes.size) };
+
+    p->pointer = at;
+    kl_buf_reset(&j->bytes);
+    blk_pointer_encode(&at, &j->bytes);
+    j->kv = (struct kl_bus_kv){ .kind = KL_BUS_KV_PUT, .value = kl_buf_span(&j->bytes),
+                                .expect = p->pointer_revision, .loop = p->shard->loop,
+                                .done = pointed };
+    blk_pointer_key(p->number, j->kv.key, sizeof j->kv.key);
+    j->out = true;
+    ing_out(p->i);
+    p->i->bus->kv(p->i->bus, &j->kv);
+}
+
+static void committed(struct ing_job *j)
+{
+    struct ing_partition *p = j->p;
+    int64_t               now_ms = kl_env_now_ms(p->i->env);
+    uint64_t              old = p->manifest.revision;
+
+    manifest_copy(&p->manifest, &j->manifest);
+    if (old != 0) {
+        uint32_t n = 0;
+
+        for (uint32_t i = 0; i < p->old_count; i++)    /* those that are gone make room */
+            if (p->olds[i].revision != 0)
+                p->olds[n++] = p->olds[i];
+        p->old_count = n;
+        if (n < ING_OLDS_MAX) {
+            p->olds[n].revision = old;
+            p->olds[n].at_ms = now_ms + ING_OLD_MS;
+            p->old_count++;
+        }
+    }
+    if (j->adopt == 0 && p->manifest.replay_from > 1) {
+        if (p->purge_count == ING_PURGES_MAX)
+            p->purge_count--;                          /* the last waits a little longer */
+        p->purges[p->purge_count].seq = p->manifest.replay_from - 1;
+        p->purges[p->purge_count++].at_ms = now_ms + p->i->o.log_keep_ms;
+    }
+    kl_count(p->i->m.flushes, 1);
+    kl_count(p->i->m.filesets, j->part_count);
+    j->failures = 0;
+    j->step = ING_LET_GO;
+}
+
+static void conflict_got(struct kl_bus_kv *op)
+{
+    struct ing_job       *j = kl_container_of(op, struct ing_job, kv);
+    struct ing_partition *p = j->p;
+    struct blk_pointer    at = { 0 };
+
+    ing_in(p->i);
+    j->out = false;
+    if (op->code == KL_ENOENT) {                       /* gone altogether: ours shall be the first */
+        p->pointer_revision = 0;
+        j->step = ING_PUT;
+    } else if (op->code != KL_OK) {
+        j->err = op->err;
+        job_failed(j);
+    } else if (blk_pointer_decode(kl_span(op->got, op->got_size), &at, &j->err) != KL_OK) {
+        kl_within(&j->err, "the catalogue's pointer");
+        job_failed(j);
+    } else if (at.digest == p->pointer.digest && at.revision == p->pointer.revision) {
+        p->pointer_revision = op->revision;            /* it was ours: only its answer got lost */
+        committed(j);
+    } else if (at.epoch > j->manifest.epoch) {
+        kl_fail(&j->err, KL_EEXIST, "another owner, of epoch %" PRIu64 ", writes the catalogue",
+                at.epoch);
+        free(op->got);
+        ing_partition_break(p, &j->err);
+        return;
+    } else {
+        p->pointer_revision = op->revision;
+        kl_buf_reset(&j->bytes);
+        kl_buf_add(&j->bytes, op->got, op->got_size);
+        j->step = ING_CONFLICT;
+    }
+    if (op->code == KL_OK)
+        free(op->got);
+    if (!ing_stopping(p))
+        ing_job_start(p);
+}
+
+static void pointed(struct kl_bus_kv *op)
+{
+    struct ing_job       *j = kl_container_of(op, struct ing_job, kv);
+    struct ing_partition *p = j->p;
+
+    ing_in(p->i);
+    j->out = false;
+    if (op->code == KL_OK) {
+        p->pointer_revision = op->revision;
+        committed(j);
+        ing_job_start(p);
+        return;
+    }
+    if (op->code == KL_EEXIST && !ing_stopping(p)) {
+        j->kv = (struct kl_bus_kv){ .kind = KL_BUS_KV_GET, .loop = p->shard->loop,
+                                    .done = conflict_got };
+        blk_pointer_key(p->number, j->kv.key, sizeof j->kv.key);
+        j->out = true;
+        ing_out(p->i);
+        p->i->bus->kv(p->i->bus, &j->kv);
+        return;
+    }
+    j->err = op->err;
+    kl_within(&j->err, "set the catalogue's pointer");
+    /* It may have happened: then the next try loses its race, and finds that it was ours. */
+    j->step = ING_POINT;
+    job_failed(j);
+}
+
+static void job_end(struct ing_job *j)
+{
+    struct ing_partition *p = j->p;
+
+    p->jobs = j->next;
+    if (p->jobs == NULL)
+        p->jobs_last = NULL;
+    p->job_count--;
+    if (j->adopt != 0)
+        p->reload = true;
+    ing_job_free(j);
+    ing_flush_check(p, NULL);
+    ing_job_start(p);
+}
+
+static void work_back(struct kl_env_task *task)
+{
+    struct ing_job       *j = kl_container_of(task, struct ing_job, back);
+    struct ing_partition *p = j->p;
+
+    ing_in(p->i);
+    j->out = false;
+    if (j->code != KL_OK && j->step != ING_CLEAN) {
+        job_failed(j);
+        return;
+    }
+    switch (j->step) {
+    case ING_WRITE:
+        j->step = ING_PUT;
+        break;
+    case ING_PUT:
+        j->step = ING_POINT;
+        break;
+    case ING_CONFLICT:
+        manifest_copy(&p->manifest, &j->manifest);
+        j->step = ING_PUT;
+        break;
+    case ING_CLEAN:
+        if (j->code != KL_OK)                          /* found and removed at the next start */
+            kl_logf(p->i->o.log, KL_WARN, "ingestor: partition %" PRIu32 ": a fileset that was "
+                    "uploaded cannot be removed here: %s", p->number, j->err.text);
+        job_end(j);
+        return;
+    default:
+        assert(!"a step of work");
+    }
+    ing_job_start(p);
+}
+
+/* Chunks that the catalogue has are forgotten, when no page is being made of them. */
+void ing_job_let_go(struct ing_partition *p)
+{
+    struct ing_job *j = p->jobs;
+
+    if (j == NULL || j->step != ING_LET_GO || p->rendering > 0)
+        return;
+    for (uint32_t i = 0; i < j->part_count; i++) {
+        struct ing_part *part = &j->parts[i];
+        uint64_t         gone = part->head->gone;
+
+        for (uint32_t k = 0; k < part->series_count; k++)
+            if (part->series[k].series->alive)
+                ing_series_let_go(part->head, part->series[k].series, j->seq);
+        for (uint32_t k = 0; k < part->series_count; k++)
+            if (part->series[k].series->alive && ing_series_idle(part->series[k].series))
+                ing_head_remove(part->head, part->series[k].series);
+        if (part->head->gone != gone)
+            ing_pairs_sweep(&part->head->pairs);
+    }
+    for (struct ing_wait *w = p->waits; w != NULL; w = w->next)
+        if (w->seq == 0 || w->seq >= j->seq)
+            __atomic_add_fetch(&w->flush->fileset_count, j->part_count, __ATOMIC_ACQ_REL);
+    j->step = ING_CLEAN;
+    ing_metrics_collect(p);
+    ing_flush_check(p, NULL);
+    ing_asks_resume(p);
+}
+
+void ing_job_start(struct ing_partition *p)
+{
+    struct ing_job *j = p->jobs;
+    int             state = atomic_load(&p->state);
+
+    if (j == NULL || j->out || ing_stopping(p) || (state != ING_REPLAYING && state != ING_LIVE) ||
+        (j->failures > 0 && kl_env_mono_ns(p->i->env) < p->job_again_ns))
+        return;
+    if (j->step == ING_LET_GO) {
+        ing_job_let_go(p);
+        if (j->step == ING_LET_GO)
+            return;
+    }
+    if (j->step == ING_POINT) {
+        if (j->bytes.size == 0 || j->failures > 0) {   /* after a failure: the manifest's bytes anew */
+            kl_buf_reset(&j->bytes);
+            blk_manifest_encode(&j->manifest, &j->bytes);
+        }
+        point(j);
+        return;
+    }
+    if (j->step == ING_PUT)
+        build(j);
+    j->work = (struct kl_env_task){ .run = work };
+    j->back = (struct kl_env_task){ .run = work_back };
+    j->out = true;
+    ing_out(p->i);
+    p->i->env->sched->work(p->i->env->sched, &j->work);
+}
+
+/* ---- the log is purged of what nobody needs, when it is old enough ---- */
+
+static void purged(struct kl_bus_purge *op)
+{
+    struct ing_partition *p = kl_container_of(op, struct ing_partition, purge);
+
+    ing_in(p->i);
+    p->purging = false;
+    if (op->code == KL_OK)
+        p->purged = op->up_to;
+    else if (!ing_stopping(p))
+        kl_logf(p->i->o.log, KL_WARN, "ingestor: partition %" PRIu32 ": the log cannot be purged "
+                "up to record %" PRIu64 ": %s", p->number, op->up_to, op->err.text);
+}
+
+void ing_jobs_tick(struct ing_partition *p)
+{
+    uint32_t due = 0;
+
+    ing_job_start(p);
+    while (due < p->purge_count && p->purges[due].at_ms <= kl_env_now_ms(p->i->env))
+        due++;
+    if (due == 0 || p->purging || p->reload)
+        return;
+    p->purge = (struct kl_bus_purge){ .partition = p->number, .up_to = p->purges[due - 1].seq,
+                                      .loop = p->shard->loop, .done = purged };
+    memmove(p->purges, p->purges + due, (p->purge_count - due) * sizeof *p->purges);
+    p->purge_count -= due;
+    if (p->purge.up_to <= p->purged)
+        return;
+    p->purging = true;
+    ing_out(p->i);
+    p->i->bus->purge(p->i->bus, &p->purge);
+}

@@ -1,0 +1,187 @@
+/* A tenant's head: its series by fingerprint and by number, and which labels they have. */
+#include "ingestor/head_priv.h"
+
+#include "libkoal/base/mem.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { SLOTS_FIRST = 64 };
+
+struct ing_head *ing_head_new(struct kl_span tenant, int64_t window_ms)
+{
+    struct ing_head *h = kl_new(sizeof *h);
+    char *name = kl_new(tenant.size + 1);
+
+    memcpy(name, tenant.at, tenant.size);
+    h->tenant = kl_span(name, tenant.size);
+    h->window_ms = window_ms;
+    h->free_id = ING_NONE;
+    h->slots = kl_new(SLOTS_FIRST * sizeof *h->slots);
+    h->slot_mask = SLOTS_FIRST - 1;
+    h->all = roaring_bitmap_create();
+    if (h->all == NULL)
+        abort();
+    h->memory.bytes[ING_MEM_SERIES] = SLOTS_FIRST * (int64_t)sizeof *h->slots;
+    h->memory.bytes[ING_MEM_OTHER] = (int64_t)sizeof *h;
+    ing_pairs_init(&h->pairs, &h->memory);
+    return h;
+}
+
+static void series_deinit(struct ing_head *h, struct ing_series *s)
+{
+    for (struct ing_chunk *c = s->first, *next; c != NULL; c = next) {
+        next = c->next;
+        h->memory.bytes[ING_MEM_CHUNKS] -= (int64_t)(sizeof *c + c->size + 8);
+        free(c);
+    }
+    if (s->late != NULL)
+        h->memory.bytes[ING_MEM_LATE] -= (int64_t)(s->late->room * sizeof *s->late->at);
+    h->memory.bytes[ING_MEM_TAILS] -= s->tail.room;
+    h->memory.bytes[ING_MEM_SERIES] -= (int64_t)(s->pair_count * sizeof *s->pairs + 8);
+    free(s->tail.bytes);
+    free(s->late);
+    free(s->pairs);
+}
+
+void ing_head_free(struct ing_head *h)
+{
+    if (h == NULL)
+        return;
+    for (uint32_t i = 0; i < h->made; i++)
+        if (ing_series_at(h, i)->alive)
+            series_deinit(h, ing_series_at(h, i));
+    for (uint32_t i = 0; i * ING_PAGE < h->made; i++)
+        free(h->pages[i]);
+    ing_extras_free(h);
+    ing_pairs_deinit(&h->pairs);
+    roaring_bitmap_free(h->all);
+    kl_buf_deinit(&h->encoded);
+    free(h->pages);
+    free(h->slots);
+    free((void *)h->tenant.at);
+    free(h);
+}
+
+static uint32_t slot(const struct ing_head *h, struct kl_fp fp)
+{
+    uint32_t at = (uint32_t)fp.lo & h->slot_mask;
+
+    while (h->slots[at] != 0 && kl_fp_cmp(ing_series_at(h, h->slots[at] - 1)->fp, fp) != 0)
+        at = (at + 1) & h->slot_mask;
+    return at;
+}
+
+static void grow(struct ing_head *h)
+{
+    uint32_t *old = h->slots, size = h->slot_mask + 1;
+
+    h->slots = kl_resize(NULL, size * 2 * sizeof *h->slots);
+    memset(h->slots, 0, size * 2 * sizeof *h->slots);
+    h->slot_mask = size * 2 - 1;
+    for (uint32_t i = 0; i < size; i++)
+        if (old[i] != 0)
+            h->slots[slot(h, ing_series_at(h, old[i] - 1)->fp)] = old[i];
+    free(old);
+    h->memory.bytes[ING_MEM_SERIES] += size * (int64_t)sizeof *h->slots;
+}
+
+struct ing_series *ing_head_find(const struct ing_head *h, struct kl_fp fp)
+{
+    uint32_t n = h->slots[slot(h, fp)];
+
+    return n == 0 ? NULL : ing_series_at(h, n - 1);
+}
+
+static uint32_t take_id(struct ing_head *h)
+{
+    uint32_t id = h->free_id;
+
+    if (id != ING_NONE) {
+        h->free_id = ing_series_at(h, id)->definitions;
+        return id;
+    }
+    id = h->made;
+    if (id % ING_PAGE == 0) {
+        if (id / ING_PAGE == h->page_room) {
+            h->page_room = h->page_room == 0 ? 4 : h->page_room * 2;
+            h->pages = kl_resize(h->pages, h->page_room * sizeof *h->pages);
+        }
+        h->pages[id / ING_PAGE] = kl_new(ING_PAGE * sizeof **h->pages);
+        h->memory.bytes[ING_MEM_SERIES] += (int64_t)(ING_PAGE * sizeof **h->pages);
+    }
+    h->made++;
+    return id;
+}
+
+struct ing_series *ing_head_series(struct ing_head *h, struct kl_fp fp, struct kl_labels labels)
+{
+    uint32_t           at = slot(h, fp), id, count = 0;
+    struct ing_series *s;
+    struct kl_cur      c = kl_labels_cur(labels);
+    struct kl_label    label;
+
+    if (h->slots[at] != 0)
+        return ing_series_at(h, h->slots[at] - 1);
+    if (h->count + 1 > (h->slot_mask + 1) / 8 * 7) {
+        grow(h);
+        at = slot(h, fp);
+    }
+    id = take_id(h);
+    s = ing_series_at(h, id);
+    *s = (struct ing_series){ .fp = fp, .id = id, .last_ms = INT64_MIN, .alive = true };
+    s->pair_count = (uint16_t)kl_labels_count(labels);
+    s->pairs = kl_resize(NULL, (s->pair_count + 1u) * sizeof *s->pairs);
+    while (kl_labels_next(&c, &label)) {
+        uint32_t pair = ing_pairs_get(&h->pairs, label.name, label.value, true);
+
+        s->pairs[count++] = pair;
+        ing_set_add(&ing_pair_at(h->pairs.pair_pages, pair)->series, id,
+                    &h->memory.bytes[ING_MEM_POSTINGS]);
+    }
+    assert(count == s->pair_count && !c.bad);
+    h->memory.bytes[ING_MEM_SERIES] += (int64_t)(s->pair_count * sizeof *s->pairs + 8);
+    h->slots[at] = id + 1;
+    roaring_bitmap_add(h->all, id);
+    h->count++;
+    h->born++;
+    return s;
+}
+
+/* Linear probing without tombstones: what follows in the run moves back where it may. */
+static void slot_clear(struct ing_head *h, uint32_t at)
+{
+    uint32_t hole = at;
+
+    for (;;) {
+        uint32_t home;
+
+        at = (at + 1) & h->slot_mask;
+        if (h->slots[at] == 0)
+            break;
+        home = (uint32_t)ing_series_at(h, h->slots[at] - 1)->fp.lo & h->slot_mask;
+        if (((at - home) & h->slot_mask) >= ((at - hole) & h->slot_mask)) {
+            h->slots[hole] = h->slots[at];
+            hole = at;
+        }
+    }
+    h->slots[hole] = 0;
+}
+
+void ing_head_remove(struct ing_head *h, struct ing_series *s)
+{
+    assert(s->alive && ing_series_idle(s));
+    for (uint32_t i = 0; i < s->pair_count; i++)
+        ing_set_remove(&ing_pair_at(h->pairs.pair_pages, s->pairs[i])->series, s->id,
+                       &h->memory.bytes[ING_MEM_POSTINGS]);
+    slot_clear(h, slot(h, s->fp));
+    roaring_bitmap_remove(h->all, s->id);
+    series_deinit(h, s);
+    s->alive = false;
+    s->pairs = NULL;
+    s->definitions = h->free_id;
+    h->free_id = s->id;
+    h->count--;
+    h->gone++;
+}

@@ -1,0 +1,207 @@
+#ifndef ING_HEAD_PRIV_H
+#define ING_HEAD_PRIV_H
+/*
+ * The head: one tenant's recent series in one partition, in memory.
+ *
+ *   pairs      (label name, value) interned once; a pair owns the set of series that have it
+ *   series     by fingerprint; a number (u32) names it in sets; its labels are pair numbers
+ *   chunks     of a series, a list in the order of precedence: of two values for one time the
+ *              later chunk's wins; then the open tail; then the late samples
+ *
+ * Everything belongs to the partition's loop, with one exception: workers that write a fileset or
+ * encode a page read `struct ing_chunk` (immutable but for `next` and `cut`) and, of a series, what
+ * never changes after its birth (fp, pairs, pair_count), through a view of the pages of pairs.
+ * Pages never move; a series, a pair or a chunk is freed only when no worker is out (busy).
+ */
+#include <roaring/roaring.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "libblock/chunk.h"
+#include "libkoal/base/hist.h"
+#include "libkoal/base/labels.h"
+#include "libkoal/base/match.h"
+
+enum { ING_PAGE = 512 };                               /* pairs, names or series to a page */
+enum { ING_TAIL_MAX = 120 };                           /* samples of an open tail */
+enum { ING_TAIL_BYTES_MAX = 4096 };                    /* an open tail is sealed past this */
+enum { ING_LATE_MAX = 120 };                           /* late samples before they are sealed */
+enum { ING_NONE = UINT32_MAX };
+
+/* Bytes held, by kind, for /metrics and the memory bound. */
+enum ing_kind { ING_MEM_SERIES, ING_MEM_LABELS, ING_MEM_POSTINGS, ING_MEM_TAILS, ING_MEM_CHUNKS,
+                ING_MEM_LATE, ING_MEM_REFS, ING_MEM_OTHER, ING_MEM_KINDS };
+struct ing_memory { int64_t bytes[ING_MEM_KINDS]; };
+
+/* ---- set.c: a set of series numbers; one inline, a few in an array, many in Roaring ---- */
+struct ing_set {
+    uint32_t count;
+    uint32_t room;                                     /* of `few`; UINT32_MAX: `many` is it */
+    union { uint32_t one; uint32_t *few; roaring_bitmap_t *many; };
+};
+void ing_set_add(struct ing_set *s, uint32_t id, int64_t *bytes);      /* not twice */
+void ing_set_remove(struct ing_set *s, uint32_t id, int64_t *bytes);
+void ing_set_deinit(struct ing_set *s, int64_t *bytes);
+void ing_set_or(const struct ing_set *s, roaring_bitmap_t *into);
+void ing_set_and(const struct ing_set *s, roaring_bitmap_t *into);
+void ing_set_andnot(const struct ing_set *s, roaring_bitmap_t *from);
+bool ing_set_meets(const struct ing_set *s, const roaring_bitmap_t *other);
+
+/* ---- pairs.c ---- */
+struct ing_pair {
+    uint8_t *text;                                     /* varint length, the value's bytes */
+    uint32_t name;
+    struct ing_set series;
+};
+struct ing_name {
+    uint8_t *text;                                     /* varint length, the name's bytes */
+    uint32_t *values;                                  /* pair numbers; the first `sorted` in order of value */
+    uint32_t  count, room, sorted;
+};
+/* What a worker holds: the pages as they were. */
+struct ing_view { struct ing_pair **pairs; struct ing_name **names; };
+
+struct ing_pairs {
+    struct ing_pair **pair_pages;
+    struct ing_name **name_pages;
+    uint32_t pair_count, name_count, pair_room, name_room;    /* ever made; room: pages */
+    uint32_t free_pair;                                /* a list through `name` of unused ones */
+    uint32_t *slots; uint32_t slot_mask, pair_live;    /* pair number + 1; 0: empty */
+    uint32_t *name_slots; uint32_t name_mask;
+    struct ing_memory *memory;
+};
+void     ing_pairs_init(struct ing_pairs *p, struct ing_memory *memory);
+void     ing_pairs_deinit(struct ing_pairs *p);
+uint32_t ing_pairs_name(struct ing_pairs *p, struct kl_span name, bool make);   /* or ING_NONE */
+uint32_t ing_pairs_get(struct ing_pairs *p, struct kl_span name, struct kl_span value, bool make);
+void     ing_pairs_sweep(struct ing_pairs *p);         /* frees every pair whose set is empty */
+void     ing_pairs_sort(struct ing_pairs *p, struct ing_name *n);      /* all of values in order */
+struct kl_span ing_text(const uint8_t *text);
+static inline struct ing_pair *ing_pair_at(struct ing_pair **pages, uint32_t n)
+{
+    return &pages[n / ING_PAGE][n % ING_PAGE];
+}
+static inline struct ing_name *ing_name_at(struct ing_name **pages, uint32_t n)
+{
+    return &pages[n / ING_PAGE][n % ING_PAGE];
+}
+void ing_view_take(struct ing_view *v, const struct ing_pairs *p);     /* copies the directories */
+void ing_view_drop(struct ing_view *v);
+/* The canonical labels of a series: appended to `out`. */
+void ing_render(struct ing_pair **pairs, struct ing_name **names, const uint32_t *of,
+                uint32_t count, struct kl_buf *out);
+
+/* ---- tail.c: the open tail, a stream of bytes; and what it holds, decoded ---- */
+enum ing_tail_kind { ING_EMPTY = 0, ING_FLOATS = BLK_FLOATS, ING_HISTS = BLK_HISTS };
+struct ing_tail {
+    uint8_t *bytes;
+    int64_t  first_ms, last_ms;
+    uint64_t bits;                                     /* of the last value */
+    int32_t  step_ms;                                  /* the last two samples' distance */
+    uint16_t size, room, count;
+    uint8_t  kind, last_start;                         /* the last sample has a start time */
+};
+/* The tail's state, without its bytes, is enough to append. False: seal it first (full, too far
+ * apart, of another kind). time_ms is above last_ms. */
+bool ing_tail_add(struct ing_tail *t, int64_t time_ms, double value, int64_t *bytes);
+bool ing_tail_add_hist(struct ing_tail *t, int64_t time_ms, struct kl_span hist, int64_t *bytes);
+/* The start time of the last sample. False: no room, seal it first. */
+bool ing_tail_start(struct ing_tail *t, int64_t start_ms, int64_t *bytes);
+struct ing_run {                                       /* decoded: what a chunk or a tail holds */
+    uint32_t count;
+    int64_t  times[BLK_CHUNK_MAX], starts[BLK_CHUNK_MAX];
+    double   values[BLK_CHUNK_MAX];
+};
+void ing_tail_floats(const struct ing_tail *t, struct ing_run *run);
+/* The histograms' arrays lie in `arena`. KL_ELIMIT past its cap. */
+enum kl_code ing_tail_hists(const struct ing_tail *t, struct kl_arena *arena, int64_t *times,
+                            int64_t *starts, struct kl_hist *hists, struct kl_err *err);
+/* As a chunk, appended to `out`. */
+enum kl_code ing_tail_encode(const struct ing_tail *t, struct kl_buf *out, struct kl_err *err);
+
+/* ---- series.c ---- */
+struct ing_chunk {                                     /* immutable but for next and cut */
+    struct ing_chunk *next;
+    uint64_t cut;                                      /* sealed for a fileset by that record; 0: not */
+    int64_t  first_ms, last_ms;
+    uint32_t size;
+    uint16_t count;
+    uint8_t  kind;
+    uint8_t  bytes[];
+};
+struct ing_late_sample { int64_t time_ms, start_ms; double value; };
+struct ing_late { uint32_t count, room; struct ing_late_sample at[]; };    /* rising times */
+struct ing_series {
+    struct kl_fp fp;
+    uint32_t *pairs;                                   /* in the order of the label names */
+    struct ing_chunk *first, *last;
+    struct ing_late  *late;
+    struct ing_tail   tail;
+    int64_t  last_ms;                                  /* of any sample yet, INT64_MIN: none */
+    uint32_t id, definitions;                          /* how many refs stand for it */
+    uint16_t pair_count;
+    bool     alive;
+};
+
+struct ing_head {
+    struct kl_span tenant;                             /* malloc'ed */
+    struct ing_pairs pairs;
+    struct ing_series **pages; uint32_t page_room;
+    uint32_t made, free_id, count;                     /* free_id: a list through `definitions` */
+    uint32_t *slots, slot_mask;                        /* by fingerprint: number + 1; 0: empty */
+    roaring_bitmap_t *all;
+    uint64_t born, gone;                               /* series ever made and removed: a generation */
+    struct ing_memory memory;
+    int64_t  window_ms, window_lo, window_hi;          /* the window of the last sample looked at */
+    struct kl_buf encoded;                             /* scratch */
+    uint64_t samples, late_samples, equal_samples;
+    struct ing_extras *extras;
+};
+struct ing_head   *ing_head_new(struct kl_span tenant, int64_t window_ms);
+void               ing_head_free(struct ing_head *h);
+static inline struct ing_series *ing_series_at(const struct ing_head *h, uint32_t id)
+{
+    return &h->pages[id / ING_PAGE][id % ING_PAGE];
+}
+struct ing_series *ing_head_find(const struct ing_head *h, struct kl_fp fp);
+struct ing_series *ing_head_series(struct ing_head *h, struct kl_fp fp, struct kl_labels labels);
+void               ing_head_remove(struct ing_head *h, struct ing_series *s);
+/* No sample and no ref speaks of it. */
+static inline bool ing_series_idle(const struct ing_series *s)
+{
+    return s->definitions == 0 && s->first == NULL && s->tail.count == 0 && s->late == NULL;
+}
+
+/* A sample, whatever its time: equal to one that is there, late, of another kind. No chunk or tail
+ * reaches over a window's bound. `hist` is what tsp_hist_put writes. */
+void ing_series_float(struct ing_head *h, struct ing_series *s, int64_t time_ms, double value);
+void ing_series_hist(struct ing_head *h, struct ing_series *s, int64_t time_ms, struct kl_span hist);
+/* The start time of a sample that was given before. */
+void ing_series_start(struct ing_head *h, struct ing_series *s, int64_t time_ms, int64_t start_ms);
+/* The open tail, and the late samples, become chunks. */
+void ing_series_seal_tail(struct ing_head *h, struct ing_series *s);
+void ing_series_seal_late(struct ing_head *h, struct ing_series *s);
+/* Everything before end_ms that is not sealed for another cut belongs to `cut` now; calls each
+ * chunk. A chunk that reaches across end_ms is divided. */
+void ing_series_cut(struct ing_head *h, struct ing_series *s, uint64_t cut, int64_t end_ms,
+                    void (*each)(void *ctx, struct ing_series *s, struct ing_chunk *c), void *ctx);
+/* Forgets the chunks sealed for `cut`. */
+void ing_series_let_go(struct ing_head *h, struct ing_series *s, uint64_t cut);
+/* Whether any sample lies in [from, to] (by the bounds of chunks). */
+bool ing_series_meets(const struct ing_series *s, int64_t from_ms, int64_t to_ms);
+
+/* ---- match.c: which series a list of matchers means; the caller frees it ---- */
+roaring_bitmap_t *ing_match(struct ing_head *h, const struct kl_matcher *m, size_t count);
+
+/* ---- extras.c: metadata and exemplars of a tenant ---- */
+struct ing_meta { uint8_t type; struct kl_span metric, unit, help; };
+struct ing_exemplar { struct kl_fp fp; int64_t time_ms; double value; struct kl_span labels; };
+struct ing_extras {
+    struct ing_meta *metas; uint32_t meta_count, meta_room;    /* by metric, in order */
+    struct ing_exemplar *exemplars; uint32_t exemplar_count, exemplar_room;
+};
+enum { ING_META_MAX = 1 << 20, ING_EXEMPLARS_MAX = 1 << 18 };
+void ing_extras_meta(struct ing_head *h, const struct ing_meta *m);            /* copies */
+void ing_extras_exemplar(struct ing_head *h, const struct ing_exemplar *e);    /* copies labels */
+void ing_extras_free(struct ing_head *h);
+#endif

@@ -1,0 +1,307 @@
+#ifndef ING_PRIV_H
+#define ING_PRIV_H
+/*
+ * An ingestor's partitions. A partition is a state machine on one loop:
+ *
+ *   AWAY -> LOADING (pointer, manifest, log's bounds, leftovers on disk) -> REPLAYING -> LIVE
+ *                 ^------------- a try failed: again after a while          |
+ *   BROKEN <------ the log cannot be read on as it should: alarm, words, not ready
+ *
+ * cut read from the log -> job: WRITE filesets and upload (work) -> PUT manifest (work) -> POINT the
+ * KV to it (compare-and-set) -> LET GO of the chunks -> purge the log. Jobs of a partition run one
+ * after another, in the order of their cuts; a step that fails is tried again for ever, ever slower.
+ */
+#include <stdatomic.h>
+
+#include "ingestor/head_priv.h"
+#include "ingestor/ingestor.h"
+#include "libblock/manifest.h"
+#include "libkoal/base/hash.h"
+#include "libtsproto/placement.h"
+#include "libtsproto/record.h"
+#include "libtsproto/select.h"
+
+enum { ING_ORPHAN_BYTES_MAX = 64 << 20, ING_SPANS_MAX = 4096, ING_JOBS_MAX = 64 };
+enum { ING_ASKS_MAX = 1024 };                          /* questions waiting or being rendered */
+enum { ING_TICK_MS = 200, ING_RETRY_FIRST_MS = 500, ING_RETRY_MAX_MS = 60000 };
+enum { ING_PURGES_MAX = 64, ING_OLDS_MAX = 64, ING_OLD_MS = 15 * 60 * 1000 };
+enum { ING_MANIFEST_BYTES_MAX = 256 << 20 };
+enum { ING_FORMAT = 1, ING_EPOCH_STATIC = 1 };         /* no lease yet: one epoch for ever */
+
+/* ---- refs.c: what a writer's refs stand for ---- */
+struct ing_ref { uint64_t ref; uint32_t series, defined; };   /* defined: (seq - base) / 16, rounded down */
+struct ing_orphan { uint64_t ref, first_seq; struct kl_buf samples; };
+struct ing_refs {
+    struct ing_refs *next;                             /* of the same head */
+    struct tsp_incarnation who;
+    struct ing_head *head;
+    struct ing_ref  *slots;                            /* series ING_NONE: empty */
+    uint8_t         *used;                             /* the cut number of the last use, modulo 256 */
+    uint32_t         mask, count;
+    uint64_t         base_seq;
+    struct ing_orphan *orphans; uint32_t orphan_count, orphan_room;
+};
+enum { ING_ORPHAN_BIT = 0x80000000u };
+
+struct ing_tenant { struct ing_head *head; struct ing_refs *refs; };
+
+/* ---- the first record that holds samples of a window which no cut has taken yet ---- */
+struct ing_first { int64_t window_ms_start; uint64_t seq; };
+
+struct ing_partition;
+struct ing_shard;
+
+/* ---- flush.c: one cut's way into the catalogue ---- */
+struct ing_sealed { struct ing_series *series; uint32_t first, count; };       /* into chunks */
+struct ing_part {                                      /* what a cut took of one tenant, one fileset */
+    struct ing_head   *head;
+    struct ing_view    view;
+    struct ing_sealed *series; uint32_t series_count, series_room;
+    struct ing_chunk **chunks; uint32_t chunk_count, chunk_room;
+    struct ing_meta   *metas;  uint32_t meta_count;
+    struct ing_exemplar *exemplars; uint32_t exemplar_count;
+    struct kl_arena    texts;                          /* of metas and exemplars */
+    struct blk_info    info;                           /* filled when written */
+    bool               written;
+};
+enum ing_step { ING_WRITE, ING_PUT, ING_POINT, ING_CONFLICT, ING_LET_GO, ING_CLEAN };
+struct ing_job {
+    struct ing_job *next;
+    struct ing_partition *p;
+    uint64_t seq, first_seq;                           /* of the cut; of the first sample in it */
+    int64_t  end_ms;
+    struct ing_part *parts; uint32_t part_count;
+    enum ing_step step;
+    unsigned failures;
+    uint64_t adopt;                                    /* a new incarnation to commit; 0: a cut */
+    struct blk_manifest manifest;                      /* the next one */
+    struct kl_buf   bytes;                             /* it, or the pointer, encoded */
+    struct kl_env_task work, back;
+    struct kl_bus_kv   kv;
+    enum kl_code    code;
+    struct kl_err   err;
+    bool out;                                          /* a worker or the bus has it */
+};
+
+/* ---- select.c ---- */
+struct ing_ask {
+    struct ing_ask *next;
+    struct ing_partition *p;
+    struct kl_bus_question *q;
+    struct kl_arena   arena;
+    struct tsp_select select;
+    struct kl_bus_info info;
+    uint64_t need_seq;
+    int64_t  until_ns;
+    struct ing_plan *plan;
+    struct kl_env_task work, back;
+    struct kl_buf    page;
+    enum kl_code     code;
+    struct kl_err    err;
+};
+struct ing_found {                                     /* what matched, kept for the next page */
+    char *key; size_t key_size;
+    uint32_t *ids; uint32_t count;
+    uint64_t gone;                                     /* of the head, when it was made */
+    int64_t  used_ns;
+    struct ing_head *head;
+};
+enum { ING_FOUND_MAX = 8, ING_FOUND_KEEP_MS = 30000 };
+
+struct ing_wait {                                      /* a flush, in one partition */
+    struct ing_wait  *next;
+    struct ing_flush *flush;
+    struct ing_partition *p;
+    struct kl_env_task task;
+    uint64_t seq;                                      /* 0: the cut is on its way into the log */
+};
+
+/* A cut on its way into the log. */
+struct ing_append {
+    struct ing_append *next;
+    struct ing_partition *p;
+    struct kl_bus_append  op;
+    struct kl_buf  bytes;
+    struct tsp_cut cut;
+    struct ing_wait *wait;                             /* the flush that wants it, or NULL */
+    int64_t  give_up_ns;
+};
+
+enum ing_state { ING_AWAY, ING_LOADING, ING_REPLAYING, ING_LIVE, ING_BROKEN };
+
+struct ing_partition {
+    struct ing_ingestor *i;
+    struct ing_shard    *shard;
+    uint32_t number;
+    _Atomic bool wanted;                               /* the placement table says so */
+    _Atomic int  state;                                /* enum ing_state; written on the loop */
+    bool     serving, reading, loading, kv_out;
+    struct kl_env_task   assign;
+    struct kl_bus_service service;
+    struct kl_bus_reader  reader;
+
+    /* loading */
+    struct kl_bus_kv   kv;
+    struct kl_bus_info info;
+    struct kl_env_task load_work, load_back;
+    enum kl_code       load_code;
+    struct kl_err      load_err;
+    unsigned           load_failures;
+    int64_t            load_again_ns;
+    struct blk_pointer pointer;
+    uint64_t           pointer_revision;               /* of the KV's key; 0: there is none */
+    struct blk_manifest loaded;
+
+    struct blk_manifest manifest;                      /* the catalogue as committed */
+    uint64_t incarnation, applied, replay_end, purged;
+    struct kl_err words;                               /* why it is BROKEN, or not LIVE */
+    struct kl_err cut_err;                             /* a cut that cannot be obeyed */
+    bool reload;                                       /* load anew once the jobs are done */
+    bool empty;                                        /* nothing of it is in memory or under way */
+    struct kl_env_dir *filesets;                       /* its own handle; a worker's while one is out */
+
+    /* the head */
+    struct ing_tenant *tenants; uint32_t tenant_count, tenant_room;
+    uint32_t *tenant_slots, tenant_mask;
+    uint32_t last_tenant;
+    struct ing_refs *last_refs;
+    struct tsp_record_reader *reads;
+    struct tsp_record_head    record;
+    uint64_t record_seq;
+    int64_t  covered_ms;                               /* samples of this record before it are catalogued */
+    struct kl_buf scratch;
+    struct ing_first *firsts; uint32_t first_count, first_room;
+    int64_t  first_lo, first_hi;                       /* the window last looked at */
+    uint64_t first_any;                                /* of windows too many to name; 0: none */
+    uint8_t  cut_number;
+    uint64_t epoch_seen;
+    uint64_t cut_seq; int64_t cut_end_ms;              /* the last window cut that was read */
+    uint64_t orphan_bytes, late_writes, sample_count;
+    int64_t  memory_told;
+    int64_t  flush_again_ns;                           /* no early flush before */
+
+    struct ing_job *jobs, *jobs_last; uint32_t job_count;
+    int64_t  job_again_ns;
+    struct kl_bus_purge purge; bool purging;
+    struct { uint64_t seq; int64_t at_ms; } purges[ING_PURGES_MAX]; uint32_t purge_count;
+    struct { uint64_t revision; int64_t at_ms; } olds[ING_OLDS_MAX]; uint32_t old_count;
+
+    struct ing_append *appends;
+    struct ing_wait   *waits;
+    struct ing_ask    *asks;                           /* that wait for the log to be applied */
+    struct ing_ask    *held;                           /* that wait for chunks to be let go */
+    uint32_t ask_count, rendering;
+    struct ing_found   found[ING_FOUND_MAX];
+    uint64_t appended;                                 /* of our own records: their counter */
+
+    /* for ing_ready and metrics, written on the loop */
+    _Atomic uint64_t m_series, m_samples, m_late, m_equal, m_applied, m_lag, m_orphans, m_jobs;
+    _Atomic int64_t  m_memory[ING_MEM_KINDS];
+};
+
+struct ing_shard {
+    struct ing_ingestor *i;
+    struct kl_env_loop  *loop;
+    struct kl_env_timer  tick;
+    struct kl_env_task   start, stop, linger;
+    bool stopping;
+};
+
+struct ing_counters {
+    struct kl_metric *records, *samples, *hists, *cuts, *flushes, *flush_failures, *unknown_refs,
+                     *alarms, *selects, *select_pages, *select_bytes, *select_refused, *filesets,
+                     *exemplars_dropped;
+    struct kl_metric *series, *memory[ING_MEM_KINDS], *applied_lag, *orphans, *late, *equal,
+                     *partitions, *broken, *jobs;
+};
+
+struct ing_ingestor {
+    struct kl_env *env;
+    struct kl_bus *bus;
+    struct kl_env_dir *dir;
+    struct kl_store *store;
+    struct ing_options o;
+    char name[64];
+    struct tsp_incarnation who;
+    struct ing_shard *shards; unsigned shard_count;
+    struct ing_partition *partitions;
+    struct kl_bus_watch watch;
+    bool watching;
+    _Atomic bool placed;                               /* a placement table was seen */
+    _Atomic uint64_t placement_revision;
+    _Atomic int64_t  memory;                           /* of all heads */
+    _Atomic uint32_t out;                              /* operations and work under way */
+    _Atomic bool stopping;
+    struct ing_counters m;
+    struct kl_metrics *own_metrics;                    /* where none were handed in */
+};
+
+static inline void ing_out(struct ing_ingestor *i) { atomic_fetch_add(&i->out, 1); }
+static inline void ing_in(struct ing_ingestor *i) { atomic_fetch_sub(&i->out, 1); }
+static inline bool ing_stopping(const struct ing_partition *p)
+{
+    return atomic_load_explicit(&p->i->stopping, memory_order_relaxed);
+}
+int64_t ing_backoff_ms(struct ing_ingestor *i, unsigned failures);
+
+/* partition.c */
+void ing_partition_init(struct ing_partition *p, struct ing_ingestor *i, uint32_t number,
+                        struct ing_shard *shard);
+void ing_partition_deinit(struct ing_partition *p);
+void ing_partition_assign(struct kl_env_task *task);
+void ing_partition_tick(struct ing_partition *p);
+void ing_partition_stop(struct ing_partition *p);
+void ing_partition_break(struct ing_partition *p, const struct kl_err *err);
+void ing_partition_empty(struct ing_partition *p);     /* forgets all that the head holds */
+/* catalogue.c: loading */
+void ing_load(struct ing_partition *p);
+void ing_loaded(struct ing_partition *p);              /* partition.c: begins to read */
+void ing_load_failed(struct ing_partition *p, const struct kl_err *err);
+void ing_load_leave(struct ing_partition *p);          /* leaves the folder of filesets */
+enum kl_code ing_folder(struct ing_partition *p, struct kl_err *err);          /* on a worker */
+enum kl_code ing_manifest_read(struct kl_store *store, uint32_t partition,
+                               const struct blk_pointer *at, struct blk_manifest *m,
+                               struct kl_err *err);    /* on a worker */
+/* apply.c */
+enum kl_code ing_apply(struct ing_partition *p, const struct kl_bus_record *rec, struct kl_err *err);
+struct ing_tenant *ing_tenant(struct ing_partition *p, struct kl_span tenant, bool make);
+void ing_first_forget(struct ing_partition *p, int64_t end_ms);
+/* refs.c */
+struct ing_refs *ing_refs_new(struct tsp_incarnation who, struct ing_head *head, uint64_t seq);
+void     ing_refs_free(struct ing_refs *r);
+uint32_t ing_refs_find(struct ing_refs *r, uint64_t ref, uint8_t cut);         /* or ING_NONE */
+void     ing_refs_set(struct ing_refs *r, uint64_t ref, uint32_t series, uint64_t seq, uint8_t cut);
+/* Drops what was neither used nor repeated since two cuts. */
+void     ing_refs_sweep(struct ing_refs *r, uint8_t cut);
+uint64_t ing_refs_oldest(const struct ing_refs *r);    /* record still needed; UINT64_MAX: none */
+struct ing_orphan *ing_refs_orphan(struct ing_refs *r, uint64_t ref, uint64_t seq, uint8_t cut);
+/* cut.c */
+void ing_cut_read(struct ing_partition *p, const struct tsp_cut *cut, uint64_t seq);
+void ing_cut_append(struct ing_partition *p, const struct tsp_cut *cut, struct ing_wait *wait);
+void ing_cut_tick(struct ing_partition *p);
+void ing_flush_begin(struct kl_env_task *task);
+void ing_flush_check(struct ing_partition *p, const struct kl_err *failed);
+void ing_wait_end(struct ing_wait *w, enum kl_code code, const struct kl_err *err);
+/* flush.c */
+void ing_job_start(struct ing_partition *p);           /* the first job's next step, if it is time */
+void ing_job_let_go(struct ing_partition *p);
+void ing_job_free(struct ing_job *j);
+void ing_jobs_tick(struct ing_partition *p);
+uint64_t ing_replay_from(struct ing_partition *p, const struct ing_job *without);
+/* write.c */
+enum kl_code ing_part_write(struct ing_job *j, struct ing_part *part, struct kl_err *err);
+/* select.c, page.c */
+void ing_select(struct kl_bus_service *s, struct kl_bus_question *q);
+void ing_asks_check(struct ing_partition *p);          /* applied moved on, or time passed */
+void ing_asks_resume(struct ing_partition *p);
+void ing_asks_end(struct ing_partition *p, enum kl_code code, const char *words);
+void ing_found_drop(struct ing_partition *p);
+struct ing_plan;
+struct ing_plan *ing_plan_new(struct ing_partition *p, struct ing_ask *a, struct kl_err *err);
+void ing_plan_render(struct ing_plan *plan, struct kl_buf *out, enum kl_code *code, struct kl_err *err);
+void ing_plan_free(struct ing_plan *plan);
+/* metrics.c */
+void ing_metrics_init(struct ing_ingestor *i);
+void ing_metrics_collect(struct ing_partition *p);
+void ing_metrics_show(struct ing_ingestor *i);
+#endif

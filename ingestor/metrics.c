@@ -1,0 +1,121 @@
+/* What an ingestor shows of itself. Partitions publish their numbers on their loops; the first
+ * shard's tick adds them up. */
+#include "ingestor/ing_priv.h"
+
+#include <stdio.h>
+
+static struct kl_metric *counter(struct ing_ingestor *i, const char *name, const char *help)
+{
+    return kl_metrics_add(i->o.metrics, KL_COUNTER, name, "", help);
+}
+
+static struct kl_metric *gauge(struct ing_ingestor *i, const char *name, const char *help)
+{
+    return kl_metrics_add(i->o.metrics, KL_GAUGE, name, "", help);
+}
+
+void ing_metrics_init(struct ing_ingestor *i)
+{
+    static const char *const kinds[ING_MEM_KINDS] = { "series", "labels", "postings", "tails",
+                                                      "chunks", "late", "refs", "other" };
+    struct ing_counters *m = &i->m;
+
+    m->records = counter(i, "koalemos_ingestor_records_total", "Records applied from the log");
+    m->cuts = counter(i, "koalemos_ingestor_cuts_total", "Cuts obeyed");
+    m->flushes = counter(i, "koalemos_ingestor_flushes_total", "Catalogue commits");
+    m->filesets = counter(i, "koalemos_ingestor_filesets_total", "Filesets written and uploaded");
+    m->flush_failures = counter(i, "koalemos_ingestor_flush_failures_total",
+                                "Steps of a flush that failed and are tried again");
+    m->unknown_refs = counter(i, "koalemos_ingestor_unknown_refs_total",
+                              "Runs of samples whose ref had no definition yet");
+    m->alarms = counter(i, "koalemos_ingestor_alarms_total",
+                        "Partitions stopped, or logs found made anew");
+    m->selects = counter(i, "koalemos_ingestor_selects_total", "Questions");
+    m->select_pages = counter(i, "koalemos_ingestor_select_pages_total", "Pages answered");
+    m->select_bytes = counter(i, "koalemos_ingestor_select_bytes_total", "Bytes answered");
+    m->select_refused = counter(i, "koalemos_ingestor_selects_refused_total", "Questions refused");
+    m->series = gauge(i, "koalemos_ingestor_series", "Series in memory");
+    m->samples = gauge(i, "koalemos_ingestor_samples_applied", "Samples read from the log");
+    m->late = gauge(i, "koalemos_ingestor_samples_late", "Samples applied out of order");
+    m->equal = gauge(i, "koalemos_ingestor_samples_equal", "Samples that were there already");
+    m->applied_lag = gauge(i, "koalemos_ingestor_replay_records_left",
+                           "Records between what is applied and the log's end as of the start");
+    m->orphans = gauge(i, "koalemos_ingestor_undefined_bytes",
+                       "Bytes of samples that wait for a definition");
+    m->partitions = gauge(i, "koalemos_ingestor_partitions", "Partitions served");
+    m->broken = gauge(i, "koalemos_ingestor_partitions_broken", "Partitions stopped by an alarm");
+    m->jobs = gauge(i, "koalemos_ingestor_flushes_pending", "Cuts not yet in the catalogue");
+    for (int k = 0; k < ING_MEM_KINDS; k++) {
+        char labels[64];
+
+        snprintf(labels, sizeof labels, "kind=\"%s\"", kinds[k]);
+        m->memory[k] = kl_metrics_add(i->o.metrics, KL_GAUGE, "koalemos_ingestor_memory_bytes",
+                                      labels, "Memory of the heads, by kind");
+    }
+}
+
+void ing_metrics_collect(struct ing_partition *p)
+{
+    int64_t  bytes[ING_MEM_KINDS] = { 0 }, all = 0;
+    uint64_t series = 0, late = 0, equal = 0;
+
+    for (uint32_t t = 0; t < p->tenant_count; t++) {
+        const struct ing_head *h = p->tenants[t].head;
+
+        for (int k = 0; k < ING_MEM_KINDS; k++)
+            bytes[k] += h->memory.bytes[k];
+        series += h->count;
+        late += h->late_samples;
+        equal += h->equal_samples;
+    }
+    for (int k = 0; k < ING_MEM_KINDS; k++) {
+        atomic_store_explicit(&p->m_memory[k], bytes[k], memory_order_relaxed);
+        all += bytes[k];
+    }
+    atomic_fetch_add(&p->i->memory, all - p->memory_told);
+    p->memory_told = all;
+    atomic_store_explicit(&p->m_series, series, memory_order_relaxed);
+    atomic_store_explicit(&p->m_samples, p->sample_count, memory_order_relaxed);
+    atomic_store_explicit(&p->m_late, late, memory_order_relaxed);
+    atomic_store_explicit(&p->m_equal, equal, memory_order_relaxed);
+    atomic_store_explicit(&p->m_orphans, p->orphan_bytes, memory_order_relaxed);
+    atomic_store_explicit(&p->m_jobs, p->job_count, memory_order_relaxed);
+    atomic_store_explicit(&p->m_lag, p->replay_end > p->applied ? p->replay_end - p->applied : 0,
+                          memory_order_relaxed);
+}
+
+void ing_metrics_show(struct ing_ingestor *i)
+{
+    struct ing_counters *m = &i->m;
+    int64_t  memory[ING_MEM_KINDS] = { 0 };
+    uint64_t series = 0, samples = 0, late = 0, equal = 0, orphans = 0, jobs = 0, lag = 0;
+    unsigned served = 0, broken = 0;
+
+    for (uint32_t n = 0; n < i->o.partitions; n++) {
+        struct ing_partition *p = &i->partitions[n];
+        int                   state = atomic_load(&p->state);
+
+        served += state == ING_LIVE;
+        broken += state == ING_BROKEN;
+        series += atomic_load_explicit(&p->m_series, memory_order_relaxed);
+        samples += atomic_load_explicit(&p->m_samples, memory_order_relaxed);
+        late += atomic_load_explicit(&p->m_late, memory_order_relaxed);
+        equal += atomic_load_explicit(&p->m_equal, memory_order_relaxed);
+        orphans += atomic_load_explicit(&p->m_orphans, memory_order_relaxed);
+        jobs += atomic_load_explicit(&p->m_jobs, memory_order_relaxed);
+        lag += atomic_load_explicit(&p->m_lag, memory_order_relaxed);
+        for (int k = 0; k < ING_MEM_KINDS; k++)
+            memory[k] += atomic_load_explicit(&p->m_memory[k], memory_order_relaxed);
+    }
+    kl_gauge_set(m->series, (double)series);
+    kl_gauge_set(m->samples, (double)samples);
+    kl_gauge_set(m->late, (double)late);
+    kl_gauge_set(m->equal, (double)equal);
+    kl_gauge_set(m->orphans, (double)orphans);
+    kl_gauge_set(m->jobs, (double)jobs);
+    kl_gauge_set(m->applied_lag, (double)lag);
+    kl_gauge_set(m->partitions, served);
+    kl_gauge_set(m->broken, broken);
+    for (int k = 0; k < ING_MEM_KINDS; k++)
+        kl_gauge_set(m->memory[k], (double)memory[k]);
+}

@@ -1,0 +1,364 @@
+/* A partition's life: assigned, loaded, replayed, live; broken or let go. */
+#include "ingestor/ing_priv.h"
+
+#include "libkoal/base/mem.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+int64_t ing_backoff_ms(struct ing_ingestor *i, unsigned failures)
+{
+    int64_t ms = ING_RETRY_FIRST_MS;
+
+    for (unsigned n = 1; n < failures && ms < ING_RETRY_MAX_MS; n++)
+        ms *= 2;
+    if (ms > ING_RETRY_MAX_MS)
+        ms = ING_RETRY_MAX_MS;
+    return ms / 2 + (int64_t)(kl_env_draw(i->env) % (uint64_t)ms);     /* nobody in step */
+}
+
+void ing_partition_init(struct ing_partition *p, struct ing_ingestor *i, uint32_t number,
+                        struct ing_shard *shard)
+{
+    p->i = i;
+    p->number = number;
+    p->shard = shard;
+    p->assign.run = ing_partition_assign;
+    p->empty = true;
+    p->last_tenant = UINT32_MAX;
+    kl_fail(&p->words, KL_EAGAIN, "not assigned to this ingestor");
+}
+
+void ing_partition_empty(struct ing_partition *p)
+{
+    while (p->jobs != NULL) {
+        struct ing_job *j = p->jobs;
+
+        p->jobs = j->next;
+        ing_job_free(j);
+    }
+    p->jobs_last = NULL;
+    p->job_count = 0;
+    for (uint32_t t = 0; t < p->tenant_count; t++) {
+        for (struct ing_refs *r = p->tenants[t].refs, *next; r != NULL; r = next) {
+            next = r->next;
+            ing_refs_free(r);
+        }
+        ing_head_free(p->tenants[t].head);
+    }
+    free(p->tenants);
+    free(p->tenant_slots);
+    free(p->firsts);
+    ing_found_drop(p);
+    tsp_record_reader_free(p->reads);
+    kl_buf_deinit(&p->scratch);
+    blk_manifest_deinit(&p->manifest);
+    p->manifest = (struct blk_manifest){ 0 };
+    p->tenants = NULL;
+    p->tenant_slots = NULL;
+    p->firsts = NULL;
+    p->reads = NULL;
+    p->tenant_count = p->tenant_room = p->tenant_mask = 0;
+    p->last_tenant = UINT32_MAX;
+    p->last_refs = NULL;
+    p->first_count = p->first_room = 0;
+    p->first_lo = p->first_hi = 0;
+    p->first_any = p->orphan_bytes = 0;
+    p->applied = p->replay_end = p->cut_seq = p->epoch_seen = 0;
+    p->cut_end_ms = 0;
+    p->cut_number = 0;
+    p->purge_count = p->old_count = 0;
+    p->cut_err = (struct kl_err){ 0 };
+    ing_metrics_collect(p);
+}
+
+void ing_partition_deinit(struct ing_partition *p)
+{
+    ing_partition_empty(p);
+    while (p->appends != NULL) {
+        struct ing_append *a = p->appends;
+
+        p->appends = a->next;
+        kl_buf_deinit(&a->bytes);
+        free(a);
+    }
+    while (p->waits != NULL) {
+        struct ing_wait *w = p->waits;
+
+        p->waits = w->next;
+        free(w);
+    }
+    blk_manifest_deinit(&p->loaded);
+    ing_load_leave(p);
+}
+
+/* ---- reading ---- */
+
+static void stop_reading(struct ing_partition *p)
+{
+    if (p->reading)
+        p->i->bus->read_close(p->i->bus, &p->reader);
+    p->reading = false;
+}
+
+/* What waits for the log would wait for ever. */
+static void refuse_all(struct ing_partition *p)
+{
+    ing_asks_end(p, KL_EAGAIN, p->words.text);
+    while (p->waits != NULL) {
+        struct ing_wait *w = p->waits;
+
+        p->waits = w->next;
+        ing_wait_end(w, KL_EAGAIN, &p->words);
+    }
+}
+
+void ing_partition_break(struct ing_partition *p, const struct kl_err *err)
+{
+    stop_reading(p);
+    p->words = *err;
+    atomic_store(&p->state, ING_BROKEN);
+    kl_count(p->i->m.alarms, 1);
+    kl_logf(p->i->o.log, KL_ERROR, "ingestor: ALARM: partition %" PRIu32 " stopped at record %"
+            PRIu64 ": %s", p->number, p->applied, err->text);
+    refuse_all(p);
+    ing_metrics_collect(p);
+}
+
+static void record(struct kl_bus_reader *r, const struct kl_bus_record *rec)
+{
+    struct ing_partition *p = kl_container_of(r, struct ing_partition, reader);
+    struct kl_err         err = { 0 };
+
+    if (atomic_load(&p->state) == ING_BROKEN)
+        return;
+    if (rec->incarnation != p->incarnation)
+        kl_fail(&err, KL_ECORRUPT, "record %" PRIu64 " is of incarnation %" PRIu64 ", not %" PRIu64,
+                rec->seq, rec->incarnation, p->incarnation);
+    else if (rec->seq != p->applied + 1)
+        kl_fail(&err, KL_ECORRUPT, "record %" PRIu64 " follows record %" PRIu64, rec->seq,
+                p->applied);
+    else if (ing_apply(p, rec, &err) == KL_OK)
+        err.code = KL_OK;
+    if (err.code != KL_OK) {
+        ing_partition_break(p, &err);
+        return;
+    }
+    kl_count(p->i->m.records, 1);
+    if (p->asks != NULL)
+        ing_asks_check(p);
+    if (p->waits != NULL)
+        ing_flush_check(p, NULL);
+}
+
+static void caught_up(struct kl_bus_reader *r, uint64_t last_seq)
+{
+    struct ing_partition *p = kl_container_of(r, struct ing_partition, reader);
+
+    (void)last_seq;
+    if (atomic_load(&p->state) != ING_REPLAYING || p->applied < p->replay_end)
+        return;
+    atomic_store(&p->state, ING_LIVE);
+    p->words = (struct kl_err){ 0 };
+    kl_logf(p->i->o.log, KL_INFO, "ingestor: partition %" PRIu32 " is live, %" PRIu64
+            " records applied", p->number, p->applied);
+    ing_metrics_collect(p);
+}
+
+/* Everything that is held goes into the catalogue under the old incarnation; then all is loaded
+ * anew, which finds the new one and commits it. */
+static void foreign(struct ing_partition *p, uint64_t incarnation)
+{
+    struct tsp_cut all = { .window_ms = 0, .epoch = p->epoch_seen, .format = ING_FORMAT };
+
+    stop_reading(p);
+    kl_count(p->i->m.alarms, 1);
+    kl_logf(p->i->o.log, KL_ERROR, "ingestor: ALARM: partition %" PRIu32 ": the log was made anew "
+            "(incarnation %" PRIu64 " in place of %" PRIu64 "): records after %" PRIu64
+            " of the old one are lost; sealing what is held", p->number, incarnation,
+            p->incarnation, p->applied);
+    kl_fail(&p->words, KL_EAGAIN, "the log was made anew; what was held is being sealed");
+    atomic_store(&p->state, ING_REPLAYING);
+    p->reload = true;
+    refuse_all(p);
+    ing_cut_read(p, &all, p->applied + 1);             /* its own id: no record will ever have it */
+    ing_job_start(p);
+}
+
+static void broken(struct kl_bus_reader *r, enum kl_code code, uint64_t incarnation,
+                   uint64_t first_seq, const struct kl_err *err)
+{
+    struct ing_partition *p = kl_container_of(r, struct ing_partition, reader);
+    struct kl_err         said = *err;
+
+    if (atomic_load(&p->state) == ING_BROKEN)
+        return;
+    if (code == KL_ECORRUPT && incarnation != 0 && incarnation != p->incarnation) {
+        foreign(p, incarnation);
+        return;
+    }
+    if (code == KL_ENOENT)
+        kl_fail(&said, code, "records %" PRIu64 " to %" PRIu64 " were purged before they were "
+                "applied here", p->applied + 1, first_seq - 1);
+    ing_partition_break(p, &said);
+}
+
+void ing_loaded(struct ing_partition *p)
+{
+    const struct kl_bus_info *log = &p->info;
+    struct kl_err             err = { 0 };
+    bool                      foreign_log;
+
+    blk_manifest_deinit(&p->manifest);
+    p->manifest = p->loaded;
+    p->loaded = (struct blk_manifest){ 0 };
+    p->empty = false;
+    p->load_failures = 0;
+    p->epoch_seen = p->manifest.epoch;
+    p->cut_end_ms = INT64_MIN;
+    for (uint32_t k = 0; k < p->manifest.cut_count; k++)
+        if (p->manifest.cuts[k].end_ms != INT64_MAX && p->manifest.cuts[k].end_ms > p->cut_end_ms)
+            p->cut_end_ms = p->manifest.cuts[k].end_ms;
+    foreign_log = p->pointer_revision != 0 && p->manifest.incarnation != log->incarnation;
+    p->incarnation = log->incarnation;
+    if (foreign_log) {
+        struct ing_job *j = kl_new(sizeof *j);
+
+        kl_count(p->i->m.alarms, 1);
+        kl_logf(p->i->o.log, KL_ERROR, "ingestor: ALARM: partition %" PRIu32 ": the log is of "
+                "incarnation %" PRIu64 ", the catalogue of %" PRIu64 ": records from %" PRIu64
+                " of the old one are lost where no fileset has them; reading the new one from 1",
+                p->number, log->incarnation, p->manifest.incarnation, p->manifest.replay_from);
+        j->p = p;
+        j->step = ING_PUT;
+        j->adopt = log->incarnation;
+        p->jobs = p->jobs_last = j;
+        p->job_count = 1;
+        kl_fail(&p->words, KL_EAGAIN, "the log was made anew; the catalogue is being told");
+        atomic_store(&p->state, ING_REPLAYING);
+        ing_job_start(p);
+        return;
+    }
+    p->manifest.incarnation = log->incarnation;
+    p->applied = p->manifest.replay_from - 1;
+    p->replay_end = log->last_seq;
+    if (log->first_seq > p->applied + 1) {
+        kl_fail(&err, KL_ENOENT, "records %" PRIu64 " to %" PRIu64 " were purged, but no fileset "
+                "has them", p->applied + 1, log->first_seq - 1);
+        ing_partition_break(p, &err);
+        return;
+    }
+    if (log->last_seq < p->applied) {
+        kl_fail(&err, KL_ECORRUPT, "the log ends at record %" PRIu64 ", but filesets hold records "
+                "up to %" PRIu64 ": it was rolled back", log->last_seq, p->applied);
+        ing_partition_break(p, &err);
+        return;
+    }
+    if (p->applied > 0) {
+        p->purges[0].seq = p->applied;
+        p->purges[0].at_ms = kl_env_now_ms(p->i->env) + p->i->o.log_keep_ms;
+        p->purge_count = 1;
+    }
+    kl_fail(&p->words, KL_EAGAIN, "replaying the log up to record %" PRIu64, p->replay_end);
+    atomic_store(&p->state, ING_REPLAYING);
+    p->reads = tsp_record_reader_new();
+    p->reader = (struct kl_bus_reader){ .partition = p->number, .from_seq = p->applied + 1,
+                                        .loop = p->shard->loop, .record = record,
+                                        .caught_up = caught_up, .broken = broken };
+    p->reading = true;
+    p->i->bus->read_open(p->i->bus, &p->reader);
+}
+
+/* ---- coming and going ---- */
+
+static void serve(struct ing_partition *p)
+{
+    p->service = (struct kl_bus_service){ .loop = p->shard->loop, .question = ing_select, .ctx = p };
+    tsp_select_subject(p->service.subject, sizeof p->service.subject, p->number);
+    p->serving = true;
+    p->i->bus->serve(p->i->bus, &p->service);
+}
+
+/* True when nobody works on what it holds. */
+static bool quiet(const struct ing_partition *p)
+{
+    return !p->loading && p->rendering == 0 && !p->purging && p->appends == NULL &&
+           p->ask_count == 0 && (p->jobs == NULL || !p->jobs->out);
+}
+
+static void come(struct ing_partition *p)
+{
+    if (!p->empty)
+        return;                                        /* still leaving: the tick tries again */
+    atomic_store(&p->state, ING_LOADING);
+    kl_fail(&p->words, KL_EAGAIN, "reading the catalogue");
+    if (!p->serving)
+        serve(p);
+    p->load_failures = 0;
+    ing_load(p);
+}
+
+static void leave(struct ing_partition *p)
+{
+    stop_reading(p);
+    if (p->serving)
+        p->i->bus->unserve(p->i->bus, &p->service);
+    p->serving = false;
+    p->reload = false;
+    kl_fail(&p->words, KL_EAGAIN, "not assigned to this ingestor");
+    atomic_store(&p->state, ING_AWAY);
+    refuse_all(p);
+}
+
+void ing_partition_assign(struct kl_env_task *task)
+{
+    struct ing_partition *p = kl_container_of(task, struct ing_partition, assign);
+    bool wanted = atomic_load(&p->wanted), away = atomic_load(&p->state) == ING_AWAY;
+
+    if (ing_stopping(p))
+        return;
+    if (wanted && away)
+        come(p);
+    else if (!wanted && !away)
+        leave(p);
+}
+
+void ing_partition_tick(struct ing_partition *p)
+{
+    int     state = atomic_load(&p->state);
+    int64_t now_ns = kl_env_mono_ns(p->i->env);
+
+    if (state == ING_AWAY && !p->empty && quiet(p)) {
+        ing_partition_empty(p);
+        ing_load_leave(p);
+        p->empty = true;
+    }
+    if (atomic_load(&p->wanted) != (state != ING_AWAY))
+        ing_partition_assign(&p->assign);
+    if (state == ING_LOADING && !p->loading && now_ns >= p->load_again_ns)
+        ing_load(p);
+    if (state == ING_AWAY || state == ING_LOADING)
+        return;
+    if (p->reload && p->jobs == NULL && quiet(p)) {
+        p->reload = false;
+        ing_partition_empty(p);
+        p->empty = true;
+        come(p);
+        return;
+    }
+    if (p->asks != NULL)
+        ing_asks_check(p);
+    if (state != ING_BROKEN) {
+        ing_jobs_tick(p);
+        ing_cut_tick(p);
+    }
+    ing_metrics_collect(p);
+}
+
+void ing_partition_stop(struct ing_partition *p)
+{
+    if (atomic_load(&p->state) != ING_AWAY)
+        leave(p);
+}

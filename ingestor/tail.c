@@ -1,0 +1,330 @@
+/*
+ * The open tail of a series: a stream of bytes that samples are appended to, in place of the two
+ * arrays it would fill. Byte-aligned, after the idea of Gorilla (Pelkonen et al., VLDB 2015): times
+ * as the change of their distance, values as what changed in them.
+ *
+ *   a float      u8 control = value mode * 4 + time mode, then time bytes, then value bytes
+ *     time mode  the change of distance ("dod") as a signed number of 0, 1, 2 or 8 bytes
+ *     value mode 0       the same bits as before
+ *                1..6    both are integers below 2^53, and differ by a signed number of that many bytes
+ *                7..42   XOR with the bits before: (7 + its place in the list of (low zero bytes,
+ *                        bytes kept)), high zero bytes dropped
+ *                62      start: no sample, but the start time of the last one: zigzag varint
+ *                        of its distance to that sample's time
+ *   the first    8 bytes value (its time is first_ms)
+ *   a histogram  span: varint size, the bytes of tsp_hist_put; before it a zigzag varint time
+ *                distance * 2, or * 2 + 1 and then a zigzag varint: start of the sample before it
+ *
+ * All is little-endian, and in memory only: no file or message ever holds it.
+ */
+#include "ingestor/head_priv.h"
+
+#include "libkoal/base/mem.h"
+#include "libtsproto/record.h"
+
+#include <assert.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MODE_SAME = 0, MODE_INT = 0, MODE_XOR = 7, MODE_START = 62, INT_BYTES_MAX = 6 };
+enum { SAMPLE_MAX = 1 + 8 + 8, START_MAX = 1 + 10 };
+static const uint8_t time_bytes[4] = { 0, 1, 2, 8 };
+
+/* 16-byte steps first, then by a third: a tail's memory stays close to what it holds. */
+static bool reserve(struct ing_tail *t, size_t more, int64_t *bytes)
+{
+    size_t need = (size_t)t->size + more, room = t->room;
+
+    if (need <= room)
+        return true;
+    if (need > UINT16_MAX)
+        return false;
+    while (room < need)
+        room = room < 48 ? room + 24 : room + room / 3;
+    room = (room + 7) / 16 * 16 + 8;                   /* malloc's own steps on 64 bits */
+    if (room > UINT16_MAX)
+        room = UINT16_MAX;
+    t->bytes = kl_resize(t->bytes, room);
+    *bytes += (int64_t)room - t->room;
+    t->room = (uint16_t)room;
+    return true;
+}
+
+static void put(struct ing_tail *t, uint64_t v, unsigned size)
+{
+    memcpy(t->bytes + t->size, &v, sizeof v <= size ? sizeof v : size);
+    t->size = (uint16_t)(t->size + size);
+}
+
+static uint64_t get(const uint8_t **at, unsigned size)
+{
+    uint64_t v = 0;
+
+    memcpy(&v, *at, size);
+    *at += size;
+    return v;
+}
+
+static int64_t get_signed(const uint8_t **at, unsigned size)
+{
+    uint64_t v = get(at, size);
+    unsigned shift = 64 - 8 * size;
+
+    return size == 0 ? 0 : (int64_t)(v << shift) >> shift;
+}
+
+static unsigned signed_bytes(int64_t v)
+{
+    unsigned n = 1;
+
+    while (n < 8 && (int64_t)((uint64_t)v << (64 - 8 * n)) >> (64 - 8 * n) != v)
+        n++;
+    return n;
+}
+
+static void put_varint(struct ing_tail *t, uint64_t v)
+{
+    for (; v > 0x7f; v >>= 7)
+        t->bytes[t->size++] = (uint8_t)(v | 0x80);
+    t->bytes[t->size++] = (uint8_t)v;
+}
+
+static uint64_t get_varint(const uint8_t **at)
+{
+    uint64_t v = 0;
+    unsigned shift = 0;
+
+    for (; **at & 0x80; shift += 7)
+        v |= (uint64_t)(*(*at)++ & 0x7f) << shift;
+    return v | (uint64_t)*(*at)++ << shift;
+}
+
+static uint64_t zig(int64_t v) { return (uint64_t)v << 1 ^ (uint64_t)(v >> 63); }
+static int64_t  zag(uint64_t v) { return (int64_t)(v >> 1) ^ -(int64_t)(v & 1); }
+
+/* An integer below 2^53 that is no -0: such doubles subtract without loss. */
+static bool integer(uint64_t bits, int64_t *v)
+{
+    double d = kl_bits_f64(bits);
+
+    if (!(fabs(d) < 9007199254740992.0))
+        return false;
+    *v = (int64_t)d;
+    return kl_f64_bits((double)*v) == bits;
+}
+
+/* Mode, and the bytes to keep, of `bits` after `before`. */
+static unsigned value_mode(uint64_t before, uint64_t bits, uint64_t *kept, unsigned *size)
+{
+    int64_t  a, b;
+    uint64_t x = before ^ bits;
+    unsigned low, high, place;
+
+    *kept = 0;
+    *size = 0;
+    if (x == 0)
+        return MODE_SAME;
+    low = (unsigned)__builtin_ctzll(x) / 8;
+    high = (unsigned)__builtin_clzll(x) / 8;
+    if (integer(before, &a) && integer(bits, &b)) {
+        unsigned n = signed_bytes(b - a);
+
+        if (n <= INT_BYTES_MAX && n <= 8 - low - high) {
+            *kept = (uint64_t)(b - a);
+            *size = n;
+            return MODE_INT + n;
+        }
+    }
+    /* (low, kept) in the order low 0: 1..8, low 1: 1..7, ... */
+    place = low * 8 - low * (low - 1) / 2;
+    *size = 8 - low - high;
+    *kept = x >> (8 * low);
+    return MODE_XOR + place + *size - 1;
+}
+
+static uint64_t value_read(unsigned mode, uint64_t before, const uint8_t **at)
+{
+    int64_t  a;
+    unsigned place, low = 0;
+
+    if (mode == MODE_SAME)
+        return before;
+    if (mode < MODE_XOR) {
+        bool both = integer(before, &a);
+
+        assert(both);
+        return kl_f64_bits((double)(a + get_signed(at, mode)));
+    }
+    for (place = mode - MODE_XOR; place >= 8 - low; low++)
+        place -= 8 - low;
+    return before ^ get(at, place + 1) << (8 * low);
+}
+
+bool ing_tail_add(struct ing_tail *t, int64_t time_ms, double value, int64_t *bytes)
+{
+    uint64_t bits = kl_f64_bits(value), kept;
+    int64_t  step, dod;
+    unsigned mode, size, tmode;
+
+    if (t->count == 0) {
+        reserve(t, 8, bytes);
+        t->size = 0;
+        put(t, bits, 8);
+        t->first_ms = t->last_ms = time_ms;
+        t->bits = bits;
+        t->step_ms = 0;
+        t->kind = ING_FLOATS;
+        t->count = 1;
+        t->last_start = 0;
+        return true;
+    }
+    if (t->kind != ING_FLOATS || t->count == ING_TAIL_MAX ||
+        __builtin_sub_overflow(time_ms, t->last_ms, &step) || step > INT32_MAX)
+        return false;
+    assert(step > 0);
+    if (!reserve(t, SAMPLE_MAX, bytes))
+        return false;
+    dod = step - t->step_ms;
+    tmode = dod == 0 ? 0 : dod == (int8_t)dod ? 1 : dod == (int16_t)dod ? 2 : 3;
+    mode = value_mode(t->bits, bits, &kept, &size);
+    t->bytes[t->size++] = (uint8_t)(mode * 4 + tmode);
+    put(t, (uint64_t)dod, time_bytes[tmode]);
+    put(t, kept, size);
+    t->step_ms = (int32_t)step;
+    t->last_ms = time_ms;
+    t->bits = bits;
+    t->count++;
+    t->last_start = 0;
+    return true;
+}
+
+bool ing_tail_add_hist(struct ing_tail *t, int64_t time_ms, struct kl_span hist, int64_t *bytes)
+{
+    int64_t step = 0;
+
+    if (t->count > 0 && (t->kind != ING_HISTS || t->count == ING_TAIL_MAX ||
+                         t->size + hist.size > ING_TAIL_BYTES_MAX ||
+                         __builtin_sub_overflow(time_ms, t->last_ms, &step) || step > INT32_MAX))
+        return false;
+    if (hist.size > ING_TAIL_BYTES_MAX || !reserve(t, hist.size + 2 * 10, bytes))
+        return false;
+    if (t->count == 0) {
+        t->size = 0;
+        t->first_ms = time_ms;
+        t->kind = ING_HISTS;
+    }
+    put_varint(t, (uint64_t)step * 2);
+    put_varint(t, hist.size);
+    memcpy(t->bytes + t->size, hist.at, hist.size);
+    t->size = (uint16_t)(t->size + hist.size);
+    t->last_ms = time_ms;
+    t->count++;
+    t->last_start = 0;
+    return true;
+}
+
+bool ing_tail_start(struct ing_tail *t, int64_t start_ms, int64_t *bytes)
+{
+    assert(t->count > 0);
+    if (!reserve(t, START_MAX, bytes))
+        return false;
+    if (t->kind == ING_FLOATS)
+        t->bytes[t->size++] = MODE_START * 4;
+    else
+        put_varint(t, 1);
+    put_varint(t, zig((int64_t)((uint64_t)t->last_ms - (uint64_t)start_ms)));
+    t->last_start = 1;
+    return true;
+}
+
+void ing_tail_floats(const struct ing_tail *t, struct ing_run *run)
+{
+    const uint8_t *at = t->bytes, *end = t->bytes + t->size;
+    uint64_t       bits = get(&at, 8);
+    int64_t        time = t->first_ms, step = 0;
+    uint32_t       n = 0;
+
+    assert(t->kind == ING_FLOATS && t->count > 0);
+    for (;;) {
+        run->times[n] = time;
+        run->values[n] = kl_bits_f64(bits);
+        run->starts[n] = 0;
+        n++;
+        while (at < end && *at == MODE_START * 4) {
+            at++;
+            run->starts[n - 1] = (int64_t)((uint64_t)time - (uint64_t)zag(get_varint(&at)));
+        }
+        if (at >= end)
+            break;
+        unsigned control = *at++;
+        step += get_signed(&at, time_bytes[control & 3]);
+        time += step;
+        bits = value_read(control >> 2, bits, &at);
+    }
+    assert(n == t->count && time == t->last_ms);
+    run->count = n;
+}
+
+enum kl_code ing_tail_hists(const struct ing_tail *t, struct kl_arena *arena, int64_t *times,
+                            int64_t *starts, struct kl_hist *hists, struct kl_err *err)
+{
+    const uint8_t *at = t->bytes, *end = t->bytes + t->size;
+    int64_t        time = t->first_ms;
+    uint32_t       n = 0;
+
+    assert(t->kind == ING_HISTS);
+    while (at < end) {
+        uint64_t      head = get_varint(&at);
+        size_t        size;
+        struct kl_cur c;
+
+        if (head & 1) {
+            starts[n - 1] = (int64_t)((uint64_t)time - (uint64_t)zag(get_varint(&at)));
+            continue;
+        }
+        time += (int64_t)(head / 2);
+        size = get_varint(&at);
+        c = kl_cur(at, size);
+        if (tsp_hist_get(&c, arena, &hists[n], err) != KL_OK)
+            return kl_within(err, "open histograms");
+        at += size;
+        times[n] = time;
+        starts[n++] = 0;
+    }
+    assert(n == t->count && time == t->last_ms);
+    return KL_OK;
+}
+
+static bool any(const int64_t *starts, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        if (starts[i] != 0)
+            return true;
+    return false;
+}
+
+enum { HIST_ARENA_MAX = 64 << 20 };
+
+enum kl_code ing_tail_encode(const struct ing_tail *t, struct kl_buf *out, struct kl_err *err)
+{
+    if (t->kind == ING_FLOATS) {
+        struct ing_run run;
+
+        ing_tail_floats(t, &run);
+        blk_chunk_encode(run.times, run.values, any(run.starts, run.count) ? run.starts : NULL,
+                         run.count, out);
+        return KL_OK;
+    }
+    struct kl_arena arena;
+    struct kl_hist  hists[ING_TAIL_MAX];
+    int64_t         times[ING_TAIL_MAX], starts[ING_TAIL_MAX];
+
+    kl_arena_init(&arena, HIST_ARENA_MAX);
+    if (ing_tail_hists(t, &arena, times, starts, hists, err) == KL_OK)
+        blk_chunk_encode_hists(times, hists, any(starts, t->count) ? starts : NULL, t->count, out);
+    else
+        err->code = KL_ECORRUPT;
+    kl_arena_deinit(&arena);
+    return out->size > 0 ? KL_OK : err->code;
+}

@@ -1,0 +1,267 @@
+/*
+ * Work: what a cut took of one tenant, written as a fileset. Per series the chunks are decoded,
+ * merged (of two values for one time the later chunk's stays) and encoded anew at fixed bounds, so
+ * that the bytes depend on the samples alone, not on when tails happened to be sealed.
+ */
+#include "ingestor/ing_priv.h"
+
+#include "libkoal/base/mem.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { HISTS_ARENA_MAX = 1 << 30 };
+
+struct row {                                           /* a series, to be put in order */
+    size_t labels, labels_size;                        /* in `text` */
+    struct kl_span metric;
+    const char *text;                                  /* the start of all labels, for comparing */
+    const struct ing_sealed *sealed;
+};
+
+static struct kl_labels labels_of(const struct row *r)
+{
+    return (struct kl_labels){ (const uint8_t *)r->text + r->labels, r->labels_size };
+}
+
+static int by_labels(const void *a, const void *b)
+{
+    int c = kl_span_cmp(((const struct row *)a)->metric, ((const struct row *)b)->metric);
+
+    return c != 0 ? c : kl_labels_cmp(labels_of(a), labels_of(b));
+}
+
+/* ---- one series' samples, merged ---- */
+
+struct sample { int64_t time_ms, start_ms; double value; const struct kl_hist *hist; uint32_t order; };
+struct merge {
+    struct sample  *at; size_t count, room;
+    struct kl_arena arena;                             /* of histograms */
+    struct kl_buf   out;                               /* encoded chunks, one after another */
+    struct blk_chunk_ref *refs; uint32_t ref_count, ref_room;
+};
+
+static struct sample *room_for(struct merge *m, size_t more)
+{
+    if (m->count + more > m->room) {
+        m->room = (m->count + more) * 2;
+        m->at = kl_resize(m->at, m->room * sizeof *m->at);
+    }
+    return m->at + m->count;
+}
+
+static enum kl_code take_chunk(struct merge *m, const struct ing_chunk *c, struct kl_err *err)
+{
+    int64_t        times[BLK_CHUNK_MAX], starts[BLK_CHUNK_MAX];
+    double         values[BLK_CHUNK_MAX];
+    struct kl_span bytes = kl_span(c->bytes, c->size);
+    struct sample *to = room_for(m, c->count);
+    uint32_t       count;
+
+    if (c->kind == BLK_FLOATS) {
+        if (blk_chunk_decode(bytes, times, values, starts, &count, err) != KL_OK)
+            return kl_within(err, "a chunk in memory");
+        for (uint32_t i = 0; i < count; i++)
+            to[i] = (struct sample){ times[i], starts[i], values[i], NULL, (uint32_t)(m->count + i) };
+    } else {
+        struct kl_hist *hists = kl_arena_alloc(&m->arena, c->count * sizeof *hists);
+
+        if (hists == NULL)
+            return kl_fail(err, KL_ELIMIT, "a series of more than %d MiB of histograms",
+                           HISTS_ARENA_MAX >> 20);
+        if (blk_chunk_decode_hists(bytes, &m->arena, times, hists, starts, &count, err) != KL_OK)
+            return kl_within(err, "a chunk in memory");
+        for (uint32_t i = 0; i < count; i++)
+            to[i] = (struct sample){ times[i], starts[i], 0, &hists[i], (uint32_t)(m->count + i) };
+    }
+    m->count += count;
+    return KL_OK;
+}
+
+static int by_time(const void *a, const void *b)
+{
+    const struct sample *x = a, *y = b;
+
+    if (x->time_ms != y->time_ms)
+        return x->time_ms < y->time_ms ? -1 : 1;
+    return x->order < y->order ? -1 : 1;
+}
+
+/* Rising times, each once: the last of equal ones. */
+static void settle(struct merge *m)
+{
+    size_t kept = 0;
+    bool   rising = true;
+
+    for (size_t i = 1; i < m->count && rising; i++)
+        rising = m->at[i - 1].time_ms < m->at[i].time_ms;
+    if (rising)
+        return;
+    qsort(m->at, m->count, sizeof *m->at, by_time);
+    for (size_t i = 0; i < m->count; i++)
+        if (i + 1 == m->count || m->at[i].time_ms != m->at[i + 1].time_ms)
+            m->at[kept++] = m->at[i];
+    m->count = kept;
+}
+
+static void encode_run(struct merge *m, size_t from, uint32_t count)
+{
+    int64_t        times[BLK_CHUNK_USUAL], starts[BLK_CHUNK_USUAL];
+    double         values[BLK_CHUNK_USUAL];
+    struct kl_hist hists[BLK_CHUNK_USUAL];
+    bool           any = false, floats = m->at[from].hist == NULL;
+    size_t         before = m->out.size;
+
+    for (uint32_t i = 0; i < count; i++) {
+        const struct sample *s = &m->at[from + i];
+
+        times[i] = s->time_ms;
+        starts[i] = s->start_ms;
+        any |= s->start_ms != 0;
+        values[i] = s->value;
+        if (!floats)
+            hists[i] = *s->hist;
+    }
+    if (floats)
+        blk_chunk_encode(times, values, any ? starts : NULL, count, &m->out);
+    else
+        blk_chunk_encode_hists(times, hists, any ? starts : NULL, count, &m->out);
+    if (m->ref_count == m->ref_room) {
+        m->ref_room = m->ref_room == 0 ? 16 : m->ref_room * 2;
+        m->refs = kl_resize(m->refs, m->ref_room * sizeof *m->refs);
+    }
+    /* The offset for now: `out` may still move. */
+    m->refs[m->ref_count++] = (struct blk_chunk_ref){
+        .bytes = kl_span((void *)before, m->out.size - before), .first_ms = times[0],
+        .last_ms = times[count - 1], .count = count,
+        .kind = floats ? BLK_FLOATS : BLK_HISTS };
+}
+
+/* Fixed bounds: every BLK_CHUNK_USUAL samples from the first, and where the kind changes. */
+static void encode(struct merge *m)
+{
+    for (size_t i = 0, n; i < m->count; i += n) {
+        for (n = 1; n < BLK_CHUNK_USUAL && i + n < m->count &&
+                    (m->at[i + n].hist == NULL) == (m->at[i].hist == NULL); n++)
+            ;
+        encode_run(m, i, (uint32_t)n);
+    }
+    for (uint32_t i = 0; i < m->ref_count; i++)
+        m->refs[i].bytes.at = m->out.at + (uintptr_t)m->refs[i].bytes.at;
+}
+
+static enum kl_code write_series(struct ing_part *part, const struct row *r, struct merge *m,
+                                 struct blk_writer *w, struct kl_err *err)
+{
+    m->count = 0;
+    m->ref_count = 0;
+    kl_buf_reset(&m->out);
+    for (uint32_t i = 0; i < r->sealed->count; i++)
+        if (take_chunk(m, part->chunks[r->sealed->first + i], err) != KL_OK)
+            return err->code;
+    settle(m);
+    encode(m);
+    if (blk_writer_series(w, labels_of(r), r->sealed->series->fp, m->refs, m->ref_count, err) !=
+        KL_OK)
+        return err->code;
+    if (m->arena.used_bytes > 0)
+        kl_arena_deinit(&m->arena);
+    return KL_OK;
+}
+
+static enum kl_code write_all(struct ing_part *part, struct blk_writer *w, struct kl_err *err)
+{
+    struct kl_buf text = { 0 };
+    struct row   *rows = kl_resize(NULL, (part->series_count + 1) * sizeof *rows);
+    struct merge  m = { 0 };
+    enum kl_code  code = KL_OK;
+
+    kl_arena_init(&m.arena, HISTS_ARENA_MAX);
+    for (uint32_t i = 0; i < part->series_count; i++) {
+        const struct ing_series *s = part->series[i].series;
+
+        rows[i] = (struct row){ .labels = text.size, .sealed = &part->series[i] };
+        ing_render(part->view.pairs, part->view.names, s->pairs, s->pair_count, &text);
+        rows[i].labels_size = text.size - rows[i].labels;
+    }
+    for (uint32_t i = 0; i < part->series_count; i++) {
+        rows[i].text = text.at;
+        rows[i].metric = kl_labels_get(labels_of(&rows[i]), kl_span_str("__name__"));
+    }
+    qsort(rows, part->series_count, sizeof *rows, by_labels);
+    for (uint32_t i = 0; i < part->series_count && code == KL_OK; i++)
+        code = write_series(part, &rows[i], &m, w, err);
+    for (uint32_t i = 0; i < part->meta_count && code == KL_OK; i++) {
+        const struct ing_meta *x = &part->metas[i];
+
+        code = blk_writer_metadata(w, x->metric, x->type, x->unit, x->help, err);
+    }
+    for (uint32_t i = 0; i < part->exemplar_count && code == KL_OK; i++) {
+        const struct ing_exemplar *e = &part->exemplars[i];
+
+        code = blk_writer_exemplar(w, e->fp, e->time_ms, e->value,
+                                   (struct kl_labels){ e->labels.at, e->labels.size }, err);
+    }
+    kl_arena_deinit(&m.arena);
+    kl_buf_deinit(&m.out);
+    kl_buf_deinit(&text);
+    free(m.at);
+    free(m.refs);
+    free(rows);
+    return code;
+}
+
+/* A whole fileset of that name: this cut was written before, unless it is of another incarnation. */
+static enum kl_code use_existing(struct ing_partition *p, struct ing_part *part, bool *again,
+                                 struct kl_err *err)
+{
+    char                path[BLK_PATH_MAX + 1];
+    struct blk_fileset *f;
+    struct blk_info     info;
+
+    *again = false;
+    blk_fileset_path(&part->info, path);
+    if (blk_fileset_open_local(p->filesets, path, &f, err) == KL_OK) {
+        info = *blk_fileset_info(f);
+        blk_fileset_unref(f);
+        if (info.incarnation == part->info.incarnation) {
+            part->info = info;
+            return KL_OK;
+        }
+    } else if (err->code != KL_ECORRUPT) {
+        return kl_within(err, "fileset %s", path);
+    }
+    if (blk_fileset_remove(p->filesets, path, err) != KL_OK)
+        return kl_within(err, "fileset %s", path);
+    *again = true;
+    return KL_OK;
+}
+
+enum kl_code ing_part_write(struct ing_job *j, struct ing_part *part, struct kl_err *err)
+{
+    struct ing_partition *p = j->p;
+    struct blk_writer    *w;
+    struct blk_info       done;
+    bool                  again;
+    enum kl_code          code = blk_writer_open(p->filesets, &part->info, &w, err);
+
+    if (code == KL_EEXIST) {
+        if (use_existing(p, part, &again, err) != KL_OK)
+            return err->code;
+        if (!again)
+            return KL_OK;
+        code = blk_writer_open(p->filesets, &part->info, &w, err);
+    }
+    if (code != KL_OK)
+        return kl_within(err, "begin a fileset");
+    code = write_all(part, w, err);
+    if (code != KL_OK) {
+        blk_writer_abandon(w);
+        return kl_within(err, "write a fileset");
+    }
+    if (blk_writer_finish(w, &done, err) != KL_OK)
+        return kl_within(err, "finish a fileset");
+    part->info = done;
+    return KL_OK;
+}
