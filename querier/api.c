@@ -326,6 +326,7 @@ struct qr_http *qr_http_new(struct qr_querier *q, struct kl_http_server *s, stru
     qr_api_status_open(h);
     qr_api_tsdb_open(h);
     qr_api_cardinality_open(h);
+    qr_api_ledger_open(h);
     return h;
 }
 

@@ -96,4 +96,5 @@ void qr_api_read_open(struct qr_http *h);
 void qr_api_status_open(struct qr_http *h);
 void qr_api_tsdb_open(struct qr_http *h);
 void qr_api_cardinality_open(struct qr_http *h);
+void qr_api_ledger_open(struct qr_http *h);
 #endif

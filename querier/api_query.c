@@ -186,6 +186,10 @@ static void go(struct ask *a)
     if (size > 0)
         memcpy(a->text, text, size);
     a->x.params.text = kl_span(a->text, size);
+    a->x.job.text = a->x.params.text;
+    a->x.job.range_from_ms = a->x.params.start_ms;
+    a->x.job.range_to_ms = a->x.params.end_ms;
+    a->x.job.step_ms = a->x.params.step_ms;
     qr_submit(a->h->q, &a->x.job);
 }
 

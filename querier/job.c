@@ -75,6 +75,7 @@ static void on_submit(struct kl_env_task *task)
     unsigned         most = (j->q->o.concurrent_max + j->q->shard_count - 1) / j->q->shard_count;
 
     kl_gauge_set(j->q->m.active, (double)atomic_load(&j->q->jobs));
+    qr_ledger_begin(j);
     j->tick.fire = on_tick;
     if (s->active < most) {
         arm_tick(j);
@@ -144,6 +145,7 @@ static void end(struct qr_job *j)
     }
     kl_metric_observe(j->q->m.seconds,
                       (double)(kl_env_mono_ns(j->q->env) - j->submitted_ns) * 1e-9);
+    qr_ledger_end(j);
     j->finish(j);
     qr_drop(j);
 }

@@ -38,6 +38,7 @@ enum {
     QR_FILESETS_OPEN_MAX = 4096,
     QR_WARNINGS_MAX = 64,
     QR_SELECTORS_MAX = 64,                             /* match[] of one request */
+    QR_RAN_MAX = 1000, QR_RAN_TEXT_MAX = 4096,         /* the ledger's, of a shard */
     QR_TICK_MS = 200,                                  /* how often a job asks whether it is wanted */
     QR_INLINE_BYTES = 96 * 1024,                       /* less than this is not worth a hop */
     QR_INLINE_SAMPLES = 20 * 1000
@@ -65,6 +66,9 @@ struct qr_shard {
     size_t cache_bytes, cache_count;
     struct qr_job *waiting_first, *waiting_last;
     unsigned active, waiting;
+    struct qr_job *jobs;                               /* all that are not yet answered */
+    struct qr_ran *ran;                                /* ledger.c: what was answered lately */
+    size_t ran_count;
 };
 
 struct qr_metrics {
@@ -97,6 +101,8 @@ struct qr_job {
     void   (*finish)(struct qr_job *j);                /* once: answer; `failure` says whether */
     void   (*release)(struct qr_job *j);               /* nothing is in flight: free it */
     bool   (*gone)(struct qr_job *j);                  /* has the asker left? NULL: never */
+    struct kl_span text;                               /* a query's, for the ledger; lives as the job */
+    int64_t  range_from_ms, range_to_ms, step_ms;
     /* out */
     struct pql_failure failure;
     struct pql_query *pql;                             /* warnings go there while it is set */
@@ -112,7 +118,7 @@ struct qr_job {
     _Atomic bool stop;                                 /* for workers: nobody wants it any more */
     struct kl_env_task task;
     struct kl_env_timer tick;
-    struct qr_job *next;
+    struct qr_job *next, *newer, *older;
 };
 
 /* Any thread. The job is the shard's until release. */
@@ -126,6 +132,29 @@ void qr_hold(struct qr_job *j);
 void qr_drop(struct qr_job *j);                        /* the last one releases: touch it no more */
 int64_t qr_job_left_ms(const struct qr_job *j);
 enum pql_error qr_kind_of(enum kl_code code);
+
+/* ---- ledger.c: which queries run, and which ran. On the shard's loop. ---- */
+void qr_ledger_begin(struct qr_job *j);
+void qr_ledger_end(struct qr_job *j);
+void qr_ledger_close(struct qr_shard *s);
+/* Visits every shard in turn, on its loop; `done` on the last one's. */
+struct qr_census {
+    struct qr_querier *q;
+    void (*visit)(struct qr_census *c, struct qr_shard *s);
+    void (*done)(struct qr_census *c);
+    unsigned at;
+    struct kl_env_task task;
+};
+void qr_census_start(struct qr_census *c);             /* any thread */
+struct qr_ran {                                        /* one query text of one tenant and range */
+    char    tenant[BLK_TENANT_MAX + 1];
+    char   *text;
+    size_t  text_size;
+    uint64_t hash;
+    int64_t range_s;
+    uint64_t count;
+    int64_t total_ns, last_ns;
+};
 
 /* Items 0..count-1 on several workers, each worker with a number of its own below `workers`. */
 struct qr_fan_task { struct kl_env_task task; struct qr_fan *fan; unsigned worker; };

@@ -64,6 +64,7 @@ static void on_close(struct kl_env_task *task)
     if (atomic_load(&s->opened))
         qr_catalogue_close(s);
     qr_cache_close(s);
+    qr_ledger_close(s);
 }
 
 struct qr_querier *qr_new(struct kl_env *env, struct kl_bus *bus, struct kl_store *store,
