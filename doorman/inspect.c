@@ -151,4 +151,7 @@ void dm_report_write(const struct dm_report *r, uint64_t stored, char *text, siz
                       r->counts[i], reasons[i].words, r->first[i]);
         before = "; ";
     }
+    if (n > 0 && (size_t)n >= size)                    /* cut: perhaps in the middle of a character */
+        for (size_t at = strlen(text); at > 0 && !kl_utf8_ok(kl_span(text, at)); )
+            text[--at] = '\0';
 }
