@@ -1,0 +1,299 @@
+/*
+ * Aggregations that give one row a group. A group's rows are folded in canonical order, each step for
+ * itself with compensated sums, so the answer does not depend on how the work was cut: into blocks of
+ * groups and, where groups are few and long, of steps.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "querier/promql/agg_priv.h"
+
+struct agg {
+    uint8_t op;
+    uint32_t *members, *begins;                        /* rows of group g: members[begins[g]...] */
+    uint32_t groups, step_blocks;
+};
+
+/* Sorted by group, within a group in the input's order. */
+bool pql_group(struct pql_op *op, const struct pql_rows *in, bool without, struct pql_names names,
+               struct pql_groups *g)
+{
+    struct kl_buf scratch;
+    uint32_t     *group_of = pql_alloc(op, 0, (in->count + 1) * sizeof *group_of);
+
+    g->members = pql_alloc(op, 0, (in->count + 1) * sizeof *g->members);
+    if (group_of == NULL || g->members == NULL || !pql_index_new(op, &g->index, in->count + 1))
+        return false;
+    kl_buf_init(&scratch, 4 * KL_LABELS_BYTES_MAX);
+    for (uint32_t i = 0; i < in->count; i++) {
+        group_of[i] = pql_index_key(op, &g->index, &scratch, in->at[i].labels, names, !without);
+        if (group_of[i] == UINT32_MAX) {
+            kl_buf_deinit(&scratch);
+            return false;
+        }
+    }
+    kl_buf_deinit(&scratch);
+    g->count = g->index.count;
+    g->begins = pql_zalloc(op, 0, (g->count + 2) * sizeof *g->begins);
+    if (g->begins == NULL)
+        return false;
+    for (uint32_t i = 0; i < in->count; i++)
+        g->begins[group_of[i] + 2]++;
+    for (uint32_t i = 2; i < g->count + 2; i++)
+        g->begins[i] += g->begins[i - 1];
+    for (uint32_t i = 0; i < in->count; i++)
+        g->members[g->begins[group_of[i] + 1]++] = i;
+    return true;
+}
+
+struct pql_names pql_grouping_names(struct pql_op *op, const struct pql_node *n, struct kl_span more)
+{
+    struct pql_names names = { .count = 0 };
+
+    names.at = pql_alloc(op, 0, (n->count + 2) * sizeof *names.at);
+    if (names.at == NULL)
+        return names;
+    for (uint32_t i = 0; i < n->count; i++)
+        names.at[names.count++] = n->grouping[i];
+    if (n->without)
+        names.at[names.count++] = kl_span_str("__name__");
+    else if (more.size > 0)
+        names.at[names.count++] = more;
+    return names;
+}
+
+static void note_quantile(struct pql_op *op)
+{
+    double least = INFINITY, most = -INFINITY;
+    bool   nan = false;
+
+    for (uint32_t i = 0; i < op->grid.count; i++) {
+        double q = pql_scalar(op->in[1], i);
+        nan |= isnan(q);
+        least = q < least ? q : least;
+        most = q > most ? q : most;
+    }
+    if (nan)
+        pql_note(op->q, A_INVALID_QUANTILE, op->node->b->from, kl_span("", 0), kl_span("", 0), NAN, 0);
+    if (most > 1)
+        pql_note(op->q, A_INVALID_QUANTILE, op->node->b->from, kl_span("", 0), kl_span("", 0), most, 0);
+    if (least < 0)
+        pql_note(op->q, A_INVALID_QUANTILE, op->node->b->from, kl_span("", 0), kl_span("", 0), least, 0);
+}
+
+static void prepare(struct pql_op *op)
+{
+    const struct pql_rows *in = &op->in[0]->out;
+    struct agg            *a = pql_zalloc(op, 0, sizeof *a);
+    struct pql_groups      g;
+    uint64_t               work;
+
+    op->own = a;
+    if (a == NULL || !pql_group(op, in, op->node->without,
+                                pql_grouping_names(op, op->node, kl_span("", 0)), &g))
+        return;
+    a->op = op->node->op;
+    a->members = g.members;
+    a->begins = g.begins;
+    a->groups = g.count;
+    if (pql_out_rows(op, g.count) == NULL || !pql_rows_new(op, 0, op->out.at, g.count, false))
+        return;
+    for (uint32_t i = 0; i < g.count; i++)
+        op->out.at[i].labels = g.index.keys[i];
+    if (a->op == T_QUANTILE && g.count > 0)
+        note_quantile(op);
+    /* Few groups over many steps are cut by steps. A row of histograms is too, but needs its column. */
+    a->step_blocks = op->grid.count >= 256 && g.count < 64 ? op->grid.count / 64 : 1;
+    for (uint32_t i = 0; i < in->count; i++)
+        if (in->at[i].h != NULL && (a->op == T_SUM || a->op == T_AVG))
+            for (uint32_t k = 0; k < g.count; k++)
+                if (!pql_row_hists(op, 0, &op->out.at[k]))
+                    return;
+    work = (uint64_t)in->count * op->grid.count * 4;
+    pql_slice(op, g.count * a->step_blocks, g.count > 0 ? work / (g.count * a->step_blocks) : 0);
+}
+
+static void ignored(struct pql_op *op)
+{
+    pql_note(op->q, A_IGNORED_IN_AGG, op->node->a->from, kl_span("", 0),
+             kl_span_str(pql_tok_text(op->node->op)), 0, 0);
+}
+
+/* ---- one group, steps [from, to), column after column ---- */
+
+struct part { struct pql_op *op; const struct pql_row *rows; const uint32_t *members; uint32_t count;
+              struct pql_row *out; uint32_t from, to; unsigned worker; };
+
+static void set(struct part *p, uint32_t i, double v)
+{
+    p->out->v[i] = v;
+    p->out->has[i] = P_FLOAT;
+}
+
+static void count_rows(struct part *p, bool only_group)
+{
+    for (uint32_t m = 0; m < p->count; m++) {
+        const struct pql_row *r = &p->rows[p->members[m]];
+        for (uint32_t i = p->from; i < p->to; i++) {
+            bool has = r->has[i] != P_NONE;
+            double v = p->out->has[i] != P_NONE ? p->out->v[i] : 0;
+            p->out->v[i] = only_group ? 1 : v + has;
+            p->out->has[i] |= has ? P_FLOAT : P_NONE;
+        }
+    }
+}
+
+static void extremes(struct part *p, bool max)
+{
+    bool seen_hist = false;
+
+    for (uint32_t m = 0; m < p->count; m++) {
+        const struct pql_row *r = &p->rows[p->members[m]];
+        for (uint32_t i = p->from; i < p->to; i++) {
+            double v = r->v[i], *o = &p->out->v[i];
+            if (r->has[i] != P_FLOAT) {
+                seen_hist |= r->has[i] == P_HIST;
+                continue;
+            }
+            if (p->out->has[i] == P_NONE || (max ? *o < v : *o > v) || isnan(*o))
+                *o = v;
+            p->out->has[i] = P_FLOAT;
+        }
+    }
+    if (seen_hist)
+        ignored(p->op);
+}
+
+/* Welford's running variance, as Prometheus aggregates it. */
+static void deviations(struct part *p, bool root)
+{
+    uint32_t n = p->to - p->from;
+    double  *mean = kl_new((2 * (size_t)n + 1) * sizeof *mean), *count = mean + n;
+    bool     seen_hist = false;
+
+    for (uint32_t m = 0; m < p->count; m++) {
+        const struct pql_row *r = &p->rows[p->members[m]];
+        for (uint32_t i = p->from, k = 0; i < p->to; i++, k++) {
+            double v = r->v[i], delta;
+            if (r->has[i] != P_FLOAT) {
+                seen_hist |= r->has[i] == P_HIST;
+                continue;
+            }
+            if (count[k]++ == 0) {
+                mean[k] = v;
+                set(p, i, isfinite(v) ? 0 : NAN);
+                continue;
+            }
+            delta = v - mean[k];
+            mean[k] += delta / count[k];
+            p->out->v[i] += delta * (v - mean[k]);
+        }
+    }
+    for (uint32_t i = p->from, k = 0; i < p->to; i++, k++)
+        if (p->out->has[i] != P_NONE)
+            p->out->v[i] = root ? sqrt(p->out->v[i] / count[k]) : p->out->v[i] / count[k];
+    if (seen_hist)
+        ignored(p->op);
+    free(mean);
+}
+
+static void quantiles(struct part *p)
+{
+    double *values = kl_resize(NULL, (p->count + 1) * sizeof *values);
+    bool    seen_hist = false;
+
+    for (uint32_t i = p->from; i < p->to; i++) {
+        uint32_t n = 0;
+        for (uint32_t m = 0; m < p->count; m++) {
+            const struct pql_row *r = &p->rows[p->members[m]];
+            if (r->has[i] == P_FLOAT)
+                values[n++] = r->v[i];
+            else
+                seen_hist |= r->has[i] == P_HIST;
+        }
+        if (n > 0)
+            set(p, i, pql_quantile(pql_scalar(p->op->in[1], i), values, n));
+    }
+    if (seen_hist)
+        ignored(p->op);
+    free(values);
+}
+
+/* Sums and averages of floats only; false when a histogram stands in the way. */
+static bool sums(struct part *p)
+{
+    uint32_t n = p->to - p->from;
+    double  *c;
+
+    for (uint32_t m = 0; m < p->count; m++) {
+        const struct pql_row *r = &p->rows[p->members[m]];
+        if (r->h != NULL && memchr(r->has + p->from, P_HIST, n) != NULL)
+            return false;
+    }
+    c = kl_new((n + 1) * sizeof *c);
+    for (uint32_t m = 0; m < p->count; m++) {
+        const struct pql_row *r = &p->rows[p->members[m]];
+        for (uint32_t i = p->from, k = 0; i < p->to; i++, k++) {
+            if (r->has[i] == P_NONE)
+                continue;
+            if (p->out->has[i] == P_NONE)
+                set(p, i, r->v[i]);
+            else
+                pql_kahan(r->v[i], &p->out->v[i], &c[k]);
+        }
+    }
+    for (uint32_t i = p->from, k = 0; i < p->to; i++, k++)
+        if (p->out->has[i] != P_NONE)
+            p->out->v[i] += c[k];
+    free(c);
+    return true;
+}
+
+static void fold(struct part *p, uint8_t op)
+{
+    switch (op) {
+    case T_COUNT: count_rows(p, false); break;
+    case T_GROUP: count_rows(p, true); break;
+    case T_MIN: extremes(p, false); break;
+    case T_MAX: extremes(p, true); break;
+    case T_STDVAR: deviations(p, false); break;
+    case T_STDDEV: deviations(p, true); break;
+    case T_QUANTILE: quantiles(p); break;
+    default:
+        if (op == T_AVG || !sums(p))
+            for (uint32_t i = p->from; i < p->to && !pql_failed(p->op->q); i++)
+                pql_agg_step(p->op, p->worker, op == T_AVG, p->rows, p->members, p->count, p->out, i);
+    }
+}
+
+static void item(struct pql_op *op, size_t item, unsigned worker)
+{
+    const struct agg *a = op->own;
+    uint32_t          from, to;
+
+    pql_slice_of(op, item, a->groups * a->step_blocks, &from, &to);
+    for (uint32_t u = from; u < to && !pql_failed(op->q); u++) {
+        uint32_t    g = u / a->step_blocks, block = u % a->step_blocks;
+        struct part p = { .op = op, .rows = op->in[0]->out.at, .members = a->members + a->begins[g],
+                          .count = a->begins[g + 1] - a->begins[g], .out = &op->out.at[g],
+                          .worker = worker,
+                          .from = (uint32_t)((uint64_t)op->grid.count * block / a->step_blocks),
+                          .to = (uint32_t)((uint64_t)op->grid.count * (block + 1) / a->step_blocks) };
+        fold(&p, a->op);
+    }
+}
+
+static void finish(struct pql_op *op)
+{
+    const struct agg *a = op->own;
+
+    for (uint32_t g = 0; g < op->out.count; g++) {
+        struct pql_row *r = &op->out.at[g];
+        for (uint32_t i = 0; i < op->grid.count; i++)
+            r->have += r->has[i] != P_NONE;
+        for (uint32_t m = a->begins[g]; m < a->begins[g + 1]; m++)
+            r->drop_name |= op->in[0]->out.at[a->members[m]].drop_name;
+    }
+    pql_drop_empty(op);
+}
+const struct pql_op_kind pql_op_agg = { "aggregation", prepare, item, finish };

@@ -1,0 +1,161 @@
+/* rate, increase, delta with Prometheus' extrapolation; irate and idelta. */
+#include "querier/promql/range_priv.h"
+
+/*
+ * Whether the counter was reset between two samples, going by when counting began: it began between
+ * them, or exactly at the first one where that itself had a start of its own (a delta sample).
+ */
+bool pql_start_is_reset(int64_t before_start, int64_t before, int64_t start, int64_t now)
+{
+    if (start == 0 || start >= now || start < before)
+        return false;
+    if (start > before)
+        return true;
+    return before_start <= before && before_start != 0 && before_start != before;
+}
+
+bool pql_start_overlaps(int64_t before_start, int64_t before, int64_t start)
+{
+    return start != 0 && start < before && start != before_start;
+}
+
+/* The increase inside the window. Resets are added in order, as a walk over all samples would. */
+static double increase(struct pql_range_call *c, const struct pql_samples *f)
+{
+    double   sum = f->v[f->count - 1] - f->v[0];
+    uint32_t last = c->f_from + f->count;
+
+    while (c->reset_from < c->reset_count && c->resets[c->reset_from] <= c->f_from)
+        c->reset_from++;
+    for (uint32_t i = c->reset_from; i < c->reset_count && c->resets[i] < last; i++)
+        sum += c->src->f.v[c->resets[i] - 1];
+    for (uint32_t i = 0; i < c->overlap_count; i++)
+        if (c->overlaps[i] > c->f_from && c->overlaps[i] < last) {
+            pql_range_note(c, A_START_OVERLAP);
+            break;
+        }
+    return sum;
+}
+
+bool pql_range_rate(struct pql_range_call *c, const struct pql_window *w, struct pql_val *out)
+{
+    bool     counter = c->id != FN_DELTA;
+    double   v, to_start, to_end, interval, average, threshold, factor = 1;
+    uint32_t n = w->f.count;
+    int64_t  first, last, start;
+
+    if (n > 0 && w->h.count > 0) {
+        pql_range_note(c, A_MIXED_RANGE);
+        return false;
+    }
+    if (n == 0)
+        return pql_range_hist_rate(c, w, out);
+    first = w->f.t[0];
+    last = w->f.t[n - 1];
+    v = counter ? increase(c, &w->f) : w->f.v[n - 1] - w->f.v[0];
+    to_start = (double)(first - w->start) / 1000;
+    to_end = (double)(w->end - last) / 1000;
+    interval = (double)(last - first) / 1000;
+    average = n > 1 ? interval / (double)(n - 1) : 0;
+    threshold = average * 1.1;
+    start = counter ? pql_start_at(w->f.st, 0) : 0;
+    if (start != 0 && start > w->start && start < first) {
+        /* Counting is known to have begun, at zero, inside the window. */
+        to_start = 0;
+        interval = (double)(last - start) / 1000;
+        v += w->f.v[0];
+    } else if (n == 1) {
+        return false;
+    } else {
+        if (to_start >= threshold)
+            to_start = average / 2;
+        if (counter) {
+            double to_zero = to_start;
+            if (v > 0 && w->f.v[0] >= 0)
+                to_zero = interval * (w->f.v[0] / v);
+            if (to_zero < to_start)
+                to_start = to_zero;
+        }
+    }
+    if (to_end >= threshold)
+        to_end = average / 2;
+    if (interval != 0)
+        factor = (interval + to_start + to_end) / interval;
+    if (c->id == FN_RATE)
+        factor /= c->range_s;
+    out->v = v * factor;
+    return true;
+}
+
+/* ---- the last two samples ---- */
+
+struct last { int64_t t, st; double v; const struct kl_hist *h; };
+
+static uint32_t last_two(const struct pql_window *w, struct last two[2])
+{
+    uint32_t i = w->f.count, k = w->h.count, n = 0;
+
+    while (n < 2 && (i > 0 || k > 0)) {
+        struct last *l = &two[1 - n++];
+        if (k == 0 || (i > 0 && w->f.t[i - 1] > w->h.t[k - 1])) {
+            i--;
+            *l = (struct last){ w->f.t[i], pql_start_at(w->f.st, i), w->f.v[i], NULL };
+        } else {
+            k--;
+            *l = (struct last){ w->h.t[k], pql_start_at(w->h.st, k), 0, w->h.h[k] };
+        }
+    }
+    return n;
+}
+
+static bool instant_hist(struct pql_range_call *c, const struct last *a, const struct last *b,
+                         struct pql_val *out)
+{
+    struct pql_hist      h;
+    struct pql_hist_said said = { false, false };
+    bool                 rate = c->id == FN_IRATE, fine = true;
+    bool                 gauges = a->h->reset == KL_HIST_GAUGE && b->h->reset == KL_HIST_GAUGE;
+
+    if (rate && (a->h->reset == KL_HIST_GAUGE || b->h->reset == KL_HIST_GAUGE))
+        pql_range_note(c, A_NOT_COUNTER);
+    if (!rate && !gauges)
+        pql_range_note(c, A_NOT_GAUGE);
+    pql_hist_init(&h);
+    pql_hist_load(&h, b->h);
+    if (!rate || (!pql_start_is_reset(a->st, a->t, b->st, b->t) && !pql_hist_is_reset(b->h, a->h)))
+        fine = pql_hist_add(&h, a->h, H_SUB, &said);
+    if (!fine) {
+        pql_range_note(c, A_MIXED_SCHEMAS);
+    } else {
+        pql_range_said(c, &said, "subtraction");
+        h.reset = KL_HIST_GAUGE;
+        if (rate)
+            pql_hist_div(&h, (double)(b->t - a->t) / 1000);
+        out->h = pql_hist_store(c->op, c->worker, &h, true);
+    }
+    pql_hist_deinit(&h);
+    return fine && out->h != NULL;
+}
+
+bool pql_range_instant(struct pql_range_call *c, const struct pql_window *w, struct pql_val *out)
+{
+    struct last two[2];
+
+    if (last_two(w, two) < 2 || two[0].t == two[1].t)
+        return false;
+    if ((two[0].h == NULL) != (two[1].h == NULL)) {
+        pql_range_note(c, A_MIXED_RANGE);
+        return false;
+    }
+    if (two[0].h != NULL)
+        return instant_hist(c, &two[0], &two[1], out);
+    out->v = two[1].v;
+    if (c->id == FN_IDELTA)
+        out->v -= two[0].v;
+    else if (!(two[1].v < two[0].v
+               || pql_start_is_reset(two[0].st, two[0].t, two[1].st, two[1].t)))
+        out->v -= two[0].v;
+    if (c->id == FN_IRATE)
+        out->v /= (double)(two[1].t - two[0].t) / 1000;
+    return true;
+}
