@@ -226,12 +226,13 @@ enum kl_code tsp_rw2_labels(const struct tsp_rw2 *r, const struct tsp_rw2_series
 enum kl_code tsp_rw2_metadata(const struct tsp_rw2 *r, const struct tsp_rw2_series *s,
                               struct tsp_rw2_metadata *meta, struct kl_err *err)
 {
-    struct kl_cur    c = tsp_wire_in(s->metadata);
+    struct kl_cur    c;
     struct tsp_field f;
     uint64_t         type = 0, help = 0, unit = 0;
 
     if (s->metadata.at == NULL)
         return kl_fail(err, KL_ENOENT, "no metadata");
+    c = tsp_wire_in(s->metadata);
     while (tsp_wire_next(&c, &f)) {
         if (f.number != META_TYPE && f.number != META_HELP && f.number != META_UNIT)
             continue;

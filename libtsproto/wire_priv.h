@@ -99,7 +99,8 @@ static inline bool tsp_wire_next(struct kl_cur *c, struct tsp_field *f)
 
 static inline struct kl_cur tsp_wire_in(struct kl_span message)
 {
-    return (struct kl_cur){ .at = message.at, .end = (const uint8_t *)message.at + message.size };
+    return (struct kl_cur){ .at = message.at, .end = message.size == 0   /* NULL and nothing is fine */
+                            ? message.at : (const uint8_t *)message.at + message.size };
 }
 
 static inline int64_t tsp_wire_zigzag(uint64_t v) { return (int64_t)(v >> 1 ^ (0 - (v & 1))); }

@@ -122,7 +122,8 @@ void kl_buf_addspan(struct kl_buf *b, struct kl_span s)
 
 struct kl_cur kl_cur(const void *bytes, size_t size)
 {
-    return (struct kl_cur){ .at = bytes, .end = (const uint8_t *)bytes + size };
+    /* NULL and nothing is a fine span, but C does not allow to add even 0 to NULL. */
+    return (struct kl_cur){ .at = bytes, .end = size == 0 ? bytes : (const uint8_t *)bytes + size };
 }
 
 size_t kl_cur_left(const struct kl_cur *c) { return (size_t)(c->end - c->at); }
