@@ -134,9 +134,16 @@ static void remote_write(void *ctx, struct kl_http_request *r)
 static void import_text(void *ctx, struct kl_http_request *r)
 {
     const char     *type = kl_http_header(r, "Content-Type");
-    bool            openmetrics = type != NULL && is_type(type, "application/openmetrics-text");
+    bool            openmetrics = type != NULL && type[0] != '\0' &&
+                                  is_type(type, "application/openmetrics-text");
     enum tsp_coding coding;
 
+    /* The last one is what curl says when nobody told it otherwise. */
+    if (!openmetrics && !is_type(type, "text/plain") && !is_type(type, "application/octet-stream") &&
+        !is_type(type, "application/x-www-form-urlencoded")) {
+        say(r, 415, "Content-Type should be text/plain or application/openmetrics-text\n");
+        return;
+    }
     if (!coding_of(r, &coding))
         return;
     take(ctx, r, openmetrics ? DM_OPENMETRICS : DM_TEXT, coding);
