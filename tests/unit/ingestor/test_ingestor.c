@@ -1,0 +1,324 @@
+/* An ingestor in a simulated world: what it reads from the log, it answers, flushes, and keeps. */
+#include "world.h"
+
+static struct world w;
+static const char   T[] = "anonymous";
+
+static void setup(void)
+{
+    w_init(&w, 7, 2);
+    w_start(&w);
+    w_ready(&w);
+}
+
+static void teardown(void)
+{
+    w_stop(&w);
+    w_deinit(&w);
+}
+
+static struct w_answer read_all(uint32_t partition)
+{
+    struct w_answer a;
+    struct kl_err   err = { 0 };
+
+    ck_assert_msg(w_read_all(&w, w_all(partition, T), &a, &err) == KL_OK, "%s", err.text);
+    return a;
+}
+
+static void flush_ok(uint32_t *filesets)
+{
+    struct kl_err err = { 0 };
+
+    ck_assert_msg(w_flush(&w, filesets, &err) == KL_OK, "%s", err.text);
+}
+
+START_TEST(an_acked_sample_is_in_a_strong_answer)
+{
+    struct w_answer a;
+
+    w_write(&w, 0, T, 1, w_now(&w), 42.5);
+    a = read_all(0);
+    ck_assert_uint_eq(a.count, 1);
+    ck_assert_uint_eq(a.series[0].count, 1);
+    ck_assert(a.series[0].at[0].value == 42.5);
+    w_answer_free(&a);
+    a = read_all(1);
+    ck_assert_uint_eq(a.count, 0);
+    w_answer_free(&a);
+}
+END_TEST
+
+START_TEST(a_flush_moves_samples_to_the_store_and_out_of_memory)
+{
+    struct w_answer a = { 0 };
+    struct kl_err   err;
+    uint32_t        filesets = 0;
+    int64_t         t = w_now(&w);
+
+    for (int i = 0; i < 300; i++)
+        w_write(&w, i % 2, T, (unsigned)i % 10, t + i * 1000, i * 1.5);
+    flush_ok(&filesets);
+    ck_assert_uint_eq(filesets, 2);
+    ck_assert_int_eq(w_live(&w, w_all(0, T), &a, &err), KL_OK);
+    ck_assert_uint_eq(a.count, 0);
+    ck_assert_uint_eq(a.page.catalogue_revision, 1);
+    w_answer_free(&a);
+    for (uint32_t p = 0; p < 2; p++) {
+        a = read_all(p);
+        for (int i = 0; i < 300; i++)
+            if (i % 2 == (int)p) {
+                const struct w_sample *s = w_sample_at(w_find(&a, (unsigned)i % 10), t + i * 1000);
+
+                ck_assert_ptr_nonnull(s);
+                ck_assert(s->value == i * 1.5);
+            }
+        w_answer_free(&a);
+    }
+    flush_ok(&filesets);
+    ck_assert_uint_eq(filesets, 0);
+}
+END_TEST
+
+START_TEST(of_two_values_for_one_time_the_later_in_the_log_wins)
+{
+    int64_t         t = w_now(&w) - 30000;
+    struct w_answer a;
+
+    for (int i = 0; i < 10; i++)
+        w_write(&w, 0, T, 1, t + i * 1000, i);
+    w_write(&w, 0, T, 1, t + 9000, 100);               /* the last one anew */
+    w_write(&w, 0, T, 1, t + 3000, 103);               /* an old one */
+    for (int round = 0; round < 3; round++) {
+        if (round == 1)
+            flush_ok(NULL);
+        if (round == 2)                                /* over a fileset, too */
+            w_write(&w, 0, T, 1, t + 3000, 203);
+        a = read_all(0);
+        ck_assert_uint_eq(a.series[0].count, 10);
+        ck_assert(a.series[0].at[9].value == 100);
+        ck_assert(a.series[0].at[3].value == (round == 2 ? 203 : 103));
+        ck_assert(a.series[0].at[4].value == 4);
+        w_answer_free(&a);
+    }
+    flush_ok(NULL);
+    a = read_all(0);
+    ck_assert(a.series[0].at[3].value == 203);
+    w_answer_free(&a);
+}
+END_TEST
+
+START_TEST(a_window_is_cut_by_the_clock_and_the_log_is_purged)
+{
+    int64_t             t = w_now(&w);
+    struct blk_manifest m;
+    struct w_answer     a;
+
+    for (int i = 0; i < 100; i++) {
+        w_write(&w, 0, T, (unsigned)i % 5, w_now(&w), i);
+        kl_env_sim_run(w.sim, 1000);
+    }
+    kl_env_sim_run(w.sim, 2 * WORLD_WINDOW_MS);
+    w_catalogue(&w, 0, &m);
+    ck_assert_uint_ge(m.fileset_count, 2);
+    for (uint32_t i = 0; i < m.fileset_count; i++) {
+        ck_assert_int_eq(m.filesets[i].window_ms, WORLD_WINDOW_MS);
+        ck_assert_int_ge(m.filesets[i].min_ms, m.filesets[i].window_start_ms);
+        ck_assert_int_lt(m.filesets[i].max_ms, m.filesets[i].window_start_ms + WORLD_WINDOW_MS);
+    }
+    blk_manifest_deinit(&m);
+    a = read_all(0);
+    size_t n = 0;
+    for (size_t i = 0; i < a.count; i++)
+        n += a.series[i].count;
+    ck_assert_uint_eq(n, 100);
+    ck_assert_int_ge(a.series[0].at[0].time_ms, t);
+    w_answer_free(&a);
+}
+END_TEST
+
+START_TEST(a_restart_answers_as_before)
+{
+    struct w_answer before, after;
+    int64_t         t = w_now(&w);
+
+    for (int i = 0; i < 400; i++) {
+        w_write(&w, 0, T, (unsigned)i % 7, t + i * 500 - (i % 11 == 0 ? 70000 : 0), i / 3.0);
+        if (i == 150)
+            flush_ok(NULL);
+    }
+    before = read_all(0);
+    w_stop(&w);
+    w_start(&w);
+    w_ready(&w);
+    after = read_all(0);
+    ck_assert_uint_eq(before.count, after.count);
+    for (unsigned n = 0; n < 7; n++) {
+        const struct w_series *x = w_find(&before, n), *y = w_find(&after, n);
+
+        ck_assert_uint_eq(x->count, y->count);
+        for (size_t i = 0; i < x->count; i++) {
+            ck_assert_int_eq(x->at[i].time_ms, y->at[i].time_ms);
+            ck_assert(kl_f64_bits(x->at[i].value) == kl_f64_bits(y->at[i].value));
+        }
+    }
+    w_answer_free(&before);
+    w_answer_free(&after);
+}
+END_TEST
+
+START_TEST(refs_still_stand_for_their_series_after_a_flush_and_a_restart)
+{
+    int64_t         t = w_now(&w);
+    double          v = 5;
+    struct w_answer a;
+    struct tsp_incarnation who = w.who;
+
+    w_write(&w, 0, T, 3, t, 4);
+    flush_ok(NULL);
+    w_stop(&w);
+    w_start(&w);
+    w_ready(&w);
+    w.who = who;                                       /* the writer lives on, and defines nothing */
+    w.counter = 100;
+    t += 1000;
+    tsp_record_floats(w.writer, kl_span_str(T), 3, &t, &v, 1);
+    w_send_wait(&w, 0);
+    a = read_all(0);
+    ck_assert_ptr_nonnull(w_sample_at(w_find(&a, 3), t));
+    ck_assert_ptr_nonnull(w_sample_at(w_find(&a, 3), t - 1000));
+    w_answer_free(&a);
+}
+END_TEST
+
+START_TEST(samples_of_an_unknown_ref_join_when_their_definition_comes)
+{
+    int64_t         t = w_now(&w);
+    double          v = 5;
+    struct w_answer a;
+
+    tsp_record_floats(w.writer, kl_span_str(T), 9, &t, &v, 1);
+    w_send_wait(&w, 0);
+    a = read_all(0);
+    ck_assert_uint_eq(a.count, 0);
+    w_answer_free(&a);
+    if (_i == 1)
+        flush_ok(NULL);                                /* a cut between sample and definition */
+    w_write(&w, 0, T, 9, t + 1000, 6);
+    if (_i == 1) {
+        flush_ok(NULL);
+        w_stop(&w);
+        w_start(&w);
+        w_ready(&w);
+    }
+    a = read_all(0);
+    ck_assert_uint_eq(a.count, 1);
+    ck_assert_uint_eq(a.series[0].count, 2);
+    ck_assert(a.series[0].at[0].value == 5);
+    w_answer_free(&a);
+}
+END_TEST
+
+START_TEST(tenants_do_not_see_each_other)
+{
+    struct w_answer a;
+    struct kl_err   err;
+
+    w_write(&w, 0, "one", 1, w_now(&w), 1);
+    w_write(&w, 0, "two", 1, w_now(&w), 2);
+    for (int round = 0; round < 2; round++) {
+        ck_assert_int_eq(w_read_all(&w, w_all(0, "two"), &a, &err), KL_OK);
+        ck_assert_uint_eq(a.count, 1);
+        ck_assert_uint_eq(a.series[0].count, 1);
+        ck_assert(a.series[0].at[0].value == 2);
+        w_answer_free(&a);
+        flush_ok(NULL);
+    }
+}
+END_TEST
+
+START_TEST(a_large_answer_comes_in_pages_without_gap_or_repeat)
+{
+    struct w_answer a = { 0 };
+    struct kl_err   err;
+    int64_t         t = w_now(&w);
+    uint64_t        random = 1;
+
+    for (unsigned n = 0; n < 600; n++) {
+        int64_t times[120];
+        double  values[120];
+
+        for (int i = 0; i < 120; i++) {
+            random = random * 6364136223846793005u + 1442695040888963407u;
+            times[i] = t + i * 100;
+            values[i] = (double)(random >> 11) / 3;
+        }
+        w_define(&w, T, n);
+        tsp_record_floats(w.writer, kl_span_str(T), n, times, values, 120);
+        w_send_wait(&w, 0);
+    }
+    ck_assert_int_eq(w_live(&w, w_all(0, T), &a, &err), KL_OK);
+    ck_assert_uint_gt(a.pages, 1);
+    ck_assert_uint_eq(a.count, 600);
+    for (size_t i = 0; i < a.count; i++) {
+        ck_assert_uint_eq(a.series[i].count, 120);
+        ck_assert(i == 0 || kl_fp_cmp(a.series[i - 1].fp, a.series[i].fp) < 0);
+    }
+    w_answer_free(&a);
+}
+END_TEST
+
+START_TEST(a_store_that_fails_delays_a_flush_but_loses_nothing)
+{
+    struct kl_err   err = { 0 };
+    struct w_answer a;
+    int64_t         t = w_now(&w);
+
+    for (int i = 0; i < 50; i++)
+        w_write(&w, 0, T, 1, t + i * 1000, i);
+    kl_env_disk_sim_fail(w.disk, (uint64_t)_i + 4, KL_EIO);
+    if (w_flush(&w, NULL, &err) != KL_OK)
+        ck_assert_uint_gt(strlen(err.text), 10);
+    kl_env_disk_sim_fail(w.disk, 0, KL_EIO);
+    kl_env_sim_run(w.sim, 200000);
+    if (_i % 2 == 1) {                                 /* and a restart: nothing is left half done */
+        w_stop(&w);
+        w_start(&w);
+        w_ready(&w);
+    }
+    kl_env_sim_run(w.sim, 200000);
+    a = read_all(0);
+    ck_assert_uint_eq(a.count, 1);
+    ck_assert_uint_eq(a.series[0].count, 50);
+    for (int i = 0; i < 50; i++)
+        ck_assert(a.series[0].at[i].value == i);
+    w_answer_free(&a);
+}
+END_TEST
+
+int main(void)
+{
+    Suite   *s = suite_create("ingestor");
+    TCase   *t = tcase_create("world");
+    SRunner *r;
+    int      failed;
+
+    tcase_add_checked_fixture(t, setup, teardown);
+    tcase_set_timeout(t, 60);
+    tcase_add_test(t, an_acked_sample_is_in_a_strong_answer);
+    tcase_add_test(t, a_flush_moves_samples_to_the_store_and_out_of_memory);
+    tcase_add_test(t, of_two_values_for_one_time_the_later_in_the_log_wins);
+    tcase_add_test(t, a_window_is_cut_by_the_clock_and_the_log_is_purged);
+    tcase_add_test(t, a_restart_answers_as_before);
+    tcase_add_test(t, refs_still_stand_for_their_series_after_a_flush_and_a_restart);
+    tcase_add_loop_test(t, samples_of_an_unknown_ref_join_when_their_definition_comes, 0, 2);
+    tcase_add_test(t, tenants_do_not_see_each_other);
+    tcase_add_test(t, a_large_answer_comes_in_pages_without_gap_or_repeat);
+    tcase_add_loop_test(t, a_store_that_fails_delays_a_flush_but_loses_nothing, 0, 40);
+    suite_add_tcase(s, t);
+    r = srunner_create(s);
+    srunner_run_all(r, CK_ENV);
+    failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed == 0 ? 0 : 1;
+}
