@@ -24,6 +24,16 @@ static bool read_sample(struct kl_span s, int64_t *time_ms, double *value)
     struct tsp_field f;
     uint64_t         bits = 0, time = 0;
 
+    /* Value, then time, and nothing else, as every known sender writes it. */
+    if (c.end - c.at > 10 && c.at[0] == (SAMPLE_VALUE << 3 | TSP_FIXED64) &&
+        c.at[9] == (SAMPLE_TIME << 3 | TSP_VARINT)) {
+        memcpy(value, c.at + 1, sizeof *value);
+        c.at += 10;
+        *time_ms = (int64_t)tsp_wire_varint(&c);
+        if (c.at == c.end)
+            return !c.bad;
+        c = tsp_wire_in(s);
+    }
     while (tsp_wire_next(&c, &f)) {
         if (f.number == SAMPLE_VALUE && f.type == TSP_FIXED64)
             bits = f.v;
@@ -42,12 +52,19 @@ static bool scan_series(struct kl_span body, struct tsp_rw1_series *s)
 {
     struct kl_cur    c = tsp_wire_in(body);
     struct tsp_field f;
-    const uint8_t   *labels_end = c.at;
+    const uint8_t   *labels_end;
     bool             in_front = true, scattered = false;
     int64_t          time_ms;
     double           value;
 
     *s = (struct tsp_rw1_series){ .body = body };
+    /* Labels come first and are short, nearly always: a byte of tag, a byte of length. */
+    while (c.end - c.at >= 2 && c.at[0] == (SERIES_LABEL << 3 | TSP_BYTES) && c.at[1] < 0x80 &&
+           c.at[1] <= c.end - c.at - 2) {
+        c.at += 2 + c.at[1];
+        s->label_count++;
+    }
+    labels_end = c.at;
     while (tsp_wire_next(&c, &f)) {
         if (f.number >= SERIES_LABEL && f.number <= SERIES_HIST && f.type != TSP_BYTES)
             return false;
@@ -154,7 +171,14 @@ enum kl_code tsp_rw1_labels(const struct tsp_rw1_series *s, struct kl_labels_bui
     return KL_OK;
 }
 
-struct kl_cur tsp_rw1_walk(const struct tsp_rw1_series *s) { return tsp_wire_in(s->body); }
+/* No walk is about labels: where they lie in front, it begins behind them. */
+struct kl_cur tsp_rw1_walk(const struct tsp_rw1_series *s)
+{
+    struct kl_cur walk = tsp_wire_in(s->body);
+
+    walk.at += s->labels_raw.size;
+    return walk;
+}
 
 size_t tsp_rw1_walk_samples(struct kl_cur *walk, int64_t *times_ms, double *values, size_t cap)
 {
