@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -83,6 +84,23 @@ static enum kl_code read_flags(int argc, char **argv, int first, struct flags *f
 
 extern char **environ;
 
+/* What no row of the table can say. Frees what it refuses. */
+static enum kl_code check(struct kl_config **config, struct kl_err *err)
+{
+    int64_t partitions = kl_config_int(*config, "partitions");
+    int64_t replicas = kl_config_int(*config, "log.replicas");
+
+    if ((partitions & (partitions - 1)) != 0)
+        kl_fail(err, KL_EINVAL, "partitions is %" PRId64 ", and should be a power of two", partitions);
+    else if (replicas % 2 == 0)
+        kl_fail(err, KL_EINVAL, "log.replicas is %" PRId64 ", and should be 1, 3 or 5", replicas);
+    else
+        return KL_OK;
+    kl_config_free(*config);
+    *config = NULL;
+    return err->code;
+}
+
 static enum kl_code load(const struct flags *f, struct kl_config **config, struct kl_err *err)
 {
     char        *yaml = NULL;
@@ -95,7 +113,7 @@ static enum kl_code load(const struct flags *f, struct kl_config **config, struc
         code = kl_config_load(kl_app_options, f->config, kl_span(yaml, size),
                               (const char *const *)environ, (const char *const *)f->args, config, err);
     free(yaml);
-    return code;
+    return code == KL_OK ? check(config, err) : code;
 }
 
 static void print_help(const char *name)
@@ -125,6 +143,18 @@ static void block_signals(void)
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
     sigprocmask(SIG_BLOCK, &set, NULL);                /* before any thread: all inherit it */
+}
+
+/* Connections are many, and the soft limit is often 1,024 for the sake of select(2). */
+static void raise_file_limit(struct app *a)
+{
+    struct rlimit l;
+
+    if (getrlimit(RLIMIT_NOFILE, &l) != 0 || l.rlim_cur == l.rlim_max)
+        return;
+    l.rlim_cur = l.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &l) != 0)
+        kl_logf(a->app.log, KL_WARN, "cannot raise the limit of open files: %s", strerror(errno));
 }
 
 static void make_server(struct app *a, const char *default_listen)
@@ -173,6 +203,8 @@ struct kl_app *kl_app_open(const char *name, int argc, char **argv, int first,
             a->app.log = &a->log.log;
             a->app.metrics = kl_metrics_new();
             a->app.env = kl_env_real_new(0);
+            a->started_ms = kl_env_now_ms(a->app.env);
+            raise_file_limit(a);
             if (pipe2(a->wake, O_CLOEXEC | O_NONBLOCK) != 0)
                 abort();                               /* a process without two descriptors */
             make_server(a, default_listen);
@@ -209,6 +241,7 @@ static void wait_for_the_end(struct app *a)
     else
         kl_logf(a->app.log, KL_INFO, "asked to quit: stopping");
     close(fd);
+    sigprocmask(SIG_UNBLOCK, &set, NULL);              /* from now on a second signal kills */
 }
 
 int kl_app_run(struct kl_app *app)

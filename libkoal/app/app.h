@@ -32,7 +32,7 @@ struct kl_app *kl_app_open(const char *name, int argc, char **argv, int first,
 /* Starts the HTTP server, says where it listens, waits for a signal or /-/quit; then stops
  * listening and drains answers under way, while the services behind the routes still live. When it
  * returns no handler runs any more: the caller frees its services, then closes. Returns the exit
- * status. */
+ * status. A second signal, while it stops, ends the process at once. */
 int  kl_app_run(struct kl_app *a);
 void kl_app_close(struct kl_app *a);                   /* frees all of it; env last */
 /* For main(): says what failed, on the log and stderr, and gives the exit status. */

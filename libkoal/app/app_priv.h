@@ -16,7 +16,9 @@ struct app {
     char   *listen;
     int     wake[2];                                   /* a pipe: a byte in it ends the run */
     _Atomic bool running;                              /* until it is, and once it no longer is: not ready */
-    struct kl_metric *resident, *cpu, *open_fds;
+    int64_t started_ms;
 };
 void kl_app_routes(struct app *a);                     /* health, metrics, version, quit */
+/* What each process says of itself at /metrics, in the text format. */
+void kl_app_process_metrics(const char *service, int64_t started_ms, struct kl_buf *out);
 #endif
