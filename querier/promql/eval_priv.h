@@ -60,7 +60,7 @@ struct pql_fed { uint32_t count; const struct pql_series *at; };
 struct pql_need_state {
     struct pql_need need;
     struct pql_fed fed;
-    bool done;
+    bool done, stats_only;                             /* histograms without buckets will do */
 };
 
 struct pql_annos;

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "querier/promql/eval_priv.h"
+#include "querier/promql/hist_priv.h"
 
 static size_t run_end(const struct pql_series *s, size_t from, size_t count)
 {
@@ -48,6 +48,36 @@ static struct pql_series *sort_series(struct pql_series *s, struct pql_series *s
     }
 }
 
+/*
+ * Histograms without their buckets, for whom count and sum are enough. What the buckets say of counter
+ * resets goes into the hint, seen from one sample to the next; the first cannot know.
+ */
+static bool strip(struct pql_query *q, struct pql_series *s)
+{
+    const struct kl_hist **bare = pql_label_alloc(q, 0, s->count * sizeof *bare);
+    const struct kl_hist  *last = NULL;
+
+    for (uint32_t i = 0; bare != NULL && i < s->count; i++) {
+        const struct kl_hist *h = s->hists[i];
+        struct kl_hist       *to;
+
+        bare[i] = h;
+        if (h == NULL || kl_is_stale(h->sum))
+            continue;
+        to = pql_label_alloc(q, 0, sizeof *to);
+        if (to == NULL)
+            return false;
+        *to = (struct kl_hist){ .schema = h->schema, .reset = h->reset, .count = h->count,
+                                .sum = h->sum };
+        if (h->reset == KL_HIST_UNKNOWN && last != NULL)
+            to->reset = pql_hist_is_reset(h, last) ? KL_HIST_RESET : KL_HIST_NO_RESET;
+        last = h;
+        bare[i] = to;
+    }
+    s->hists = bare;
+    return bare != NULL;
+}
+
 void pql_feed(struct pql_query *q, uint32_t need, const struct pql_series *series, size_t count)
 {
     struct pql_need_state *n;
@@ -75,4 +105,8 @@ void pql_feed(struct pql_query *q, uint32_t need, const struct pql_series *serie
         memmove(copy, sorted, at * sizeof *copy);
     n->fed.at = kl_resize(copy, (at + 1) * sizeof *copy);
     n->fed.count = (uint32_t)at;
+    for (size_t i = 0; n->stats_only && i < at; i++)
+        if (((struct pql_series *)n->fed.at)[i].hists != NULL
+            && !strip(q, (struct pql_series *)n->fed.at + i))
+            return;
 }

@@ -100,7 +100,7 @@ static void prepare(struct pql_op *op)
         return;
     for (uint32_t i = 0; i < g.count; i++)
         op->out.at[i].labels = g.index.keys[i];
-    if (a->op == T_QUANTILE && g.count > 0)
+    if (a->op == T_QUANTILE)
         note_quantile(op);
     /* Few groups over many steps are cut by steps. A row of histograms is too, but needs its column. */
     a->step_blocks = op->grid.count >= 256 && g.count < 64 ? op->grid.count / 64 : 1;

@@ -170,8 +170,10 @@ static struct kl_labels filled_labels(struct pql_op *op, unsigned worker, struct
 {
     const struct pql_matching *m = op->node->matching;
     struct pql_names           names = { m->label_count, m->labels };
+    struct pql_names           name = { 1, &(struct kl_span){ "__name__", 8 } };
 
-    return m->on ? pql_labels_keep(op, worker, l, names) : pql_labels_drop(op, worker, l, names);
+    return m->on ? pql_labels_keep(op, worker, l, names)
+         : pql_labels_drop(op, worker, pql_labels_drop(op, worker, l, names), name);
 }
 
 /* ---- errors ---- */
@@ -180,17 +182,12 @@ static void duplicate(struct pql_op *op, unsigned worker, const struct match *m,
                       const struct pql_row *a, const struct pql_row *b)
 {
     struct kl_buf    group, ta, tb;
-    struct kl_labels l = b->labels;
-    struct pql_names name = { 1, &(struct kl_span){ "__name__", 8 } };
     bool             second_first;
 
     kl_buf_init(&group, 300);
     kl_buf_init(&ta, 300);
     kl_buf_init(&tb, 300);
-    l = filled_labels(op, worker, l);
-    if (!op->node->matching->on)
-        l = pql_labels_drop(op, worker, l, name);
-    pql_labels_text(&group, l);
+    pql_labels_text(&group, filled_labels(op, worker, b->labels));
     pql_labels_text(&ta, a->labels);
     pql_labels_text(&tb, b->labels);
     second_first = kl_span_cmp(kl_buf_span(&ta), kl_buf_span(&tb)) > 0;

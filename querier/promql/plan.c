@@ -100,7 +100,7 @@ uint32_t pql_need_new(struct pql_query *q, const struct kl_matcher *matchers, ui
     struct pql_need *n;
 
     for (uint32_t i = 0; !alone && i < q->need_count; i++)
-        if (!q->needs[i].done && same_matchers(&q->needs[i].need, matchers, count)
+        if (!q->needs[i].done && !q->needs[i].stats_only && same_matchers(&q->needs[i].need, matchers, count)
             && join_need(&q->needs[i].need, from, to, func, step, range, agg))
             return i + 1;
     if (q->need_count == q->need_room) {
@@ -131,7 +131,8 @@ static void first_and_last(const struct pql_when *w, struct pql_grid g, int64_t 
 static uint32_t selector_need(struct pql_query *q, const struct pql_selector_node *s, int64_t range,
                               struct pql_grid g, struct around up)
 {
-    int64_t first, last;
+    int64_t  first, last;
+    uint32_t need;
 
     first_and_last(&s->when, g, &first, &last);
     first -= range - 1;
@@ -141,7 +142,10 @@ static uint32_t selector_need(struct pql_query *q, const struct pql_selector_nod
         first -= q->lookback_ms;
     if (s->smoothed)
         last += q->lookback_ms;
-    return pql_need_new(q, s->matchers, s->count, first, last, up.func, g.step, range, up.agg, false);
+    need = pql_need_new(q, s->matchers, s->count, first, last, up.func, g.step, range, up.agg,
+                        s->stats_only);
+    q->needs[need - 1].stats_only = s->stats_only;
+    return need;
 }
 
 /* ---- sharing ---- */
@@ -155,7 +159,7 @@ static bool shareable(const struct pql_node *n)
     case N_NUMBER: case N_STRING: case N_DURATION:
         return true;
     case N_VECTOR:
-        return !n->sel->smoothed;
+        return !n->sel->smoothed && !n->sel->stats_only;
     case N_PAREN: case N_INVARIANT:
         return shareable(n->a);
     case N_AGG:
@@ -207,7 +211,7 @@ static struct pql_op *shared(struct pql_query *q, const struct pql_node *n, stru
     for (struct pql_op *op = q->ops; op != NULL && looked < SHARE_LOOK_MAX; op = op->next, looked++)
         if (op->node != NULL && op->node->kind == n->kind && op->grid.start == g.start
             && op->grid.step == g.step && op->grid.count == g.count
-            && op->kind != &pql_op_broadcast && same_text(op->node, n))
+            && op->kind != &pql_op_broadcast && shareable(op->node) && same_text(op->node, n))
             return op;
     return NULL;
 }

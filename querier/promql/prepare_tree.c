@@ -214,10 +214,44 @@ static bool settle(struct pql_query *q, struct pql_node *n, bool *wrap)
     }
 }
 
+/*
+ * Selectors below histogram_count, _sum or _avg only need those of each histogram. Not where buckets
+ * are looked at further out, nor in subqueries, which may skip samples.
+ */
+static void find_stats_only(struct pql_node *n, bool stats, bool buckets)
+{
+    if (n == NULL)
+        return;
+    switch (n->kind) {
+    case N_VECTOR:
+        n->sel->stats_only = stats && !buckets;
+        return;
+    case N_SUBQUERY:
+        buckets = true;
+        break;
+    case N_BINARY:
+        buckets |= n->op == T_TRIM_LOWER || n->op == T_TRIM_UPPER;
+        break;
+    case N_CALL:
+        stats |= n->func->id == FN_HISTOGRAM_COUNT || n->func->id == FN_HISTOGRAM_SUM
+                 || n->func->id == FN_HISTOGRAM_AVG;
+        buckets |= n->func->id == FN_HISTOGRAM_QUANTILE || n->func->id == FN_HISTOGRAM_QUANTILES
+                   || n->func->id == FN_HISTOGRAM_FRACTION;
+        for (uint32_t i = 0; i < n->count; i++)
+            find_stats_only(n->args[i], stats, buckets);
+        return;
+    default:
+        break;
+    }
+    find_stats_only(n->a, stats, buckets);
+    find_stats_only(n->b, stats, buckets);
+}
+
 bool pql_prepare_tree(struct pql_query *q)
 {
     bool wrap;
 
+    find_stats_only(q->root, false, false);
     fold_context(q, q->root);
     if (!durations(q, q->root))
         return false;

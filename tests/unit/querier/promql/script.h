@@ -22,13 +22,13 @@
 
 #include "querier/promql/hist_priv.h"
 
-enum { SAMPLES_MAX = 20000, SERIES_MAX = 4000, EXPECTED_MAX = 400, LINE_BYTES_MAX = 65536 };
+enum { SERIES_MAX = 4000, EXPECTED_MAX = 400, LINE_BYTES_MAX = 65536 };
 
 struct point { bool omitted, hint_set; double v; const struct kl_hist *h; int64_t st; };
 struct points { size_t count, room; struct point *at; };
 struct loaded {
     struct kl_labels labels;
-    uint32_t count;
+    uint32_t count, room;
     int64_t *t, *st;
     double *v;
     const struct kl_hist **h;
@@ -343,19 +343,34 @@ static struct loaded *series_of(struct script *s, struct kl_labels l)
             return &s->series[i];
     d = &s->series[s->series_count++];
     *d = (struct loaded){ .labels = l };
-    d->t = take(s, SAMPLES_MAX * sizeof *d->t / 8);
-    d->st = take(s, SAMPLES_MAX * sizeof *d->st / 8);
-    d->v = take(s, SAMPLES_MAX * sizeof *d->v / 8);
-    d->h = take(s, SAMPLES_MAX * sizeof *d->h / 8);
     return d;
 }
 
-static void put_sample(struct loaded *d, int64_t t, struct point x, int64_t st)
+static void *grown(struct script *s, const void *old, size_t count, size_t room, size_t each)
+{
+    void *p = take(s, room * each);
+
+    if (count > 0)
+        memcpy(p, old, count * each);
+    return p;
+}
+
+static void make_room(struct script *s, struct loaded *d)
+{
+    if (d->count < d->room)
+        return;
+    d->room = d->room == 0 ? 32 : d->room * 2;
+    d->t = grown(s, d->t, d->count, d->room, sizeof *d->t);
+    d->st = grown(s, d->st, d->count, d->room, sizeof *d->st);
+    d->v = grown(s, d->v, d->count, d->room, sizeof *d->v);
+    d->h = grown(s, d->h, d->count, d->room, sizeof *d->h);
+}
+
+static void put_sample(struct script *s, struct loaded *d, int64_t t, struct point x, int64_t st)
 {
     uint32_t i = d->count;
 
-    if (d->count >= SAMPLES_MAX / 8)
-        abort();
+    make_room(s, d);
     while (i > 0 && d->t[i - 1] >= t)
         i--;
     if (i == d->count || d->t[i] != t) {
@@ -503,9 +518,21 @@ static void add_nhcb(struct script *s, size_t from, size_t to)
             h->bounds = bounds;
             h->pos = counts;
             h->pos_spans = spans;
-            put_sample(series_of(s, base), t, (struct point){ .h = h }, 0);
+            put_sample(s, series_of(s, base), t, (struct point){ .h = h }, 0);
         }
     }
+}
+
+/* As Prometheus' storage gives histograms back: "not reset" where the one before shows no reset. */
+static void set_hints(struct script *s)
+{
+    for (size_t k = 0; k < s->series_count; k++)
+        for (uint32_t i = s->series[k].count; i-- > 1;) {
+            const struct kl_hist *h = s->series[k].h[i], *before = s->series[k].h[i - 1];
+            if (h != NULL && before != NULL && h->reset == KL_HIST_UNKNOWN && !kl_is_stale(h->sum)
+                && !kl_is_stale(before->sum) && !pql_hist_is_reset(h, before))
+                s->series[k].h[i] = pql_hist_hinted(&s->op, 0, h, KL_HIST_NO_RESET);
+        }
 }
 
 static size_t load(struct script *s, size_t i)
@@ -539,7 +566,7 @@ static size_t load(struct script *s, size_t i)
         d = series_of(s, l);
         for (size_t k = 0; k < p.count; k++)
             if (!p.at[k].omitted)
-                put_sample(d, (int64_t)k * gap, p.at[k],
+                put_sample(s, d, (int64_t)k * gap, p.at[k],
                            had_starts && k < starts.count && !starts.at[k].omitted
                            ? (int64_t)k * gap + starts.at[k].st : 0);
         had_starts = false;
@@ -548,6 +575,7 @@ static size_t load(struct script *s, size_t i)
     free(starts.at);
     if (nhcb)
         add_nhcb(s, from, s->series_count);
+    set_hints(s);
     return i;
 }
 

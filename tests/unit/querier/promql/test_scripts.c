@@ -37,6 +37,7 @@ START_TEST(every_eval_of_every_script_answers_as_expected)
     DIR           *d;
     struct dirent *entry;
 
+    setvbuf(stdout, NULL, _IOLBF, 0);
     folder = folder != NULL ? folder : "tests/promql";
     d = opendir(folder);
     ck_assert_msg(d != NULL, "no folder %s", folder);
