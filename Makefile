@@ -103,7 +103,7 @@ space := $(empty) $(empty)
 check: layers
 layers: $(modules:%=%.layers)
 %.layers:
-	@! grep -nE '#include "[a-z0-9]+/' $*/*.[ch] | grep -vE '"$*/[a-z0-9_]+\.h"' \
+	@! grep -nE '#include "[a-z0-9]+/' $*/*.[ch] | grep -vE '"$*/[a-z0-9_.]+\.h"' \
 	| grep -E '_priv\.h"|"($(subst $(space),|,$(filter-out $($*.uses),$(modules))))/[^"/]+\.h"' \
 	|| { echo "$*: not in USES, or private"; exit 1; }
 

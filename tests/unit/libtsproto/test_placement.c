@@ -107,7 +107,7 @@ END_TEST
 START_TEST(metrics_fill_the_partitions_evenly)
 {
     unsigned filled[16] = { 0 };
-    char     metric[16];
+    char     metric[32];
 
     for (int i = 0; i < 16000; i++) {
         snprintf(metric, sizeof metric, "metric_%d", i);
