@@ -70,6 +70,21 @@ enum kl_code blk_fileset_page(struct blk_fileset *f, uint32_t number, struct blk
     return code == KL_OK ? KL_OK : blk_fileset_corrupt(f, BLK_INDEX, err);
 }
 
+enum kl_code blk_fileset_order(struct blk_fileset *f, uint32_t number,
+                               uint64_t order[BLK_ORDER_SERIES], struct kl_err *err)
+{
+    const struct blk_place *place = &f->summaries.order.at[number];
+    void                   *raw;
+    size_t                  size;
+    enum kl_code            code = blk_fileset_frame(f, BLK_INDEX, place, &raw, &size, err);
+
+    if (code != KL_OK)
+        return code;
+    code = blk_order_read(kl_span(raw, size), place->count, (uint32_t)f->info.series_count, order, err);
+    free(raw);
+    return code == KL_OK ? KL_OK : blk_fileset_corrupt(f, BLK_INDEX, err);
+}
+
 enum kl_code blk_fileset_data(struct blk_fileset *f, uint32_t number, struct blk_data **d,
                               struct kl_err *err)
 {
@@ -95,8 +110,6 @@ static void destroy(struct blk_fileset *f)
         f->source->close(f->source);
     blk_postings_free(f->postings);
     blk_summaries_deinit(&f->summaries);
-    kl_buf_deinit(&f->metrics.text);
-    free(f->metrics.ends);
     free(f->postings_raw);
     free(f->bloom_raw);
     free(f);
@@ -110,7 +123,7 @@ static enum kl_code read_info(struct blk_fileset *f, struct kl_err *err)
     enum kl_code code = blk_fileset_small(f, BLK_INFO, &raw, &size, err);
 
     if (code == KL_OK) {
-        code = blk_info_read(kl_span(raw, size), &f->info, &f->metrics, err);
+        code = blk_info_read(kl_span(raw, size), &f->info, err);
         free(raw);
     }
     if (code == KL_OK) {
@@ -220,26 +233,12 @@ const struct blk_info *blk_fileset_info(const struct blk_fileset *f) { return &f
 
 bool blk_fileset_has_metric(const struct blk_fileset *f, struct kl_span metric)
 {
-    uint32_t low = 0, high = f->metrics.count;
-
-    while (low < high) {
-        uint32_t       mid = low + (high - low) / 2, from = mid > 0 ? f->metrics.ends[mid - 1] : 0;
-        struct kl_span name = kl_span(f->metrics.text.at + from, f->metrics.ends[mid] - from);
-        int            c = kl_span_cmp(name, metric);
-
-        if (c == 0)
-            return true;
-        if (c < 0)
-            low = mid + 1;
-        else
-            high = mid;
-    }
-    return false;
+    return blk_postings_has(f->postings, kl_span_str("__name__"), metric);
 }
 
 size_t blk_fileset_memory(const struct blk_fileset *f)
 {
-    return sizeof *f + f->bloom_size + f->metrics.text.room + f->metrics.count * 4 +
+    return sizeof *f + f->bloom_size +
            (f->summaries.data.room + f->summaries.pages.room + f->summaries.order.room) *
                sizeof(struct blk_place) +
            blk_postings_memory(f->postings);
@@ -250,72 +249,64 @@ bool blk_fileset_may_have(const struct blk_fileset *f, struct kl_fp fp)
     return blk_bloom_may_have(kl_span(f->bloom_raw, f->bloom_size), fp);
 }
 
-/* The series with that rank among the fingerprints, from a page of the order. */
-static enum kl_code series_of_rank(struct blk_fileset *f, const uint8_t *order, uint32_t rank,
-                                   struct blk_page *page, uint32_t *in_page, struct kl_err *err)
+/* Labels and fingerprint of a series; `page` is kept while the next ones are on it. */
+static enum kl_code reach(struct blk_fileset *f, uint32_t series, struct blk_page *page,
+                          struct kl_err *err)
 {
-    uint32_t series;
-
-    memcpy(&series, order + (size_t)rank * 4, 4);
-    if (series >= f->info.series_count) {
-        kl_fail(err, KL_ECORRUPT, "bad order of series");
-        return blk_fileset_corrupt(f, BLK_INDEX, err);
-    }
-    *in_page = series % BLK_PAGE_SERIES;
-    if (page->count > 0 && page->first == series - *in_page)
+    if (page->count > 0 && series >= page->first && series - page->first < page->count)
         return KL_OK;
+    page->count = 0;
     return blk_fileset_page(f, series / BLK_PAGE_SERIES, page, err);
 }
 
-enum kl_code blk_fileset_find(struct blk_fileset *f, struct kl_fp fp, struct kl_buf *labels,
-                              struct kl_err *err)
+static enum kl_code find_in(struct blk_fileset *f, const uint64_t *order, uint32_t count,
+                            struct kl_fp fp, struct blk_page *page, struct kl_buf *labels,
+                            struct kl_err *err)
 {
-    const struct blk_places *places = &f->summaries.order;
-    uint32_t                 number = 0, low = 0, high, in_page = 0;
-    struct blk_page          page = { 0 };
-    void                    *raw;
-    size_t                   size;
-    enum kl_code             code;
-
-    if (places->count == 0 || !blk_fileset_may_have(f, fp))
-        return kl_fail(err, KL_ENOENT, "no such series");
-    /* The last page whose first fingerprint is not above; equal upper halves may begin one earlier,
-     * which with 64 random bits does not happen twice. */
-    while (number + 1 < places->count && places->at[number + 1].key <= fp.hi)
-        number++;
-    if ((code = blk_fileset_frame(f, BLK_INDEX, &places->at[number], &raw, &size, err)) != KL_OK)
-        return code;
-    high = places->at[number].count;
-    if (size != (size_t)high * 4) {
-        free(raw);
-        kl_fail(err, KL_ECORRUPT, "bad order of series");
-        return blk_fileset_corrupt(f, BLK_INDEX, err);
-    }
-    code = kl_fail(err, KL_ENOENT, "no such series");
-    while (low < high) {
-        uint32_t mid = low + (high - low) / 2;
+    for (uint32_t low = 0, high = count; low < high;) {
+        uint32_t mid = low + (high - low) / 2, series = (uint32_t)order[mid];
         int      c;
 
-        if (series_of_rank(f, raw, mid, &page, &in_page, err) != KL_OK) {
-            code = err->code;
-            break;
-        }
-        c = kl_fp_cmp(page.fps[in_page], fp);
+        if (reach(f, series, page, err) != KL_OK)
+            return err->code;
+        c = kl_fp_cmp(page->fps[series - page->first], fp);
         if (c == 0) {
-            struct kl_labels found = blk_page_labels(&page, in_page);
+            struct kl_labels found = blk_page_labels(page, series - page->first);
             kl_buf_add(labels, found.at, found.size);
-            code = KL_OK;
-            break;
+            return KL_OK;
         }
         if (c < 0)
             low = mid + 1;
         else
             high = mid;
     }
-    if (code == KL_ENOENT)
-        kl_fail(err, KL_ENOENT, "no such series");
-    blk_page_deinit(&page);
-    free(raw);
+    return kl_fail(err, KL_ENOENT, "no such series");
+}
+
+enum kl_code blk_fileset_find(struct blk_fileset *f, struct kl_fp fp, struct kl_buf *labels,
+                              struct kl_err *err)
+{
+    const struct blk_places *places = &f->summaries.order;
+    uint32_t                 low = 0, high = places->count;
+    uint64_t                 order[BLK_ORDER_SERIES];
+    struct blk_page         *page;
+    enum kl_code             code;
+
+    if (places->count == 0 || !blk_fileset_may_have(f, fp))
+        return kl_fail(err, KL_ENOENT, "no such series");
+    while (high - low > 1) {                           /* the last page that begins at or below fp */
+        uint32_t mid = low + (high - low) / 2;
+        if (places->at[mid].key <= fp.hi)
+            low = mid;
+        else
+            high = mid;
+    }
+    if (blk_fileset_order(f, low, order, err) != KL_OK)
+        return err->code;
+    page = kl_new(sizeof *page);
+    code = find_in(f, order, places->at[low].count, fp, page, labels, err);
+    blk_page_deinit(page);
+    free(page);
     return code;
 }
 

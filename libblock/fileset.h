@@ -73,7 +73,8 @@ enum kl_code blk_fileset_scan(struct kl_env_dir *root,
                               void (*unfinished)(void *ctx, const char *path), void *ctx,
                               struct kl_err *err);
 
-/* ---- reading. Any thread; opening reads checkpoint, digests, info, summaries, bloom, postings. ---- */
+/* ---- reading. Any thread; opening reads checkpoint, digests, info, summaries, bloom, postings.
+ * KL_ENOENT: no checkpoint, no fileset. ---- */
 struct blk_fileset;                                    /* shared: ref/unref */
 enum kl_code blk_fileset_open_local(struct kl_env_dir *root, const char *path,
                                     struct blk_fileset **f, struct kl_err *err);

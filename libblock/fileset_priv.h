@@ -48,11 +48,8 @@ bool     blk_ids_meets(const struct blk_ids *s, const struct blk_ids *other);
 void     blk_ids_list(const struct blk_ids *s, uint32_t *ids);                 /* room for count */
 
 /* ---- info.c, digests.c ---- */
-void         blk_info_write(const struct blk_info *info, const struct kl_span *metrics,
-                            uint32_t metric_count, struct kl_buf *out);
-struct blk_metrics { struct kl_buf text; uint32_t *ends; uint32_t count; };    /* sorted names */
-enum kl_code blk_info_read(struct kl_span raw, struct blk_info *info, struct blk_metrics *metrics,
-                           struct kl_err *err);
+void         blk_info_write(const struct blk_info *info, struct kl_buf *out);
+enum kl_code blk_info_read(struct kl_span raw, struct blk_info *info, struct kl_err *err);
 /* The fields of blk_info alone, for the manifest, too. */
 void blk_info_fields(const struct blk_info *info, struct kl_buf *out);
 bool blk_info_parse(struct kl_cur *c, struct blk_info *info);
@@ -91,7 +88,6 @@ void         blk_pairs_series(struct blk_pairs *p, struct kl_labels labels);   /
 void         blk_pairs_finish(struct blk_pairs *p, struct kl_buf *out);
 struct blk_pair { uint32_t name, value; };
 uint32_t     blk_pairs_of(const struct blk_pairs *p, uint32_t series, struct blk_pair *pairs);
-uint32_t     blk_pairs_metrics(const struct blk_pairs *p, struct kl_span **names);     /* free() it */
 
 /* ---- postings.c: reading them ---- */
 struct blk_postings;
@@ -112,18 +108,25 @@ void blk_postings_values(const struct blk_postings *p, struct kl_span label,
                          const struct blk_ids *within,
                          void (*each)(void *ctx, struct kl_span text), void *ctx);
 
-/* ---- pages.c: the index: labels and fingerprints of 128 series in data order ---- */
+bool blk_postings_has(const struct blk_postings *p, struct kl_span name, struct kl_span value);
+
+/* ---- pages.c: the index: labels of 128 series in data order; and the order of fingerprints ---- */
 struct blk_page {
     uint32_t first, count;
-    struct kl_fp fps[BLK_PAGE_SERIES];
+    struct kl_fp fps[BLK_PAGE_SERIES];                 /* hashed from the labels */
     uint32_t label_end[BLK_PAGE_SERIES];               /* canonical labels lie end to end in `text` */
     struct kl_buf text;
 };
-void         blk_page_write(const struct blk_pairs *pairs, const struct kl_fp *fps, uint32_t first,
-                            uint32_t count, struct kl_buf *out);
+void         blk_page_write(const struct blk_pairs *pairs, uint32_t first, uint32_t count,
+                            struct kl_buf *out);
 enum kl_code blk_page_read(struct kl_span raw, const struct blk_postings *p, uint32_t first,
                            uint32_t count, struct blk_page *page, struct kl_err *err);
 void         blk_page_deinit(struct blk_page *page);
+/* An order page: the numbers of `count` (at most BLK_ORDER_SERIES) series. */
+void         blk_order_write(const uint32_t *order, uint32_t count, uint32_t series_count,
+                             struct kl_buf *out);
+enum kl_code blk_order_read(struct kl_span raw, uint32_t count, uint32_t series_count,
+                            uint64_t order[BLK_ORDER_SERIES], struct kl_err *err);
 static inline struct kl_labels blk_page_labels(const struct blk_page *p, uint32_t i)
 {
     uint32_t from = i > 0 ? p->label_end[i - 1] : 0;
@@ -206,7 +209,6 @@ struct blk_fileset {
     char path[BLK_PATH_MAX + 1];
     uint64_t seed;
     struct blk_info info;
-    struct blk_metrics metrics;
     struct blk_digest digests[BLK_FILES];
     struct blk_source *source;
     struct blk_summaries summaries;
@@ -221,6 +223,8 @@ enum kl_code blk_fileset_small(struct blk_fileset *f, enum blk_file file, void *
                                struct kl_err *err);
 enum kl_code blk_fileset_page(struct blk_fileset *f, uint32_t number, struct blk_page *page,
                               struct kl_err *err);
+enum kl_code blk_fileset_order(struct blk_fileset *f, uint32_t number,
+                               uint64_t order[BLK_ORDER_SERIES], struct kl_err *err);
 enum kl_code blk_fileset_data(struct blk_fileset *f, uint32_t number, struct blk_data **d,
                               struct kl_err *err);
 enum kl_code blk_fileset_corrupt(const struct blk_fileset *f, enum blk_file file,

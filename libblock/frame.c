@@ -13,7 +13,8 @@
 #include <stdlib.h>
 #include <zstd.h>
 
-enum { ZSTD_LEVEL = 1 };
+/* Level 6 takes 2.7 % off level 1 for 3 ns a sample, once (bench/README.md); reading costs the same. */
+enum { ZSTD_LEVEL = 6 };
 
 struct blk_zip { ZSTD_CCtx *cctx; };
 

@@ -1,15 +1,15 @@
 /*
- * info: what a fileset is about, and the metric names in it; and the path that names it.
+ * info: what a fileset is about; and the path that names it.
  *
- *   "KOAi" u8 version, fields (blk_info_fields), varint n,
- *   n times { varint bytes shared with the last, span rest }            metric names, rising
+ *   "KOAi" u8 version, fields (blk_info_fields)
+ *
+ * Which metrics are in it is in postings, the values of __name__.
  */
 #include "libblock/fileset_priv.h"
 
 #include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
 
 const char *const blk_file_names[BLK_FILES] = {
     "index", "extras", "postings", "bloom", "summaries", "info", "data",
@@ -136,78 +136,24 @@ bool blk_info_parse(struct kl_cur *c, struct blk_info *info)
     return !c->bad && info->window_ms >= 0;
 }
 
-void blk_info_write(const struct blk_info *info, const struct kl_span *metrics,
-                    uint32_t metric_count, struct kl_buf *out)
+void blk_info_write(const struct blk_info *info, struct kl_buf *out)
 {
-    struct kl_span last = { "", 0 };
-
     kl_buf_add(out, "KOAi", 4);
     kl_buf_add8(out, BLK_VERSION);
     blk_info_fields(info, out);
-    kl_buf_addv(out, metric_count);
-    for (uint32_t i = 0; i < metric_count; i++) {
-        size_t shared = 0;
-
-        while (shared < last.size && shared < metrics[i].size &&
-               ((const char *)last.at)[shared] == ((const char *)metrics[i].at)[shared])
-            shared++;
-        kl_buf_addv(out, shared);
-        kl_buf_addspan(out, kl_span((const char *)metrics[i].at + shared, metrics[i].size - shared));
-        last = metrics[i];
-    }
 }
 
-static bool read_metrics(struct kl_cur *c, struct blk_metrics *m)
-{
-    uint64_t n = kl_cur_v(c);
-    size_t   from = 0;
-
-    if (c->bad || n * 2 > kl_cur_left(c))              /* a name takes two bytes at least */
-        return false;
-    m->ends = kl_resize(NULL, (n + 1) * sizeof *m->ends);
-    kl_buf_init(&m->text, BLK_FRAME_RAW_MAX);
-    kl_buf_reserve(&m->text, 1);                       /* so that there is an address to point at */
-    for (uint64_t i = 0; i < n; i++) {
-        uint64_t       shared = kl_cur_v(c);
-        struct kl_span rest = kl_cur_span(c);
-        size_t         last = m->text.size - from;
-        struct kl_span now, before;
-
-        if (c->bad || shared > last || !kl_buf_reserve(&m->text, shared + rest.size))
-            return false;
-        memcpy(m->text.at + m->text.size, m->text.at + from, shared);
-        m->text.size += shared;
-        kl_buf_add(&m->text, rest.at, rest.size);
-        now = kl_span(m->text.at + from + last, shared + rest.size);
-        before = kl_span(m->text.at + from, last);
-        if (i > 0 && kl_span_cmp(before, now) >= 0)
-            return false;
-        from += last;
-        m->ends[i] = (uint32_t)m->text.size;
-        m->count++;
-    }
-    return kl_cur_left(c) == 0;
-}
-
-enum kl_code blk_info_read(struct kl_span raw, struct blk_info *info, struct blk_metrics *metrics,
-                           struct kl_err *err)
+enum kl_code blk_info_read(struct kl_span raw, struct blk_info *info, struct kl_err *err)
 {
     struct kl_cur  c = kl_cur(raw.at, raw.size);
     struct kl_span magic = kl_cur_bytes(&c, 4);
     uint8_t        version = kl_cur_8(&c);
 
-    memset(metrics, 0, sizeof *metrics);
     if (c.bad || memcmp(magic.at, "KOAi", 4) != 0)
         return kl_fail(err, KL_ECORRUPT, "not an info file");
     if (version != BLK_VERSION)
         return kl_fail(err, KL_ECORRUPT, "version %u, which this program does not know", version);
-    if (!blk_info_parse(&c, info) || info->series_count > BLK_SERIES_MAX)
+    if (!blk_info_parse(&c, info) || info->series_count > BLK_SERIES_MAX || kl_cur_left(&c) != 0)
         return kl_fail(err, KL_ECORRUPT, "bad fields");
-    if (!read_metrics(&c, metrics)) {
-        kl_buf_deinit(&metrics->text);
-        free(metrics->ends);
-        memset(metrics, 0, sizeof *metrics);
-        return kl_fail(err, KL_ECORRUPT, "bad metric names");
-    }
     return KL_OK;
 }

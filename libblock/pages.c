@@ -1,27 +1,26 @@
 /*
- * An index page: fingerprints and labels of up to 128 series, in the order of data.
+ * An index page: the labels of up to 128 series, in the order of data.
  *
- *   count times { u64 hi, u64 lo }
  *   count times { varint pairs taken over from the series before (the first of its), varint more,
  *                 more times { varint name, varint value } }
  *
  * Numbers are places in `postings`. Neighbours share most of their labels; zstd takes much of what
- * comes again after a difference.
+ * comes again after a difference. Fingerprints are not kept: they are sixteen bytes that do not
+ * compress, and a hash of the labels takes less time than reading them from a disk.
+ *
+ * An order page: up to 1024 series in the order of their fingerprints, packed (codec_pack.c) with
+ * as many bits as the greatest number of a series takes.
  */
 #include "libblock/fileset_priv.h"
 
 #include <stdlib.h>
 
-void blk_page_write(const struct blk_pairs *pairs, const struct kl_fp *fps, uint32_t first,
-                    uint32_t count, struct kl_buf *out)
+void blk_page_write(const struct blk_pairs *pairs, uint32_t first, uint32_t count,
+                    struct kl_buf *out)
 {
     struct blk_pair last[KL_LABELS_MAX], now[KL_LABELS_MAX];
     uint32_t        last_count = 0;
 
-    for (uint32_t i = 0; i < count; i++) {
-        kl_buf_add64(out, fps[first + i].hi);
-        kl_buf_add64(out, fps[first + i].lo);
-    }
     for (uint32_t i = 0; i < count; i++) {
         uint32_t n = blk_pairs_of(pairs, first + i, now), same = 0;
 
@@ -86,11 +85,8 @@ enum kl_code blk_page_read(struct kl_span raw, const struct blk_postings *p, uin
     page->count = count;
     kl_buf_reset(&page->text);
     page->text.cap = (size_t)BLK_PAGE_SERIES * KL_LABELS_BYTES_MAX;
+    kl_buf_reserve(&page->text, 1);                    /* so that there is an address to point at */
     kl_buf_init(&value, KL_LABELS_BYTES_MAX);
-    for (uint32_t i = 0; i < count; i++) {
-        page->fps[i].hi = kl_cur_64(&c);
-        page->fps[i].lo = kl_cur_64(&c);
-    }
     for (uint32_t i = 0; i < count && fine; i++) {
         uint32_t begin = (uint32_t)page->text.size;
 
@@ -101,7 +97,38 @@ enum kl_code blk_page_read(struct kl_span raw, const struct blk_postings *p, uin
     kl_buf_deinit(&value);
     if (!fine || c.bad || kl_cur_left(&c) != 0)
         return kl_fail(err, KL_ECORRUPT, "bad page of series");
+    for (uint32_t i = 0; i < count; i++)
+        page->fps[i] = kl_labels_fp(blk_page_labels(page, i));
     return KL_OK;
 }
 
 void blk_page_deinit(struct blk_page *page) { kl_buf_deinit(&page->text); }
+
+static unsigned order_width(uint32_t series_count)
+{
+    return series_count > 1 ? 32 - (unsigned)__builtin_clz(series_count - 1) : 0;
+}
+
+void blk_order_write(const uint32_t *order, uint32_t count, uint32_t series_count,
+                     struct kl_buf *out)
+{
+    uint64_t wide[BLK_ORDER_SERIES];
+
+    for (uint32_t i = 0; i < count; i++)
+        wide[i] = order[i];
+    blk_pack(wide, count, order_width(series_count), out);
+}
+
+enum kl_code blk_order_read(struct kl_span raw, uint32_t count, uint32_t series_count,
+                            uint64_t order[BLK_ORDER_SERIES], struct kl_err *err)
+{
+    unsigned width = order_width(series_count);
+
+    if (raw.size != blk_packed_size(count, width))
+        return kl_fail(err, KL_ECORRUPT, "order of series: of the wrong size");
+    blk_kernels()->unpack(raw.at, width, count, 0, order);
+    for (uint32_t i = 0; i < count; i++)
+        if (order[i] >= series_count)
+            return kl_fail(err, KL_ECORRUPT, "order of series: no such series");
+    return KL_OK;
+}

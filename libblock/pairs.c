@@ -245,15 +245,3 @@ uint32_t blk_pairs_of(const struct blk_pairs *p, uint32_t series, struct blk_pai
         pairs[n++] = p->pairs[p->refs[at]].id;
     return n;
 }
-
-uint32_t blk_pairs_metrics(const struct blk_pairs *p, struct kl_span **names)
-{
-    struct kl_span metric = kl_span_str("__name__");
-    uint32_t       n = 0;
-
-    *names = kl_resize(NULL, ((size_t)p->pair_count + 1) * sizeof **names);
-    for (uint32_t i = 0; i < p->pair_count; i++)
-        if (kl_span_eq(name_of(p, &p->pairs[p->order[i]]), metric))
-            (*names)[n++] = value_of(p, &p->pairs[p->order[i]]);
-    return n;
-}

@@ -228,6 +228,20 @@ static void add_all(const struct blk_postings *p, const struct name *n, struct b
     blk_set_read(&c, p->series_count, into);
 }
 
+bool blk_postings_has(const struct blk_postings *p, struct kl_span name, struct kl_span value)
+{
+    const struct name *n = find_name(p, name);
+    struct values      v;
+    bool               has = false;
+
+    if (n == NULL)
+        return false;
+    values_open(&v, p, n);
+    has = values_reach(&v, value) && kl_span_eq(kl_buf_span(&v.text), value);
+    values_close(&v);
+    return has;
+}
+
 static bool has_prefix(struct kl_span s, struct kl_span prefix)
 {
     return s.size >= prefix.size && (prefix.size == 0 || memcmp(s.at, prefix.at, prefix.size) == 0);

@@ -165,6 +165,7 @@ enum kl_code blk_writer_series(struct blk_writer *w, struct kl_labels labels, st
     uint32_t         n = (uint32_t)w->info.series_count;
 
     assert(count > 0);
+    assert(kl_fp_cmp(kl_labels_fp(labels), fp) == 0);
     if (w->failed != KL_OK) {
         *err = w->why;
         return err->code;
@@ -276,7 +277,7 @@ static enum kl_code make_index(struct blk_writer *w, struct kl_buf *index, struc
         struct blk_place place = { .first = at };
         place.count = n - at < BLK_PAGE_SERIES ? n - at : BLK_PAGE_SERIES;
         kl_buf_reset(&w->raw);
-        blk_page_write(w->pairs, w->fps, at, place.count, &w->raw);
+        blk_page_write(w->pairs, at, place.count, &w->raw);
         code = add_index_frame(w, index, &w->summaries.pages, place, err);
     }
     for (uint32_t i = 0; i < n; i++)
@@ -286,8 +287,7 @@ static enum kl_code make_index(struct blk_writer *w, struct kl_buf *index, struc
         struct blk_place place = { .first = at, .key = w->fps[order[at]].hi };
         place.count = n - at < BLK_ORDER_SERIES ? n - at : BLK_ORDER_SERIES;
         kl_buf_reset(&w->raw);
-        for (uint32_t i = 0; i < place.count; i++)
-            kl_buf_add32(&w->raw, order[at + i]);
+        blk_order_write(order + at, place.count, n, &w->raw);
         code = add_index_frame(w, index, &w->summaries.order, place, err);
     }
     free(order);
@@ -325,17 +325,6 @@ static enum kl_code save_data(struct blk_writer *w, struct kl_err *err)
     return code == KL_OK ? KL_OK : kl_within(err, "data");
 }
 
-static enum kl_code save_info(struct blk_writer *w, struct kl_err *err)
-{
-    struct kl_span *metrics;
-    uint32_t        n = blk_pairs_metrics(w->pairs, &metrics);
-
-    kl_buf_reset(&w->raw);
-    blk_info_write(&w->info, metrics, n, &w->raw);
-    free(metrics);
-    return save_small(w, BLK_INFO, err);
-}
-
 /* The names of the folders above are durable before the checkpoint is, or it would vouch for a
  * fileset that nobody finds. */
 static enum kl_code sync_folders(struct blk_writer *w, struct kl_err *err)
@@ -370,8 +359,11 @@ static enum kl_code finish(struct blk_writer *w, struct kl_err *err)
         return err->code;
     kl_buf_reset(&w->raw);
     blk_extras_write(w->extras, &w->raw);
-    if (save_small(w, BLK_EXTRAS, err) != KL_OK || save_info(w, err) != KL_OK ||
-        sync_folders(w, err) != KL_OK)
+    if (save_small(w, BLK_EXTRAS, err) != KL_OK)
+        return err->code;
+    kl_buf_reset(&w->raw);
+    blk_info_write(&w->info, &w->raw);
+    if (save_small(w, BLK_INFO, err) != KL_OK || sync_folders(w, err) != KL_OK)
         return err->code;
     blk_digests_write(w->digests, &digests);
     blk_checkpoint_write(kl_buf_span(&digests), w->seed, &checkpoint);

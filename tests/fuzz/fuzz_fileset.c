@@ -48,7 +48,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *in, size_t size)
     struct kl_span         raw;
     struct kl_err          err;
     struct blk_info        info;
-    struct blk_metrics     metrics;
+    uint64_t               order[BLK_ORDER_SERIES];
     struct blk_digest      digests[BLK_FILES];
     struct blk_summaries   summaries;
     struct blk_data       *data;
@@ -63,10 +63,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *in, size_t size)
     series = in[1];
     switch (in[0] % 8) {
     case 0:
-        if (blk_info_read(raw, &info, &metrics, &err) == KL_OK) {
-            kl_buf_deinit(&metrics.text);
-            free(metrics.ends);
-        }
+        blk_info_read(raw, &info, &err);
         break;
     case 1:
         blk_digests_read(raw, digests, &err);
@@ -95,7 +92,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *in, size_t size)
     default:
         if (blk_frame_read(raw, 0, &copy, &n, &err) == KL_OK)
             free(copy);
-        blk_fileset_path_parse("a/0001/5-00000000000000000001", &info, &err);
+        blk_order_read(raw, in[2], series, order, &err);
         break;
     }
     return 0;

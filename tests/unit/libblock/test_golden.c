@@ -43,7 +43,7 @@ static void make_all(void)
     kit_count = KINDS + 1;
     for (unsigned i = 0; i < kit_count; i++) {
         struct kit_series *s = &kit[i];
-        char kind[8];
+        char kind[16];
         const char *pairs[] = { "__name__", i < KINDS ? "golden_metric" : "golden_histogram", "kind",
                                 kind, "job", "golden", NULL };
 
