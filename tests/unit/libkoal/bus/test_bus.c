@@ -894,7 +894,7 @@ START_TEST(without_a_server_operations_fail_with_words_until_there_is_one)
 
     if (!has_server())
         return;
-    snprintf(secret, sizeof secret, "nats://user:hush@127.0.0.1:%d", w.port);
+    snprintf(secret, sizeof secret, "nats://user:hush@127.0.0.1:%d", w.ports[0]);
     w.nats.url = secret;
     w.nats.op_timeout_ms = 600;
     bus_open();
@@ -1029,6 +1029,94 @@ START_TEST(a_server_killed_and_restarted_in_mid_run_costs_nothing_that_was_acked
 }
 END_TEST
 
+START_TEST(a_server_that_hangs_costs_time_and_no_more)
+{
+    struct kl_bus_append a;
+    struct timespec from, to;
+
+    if (!has_server())
+        return;
+    server_start();
+    w.nats.op_timeout_ms = 700;
+    bus_open();
+    for (int i = 0; append(0, "before", "").code != KL_OK; i++)
+        ck_assert_int_lt(i, 50);
+    kill(w.servers[0], SIGSTOP);
+    a = append(0, "during", "id");
+    ck_assert_msg(a.code == KL_ETIMEOUT || a.code == KL_EAGAIN, "%d %s", a.code, a.err.text);
+    ck_assert_ptr_nonnull(strstr(a.err.text, w.url));
+    ck_assert_int_ne(info(0).code, KL_OK);
+    ck_assert_int_ne(kv(KL_BUS_KV_PUT, "a", "b", 0).code, KL_OK);
+    kill(w.servers[0], SIGCONT);
+    for (int i = 0; (a = append(0, "during", "id")).code != KL_OK; i++)
+        ck_assert_msg(i < 50, "%s", a.err.text);
+    ck_assert_uint_eq(a.seq, 2);
+    kill(w.servers[0], SIGSTOP);
+    clock_gettime(CLOCK_MONOTONIC, &from);
+    bus_close();
+    clock_gettime(CLOCK_MONOTONIC, &to);
+    ck_assert_int_lt(to.tv_sec - from.tv_sec, 5);
+}
+END_TEST
+
+/* Three servers, three replicas: of each partition the leader is lost at some time. */
+START_TEST(with_three_replicas_the_loss_of_any_one_server_costs_nothing_that_was_acked)
+{
+    struct tape t[PARTITIONS];
+    unsigned next = 0, waves = 0;
+    bool     seen[LONG_RUN] = { false };
+    char    *at = w.url;
+    struct kl_bus_append a;
+
+    if (!has_server())
+        return;
+    w.server_count = SERVERS_MAX;
+    for (int i = 0; i < w.server_count; i++) {
+        w.ports[i] = free_port();
+        w.routes[i] = free_port();
+        at += sprintf(at, "%snats://127.0.0.1:%d", i > 0 ? "," : "", w.ports[i]);
+    }
+    server_start();
+    w.nats.log_replicas = 3;
+    bus_open();
+    for (uint32_t p = 0; p < PARTITIONS; p++)          /* until the cluster has elected itself */
+        for (int i = 0; info(p).code != KL_OK; i++)
+            ck_assert_msg(i < 20, "%s", info(p).err.text);
+    run_ops = calloc(LONG_RUN, sizeof *run_ops);
+    run_done = 0;
+    for (uint32_t p = 0; p < PARTITIONS; p++)
+        tape_open(&t[p], p, 1);
+    for (; next < LONG_RUN; waves++) {
+        on_loop(run_issue, &next);
+        if (waves % 100 == 50)
+            server_kill_one((int)(waves / 100 % 3));
+        if (waves % 100 == 80) {                       /* back and caught up before the next goes */
+            wait_for(&run_done, next);
+            server_start_one((int)(waves / 100 % 3));
+            usleep(3000000);
+        }
+        usleep(5000);
+    }
+    wait_for(&run_done, LONG_RUN);
+    for (uint32_t p = 0; p < PARTITIONS; p++) {
+        wait_for(&t[p].count, LONG_RUN / PARTITIONS);
+        ck_assert_msg(t[p].broken == 0, "%s", t[p].err.text);
+        for (unsigned i = 0; i < t[p].count; i++) {
+            unsigned n = (unsigned)atoi(t[p].at[i].text);
+
+            ck_assert_uint_eq(t[p].at[i].seq, i + 1);
+            ck_assert_uint_lt(n, LONG_RUN);
+            ck_assert(!seen[n]);
+            seen[n] = true;
+        }
+        tape_close(&t[p]);
+    }
+    a = append(0, "goes on", "");
+    ck_assert_msg(a.code == KL_OK, "%s", a.err.text);
+    free(run_ops);
+}
+END_TEST
+
 static void delete_stream(const char *name)
 {
     natsConnection *nc = NULL;
@@ -1141,11 +1229,14 @@ int main(void)
     suite_add_tcase(s, local);
 
     tcase_add_checked_fixture(nats, open_world, close_world);
-    tcase_set_timeout(nats, 120);
+    tcase_set_timeout(nats, 240);
     tcase_add_test(nats, without_a_server_operations_fail_with_words_until_there_is_one);
     tcase_add_test(nats, a_server_killed_and_restarted_in_mid_run_costs_nothing_that_was_acked);
     tcase_add_test(nats, a_stream_made_anew_under_a_reader_breaks_it_with_the_new_incarnation);
     tcase_add_test(nats, a_stream_made_anew_while_the_server_was_away_breaks_its_reader);
+    tcase_add_test(nats, a_server_that_hangs_costs_time_and_no_more);
+    tcase_add_test(nats,
+                   with_three_replicas_the_loss_of_any_one_server_costs_nothing_that_was_acked);
     suite_add_tcase(s, nats);
 
     tcase_set_timeout(crash, 60);

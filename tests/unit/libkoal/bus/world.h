@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -23,7 +24,7 @@
 #include <unistd.h>
 
 enum world_kind { REAL_LOCAL, SIM_LOCAL, NATS, WORLDS };
-enum { PARTITIONS = 3, WAIT_MS = 30000 };
+enum { PARTITIONS = 3, SERVERS_MAX = 3, WAIT_MS = 30000 };
 
 struct world {
     enum world_kind kind;
@@ -35,9 +36,9 @@ struct world {
     struct kl_bus *bus;
     struct kl_bus_local_options options;
     struct kl_bus_nats_options nats;
-    char path[64], url[64];
-    int port;
-    pid_t server;
+    char path[64], url[128];
+    int ports[SERVERS_MAX], routes[SERVERS_MAX], server_count;
+    pid_t servers[SERVERS_MAX];
 };
 static struct world w;
 static struct kl_err err;
@@ -130,39 +131,60 @@ static const char *server_program(void)
     return NULL;
 }
 
-static void server_start(void)
+/* One of a cluster when there are several. */
+static void server_start_one(int i)
 {
     char conf[96];
     FILE *f;
 
-    snprintf(conf, sizeof conf, "%s/nats.conf", w.path);
+    snprintf(conf, sizeof conf, "%s/nats-%d.conf", w.path, i);
     f = fopen(conf, "w");
     ck_assert_ptr_nonnull(f);
-    fprintf(f, "host: 127.0.0.1\nport: %d\n"
-            "jetstream { store_dir: \"%s/js\", max_file_store: 1GB }\n", w.port, w.path);
+    fprintf(f, "server_name: s%d\nhost: 127.0.0.1\nport: %d\n"
+            "jetstream { store_dir: \"%s/js%d\", max_file_store: 1GB }\n", i, w.ports[i], w.path,
+            i);
+    if (w.server_count > 1) {
+        fprintf(f, "cluster { name: c, host: 127.0.0.1, port: %d, routes: [", w.routes[i]);
+        for (int k = 0; k < w.server_count; k++)
+            fprintf(f, "%s nats://127.0.0.1:%d", k > 0 ? "," : "", w.routes[k]);
+        fprintf(f, " ] }\n");
+    }
     fclose(f);
-    w.server = fork();
-    if (w.server == 0) {
+    w.servers[i] = fork();
+    if (w.servers[i] == 0) {
         int null = open("/dev/null", O_RDWR);
 
+        prctl(PR_SET_PDEATHSIG, SIGKILL);              /* a test that fails leaves none behind */
         dup2(null, 1);
         dup2(null, 2);
         execl(server_program(), "nats-server", "-c", conf, (char *)NULL);
         _exit(127);
     }
-    for (int i = 0; !listens(w.port); i++) {
-        ck_assert_msg(i < 300, "nats-server does not listen on port %d", w.port);
+    for (int tries = 0; !listens(w.ports[i]); tries++) {
+        ck_assert_msg(tries < 300, "nats-server does not listen on port %d", w.ports[i]);
         usleep(50000);
     }
 }
 
+static void server_kill_one(int i)
+{
+    if (w.servers[i] <= 0)
+        return;
+    kill(w.servers[i], SIGKILL);
+    waitpid(w.servers[i], NULL, 0);
+    w.servers[i] = 0;
+}
+
+static void server_start(void)
+{
+    for (int i = 0; i < w.server_count; i++)
+        server_start_one(i);
+}
+
 static void server_kill(void)
 {
-    if (w.server <= 0)
-        return;
-    kill(w.server, SIGKILL);
-    waitpid(w.server, NULL, 0);
-    w.server = 0;
+    for (int i = 0; i < w.server_count; i++)
+        server_kill_one(i);
 }
 
 /* ---- opening and closing ---- */
@@ -211,8 +233,9 @@ static void world_open(enum world_kind kind)
         ck_assert_int_eq(kl_env_dir_real_open(w.path, false, &w.dir, &err), KL_OK);
         return;
     }
-    w.port = free_port();
-    snprintf(w.url, sizeof w.url, "nats://127.0.0.1:%d", w.port);
+    w.server_count = 1;
+    w.ports[0] = free_port();
+    snprintf(w.url, sizeof w.url, "nats://127.0.0.1:%d", w.ports[0]);
     w.nats = (struct kl_bus_nats_options){ .url = w.url, .cell = "t", .partitions = PARTITIONS,
                                            .log_replicas = 1, .stream_bytes_max = 64 << 20,
                                            .create = true, .op_timeout_ms = 5000 };
