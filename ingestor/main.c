@@ -21,7 +21,8 @@ static bool ready(void *ctx, struct kl_err *err)
     return p->bus->healthy(p->bus, err) && ing_ready(p->ingestor, err);
 }
 
-static enum kl_code open_folders(struct program *p, const struct kl_config *c, struct kl_err *err)
+static enum kl_code open_folders(struct program *p, struct kl_env *env, const struct kl_config *c,
+                                 struct kl_err *err)
 {
     const char *data = kl_config_text(c, "data-dir"), *objects = kl_config_text(c, "store.dir");
 
@@ -35,7 +36,7 @@ static enum kl_code open_folders(struct program *p, const struct kl_config *c, s
         return kl_within(err, "data-dir %s", data);
     if (kl_env_dir_real_open(objects, true, &p->objects, err) != KL_OK)
         return kl_within(err, "store.dir %s", objects);
-    p->store = kl_store_dir_new(p->objects);
+    p->store = kl_store_dir_shared_new(env, p->objects);
     return KL_OK;
 }
 
@@ -67,7 +68,7 @@ int main(int argc, char **argv)
     ing_options_read(a->config, &o);
     o.log = a->log;
     o.metrics = a->metrics;
-    if (open_folders(&p, a->config, &err) != KL_OK ||
+    if (open_folders(&p, a->env, a->config, &err) != KL_OK ||
         kl_bus_nats_open(a->env, &bo, &p.bus, &err) != KL_OK) {
         status = kl_app_failed(a, &err);
     } else {

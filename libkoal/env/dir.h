@@ -49,6 +49,9 @@ struct kl_env_dir {
     /* Rename to `name`, over a file of that name, then sync the folder.
      * After a failure `name` is the old file or the new one, whole. */
     enum kl_code (*publish)(struct kl_env_file *file, const char *name, struct kl_err *err);
+    /* The same, but where the name is taken KL_EEXIST, and nothing has changed: of several who try
+     * at once, in whatever process, one succeeds. */
+    enum kl_code (*publish_new)(struct kl_env_file *file, const char *name, struct kl_err *err);
     void         (*close)(struct kl_env_file *file);   /* neither syncs nor removes */
 
     /* The whole file into a malloc'ed `*bytes` (free() it). KL_ENOENT without one, KL_ELIMIT past

@@ -123,17 +123,43 @@ static enum kl_code sync_names(struct kl_env_dir *dir, struct kl_err *err)
     return KL_OK;
 }
 
-static enum kl_code publish(struct kl_env_file *f, const char *name, struct kl_err *err)
+/* Renames, or, where that must not replace and the file system cannot promise it, links: a crash
+ * between the two steps leaves the file under both names. */
+static int move(struct real *in, const char *from, const char *to, bool replace)
+{
+    if (replace)
+        return renameat(in->fd, from, in->fd, to);
+    if (renameat2(in->fd, from, in->fd, to, RENAME_NOREPLACE) == 0)
+        return 0;
+    if (errno != EINVAL && errno != ENOSYS)
+        return -1;
+    return linkat(in->fd, from, in->fd, to, 0) != 0 ? -1 : unlinkat(in->fd, from, 0);
+}
+
+static enum kl_code publish_as(struct kl_env_file *f, const char *name, bool replace,
+                               struct kl_err *err)
 {
     struct real *in = f->in;
 
     assert(fit(name));
     if (f->failed || atomic_load(&in->failed))
         return refuse(err, name);
-    if (renameat(in->fd, f->name, in->fd, name) != 0)
-        return fail_in(err, "rename to", in, name);
+    if (move(in, f->name, name, replace) != 0)
+        return !replace && errno == EEXIST
+                   ? kl_fail(err, KL_EEXIST, "%s: there is a %s already", in->path, name)
+                   : fail_in(err, "rename to", in, name);
     strcpy(f->name, name);
     return sync_names(&in->dir, err);
+}
+
+static enum kl_code publish(struct kl_env_file *f, const char *name, struct kl_err *err)
+{
+    return publish_as(f, name, true, err);
+}
+
+static enum kl_code publish_new(struct kl_env_file *f, const char *name, struct kl_err *err)
+{
+    return publish_as(f, name, false, err);
 }
 
 static void close_file(struct kl_env_file *f)
@@ -360,7 +386,7 @@ static struct kl_env_dir *made(int fd, char *path_take)
     r->lock_fd = -1;
     r->path = path_take;
     r->dir = (struct kl_env_dir){
-        .create = create, .append = append, .sync = sync_file, .publish = publish,
+        .create = create, .append = append, .sync = sync_file, .publish = publish, .publish_new = publish_new,
         .close = close_file, .read = read_file, .view = view, .view_read = view_read,
         .view_close = view_close, .remove = remove_file, .sync_names = sync_names, .list = list,
         .enter = enter, .leave = leave, .remove_dir = remove_dir, .room = room, .lock = lock

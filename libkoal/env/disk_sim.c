@@ -257,7 +257,8 @@ static enum kl_code sync_names(struct kl_env_dir *dir, struct kl_err *err)
     return KL_OK;
 }
 
-static enum kl_code publish(struct kl_env_file *f, const char *name, struct kl_err *err)
+static enum kl_code publish_as(struct kl_env_file *f, const char *name, bool replace,
+                               struct kl_err *err)
 {
     struct node *old, *mine;
 
@@ -270,6 +271,8 @@ static enum kl_code publish(struct kl_env_file *f, const char *name, struct kl_e
         return absent(err, "rename", f->name);
     assert(mine == f->node);                           /* nobody put another file in its place */
     old = seen(f->folder, name);
+    if (old != NULL && !replace)
+        return kl_fail(err, KL_EEXIST, "there is a %s already", name);
     if (old != NULL && old->is_dir)
         return kl_fail(err, KL_EIO, "rename to %s: it is a folder", name);
     if (strcmp(name, f->name) != 0) {
@@ -278,6 +281,16 @@ static enum kl_code publish(struct kl_env_file *f, const char *name, struct kl_e
     }
     strcpy(f->name, name);
     return sync_names(&f->in->dir, err);
+}
+
+static enum kl_code publish(struct kl_env_file *f, const char *name, struct kl_err *err)
+{
+    return publish_as(f, name, true, err);
+}
+
+static enum kl_code publish_new(struct kl_env_file *f, const char *name, struct kl_err *err)
+{
+    return publish_as(f, name, false, err);
 }
 
 static void close_file(struct kl_env_file *f)
@@ -469,7 +482,7 @@ static struct kl_env_dir *open_node(struct kl_env_disk_sim *disk, struct node *n
     point(disk, &s->node, n);
     opened(disk, &s->handle);
     s->dir = (struct kl_env_dir){
-        .create = create, .append = append, .sync = sync_file, .publish = publish,
+        .create = create, .append = append, .sync = sync_file, .publish = publish, .publish_new = publish_new,
         .close = close_file, .read = read_file, .view = view, .view_read = view_read,
         .view_close = view_close, .remove = remove_file, .sync_names = sync_names, .list = list,
         .enter = enter, .leave = leave, .remove_dir = remove_dir, .room = room, .lock = lock

@@ -36,6 +36,9 @@ struct kl_store {
     void (*close)(struct kl_store *s);
 };
 
-/* A folder: key "a/b/c" is file c in folders a/b. `dir` stays the caller's, and outlives it. */
+/* A folder: key "a/b/c" is file c in folders a/b. `dir` stays the caller's, and outlives it.
+ * This one is for a folder that only this process puts objects into; */
 struct kl_store *kl_store_dir_new(struct kl_env_dir *dir);
+/* this one for any: what it writes aside has a name that no other process chooses. */
+struct kl_store *kl_store_dir_shared_new(struct kl_env *env, struct kl_env_dir *dir);
 #endif

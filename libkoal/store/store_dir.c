@@ -1,19 +1,25 @@
 #include "libkoal/store/store.h"
 
+#include <inttypes.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 /*
- * A folder as object storage. An object is written aside in its own folder, synced, then published:
- * whole or absent, whatever happens. put looks first and publishes then: of two puts of one key at
- * the same instant the later one's bytes stay. Our keys make that harmless: an object's name says
- * its content (a fileset by its log position, a manifest by its revision under compare-and-set).
+ * A folder as object storage. An object is written aside in its own folder, synced, then published
+ * under a name that must be free: whole or absent, whatever happens, and of several puts of one key,
+ * in whatever process, one succeeds. The folders on the way are synced by each put, also when they
+ * were there: whoever made them may not have come to it yet.
  */
 static const char aside[] = ".put-";                   /* what a crash may leave; never listed */
 
-struct dir_store { struct kl_store store; struct kl_env_dir *root; _Atomic unsigned turn; };
+struct dir_store {
+    struct kl_store    store;
+    struct kl_env_dir *root;
+    uint64_t           mark;                           /* of this process, in names aside */
+    _Atomic unsigned   turn;
+};
 
 static bool fit_key(const char *key)
 {
@@ -26,8 +32,8 @@ static bool fit_key(const char *key)
         size_t size = strspn(part, fit);
         if (size == 0 || size > KL_ENV_DIR_NAME_MAX || (size == 1 && part[0] == '.') ||
             (size == 2 && part[0] == '.' && part[1] == '.') ||
-            strncmp(part, aside, sizeof aside - 1) == 0)
-            return false;
+            strncmp(part, aside, sizeof aside - 1) == 0 || (size == 4 && memcmp(part, "LOCK", 4) == 0))
+            return false;                              /* the last two are the folder's own */
         part += size;
         if (*part != '/')
             return *part == '\0';
@@ -49,13 +55,10 @@ static void leave(struct way *w)
 static enum kl_code step(struct way *w, const char *name, bool make, struct kl_err *err)
 {
     struct kl_env_dir *at = w->dirs[w->depth - 1], *child;
-    enum kl_code       code = at->enter(at, name, false, &child, err);
+    enum kl_code       code = at->enter(at, name, make, &child, err);
 
-    if (code == KL_ENOENT && make) {
-        code = at->enter(at, name, true, &child, err);
-        if (code == KL_OK && (code = at->sync_names(at, err)) != KL_OK)
-            child->leave(child);
-    }
+    if (code == KL_OK && make && (code = at->sync_names(at, err)) != KL_OK)
+        child->leave(child);
     if (code == KL_OK)
         w->dirs[w->depth++] = child;
     return code;
@@ -114,7 +117,7 @@ static enum kl_code write_aside(struct kl_env_dir *d, const char *tmp, const cha
     if (d->create(d, tmp, &f, err) != KL_OK)
         return err->code;
     if (d->append(f, bytes.at, bytes.size, err) == KL_OK && d->sync(f, err) == KL_OK &&
-        d->publish(f, name, err) == KL_OK) {
+        d->publish_new(f, name, err) == KL_OK) {
         d->close(f);
         return KL_OK;
     }
@@ -129,7 +132,7 @@ static enum kl_code put(struct kl_store *store, const char *key, struct kl_span 
     struct dir_store *s = (struct dir_store *)store;
     struct way        w;
     uint64_t          size;
-    char              tmp[32];
+    char              tmp[64];
     enum kl_code      code = head(store, key, &size, err);
 
     if (code == KL_OK)
@@ -138,9 +141,11 @@ static enum kl_code put(struct kl_store *store, const char *key, struct kl_span 
         return code;
     if (walk(s, key, true, &w, err) != KL_OK)
         return kl_within(err, "put object %s", key);
-    snprintf(tmp, sizeof tmp, "%s%u", aside, atomic_fetch_add(&s->turn, 1));
+    snprintf(tmp, sizeof tmp, "%s%016" PRIx64 "-%u", aside, s->mark, atomic_fetch_add(&s->turn, 1));
     code = write_aside(w.dirs[w.depth - 1], tmp, w.name, bytes, err);
     leave(&w);
+    if (code == KL_EEXIST)
+        return kl_fail(err, KL_EEXIST, "object %s is there already", key);
     return code == KL_OK ? KL_OK : kl_within(err, "put object %s", key);
 }
 
@@ -283,4 +288,12 @@ struct kl_store *kl_store_dir_new(struct kl_env_dir *dir)
     s->store = (struct kl_store){ .put = put, .get = get, .head = head, .list = list,
                                   .remove = remove_object, .close = close_store };
     return &s->store;
+}
+
+struct kl_store *kl_store_dir_shared_new(struct kl_env *env, struct kl_env_dir *dir)
+{
+    struct kl_store *s = kl_store_dir_new(dir);
+
+    ((struct dir_store *)s)->mark = kl_env_draw(env);
+    return s;
 }

@@ -97,6 +97,29 @@ START_TEST(published_file_replaces_the_old_one_whole)
 }
 END_TEST
 
+START_TEST(publish_new_succeeds_once_and_changes_nothing_after)
+{
+    struct kl_env_dir  *dir = dirs[_i];
+    struct kl_env_file *a, *b;
+
+    ok(dir->create(dir, "a", &a, &err));
+    ok(dir->create(dir, "b", &b, &err));
+    ok(dir->append(a, "one", 3, &err));
+    ok(dir->append(b, "two", 3, &err));
+    ok(dir->sync(a, &err));
+    ok(dir->sync(b, &err));
+    ok(dir->publish_new(a, "name", &err));
+    ck_assert_int_eq(dir->publish_new(b, "name", &err), KL_EEXIST);
+    ck_assert_str_eq(text_of(dir, "name"), "one");
+    ck_assert_str_eq(text_of(dir, "a"), "");
+    ck_assert_str_eq(text_of(dir, "b"), "two");
+    ok(dir->publish(b, "name", &err));
+    ck_assert_str_eq(text_of(dir, "name"), "two");
+    dir->close(a);
+    dir->close(b);
+}
+END_TEST
+
 START_TEST(view_reads_exactly_or_fails_and_outlives_its_name)
 {
     struct kl_env_dir  *dir = dirs[_i];
@@ -417,6 +440,7 @@ int main(void)
 
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_loop_test(t, published_file_replaces_the_old_one_whole, 0, KINDS);
+    tcase_add_loop_test(t, publish_new_succeeds_once_and_changes_nothing_after, 0, KINDS);
     tcase_add_loop_test(t, view_reads_exactly_or_fails_and_outlives_its_name, 0, KINDS);
     tcase_add_loop_test(t, segment_grows_after_it_is_published, 0, KINDS);
     tcase_add_loop_test(t, list_shows_files_and_folders_but_no_lock, 0, KINDS);

@@ -99,10 +99,42 @@ START_TEST(what_is_not_there_is_not_found_and_may_be_removed)
 }
 END_TEST
 
+START_TEST(an_acked_object_outlives_a_crash_in_a_folder_that_another_put_made)
+{
+    struct kl_env_dir *child;
+
+    /* Made, and not yet synced, by another worker, or by a put that failed. */
+    ck_assert_int_eq(dirs[SIM]->enter(dirs[SIM], "a", true, &child, &err), KL_OK);
+    child->leave(child);
+    ck_assert_int_eq(put(stores[SIM], "a/b", "text"), KL_OK);
+    kl_env_disk_sim_crash(disk, (uint64_t)_i);
+    dirs[SIM]->leave(dirs[SIM]);
+    dirs[SIM] = kl_env_disk_sim_root(disk);
+    stores[SIM]->close(stores[SIM]);
+    stores[SIM] = kl_store_dir_new(dirs[SIM]);
+    holds(stores[SIM], "a/b", "text");
+}
+END_TEST
+
+START_TEST(stores_of_several_processes_share_a_folder)
+{
+    struct kl_env_sim *sim = kl_env_sim_new(1);
+    struct kl_store   *other = kl_store_dir_shared_new(kl_env_sim_env(sim), dirs[_i]);
+
+    ck_assert_int_eq(put(other, "a/b", "first"), KL_OK);
+    ck_assert_int_eq(put(stores[_i], "a/b", "second"), KL_EEXIST);
+    ck_assert_int_eq(put(stores[_i], "a/c", "third"), KL_OK);
+    holds(stores[_i], "a/b", "first");
+    holds(other, "a/c", "third");
+    other->close(other);
+    kl_env_sim_free(sim);
+}
+END_TEST
+
 START_TEST(keys_that_could_leave_the_folder_are_refused)
 {
     static const char *const bad[] = { "", "/", "/a", "a/", "a//b", ".", "..", "a/../b", "a/./b", "a b",
-                                       "a*", "a\n", ".put-1", "a/.put-7" };
+                                       "a*", "a\n", ".put-1", "a/.put-7", "LOCK", "a/LOCK/b" };
     struct kl_store *s = stores[_i];
 
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
@@ -173,6 +205,8 @@ int main(void)
     tcase_add_loop_test(t, what_was_put_is_read_whole_and_by_ranges, 0, STORES);
     tcase_add_loop_test(t, put_never_replaces, 0, STORES);
     tcase_add_loop_test(t, what_is_not_there_is_not_found_and_may_be_removed, 0, STORES);
+    tcase_add_loop_test(t, an_acked_object_outlives_a_crash_in_a_folder_that_another_put_made, 0, 20);
+    tcase_add_loop_test(t, stores_of_several_processes_share_a_folder, 0, STORES);
     tcase_add_loop_test(t, keys_that_could_leave_the_folder_are_refused, 0, STORES);
     tcase_add_loop_test(t, list_gives_every_key_with_the_prefix_in_bytewise_order, 0, STORES);
     tcase_add_loop_test(t, a_crash_leaves_an_object_absent_or_whole_and_whole_if_it_was_acked, 0, 160);
