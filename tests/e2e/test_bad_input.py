@@ -94,7 +94,8 @@ def test_bad_queries_are_answered_400_with_a_position(world):
 
     def ask(path, **params):
         from urllib.parse import urlencode
-        status, _, body = http(f"{ours.query}/api/v1/{path}?{urlencode(params)}")
+        status, _, body = http(f"{ours.query}/api/v1/{path}", urlencode(params).encode(),
+                               {"Content-Type": "application/x-www-form-urlencoded"})
         answer = json.loads(body)
         check(answer["status"] == "error" and answer["error"], f"{path} {params}: {body[:300]}")
         return status, answer["errorType"], answer["error"]

@@ -7,6 +7,9 @@ import koa
 from koa import api, check, http
 
 
+STEP_MS = 10
+
+
 def value(series, index):
     return float((series * 1_000_003 + index * 7919) % 1_000_000_007)
 
@@ -23,8 +26,8 @@ class Writer(threading.Thread):
 
     def run(self):
         while not self.stopping:
-            batch = [({"__name__": "checked", "writer": str(self.writer), "series": str(s)},
-                      [(self.begin_ms + i * 100, value(self.writer * 1000 + s, i))
+            batch = [({"__name__": f"checked_{self.writer}", "series": str(s)},     # a partition a writer
+                      [(self.begin_ms + i * STEP_MS, value(self.writer * 1000 + s, i))
                        for i in range(self.acked, self.acked + 5)]) for s in range(self.series)]
             try:
                 status, words = koa.push(self.base, batch, timeout=15)
@@ -42,12 +45,12 @@ def verify(base, writers):
     """Every acked sample once with its value; nothing that was never sent."""
     total = 0
     for w in writers:
-        end = (w.begin_ms + (w.acked + 10) * 100) / 1000
-        data = api(base, "query", query=f'checked{{writer="{w.writer}"}}[{w.acked // 10 + 60}s]', time=f"{end:.3f}")
+        end = (w.begin_ms + (w.acked + 10) * STEP_MS) / 1000
+        data = api(base, "query", query=f"checked_{w.writer}[{w.acked * STEP_MS // 1000 + 60}s]", time=f"{end:.3f}")
         got = {int(s["metric"]["series"]): s["values"] for s in data["result"]}
         check(len(got) == w.series, f"writer {w.writer}: {len(got)} series")
         for s, values in got.items():
-            index = [round((t * 1000 - w.begin_ms) / 100) for t, _ in values]
+            index = [round((t * 1000 - w.begin_ms) / STEP_MS) for t, _ in values]
             check(index[:w.acked] == list(range(w.acked)),
                   f"writer {w.writer} series {s}: acked {w.acked}, lost {sorted(set(range(w.acked)) - set(index))[:5]}")
             check(len(index) <= w.acked + 5, f"writer {w.writer} series {s}: more than was sent")
@@ -58,7 +61,7 @@ def verify(base, writers):
 
 
 def kills(world, ours, rounds, flush_every=0):
-    begin_ms = int(time.time() * 1000) - 600_000
+    begin_ms = int(time.time() * 1000) - 3 * 3600_000
     writers = [Writer(ours.push, n, begin_ms) for n in range(3)]
     draw = random.Random(7)
     for w in writers:
