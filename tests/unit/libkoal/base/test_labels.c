@@ -135,6 +135,63 @@ START_TEST(utf8_is_as_rfc_3629_says)
 }
 END_TEST
 
+/* Pair by pair, as the header says it. */
+static int slow_cmp(struct kl_labels a, struct kl_labels b)
+{
+    struct kl_cur   ca = kl_labels_cur(a), cb = kl_labels_cur(b);
+    struct kl_label x, y;
+
+    for (;;) {
+        bool more_a = kl_labels_next(&ca, &x), more_b = kl_labels_next(&cb, &y);
+        int  order;
+
+        if (!more_a || !more_b)
+            return more_a - more_b;
+        order = kl_span_cmp(x.name, y.name);
+        if (order == 0)
+            order = kl_span_cmp(x.value, y.value);
+        if (order != 0)
+            return order;
+    }
+}
+
+START_TEST(any_two_sets_compare_as_pair_by_pair)
+{
+    enum { SETS = 60 };
+    static struct kl_buf made[SETS];
+    static char          values[SETS][4][400];
+    unsigned             x = 1;
+
+    for (unsigned i = 0; i < SETS; i++) {
+        kl_labels_start(&builder);
+        for (unsigned k = 0; k < 4; k++) {
+            static const char *const names[] = { "a", "instance", "instances", "z" };
+
+            x = x * 1103515245 + 12345;
+            if (x >> 16 & 1)
+                continue;
+            /* Lengths around 127 bytes, where their varint grows, and values that share fronts. */
+            memset(values[i][k], 'v', sizeof values[i][k]);
+            values[i][k][(x >> 17) % 2 ? 120 + (x >> 20) % 20 : (x >> 20) % 12] = '\0';
+            if (x >> 18 & 1)
+                values[i][k][0] = (char)('u' + (x >> 21) % 3);
+            add(names[k], values[i][k]);
+        }
+        ck_assert_int_eq(kl_labels_finish(&builder, &made[i], &err), KL_OK);
+    }
+    for (unsigned i = 0; i < SETS; i++)
+        for (unsigned k = 0; k < SETS; k++) {
+            struct kl_labels a = { (const uint8_t *)made[i].at, made[i].size };
+            struct kl_labels b = { (const uint8_t *)made[k].at, made[k].size };
+            int              fast = kl_labels_cmp(a, b), slow = slow_cmp(a, b);
+
+            ck_assert_msg((fast > 0) - (fast < 0) == (slow > 0) - (slow < 0), "%u against %u", i, k);
+        }
+    for (unsigned i = 0; i < SETS; i++)
+        kl_buf_deinit(&made[i]);
+}
+END_TEST
+
 int main(void)
 {
     Suite   *s = suite_create("libkoal/base/labels");
@@ -151,6 +208,7 @@ int main(void)
                         (int)(sizeof sets / sizeof sets[0]));
     tcase_add_test(t, label_sets_sort_pair_by_pair_the_shorter_first);
     tcase_add_loop_test(t, utf8_is_as_rfc_3629_says, 0, (int)(sizeof texts / sizeof texts[0]));
+    tcase_add_test(t, any_two_sets_compare_as_pair_by_pair);
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_ENV);
     failed = srunner_ntests_failed(r);
