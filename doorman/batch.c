@@ -65,7 +65,7 @@ static struct dm_batch *batch_new(struct dm_gate *g, struct dm_part *p)
     }
     b->part = p;
     b->serial = ++g->serial != 0 ? g->serial : ++g->serial;
-    b->begun_s = dm_gate_now_s(g);
+    b->begun_s = g->now_s;
     b->begun_ns = kl_env_mono_ns(g->env);
     b->attempts = 0;
     b->defined_count = b->waiter_count = 0;

@@ -94,6 +94,7 @@ struct dm_gate {
     uint64_t counter, ticket_serial;
     uint32_t serial;
     int64_t  born_ns;
+    uint32_t now_s;                                    /* since then, as of the push being read */
     bool     ending;
 
     struct tsp_placement *placement;                   /* NULL: not known yet */
@@ -133,7 +134,6 @@ struct dm_doorman {
 struct dm_gate *dm_gate_new(struct dm_doorman *d, unsigned number);
 void     dm_gate_free(struct dm_gate *g);
 void     dm_gate_take(struct kl_env_task *task);       /* a push's task arrives */
-uint32_t dm_gate_now_s(const struct dm_gate *g);       /* since it was born */
 struct dm_part *dm_gate_part(struct dm_gate *g, uint32_t number);
 void     dm_ticket_fail(struct dm_ticket *t, unsigned status, unsigned retry_after_s, const char *fmt,
                         ...) __attribute__((format(printf, 4, 5)));

@@ -10,11 +10,6 @@
 
 enum { PUSHES_QUEUED_MAX = 4096, REMEMBERED_DEFAULT = 2 << 20, HIST_ARENA_BYTES = 4 << 20 };
 
-uint32_t dm_gate_now_s(const struct dm_gate *g)
-{
-    return (uint32_t)((kl_env_mono_ns(g->env) - g->born_ns) / 1000000000);
-}
-
 struct dm_part *dm_gate_part(struct dm_gate *g, uint32_t number)
 {
     if (g->parts[number] == NULL) {
@@ -147,6 +142,7 @@ void dm_gate_take(struct kl_env_task *task)
     t->push = p;
     t->serial = ++g->ticket_serial;
     t->begun_ns = kl_env_mono_ns(g->env);
+    g->now_s = (uint32_t)((t->begun_ns - g->born_ns) / 1000000000);
     t->pending = 1;                                    /* until it has been read */
     if (g->ending)
         dm_ticket_fail(t, 503, 1, "the doorman is stopping");

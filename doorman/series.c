@@ -117,7 +117,7 @@ bool dm_series_find(struct dm_series *s, const struct kl_fp *key, uint64_t weigh
 static bool wants_definition(const struct dm_series *s, const struct dm_part *p)
 {
     return s->row->defined_epoch != p->epoch ||
-           dm_gate_now_s(s->gate) - s->row->defined_s >= DM_REPEAT_S;
+           s->gate->now_s - s->row->defined_s >= DM_REPEAT_S;
 }
 
 struct dm_batch *dm_series_batch(struct dm_series *s)
