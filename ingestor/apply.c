@@ -341,6 +341,7 @@ enum kl_code ing_apply(struct ing_partition *p, const struct kl_bus_record *rec,
         return kl_fail(err, KL_ELIMIT, "more than %d MiB of samples wait for definitions that never "
                        "came", ING_ORPHAN_BYTES_MAX >> 20);
     p->record_seq = rec->seq;
+    p->record_time_ms = rec->time_ms;
     p->covered_ms = INT64_MIN;
     for (uint32_t i = 0; i < p->manifest.cut_count; i++)
         if (rec->seq <= p->manifest.cuts[i].seq && p->manifest.cuts[i].end_ms > p->covered_ms)

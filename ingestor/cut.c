@@ -13,6 +13,7 @@
 #include <string.h>
 
 enum { APPEND_GIVE_UP_MS = 60000, EARLY_AGAIN_MS = 10000, EARLY_LEAST_BYTES = 1 << 20 };
+enum { AGE_LEAST_MS = 90 * 60 * 1000 };
 
 /* ---- reading one ---- */
 
@@ -155,9 +156,13 @@ static void seal(struct ing_partition *p, const struct tsp_cut *cut, int64_t end
     ing_job_start(p);
 }
 
-/* The rule that the log drives: what two window cuts saw neither used nor repeated goes. */
+/* The rule that the log drives: what two window cuts saw neither used nor repeated goes. Cuts that
+ * stand closer in the log than writers repeat their definitions (hourly) count as one. */
 static void age_definitions(struct ing_partition *p)
 {
+    if (p->aged_ms != 0 && p->record_time_ms - p->aged_ms < AGE_LEAST_MS)
+        return;
+    p->aged_ms = p->record_time_ms;
     p->cut_number++;
     p->last_refs = NULL;
     for (uint32_t t = 0; t < p->tenant_count; t++)

@@ -174,6 +174,7 @@ struct ing_partition {
     int64_t  first_lo, first_hi;                       /* the window last looked at */
     uint64_t first_any;                                /* of windows too many to name; 0: none */
     uint8_t  cut_number;
+    int64_t  record_time_ms, aged_ms;                  /* by the log's clock; when definitions aged last */
     uint64_t epoch_seen;
     uint64_t cut_seq; int64_t cut_end_ms;              /* the last window cut that was read */
     uint64_t orphan_bytes, late_writes, sample_count;

@@ -69,6 +69,7 @@ void ing_partition_empty(struct ing_partition *p)
     p->applied = p->replay_end = p->cut_seq = p->epoch_seen = 0;
     p->cut_end_ms = 0;
     p->cut_number = 0;
+    p->aged_ms = 0;
     p->purge_count = p->old_count = 0;
     p->cut_err = (struct kl_err){ 0 };
     ing_metrics_collect(p);

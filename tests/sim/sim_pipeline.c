@@ -1,0 +1,232 @@
+/*
+ * The first simulated cluster life: samples are written, cut, flushed, read, while the process is
+ * killed or the power fails at a random instant, again and again; then every acked sample is there
+ * with its exact value, and nothing that was never sent. Replayable: SEED=n runs one life alone.
+ */
+#include "../unit/ingestor/world.h"
+
+#include <signal.h>
+
+enum { LIVES = 200, SERIES = 24, PARTITIONS = 2, CRASHES = 3, ROUNDS = 60 };
+
+struct truth {                                         /* of one (partition, series, time) */
+    int64_t  time_ms;
+    double   acked;                                    /* the last value acked */
+    double   maybe[8]; unsigned maybe_count;           /* sent later, never acked: may be there or not */
+    bool     has_ack;
+};
+struct life {
+    struct world  w;
+    uint64_t      seed, draws;
+    struct truth *truths[PARTITIONS][SERIES];
+    size_t        counts[PARTITIONS][SERIES], rooms[PARTITIONS][SERIES];
+    bool          defined[PARTITIONS][SERIES];
+    int64_t       clock_ms;
+};
+
+static uint64_t draw(struct life *l)
+{
+    uint64_t z = l->draws += 0x9e3779b97f4a7c15;
+
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
+    z = (z ^ z >> 27) * 0x94d049bb133111eb;
+    return z ^ z >> 31;
+}
+
+static struct truth *truth_of(struct life *l, unsigned p, unsigned n, int64_t time_ms)
+{
+    for (size_t i = l->counts[p][n]; i-- > 0;)
+        if (l->truths[p][n][i].time_ms == time_ms)
+            return &l->truths[p][n][i];
+    if (l->counts[p][n] == l->rooms[p][n]) {
+        l->rooms[p][n] = l->rooms[p][n] == 0 ? 64 : l->rooms[p][n] * 2;
+        l->truths[p][n] = kl_resize(l->truths[p][n], l->rooms[p][n] * sizeof(struct truth));
+    }
+    l->truths[p][n][l->counts[p][n]] = (struct truth){ .time_ms = time_ms };
+    return &l->truths[p][n][l->counts[p][n]++];
+}
+
+/* ---- a record, and what it would make true ---- */
+
+struct sent {
+    struct w_append a;
+    unsigned        p, count;
+    struct { unsigned n; int64_t time_ms; double value; bool defines; } at[12];
+};
+
+static void send_some(struct life *l, struct sent *s)
+{
+    s->p = (unsigned)(draw(l) % PARTITIONS);
+    s->count = 1 + (unsigned)(draw(l) % 12);
+    for (unsigned i = 0; i < s->count; i++) {
+        unsigned n = (unsigned)(draw(l) % SERIES), how = (unsigned)(draw(l) % 20);
+        int64_t  t = w_now(&l->w) / 1000 * 1000;
+        double   v = how < 10 ? (double)(draw(l) % 1000) : kl_bits_f64(draw(l) & ~(1ull << 62));
+
+        if (how >= 18)
+            t -= 1000 * (int64_t)(draw(l) % 200);      /* late */
+        else if (how == 17)
+            t += 1000 * (int64_t)(draw(l) % 90);       /* ahead */
+        s->at[i].n = n;
+        s->at[i].time_ms = t;
+        s->at[i].value = v;
+        s->at[i].defines = !l->defined[s->p][n];
+        if (s->at[i].defines)
+            w_define(&l->w, "anonymous", n);
+    }
+    for (unsigned i = 0; i < s->count; i++)
+        tsp_record_floats(l->w.writer, kl_span_str("anonymous"), s->at[i].n, &s->at[i].time_ms,
+                          &s->at[i].value, 1);
+    w_send(&l->w, s->p, &s->a);
+}
+
+static void settle(struct life *l, struct sent *s)
+{
+    for (unsigned i = 0; i < s->count; i++) {
+        struct truth *t = truth_of(l, s->p, s->at[i].n, s->at[i].time_ms);
+
+        if (s->a.done && s->a.op.code == KL_OK) {
+            t->acked = s->at[i].value;
+            t->has_ack = true;
+            t->maybe_count = 0;
+            l->defined[s->p][s->at[i].n] = true;
+        } else if (t->maybe_count < 8) {
+            t->maybe[t->maybe_count++] = s->at[i].value;
+        }
+    }
+}
+
+static bool same(double a, double b) { return kl_f64_bits(a) == kl_f64_bits(b); }
+
+static void check(struct life *l)
+{
+    for (unsigned p = 0; p < PARTITIONS; p++) {
+        struct w_answer a;
+        struct kl_err   err = { 0 };
+        size_t          held = 0, known = 0;
+
+        ck_assert_msg(w_read_all(&l->w, w_all(p, "anonymous"), &a, &err) == KL_OK, "seed %" PRIu64
+                      ": %s", l->seed, err.text);
+        for (unsigned n = 0; n < SERIES; n++) {
+            const struct w_series *s = w_find(&a, n);
+
+            held += s == NULL ? 0 : s->count;
+            for (size_t i = 0; i < l->counts[p][n]; i++) {
+                const struct truth    *t = &l->truths[p][n][i];
+                const struct w_sample *x = w_sample_at(s, t->time_ms);
+                bool                   fine = x == NULL ? !t->has_ack
+                                                        : t->has_ack && same(x->value, t->acked);
+
+                known += x != NULL;
+                for (unsigned k = 0; x != NULL && k < t->maybe_count; k++)
+                    fine |= same(x->value, t->maybe[k]);
+                ck_assert_msg(fine, "seed %" PRIu64 ": partition %u, series %u at %" PRId64
+                              ": %s, acked %d %a, answered %a", l->seed, p, n, t->time_ms,
+                              x == NULL ? "missing" : "wrong", t->has_ack, t->acked,
+                              x == NULL ? 0.0 : x->value);
+            }
+        }
+        ck_assert_msg(held == known, "seed %" PRIu64 ": %zu samples that nobody sent", l->seed,
+                      held - known);
+        w_answer_free(&a);
+    }
+}
+
+static void flushed(struct ing_flush *f) { (void)f; }
+
+static void live(uint64_t seed)
+{
+    struct life *l = kl_new(sizeof *l);
+    uint64_t     crashes = 0;
+
+    l->seed = seed;
+    l->draws = seed * 1000003;
+    w_init(&l->w, seed, PARTITIONS);
+    w_start(&l->w);
+    w_ready(&l->w);
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        enum { AT_ONCE = 3 };
+        struct sent     *sent[AT_ONCE];
+        struct ing_flush f = { .loop = l->w.loop, .done = flushed };
+        bool             flushes = draw(l) % 12 == 0, crash = draw(l) % 16 == 0;
+        int64_t          until;
+
+        for (int i = 0; i < AT_ONCE; i++) {
+            sent[i] = kl_new(sizeof *sent[i]);
+            send_some(l, sent[i]);
+        }
+        if (flushes) {
+            struct ing_flush *g = kl_new(sizeof *g);
+
+            *g = f;
+            ing_flush(l->w.ing, g);
+        }
+        if (crash) {                                   /* somewhere in the middle of it all */
+            uint64_t steps = draw(l) % 400;
+
+            until = kl_env_mono_ns(l->w.env) + INT64_C(5000000000);
+            while (steps-- > 0 && kl_env_sim_step(l->w.sim, until))
+                ;
+        } else {
+            kl_env_sim_run(l->w.sim, (int64_t)(draw(l) % 6000));
+            for (int i = 0; i < AT_ONCE; i++)
+                ck_assert(w_until(&l->w, &sent[i]->a.done));
+        }
+        for (int i = 0; i < AT_ONCE; i++)
+            settle(l, sent[i]);
+        if (crash) {
+            crashes++;
+            w_crash(&l->w, draw(l) % 2 == 0, draw(l));
+            memset(l->defined, 0, sizeof l->defined);  /* a new writer defines anew */
+            tsp_record_start(l->w.writer);
+            w_start(&l->w);
+            w_ready(&l->w);
+            check(l);
+        }
+    }
+    w_crash(&l->w, true, draw(l));
+    w_start(&l->w);
+    w_ready(&l->w);
+    check(l);
+    w_stop(&l->w);
+    tsp_record_writer_free(l->w.writer);               /* the disk has handles of killed processes */
+    for (unsigned p = 0; p < PARTITIONS; p++)
+        for (unsigned n = 0; n < SERIES; n++)
+            free(l->truths[p][n]);
+    free(l);
+}
+
+START_TEST(after_any_crash_every_acked_sample_is_there_exactly)
+{
+    const char *one = getenv("SEED");
+
+    if (one != NULL) {
+        if (_i == 0)
+            live(strtoull(one, NULL, 10));
+        return;
+    }
+    for (uint64_t seed = (uint64_t)_i * 20; seed < ((uint64_t)_i + 1) * 20; seed++)
+        live(seed);
+}
+END_TEST
+
+/* A killed process frees nothing, and there are many of them here. */
+const char *__asan_default_options(void);
+const char *__asan_default_options(void) { return "detect_leaks=0"; }
+
+int main(void)
+{
+    Suite   *s = suite_create("pipeline");
+    TCase   *t = tcase_create("lives");
+    SRunner *r;
+    int      failed;
+
+    tcase_set_timeout(t, 300);
+    tcase_add_loop_test(t, after_any_crash_every_acked_sample_is_there_exactly, 0, LIVES / 20);
+    suite_add_tcase(s, t);
+    r = srunner_create(s);
+    srunner_run_all(r, CK_ENV);
+    failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed == 0 ? 0 : 1;
+}
