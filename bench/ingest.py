@@ -99,7 +99,7 @@ def main():
     span = rounds * 15 + 600
 
     def counter(base):
-        return lambda: koa.instant(base, f'sum(count_over_time({{job="node"}}[{span}s]))')
+        return lambda: koa.one(base, f'sum(count_over_time({{job="node"}}[{span}s]))')
     with koa.World() as w:
         ours = koa.Serve(w, "--limits.past", "3650d")
         measure("koalemos", ours.process, ours.port, "/api/v1/write", load, samples, counter(ours.query))
