@@ -15,9 +15,7 @@
 #include <arpa/inet.h>
 #include <assert.h>
 #include <errno.h>
-#include <netdb.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -29,24 +27,14 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { CONNECTIONS_DEFAULT = 10000, IDLE_DEFAULT_S = 60, BACKLOG = 1024 };
-enum { GZIP_LEAST = 1024, BODY_FIRST_ROOM = 64 * 1024, ANSWERS_LEAVE_MS = 1000 };
+enum { CONNECTIONS_DEFAULT = 10000, IDLE_DEFAULT_S = 60 };
+enum { GZIP_LEAST = 1024, ANSWERS_LEAVE_MS = 1000 };
 #define BUFFERED_DEFAULT ((size_t)256 << 20)
-
-enum { CLASSES = 5 };                                  /* 1xx to 5xx */
-
-struct route {
-    struct kl_http_route is;
-    char             *method, *path;
-    struct kl_metric *answers[CLASSES];
-    struct route     *next;
-};
 
 struct kl_http_server {
     struct kl_http_options options;
     char               *listen;
-    struct route       *routes, **last_route;
-    struct route        none;                          /* counts requests without a route */
+    struct kl_http_routes routes;
     struct MHD_Daemon  *daemon;
     int                 fd;
     unsigned            port;
@@ -59,85 +47,6 @@ struct kl_http_server {
     struct kl_http_request *suspended;
     bool                draining, stopping;
 };
-
-struct header { char *name, *value; };
-
-struct kl_http_request {
-    struct kl_http_server *server;
-    struct MHD_Connection *connection;
-    struct route          *route;
-    atomic_uint            refs;
-    unsigned               number;
-    bool                   local, gzip_ok, called;
-    bool                   discard, chunked;           /* refused: its body is read and dropped */
-    struct timespec        began;
-    char                  *raw, *method, *headers_text;
-    struct header          headers[KL_HTTP_HEADERS_MAX];
-    size_t                 header_count, discarded;
-    struct kl_http_path    path;
-    const char            *wild;
-    struct kl_http_params  params;
-    char                  *query, *form;               /* what the params lie in */
-    char                  *body;
-    size_t                 body_size, body_room, body_announced;
-    struct { size_t count; struct header at[8]; } extra;
-
-    /* Under the server's lock. */
-    struct kl_http_request *next, **at;                /* in the server's list of suspended ones */
-    bool                   is_suspended, answered, abandoned;
-    unsigned               status;
-    struct MHD_Response   *response;                   /* the connection's, once there is one */
-};
-
-/* ------------------------------------------------------------------ the request, to a handler */
-
-const char *kl_http_method(const struct kl_http_request *r) { return r->method; }
-const char *kl_http_path(const struct kl_http_request *r) { return r->path.whole; }
-const char *kl_http_wild(const struct kl_http_request *r) { return r->wild; }
-unsigned    kl_http_connection(const struct kl_http_request *r) { return r->number; }
-bool        kl_http_is_local(const struct kl_http_request *r) { return r->local; }
-
-struct kl_span kl_http_body(const struct kl_http_request *r)
-{
-    return kl_span(r->body != NULL ? r->body : "", r->body_size);
-}
-
-static void body_forget(struct kl_http_request *r)
-{
-    if (r->body_room > 0)
-        kl_budget_give(&r->server->bodies, r->body_room);
-    r->body = NULL;
-    r->body_size = r->body_room = 0;
-}
-
-void kl_http_body_take(struct kl_http_request *r, char **bytes, size_t *size)
-{
-    *bytes = r->body != NULL ? r->body : kl_new(1);
-    *size = r->body_size;
-    body_forget(r);
-}
-
-const char *kl_http_header(const struct kl_http_request *r, const char *name)
-{
-    for (size_t i = 0; i < r->header_count; i++)
-        if (strcasecmp(r->headers[i].name, name) == 0)
-            return r->headers[i].value;
-    return NULL;
-}
-
-const char *kl_http_param(const struct kl_http_request *r, const char *name, size_t i)
-{
-    const struct kl_http_param *p = kl_http_params_find(&r->params, name, i);
-
-    return p != NULL ? p->value : NULL;
-}
-
-size_t kl_http_param_size(const struct kl_http_request *r, const char *name, size_t i)
-{
-    const struct kl_http_param *p = kl_http_params_find(&r->params, name, i);
-
-    return p != NULL ? p->value_size : 0;
-}
 
 bool kl_http_gone(const struct kl_http_request *r)
 {
@@ -171,19 +80,7 @@ static void unref(struct kl_http_request *r)
         return;
     if (r->response != NULL)
         MHD_destroy_response(r->response);
-    free(r->body);
-    body_forget(r);
-    for (size_t i = 0; i < r->extra.count; i++) {
-        free(r->extra.at[i].name);
-        free(r->extra.at[i].value);
-    }
-    kl_http_path_deinit(&r->path);
-    free(r->params.at);
-    free(r->query);
-    free(r->form);
-    free(r->headers_text);
-    free(r->method);
-    free(r->raw);
+    kl_http_request_deinit(r);
     free(r);
     server_unref(s);
 }
@@ -203,13 +100,6 @@ static struct MHD_Response *response_new(char *bytes_take, size_t size, const ch
     if (type != NULL)
         MHD_add_response_header(m, MHD_HTTP_HEADER_CONTENT_TYPE, type);
     return m;
-}
-
-void kl_http_set(struct kl_http_request *r, const char *name, const char *value)
-{
-    assert(r->extra.count < sizeof r->extra.at / sizeof r->extra.at[0]);
-    r->extra.at[r->extra.count++] = (struct header){ .name = kl_strdup(name),
-                                                     .value = kl_strdup(value) };
 }
 
 /* The answer: counted, and given to whoever has the connection now. */
@@ -298,10 +188,11 @@ static void *on_target(void *cls, const char *target, struct MHD_Connection *con
 
     r->server = s;
     r->connection = connection;
-    r->route = &s->none;
+    r->route = &s->routes.none;
     r->wild = "";
     r->number = (unsigned)(uintptr_t)info->socket_context;
     r->raw = kl_strdup(target);
+    r->bodies = &s->bodies;
     /* The library would parse the query, too, into its own memory, and end the connection where
      * that is short: it is the connection's buffer, not yet looked at, so the query may be cut. */
     char *query = strchr((char *)(uintptr_t)target, '?');
@@ -353,7 +244,6 @@ static void on_words(void *cls, const char *fmt, va_list ap)
 static enum MHD_Result queue(struct kl_http_request *r)
 {
     struct kl_http_server *s = r->server;
-    unsigned               class = r->status / 100;
     bool                   draining;
 
     pthread_mutex_lock(&s->lock);
@@ -361,8 +251,7 @@ static enum MHD_Result queue(struct kl_http_request *r)
     pthread_mutex_unlock(&s->lock);
     if (draining)
         MHD_add_response_header(r->response, MHD_HTTP_HEADER_CONNECTION, "close");
-    if (class >= 1 && class <= CLASSES && r->route->answers[class - 1] != NULL)
-        kl_count(r->route->answers[class - 1], 1);
+    kl_http_entry_count(r->route, r->status);
     return MHD_queue_response(r->connection, r->status, r->response);
 }
 
@@ -407,7 +296,7 @@ static enum MHD_Result copy_header(void *cls, enum MHD_ValueKind kind, const cha
                                    const char *value)
 {
     struct kl_http_request *r = cls;
-    struct header          *h = &r->headers[r->header_count++];
+    struct kl_http_header  *h = &r->headers[r->header_count++];
 
     (void)kind;
     /* headers_text was made to hold them all: the end of one is the place of the next. */
@@ -418,52 +307,18 @@ static enum MHD_Result copy_header(void *cls, enum MHD_ValueKind kind, const cha
     return MHD_YES;
 }
 
-static bool is_local(struct kl_http_request *r)
-{
-    const union MHD_ConnectionInfo *info =
-        MHD_get_connection_info(r->connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
-    const struct sockaddr     *a = info->client_addr;
-    const struct sockaddr_in6 *six = (const void *)a;
-
-    if (kl_http_header(r, "X-Forwarded-For") != NULL || kl_http_header(r, "Forwarded") != NULL)
-        return false;
-    if (a->sa_family == AF_INET)
-        return ntohl(((const struct sockaddr_in *)(const void *)a)->sin_addr.s_addr) >> 24 == 127;
-    if (a->sa_family != AF_INET6)
-        return false;
-    return IN6_IS_ADDR_LOOPBACK(&six->sin6_addr)
-           || (IN6_IS_ADDR_V4MAPPED(&six->sin6_addr) && six->sin6_addr.s6_addr[12] == 127);
-}
-
-/* The route, or the refusal: 404, or 405 with what is allowed. */
-static bool find_route(struct kl_http_request *r, char *allow, size_t allow_size)
-{
-    const char *method = strcmp(r->method, "HEAD") == 0 ? "GET" : r->method;
-
-    allow[0] = '\0';
-    for (struct route *route = r->server->routes; route != NULL; route = route->next) {
-        if (!kl_http_path_match(&r->path, route->path, &r->wild))
-            continue;
-        if (kl_http_list_has(route->method, method)) {
-            r->route = route;
-            return true;
-        }
-        size_t has = strlen(allow);
-        snprintf(allow + has, allow_size - has, "%s%s", has > 0 ? ", " : "", route->method);
-    }
-    return false;
-}
-
 /* Line and headers are here, the body is not. */
 static enum MHD_Result begin(struct kl_http_request *r, const char *method)
 {
     struct MHD_Connection *c = r->connection;
     struct header_sum      sum = { 0 };
+    const union MHD_ConnectionInfo *info;
     struct kl_err          err;
     const char            *length, *coding;
     size_t                 path_size = strcspn(r->raw, "?");
     char                   allow[64];
     bool                   much;
+    const struct kl_http_entry *route;
 
     r->called = true;
     r->method = kl_strdup(method);
@@ -481,12 +336,14 @@ static enum MHD_Result begin(struct kl_http_request *r, const char *method)
         return refuse(r, MHD_HTTP_REQUEST_HEADER_FIELDS_TOO_LARGE, much, "too many headers");
     r->headers_text = kl_new(sum.bytes + 1);
     MHD_get_connection_values(c, MHD_HEADER_KIND, copy_header, r);
-    r->local = is_local(r);
+    info = MHD_get_connection_info(c, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+    r->local = kl_http_request_is_local(r, info->client_addr);
     r->gzip_ok = kl_http_takes_gzip(kl_http_header(r, MHD_HTTP_HEADER_ACCEPT_ENCODING));
 
     if (kl_http_path_init(&r->path, r->raw, path_size, &err) != KL_OK && err.code == KL_EINVAL)
         return refuse(r, MHD_HTTP_BAD_REQUEST, much, err.text);
-    if (!find_route(r, allow, sizeof allow)) {
+    route = kl_http_routes_find(&r->server->routes, &r->path, r->method, &r->wild, allow, sizeof allow);
+    if (route == NULL) {
         enum MHD_Result done = refuse(r, allow[0] != '\0' ? MHD_HTTP_METHOD_NOT_ALLOWED
                                                           : MHD_HTTP_NOT_FOUND,
                                       false, allow[0] != '\0' ? "method not allowed"
@@ -498,9 +355,9 @@ static enum MHD_Result begin(struct kl_http_request *r, const char *method)
         MHD_add_response_header(r->response, MHD_HTTP_HEADER_CONNECTION, "close");
         return queue(r);
     }
-    if (r->raw[path_size] == '?') {
+    r->route = route;
+    if (r->raw[path_size] == '?')
         r->query = kl_strdup(r->raw + path_size + 1);
-    }
     if (r->body_announced > r->route->is.body_max_bytes) {
         char words[100];
         snprintf(words, sizeof words, "the body has %zu bytes; at most %zu are taken",
@@ -514,65 +371,24 @@ static enum MHD_Result begin(struct kl_http_request *r, const char *method)
     return MHD_YES;
 }
 
-static void drop_body(struct kl_http_request *r)
-{
-    free(r->body);
-    body_forget(r);
-}
-
 /* Some of the body. MHD_NO closes the connection. */
 static enum MHD_Result collect(struct kl_http_request *r, const char *bytes, size_t size)
 {
-    size_t most = r->route->is.body_max_bytes, room;
+    size_t most = r->route->is.body_max_bytes;
 
     if (r->discard) {
         r->discarded += size;
         return r->discarded > KL_HTTP_DISCARD_MAX && r->chunked ? MHD_NO : MHD_YES;
     }
     if (size > most - r->body_size) {                  /* chunked: else refused by its length */
-        drop_body(r);
+        kl_http_request_drop(r);
         return refuse(r, MHD_HTTP_CONTENT_TOO_LARGE, false, "the body is larger than is taken");
     }
-    if (size > r->body_room - r->body_size) {
-        /* Twice as much each time, but no more than there will be. */
-        room = r->body_room > 0 ? 2 * r->body_room : BODY_FIRST_ROOM;
-        if (room < r->body_size + size)
-            room = r->body_size + size;
-        if (!r->chunked && room > r->body_announced)
-            room = r->body_announced;
-        if (!kl_budget_take(&r->server->bodies, room - r->body_room)) {
-            drop_body(r);
-            return refuse(r, MHD_HTTP_SERVICE_UNAVAILABLE, false, "too many requests at once");
-        }
-        r->body = kl_resize(r->body, room);
-        r->body_room = room;
+    if (!kl_http_request_grow(r, bytes, size)) {
+        kl_http_request_drop(r);
+        return refuse(r, MHD_HTTP_SERVICE_UNAVAILABLE, false, "too many requests at once");
     }
-    memcpy(r->body + r->body_size, bytes, size);
-    r->body_size += size;
     return MHD_YES;
-}
-
-static bool is_form(const struct kl_http_request *r)
-{
-    static const char form[] = "application/x-www-form-urlencoded";
-    const char       *type = kl_http_header(r, MHD_HTTP_HEADER_CONTENT_TYPE);
-
-    return strcmp(r->method, "POST") == 0 && type != NULL
-           && strncasecmp(type, form, sizeof form - 1) == 0
-           && strchr("; \t", type[sizeof form - 1]) != NULL;
-}
-
-static enum kl_code parse_params(struct kl_http_request *r, struct kl_err *err)
-{
-    if (is_form(r) && r->body_size > 0) {
-        r->form = kl_new(r->body_size + 1);
-        memcpy(r->form, r->body, r->body_size);
-        if (kl_http_params_add(&r->params, r->form, r->body_size, err) != KL_OK)
-            return err->code;
-    }
-    if (r->query != NULL)
-        return kl_http_params_add(&r->params, r->query, strlen(r->query), err);
-    return KL_OK;
 }
 
 /* Under the lock: the connection gets a 503 in the place of an answer that did not come. */
@@ -596,7 +412,7 @@ static enum MHD_Result handle(struct kl_http_request *r)
     struct kl_err          err;
     bool                   suspended = false;
 
-    if (parse_params(r, &err) != KL_OK) {
+    if (kl_http_request_params(r, &err) != KL_OK) {
         refuse(r, MHD_HTTP_BAD_REQUEST, false, err.text);
         return queue(r);
     }
@@ -643,20 +459,6 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, 
 
 /* --------------------------------------------------------------------------------- the server */
 
-static void count_answers(struct kl_http_server *s, struct route *route, const char *method,
-                          const char *path)
-{
-    struct kl_metrics *m = s->options.metrics;
-
-    for (unsigned i = 1; m != NULL && i < CLASSES; i++) {      /* we never send 1xx */
-        char labels[300];
-        snprintf(labels, sizeof labels, "code=\"%uxx\",method=\"%s\",path=\"%s\"", i + 1, method,
-                 path);
-        route->answers[i] = kl_metrics_add(m, KL_COUNTER, "koalemos_http_requests_total", labels,
-                                           "Requests answered, by route and class of code.");
-    }
-}
-
 struct kl_http_server *kl_http_server_new(const struct kl_http_options *o)
 {
     static const double bounds[] = { 0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10, 60 };
@@ -670,11 +472,10 @@ struct kl_http_server *kl_http_server_new(const struct kl_http_options *o)
     if (s->options.idle_timeout_s == 0)
         s->options.idle_timeout_s = IDLE_DEFAULT_S;
     s->bodies.cap_bytes = o->buffered_bytes_max > 0 ? o->buffered_bytes_max : BUFFERED_DEFAULT;
-    s->last_route = &s->routes;
     s->fd = -1;
     atomic_store(&s->refs, 1);
     pthread_mutex_init(&s->lock, NULL);
-    count_answers(s, &s->none, "", "");
+    kl_http_routes_init(&s->routes, o->metrics);
     if (o->metrics != NULL)
         s->seconds = kl_metrics_hist(o->metrics, "koalemos_http_request_duration_seconds", "",
                                      "From the request line to the answer, waiting included.",
@@ -686,12 +487,7 @@ static void server_unref(struct kl_http_server *s)
 {
     if (atomic_fetch_sub(&s->refs, 1) > 1)
         return;
-    for (struct route *r = s->routes, *next; r != NULL; r = next) {
-        next = r->next;
-        free(r->method);
-        free(r->path);
-        free(r);
-    }
+    kl_http_routes_deinit(&s->routes);
     pthread_mutex_destroy(&s->lock);
     free(s->listen);
     free(s);
@@ -707,51 +503,8 @@ void kl_http_server_free(struct kl_http_server *s)
 
 void kl_http_route_add(struct kl_http_server *s, const struct kl_http_route *route)
 {
-    struct route *r = kl_new(sizeof *r);
-
-    assert(s->daemon == NULL && route->path[0] == '/' && route->handle != NULL);
-    r->is = *route;
-    r->method = kl_strdup(route->method);
-    r->path = kl_strdup(route->path);
-    count_answers(s, r, r->method, r->path);
-    *s->last_route = r;
-    s->last_route = &r->next;
-}
-
-/* Our own socket, so that a failure can be told in our words. */
-static enum kl_code open_socket(struct kl_http_server *s, struct kl_err *err)
-{
-    struct kl_http_listen   l;
-    struct addrinfo         hints = { .ai_flags = AI_PASSIVE | AI_NUMERICSERV,
-                                      .ai_socktype = SOCK_STREAM };
-    struct addrinfo        *found;
-    struct sockaddr_storage bound;
-    socklen_t               bound_size = sizeof bound;
-    int                     failed, on = 1;
-
-    if (kl_http_listen_parse(s->listen, &l, err) != KL_OK)
-        return err->code;
-    failed = getaddrinfo(l.host[0] != '\0' ? l.host : NULL, l.port, &hints, &found);
-    if (failed != 0)
-        return kl_fail(err, KL_EINVAL, "cannot listen on %s: %s", s->listen,
-                       failed == EAI_SYSTEM ? strerror(errno) : gai_strerror(failed));
-    s->fd = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (s->fd >= 0)
-        setsockopt(s->fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    if (s->fd < 0 || bind(s->fd, found->ai_addr, found->ai_addrlen) != 0
-        || listen(s->fd, BACKLOG) != 0
-        || getsockname(s->fd, (struct sockaddr *)&bound, &bound_size) != 0) {
-        kl_fail(err, KL_EIO, "cannot listen on %s: %s", s->listen, strerror(errno));
-        freeaddrinfo(found);
-        if (s->fd >= 0)
-            close(s->fd);
-        s->fd = -1;
-        return err->code;
-    }
-    freeaddrinfo(found);
-    s->port = ntohs(bound.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&bound)->sin6_port
-                                                : ((struct sockaddr_in *)&bound)->sin_port);
-    return KL_OK;
+    assert(s->daemon == NULL);
+    kl_http_routes_add(&s->routes, s->options.metrics, route);
 }
 
 enum kl_code kl_http_server_start(struct kl_http_server *s, struct kl_err *err)
@@ -760,7 +513,7 @@ enum kl_code kl_http_server_start(struct kl_http_server *s, struct kl_err *err)
     sigset_t all, before;
 
     assert(s->daemon == NULL);
-    if (open_socket(s, err) != KL_OK)
+    if (kl_http_listen_open(s->listen, &s->fd, &s->port, err) != KL_OK)
         return err->code;
     if (threads == 0) {
         long cores = sysconf(_SC_NPROCESSORS_ONLN);

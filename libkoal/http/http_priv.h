@@ -1,6 +1,9 @@
 #ifndef KL_HTTP_PRIV_H
 #define KL_HTTP_PRIV_H
-/* What of HTTP needs no connection: paths, parameters, accepted codings. Pure functions. */
+/* What of HTTP needs no connection: paths, parameters, accepted codings, routes. */
+#include <stdatomic.h>
+#include <time.h>
+
 #include "libkoal/http/http.h"
 
 enum { KL_HTTP_PARTS_MAX = 32 };
@@ -27,6 +30,26 @@ void         kl_http_path_deinit(struct kl_http_path *p);
 /* Whether the path is the route's; *wild: what its `*` stands for, "" without one. */
 bool kl_http_path_match(const struct kl_http_path *p, const char *route, const char **wild);
 
+/* The routes in the order they were added; the first that fits is it. */
+enum { KL_HTTP_CLASSES = 5 };                          /* of status: 1xx to 5xx */
+struct kl_http_entry {
+    struct kl_http_route  is;
+    char                 *method, *path;               /* copies */
+    struct kl_metric     *answers[KL_HTTP_CLASSES];    /* NULL without a registry */
+    struct kl_http_entry *next;
+};
+struct kl_http_routes { struct kl_http_entry *first, none; };         /* none: counts what fits none */
+void kl_http_routes_init(struct kl_http_routes *t, struct kl_metrics *metrics);
+void kl_http_routes_deinit(struct kl_http_routes *t);
+void kl_http_routes_add(struct kl_http_routes *t, struct kl_metrics *metrics,
+                        const struct kl_http_route *route);
+/* NULL: 404 where `allow` is empty, else 405 and what is allowed. HEAD is served by GET. */
+const struct kl_http_entry *kl_http_routes_find(const struct kl_http_routes *t,
+                                                const struct kl_http_path *path,
+                                                const char *method, const char **wild,
+                                                char *allow, size_t allow_size);
+void kl_http_entry_count(const struct kl_http_entry *e, unsigned status);
+
 /* Whether a comma-separated list of tokens holds this one, any case. */
 bool kl_http_list_has(const char *list, const char *token);
 /* Whether Accept-Encoding (may be NULL) takes gzip. RFC 9110, 12.5.3. */
@@ -34,8 +57,55 @@ bool kl_http_takes_gzip(const char *accept_encoding);
 /* gzip'ed and malloc'ed; false when it would not be smaller. */
 bool kl_http_gzip(const char *bytes, size_t size, char **out, size_t *out_size);
 
+/*
+ * A request: what of it needs no library is in request.c. Two owners, its connection and whoever
+ * answers: see http_mhd.c. What lies under the server's lock says so.
+ */
+struct MHD_Connection;
+struct MHD_Response;
+struct sockaddr;
+struct kl_http_header { char *name, *value; };
+
+struct kl_http_request {
+    struct kl_http_server *server;
+    struct kl_budget      *bodies;                     /* the server's */
+    struct MHD_Connection *connection;
+    const struct kl_http_entry *route;
+    atomic_uint            refs;
+    unsigned               number;
+    bool                   local, gzip_ok, called;
+    bool                   discard, chunked;           /* refused: its body is read and dropped */
+    struct timespec        began;
+    char                  *raw, *method, *headers_text;
+    struct kl_http_header  headers[KL_HTTP_HEADERS_MAX];
+    size_t                 header_count, discarded;
+    struct kl_http_path    path;
+    const char            *wild;
+    struct kl_http_params  params;
+    char                  *query, *form;               /* what the params lie in */
+    char                  *body;
+    size_t                 body_size, body_room, body_announced;
+    struct { size_t count; struct kl_http_header at[8]; } extra;
+
+    /* Under the server's lock. */
+    struct kl_http_request *next, **at;                /* in the server's list of suspended ones */
+    bool                   is_suspended, answered, abandoned;
+    unsigned               status;
+    struct MHD_Response   *response;                   /* the connection's, once there is one */
+};
+
+/* Parses the parameters of a form and of the query. */
+enum kl_code kl_http_request_params(struct kl_http_request *r, struct kl_err *err);
+/* Adds to the body; false where all bodies together would be too large. */
+bool kl_http_request_grow(struct kl_http_request *r, const char *bytes, size_t size);
+void kl_http_request_drop(struct kl_http_request *r);  /* the body */
+bool kl_http_request_is_local(const struct kl_http_request *r, const struct sockaddr *peer);
+void kl_http_request_deinit(struct kl_http_request *r);
+
 /* "host:port", "[v6]:port", ":port" in parts. KL_EINVAL with a sentence. */
 enum { KL_HTTP_HOST_MAX = 255 };
 struct kl_http_listen { char host[KL_HTTP_HOST_MAX + 1], port[6]; };
 enum kl_code kl_http_listen_parse(const char *text, struct kl_http_listen *l, struct kl_err *err);
+/* A socket that listens there; an address that cannot be had is named with the reason. */
+enum kl_code kl_http_listen_open(const char *text, int *fd, unsigned *port, struct kl_err *err);
 #endif

@@ -201,36 +201,3 @@ bool kl_http_takes_gzip(const char *accept_encoding)
     }
     return any;
 }
-
-enum kl_code kl_http_listen_parse(const char *text, struct kl_http_listen *l, struct kl_err *err)
-{
-    const char *colon = strrchr(text, ':'), *host = text;
-    size_t      size;
-    long        port;
-    char       *end;
-
-    if (colon == NULL || colon[1] < '0' || colon[1] > '9')
-        goto unfit;
-    size = (size_t)(colon - text);
-    port = strtol(colon + 1, &end, 10);
-    if (*end != '\0' || end - colon > 6 || port > 65535)
-        goto unfit;
-    if (host[0] == '[' && size >= 2 && host[size - 1] == ']') {
-        host++;
-        size -= 2;
-    } else if (memchr(host, ':', size) != NULL || memchr(host, '[', size) != NULL) {
-        goto unfit;                                    /* IPv6 without brackets */
-    }
-    if (size > KL_HTTP_HOST_MAX)
-        goto unfit;
-    memcpy(l->host, host, size);
-    l->host[size] = '\0';
-    strcpy(l->port, colon + 1);
-    return KL_OK;
-
-unfit:
-    return kl_fail(err, KL_EINVAL,
-                   "cannot listen on \"%.100s\": it should read host:port, as 127.0.0.1:4480, "
-                   "[::1]:4480 or :4480",
-                   text);
-}
