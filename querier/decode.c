@@ -354,6 +354,7 @@ static void item(struct qr_fan *fan, size_t nth, unsigned worker)
         samples += w.f->series[at].count;
         at += n;
     }
+    atomic_fetch_add_explicit(&d->samples, samples, memory_order_relaxed);
     kl_count(d->job->q->m.samples, samples);
 }
 

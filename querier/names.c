@@ -59,17 +59,6 @@ static int by_text(const void *a, const void *b)
     return kl_span_cmp(*(const struct kl_span *)a, *(const struct kl_span *)b);
 }
 
-static int by_labels(const void *a, const void *b)
-{
-    return kl_labels_cmp(*(const struct kl_labels *)a, *(const struct kl_labels *)b);
-}
-
-static int by_series(const void *a, const void *b)
-{
-    return kl_labels_cmp(((const struct pql_series *)a)->labels,
-                         ((const struct pql_series *)b)->labels);
-}
-
 static void unite_texts(struct qr_names *n, size_t total)
 {
     size_t out = 0;
@@ -93,21 +82,24 @@ static void unite_texts(struct qr_names *n, size_t total)
 
 static void unite_labels(struct qr_names *n, size_t total)
 {
-    size_t count = 0, out = 0;
+    struct kl_labels *all = kl_resize(NULL, total * sizeof *all);
+    uint32_t         *order = kl_resize(NULL, total * sizeof *order);
+    size_t            count = 0;
 
-    n->labels = kl_resize(NULL, total * sizeof *n->labels);
     for (size_t i = 0; i < n->fetch_count; i++) {
         const struct qr_fetch *f = &n->fetches[i];
 
         for (size_t k = 0; k < f->found_count; k++)
             if (k == 0 || kl_fp_cmp(f->found[k].fp, f->found[k - 1].fp) != 0)
-                n->labels[count++] = f->found[k].labels;
+                all[count++] = f->found[k].labels;
     }
-    qsort(n->labels, count, sizeof *n->labels, by_labels);
+    qr_order(all, order, count);
+    n->labels = kl_resize(NULL, total * sizeof *n->labels);
     for (size_t i = 0; i < count; i++)
-        if (i == 0 || by_labels(&n->labels[i], &n->labels[out - 1]) != 0)
-            n->labels[out++] = n->labels[i];
-    n->count = out;
+        if (i == 0 || kl_labels_cmp(all[order[i]], n->labels[n->count - 1]) != 0)
+            n->labels[n->count++] = all[order[i]];
+    free(all);
+    free(order);
 }
 
 static void unite_metas(struct qr_names *n, size_t total)
@@ -133,7 +125,7 @@ static void unite_series(struct qr_names *n, size_t total)
         if (more > 0)
             memcpy(n->series + count, f->series, more * sizeof *n->series);
         if (n->separate) {
-            qsort(n->series + count, more, sizeof *n->series, by_series);
+            qr_order_series(NULL, n->series + count, more);
             n->counts[i] = more;
         }
         count += more;
@@ -141,9 +133,9 @@ static void unite_series(struct qr_names *n, size_t total)
     n->count = count;
     if (n->separate)
         return;
-    qsort(n->series, count, sizeof *n->series, by_series);
+    qr_order_series(NULL, n->series, count);
     for (size_t i = 0; i < count; i++)
-        if (i == 0 || by_series(&n->series[i], &n->series[out - 1]) != 0)
+        if (i == 0 || kl_labels_cmp(n->series[i].labels, n->series[out - 1].labels) != 0)
             n->series[out++] = n->series[i];
     n->count = out;
 }
@@ -200,7 +192,8 @@ static void begin_unite(struct qr_names *n)
 {
     size_t total = total_of(n);
 
-    if (!kl_budget_take(&n->job.budget, total * sizeof(struct pql_series))) {
+    /* The union, and as much again and a little to sort it. */
+    if (!kl_budget_take(&n->job.budget, total * (2 * sizeof(struct pql_series) + 64))) {
         struct kl_err err;
 
         qr_over_budget(&n->job, &err);

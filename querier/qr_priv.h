@@ -343,6 +343,7 @@ struct qr_decode {
     struct kl_arena *arenas;                           /* one a worker where there is no query */
     struct qr_scratch *scratch[PQL_WORKERS_MAX];
     struct kl_err failures[PQL_WORKERS_MAX];           /* what a worker met first */
+    _Atomic uint64_t samples;                          /* decoded, of all rounds */
     void (*done)(struct qr_decode *d);
 };
 /* True: it ran here. Afterwards f->series has holes (labels.at NULL) where found had more of one
@@ -350,6 +351,13 @@ struct qr_decode {
 bool   qr_decode_run(struct qr_decode *d);
 size_t qr_decode_compact(struct qr_fetch *f);
 void   qr_decode_deinit(struct qr_decode *d);
+
+/* ---- order.c: any thread ---- */
+/* The indices of `l` in the order of kl_labels_cmp. */
+void qr_order(const struct kl_labels *l, uint32_t *order, size_t count);
+/* Sorts series by their labels; leaves them as they are when the job has no memory for it. NULL: the
+ * caller has charged it. */
+void qr_order_series(struct qr_job *j, struct pql_series *series, size_t count);
 
 /* ---- query.c ---- */
 struct qr_round {                                      /* what one NEED asked for */
@@ -368,6 +376,7 @@ struct qr_query {
     struct pql_failure parse_failure;
     struct qr_round *round;                            /* the last one; all live until release */
     uint64_t fetched_samples, fetched_series;
+    bool unfed;                                        /* the round is decoded, not yet fed */
     struct qr_decode decode;
     struct qr_fan fan;
     enum pql_state state;                              /* of the step that a worker made */

@@ -39,33 +39,35 @@ static void free_rounds(struct qr_query *x)
 
 /* ---- needs ---- */
 
+/* On the loop or a worker. The language wants the series in the order of their labels; they come in
+ * that of their fingerprints. */
 static void feed(struct qr_query *x)
 {
-    const struct qr_decode *d = &x->decode;
-
-    for (unsigned i = 0; i < PQL_WORKERS_MAX; i++)
-        if (d->failures[i].code != KL_OK) {
-            qr_job_fail(&x->job, qr_kind_of(d->failures[i].code), "%s", d->failures[i].text);
-            return;
-        }
     for (size_t i = 0; i < x->round->count; i++) {
         struct qr_fetch *f = &x->round->fetches[i];
         size_t           count = qr_decode_compact(f);
 
+        qr_order_series(&x->job, f->series, count);
         pql_feed(x->job.pql, f->id, f->series, count);
-        x->fetched_series += count;
-        x->fetched_samples += f->sample_count;
     }
-    x->decode_ns += lap(x);
+    x->unfed = false;
 }
 
 static void decoded(struct qr_decode *d)
 {
     struct qr_query *x = kl_container_of(d, struct qr_query, decode);
 
-    feed(x);
-    if (!x->job.ended)
-        crank(x);
+    for (unsigned i = 0; i < PQL_WORKERS_MAX; i++)
+        if (d->failures[i].code != KL_OK) {
+            qr_job_fail(&x->job, qr_kind_of(d->failures[i].code), "%s", d->failures[i].text);
+            return;
+        }
+    for (size_t i = 0; i < x->round->count; i++)
+        x->fetched_series += x->round->fetches[i].found_count;
+    x->fetched_samples = atomic_load(&d->samples);
+    x->unfed = true;
+    x->decode_ns += lap(x);
+    crank(x);
 }
 
 static void fetched(struct qr_fetch *f)
@@ -177,11 +179,18 @@ static void stepped(struct kl_env_task *task)
     qr_drop(&x->job);
 }
 
+static void step(struct qr_query *x)
+{
+    if (x->unfed)
+        feed(x);
+    x->state = pql_step(x->job.pql);
+}
+
 static void step_work(struct kl_env_task *task)
 {
     struct qr_query *x = kl_container_of(task, struct qr_query, task);
 
-    x->state = pql_step(x->job.pql);
+    step(x);
     task->run = stepped;
     x->job.q->env->sched->post(x->job.shard->loop, task);
 }
@@ -196,7 +205,8 @@ static void crank(struct qr_query *x)
             x->job.q->env->sched->work(x->job.q->env->sched, &x->task);
             return;
         }
-        if (!turn(x, pql_step(x->job.pql)))
+        step(x);
+        if (!turn(x, x->state))
             return;
     }
 }

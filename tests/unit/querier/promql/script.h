@@ -661,7 +661,8 @@ static bool same_hist(const struct kl_hist *want, const struct kl_hist *got, boo
         return false;
     if (want->schema == KL_HIST_CUSTOM
         && (want->bound_count != got->bound_count
-            || memcmp(want->bounds, got->bounds, want->bound_count * sizeof *want->bounds) != 0))
+            || (want->bound_count > 0 && memcmp(want->bounds, got->bounds,
+                                                 want->bound_count * sizeof *want->bounds) != 0)))
         return false;
     for (int positive = 0; positive < 2; positive++) {
         struct pql_buckets a, b;
