@@ -398,8 +398,10 @@ static struct pql_item lex_plain(struct pql_lexer *l)
         l->paren_depth++;
         return emit(l, T_LPAREN);
     case ')':
-        if (--l->paren_depth < 0)
+        if (--l->paren_depth < 0) {
+            l->start = l->pos;                         /* its place is said to be after it */
             return bad_rune(l, "unexpected right parenthesis ", r, "");
+        }
         return emit(l, T_RPAREN);
     case '{':
         l->brace_open = true;
@@ -487,8 +489,10 @@ static struct pql_item lex_duration(struct pql_lexer *l)
         l->paren_depth++;
         return emit(l, T_LPAREN);
     case ')':
-        if (--l->paren_depth < 0)
+        if (--l->paren_depth < 0) {
+            l->start = l->pos;                         /* its place is said to be after it */
             return bad_rune(l, "unexpected right parenthesis ", r, "");
+        }
         return emit(l, T_RPAREN);
     case '+': case '-': case '*': case '/': case '%': case '^': case ',':
         return lex_sign(l, r);

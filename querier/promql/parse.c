@@ -22,6 +22,38 @@ static int precedence(uint8_t t)
 }
 enum { UNARY_PRECEDENCE = 5 };
 
+static bool is_unit(const char *s, size_t size)
+{
+    static const char *const units[] = { "y", "w", "d", "h", "m", "s", "ms" };
+
+    for (size_t i = 0; i < sizeof units / sizeof *units; i++)
+        if (strlen(units[i]) == size && memcmp(units[i], s, size) == 0)
+            return true;
+    return false;
+}
+
+static void bad_duration(struct pql_parse *p, int32_t at, struct kl_span s, const char *why)
+{
+    const char *c = s.at, *end = c + s.size, *unit;
+
+    if (strcmp(why, "not a valid duration string") == 0) {
+        pql_error(p, at, "%s: \"%.*s\"", why, (int)s.size, (const char *)s.at);
+        return;
+    }
+    for (unit = c; strcmp(why, "unknown unit") == 0 && c < end; unit = c) {
+        while (c < end && *c >= '0' && *c <= '9')
+            c++;
+        for (unit = c; c < end && !(*c >= '0' && *c <= '9');)
+            c++;
+        if (!is_unit(unit, (size_t)(c - unit))) {
+            pql_error(p, at, "%s \"%.*s\" in duration \"%.*s\"", why, (int)(c - unit), unit,
+                      (int)s.size, (const char *)s.at);
+            return;
+        }
+    }
+    pql_error(p, at, "%s", why);
+}
+
 struct pql_node *pql_parse_literal(struct pql_parse *p)
 {
     struct pql_item  it = p->tok;
@@ -36,10 +68,8 @@ struct pql_node *pql_parse_literal(struct pql_parse *p)
         why = pql_duration_ms(s, &ms);
         n->value = (double)(ms / 1000) + (double)(ms % 1000) / 1000;
         n->duration = true;
-        if (why != NULL && strcmp(why, "not a valid duration string") == 0)
-            pql_error(p, it.at, "%s: \"%.*s\"", why, (int)s.size, (const char *)s.at);
-        else if (why != NULL)
-            pql_error(p, it.at, "%s", why);
+        if (why != NULL)
+            bad_duration(p, it.at, s, why);
     } else if ((why = pql_number(s, &n->value)) != NULL) {
         pql_error(p, it.at, "error parsing number: strconv.ParseFloat: parsing \"%.*s\": %s",
                   (int)s.size, (const char *)s.at, why);
@@ -366,7 +396,10 @@ static struct pql_node *add_at(struct pql_parse *p, struct pql_node *n)
             return NULL;
         s *= lit->value;
         if (!isfinite(s) || s >= 9223372036854775807.0 || s <= -9223372036854775808.0) {
-            pql_error(p, n->from, "timestamp out of bounds for @ modifier: %f", s);
+            pql_error(p, n->from, isnan(s) ? "timestamp out of bounds for @ modifier: NaN"
+                      : isinf(s) ? (s > 0 ? "timestamp out of bounds for @ modifier: +Inf"
+                                          : "timestamp out of bounds for @ modifier: -Inf")
+                      : "timestamp out of bounds for @ modifier: %f", s);
             return NULL;
         }
         got.has_at = true;

@@ -199,8 +199,10 @@ struct pql_node *pql_parse_offset(struct pql_parse *p)
             n = parens(p);
             return n != NULL && op.tok == T_SUB ? duration_node(p, T_SUB, op.at, n->to, NULL, n) : n;
         default:
-            n = unary(p, op, binary(p, 3));
-            return climb(p, n, 1);
+            n = climb(p, unary(p, op, binary(p, 3)), 1);
+            if (n != NULL && n->kind == N_DURATION && n->a != NULL)
+                n->wrapped = true;                     /* its first sign may be gone when printed */
+            return n;
         }
     }
     if (op.tok == T_LPAREN)

@@ -33,7 +33,10 @@ static void number(struct kl_buf *out, double v)
 
 static void duration_ns(struct kl_buf *out, int64_t ns)
 {
-    pql_fmt_ms(out, ns / 1000000);
+    if (ns % 1000000 != 0)                             /* finer than the units: a number of seconds */
+        number(out, (double)ns / 1e9);
+    else
+        pql_fmt_ms(out, ns / 1000000);
 }
 
 static void print_duration(struct kl_buf *out, const struct pql_node *n)
@@ -221,7 +224,7 @@ void pql_print(struct kl_buf *out, const struct pql_node *n)
         if (!n->duration) {
             number(out, n->value);
         } else {
-            if (n->value < 0)
+            if (signbit(n->value))
                 kl_buf_add8(out, '-');
             pql_fmt_ms(out, (int64_t)(fabs(n->value) * 1e9) / 1000000);
         }

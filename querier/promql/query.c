@@ -10,6 +10,8 @@ enum { PHASE_PREPARE, PHASE_WAIT, PHASE_WORK, PHASE_FINISH };
 enum { INLINE_ITEMS = 1 };
 
 static void fail_with(struct pql_query *q, enum pql_error kind, const char *fmt, va_list ap)
+    __attribute__((format(printf, 3, 0)));
+static void fail_with(struct pql_query *q, enum pql_error kind, const char *fmt, va_list ap)
 {
     int none = 0;
 

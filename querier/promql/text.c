@@ -267,6 +267,14 @@ void pql_fmt_ms(struct kl_buf *out, int64_t ms)
     }
 }
 
+static bool known_unit(const char *s, size_t size)
+{
+    for (int i = 0; i < UNITS; i++)
+        if (strlen(units[i].unit) == size && memcmp(units[i].unit, s, size) == 0)
+            return true;
+    return false;
+}
+
 const char *pql_duration_ms(struct kl_span text, int64_t *ms)
 {
     const char *s = text.at, *end = s + text.size;
@@ -286,8 +294,12 @@ const char *pql_duration_ms(struct kl_span text, int64_t *ms)
             over |= __builtin_mul_overflow(n, 10, &n) || __builtin_add_overflow(n, *s - '0', &n);
         if (s == begin)
             return "not a valid duration string";
-        for (begin = s; s < end && *s >= 'a' && *s <= 'z'; s++)
+        for (begin = s; s < end && !(*s >= '0' && *s <= '9'); s++)
             ;
+        if (s == begin)
+            return "not a valid duration string";
+        if (!known_unit(begin, (size_t)(s - begin)))
+            return "unknown unit";
         while (unit < UNITS && !(strlen(units[unit].unit) == (size_t)(s - begin)
                                  && memcmp(units[unit].unit, begin, (size_t)(s - begin)) == 0))
             unit++;
