@@ -457,7 +457,8 @@ static inline void w_stored(struct world *w, const struct tsp_select *s, struct 
     snprintf(tenant, sizeof tenant, "%.*s", (int)s->tenant.size, (const char *)s->tenant.at);
     w_catalogue(w, s->partition, &m);
     ck_assert_uint_ge(m.revision, out->page.catalogue_revision);
-    qsort(m.filesets, m.fileset_count, sizeof *m.filesets, w_by_id);
+    if (m.fileset_count > 0)
+        qsort(m.filesets, m.fileset_count, sizeof *m.filesets, w_by_id);
     for (uint32_t i = 0; i < m.fileset_count; i++) {
         char                path[BLK_PATH_MAX + 1];
         struct blk_fileset *f;
