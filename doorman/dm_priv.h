@@ -19,6 +19,7 @@
 #include "doorman/tenants.h"
 #include "libtsproto/record.h"
 #include "libtsproto/rw1.h"
+#include "libtsproto/rw2.h"
 #include "libtsproto/text.h"
 
 enum { DM_RUN_MAX = 512 };                             /* samples handed on at once */
@@ -116,7 +117,8 @@ struct dm_gate {
     struct kl_labels_builder builder, aside;           /* scratch of the push being read */
     struct kl_buf    canonical;
     struct tsp_text *text;
-    struct kl_arena  arena;
+    struct kl_arena  arena;                            /* one histogram */
+    struct kl_arena  symbols;                          /* of a remote write 2.0 message */
     struct kl_buf    meta;
 };
 
@@ -149,33 +151,40 @@ void dm_batch_flush(struct kl_env_task *task);         /* linger 0: at the end o
 void dm_batches_end(struct dm_gate *g);                /* the bus is closed: gives up all that wait */
 void dm_batches_free(struct dm_gate *g);
 
-/* ---- take_rw1.c, take_text.c: reading a push into batches ---- */
+/* ---- take_rw1.c, take_rw2.c, take_text.c: reading a push into batches ---- */
 void dm_take_rw1(struct dm_gate *g, struct dm_ticket *t, struct kl_span body);
+void dm_take_rw2(struct dm_gate *g, struct dm_ticket *t, struct kl_span body);
 void dm_take_text(struct dm_gate *g, struct dm_ticket *t, struct kl_span body, bool openmetrics);
 
 /* ---- series.c: one series of a push ---- */
 /* Where its labels are, in the form that its sender used. */
 struct dm_source {
     const struct tsp_rw1_series *rw1;                  /* or */
-    struct kl_labels_builder    *pairs;                /* as parsed from text, in any order */
+    const struct tsp_rw2        *rw2_in;               /* or this and the next */
+    const struct tsp_rw2_series *rw2;
+    struct kl_labels_builder    *pairs;                /* or as parsed from text, in any order */
 };
 struct dm_sender { struct kl_span tenant; uint32_t tenant_number; uint64_t tenant_hash; };
 bool dm_sender_of(struct dm_gate *g, struct dm_ticket *t, struct dm_sender *s);
 /* What a series of these bytes is remembered by. `format` keeps equal bytes of two formats apart. */
 struct kl_fp dm_key(const struct dm_sender *s, enum dm_format format, struct kl_span raw);
+struct kl_fp dm_key_of(const struct dm_sender *s, enum dm_format format, struct kl_fp hash);
 
 struct dm_series {
     struct dm_gate *gate; struct dm_ticket *ticket; const struct dm_sender *sender;
     struct dm_source source;
     struct dm_row   *row;
     struct kl_labels labels;                           /* canonical, in the gate's scratch; {0}: not read */
+    bool defined;                                      /* its definition went into a batch just now */
 };
 /* Finds or makes its row. False when its labels are refused: then `weight` samples are counted. */
 bool dm_series_find(struct dm_series *s, const struct kl_fp *key, uint64_t weight);
 /* The batch that takes its samples, its definition in it where it must be. NULL: the ticket failed. */
 struct dm_batch *dm_series_batch(struct dm_series *s);
-void dm_series_floats(struct dm_series *s, int64_t *times_ms, double *values, size_t count);
-void dm_series_hist(struct dm_series *s, int64_t time_ms, const struct kl_hist *h);
+/* Keeps those within the window, moving them to the front. `starts_ms` may be NULL; 0: not told. */
+void dm_series_floats(struct dm_series *s, int64_t *times_ms, double *values, int64_t *starts_ms,
+                      size_t count);
+void dm_series_hist(struct dm_series *s, int64_t time_ms, int64_t start_ms, const struct kl_hist *h);
 void dm_series_exemplar(struct dm_series *s, int64_t time_ms, double value,
                         struct kl_labels_builder *labels);
 void dm_series_refuse(struct dm_series *s, enum dm_reason why, uint64_t count);

@@ -35,7 +35,7 @@ struct dm_options {
     struct kl_metrics *metrics;
 };
 
-enum dm_format { DM_RW1, DM_TEXT, DM_OPENMETRICS, DM_FORMATS };
+enum dm_format { DM_RW1, DM_TEXT, DM_OPENMETRICS, DM_RW2, DM_FORMATS };
 struct dm_push {                                       /* the caller's until done */
     enum dm_format format;
     char  tenant[151];

@@ -8,7 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PUSHES_QUEUED_MAX = 4096, REMEMBERED_DEFAULT = 2 << 20, HIST_ARENA_BYTES = 4 << 20 };
+enum { PUSHES_QUEUED_MAX = 4096, REMEMBERED_DEFAULT = 2 << 20, HIST_ARENA_BYTES = 4 << 20,
+       SYMBOLS_ARENA_BYTES = 40 << 20 };
 
 struct dm_part *dm_gate_part(struct dm_gate *g, uint32_t number)
 {
@@ -150,6 +151,8 @@ void dm_gate_take(struct kl_env_task *task)
         dm_ticket_fail(t, 503, 1, "the placement table is not known yet");
     else if (p->format == DM_RW1)
         dm_take_rw1(g, t, kl_span(p->body, p->body_size));
+    else if (p->format == DM_RW2)
+        dm_take_rw2(g, t, kl_span(p->body, p->body_size));
     else
         dm_take_text(g, t, kl_span(p->body, p->body_size), p->format == DM_OPENMETRICS);
     tell(g);
@@ -182,6 +185,7 @@ struct dm_gate *dm_gate_new(struct dm_doorman *d, unsigned number)
     kl_buf_init(&g->canonical, 2 * KL_LABELS_BYTES_MAX);
     kl_buf_init(&g->meta, 4 * KL_LABELS_BYTES_MAX);
     kl_arena_init(&g->arena, HIST_ARENA_BYTES);
+    kl_arena_init(&g->symbols, SYMBOLS_ARENA_BYTES);
     g->begin.run = begin;
     g->end.run = end;
     g->flush.run = dm_batch_flush;
@@ -205,5 +209,6 @@ void dm_gate_free(struct dm_gate *g)
     kl_buf_deinit(&g->canonical);
     kl_buf_deinit(&g->meta);
     kl_arena_deinit(&g->arena);
+    kl_arena_deinit(&g->symbols);
     free(g);
 }

@@ -1,5 +1,6 @@
 #include "doorman/doorman.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +23,24 @@ static void say(struct kl_http_request *r, unsigned status, const char *words)
     kl_http_answer(r, status, "text/plain; charset=utf-8", kl_span_str(words));
 }
 
+/* Remote write 2.0 wants to know what was written, also of a request that failed: there it is none
+ * that we could swear to. */
+static void say_written(struct kl_http_request *r, const struct dm_push *p)
+{
+    bool known = p->status == 204 || p->status == 400;
+    const struct { const char *name; uint64_t count; } all[] = {
+        { "X-Prometheus-Remote-Write-Samples-Written", p->samples_stored },
+        { "X-Prometheus-Remote-Write-Histograms-Written", p->hists_stored },
+        { "X-Prometheus-Remote-Write-Exemplars-Written", p->exemplars_stored },
+    };
+    char number[24];
+
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
+        snprintf(number, sizeof number, "%" PRIu64, known ? all[i].count : 0);
+        kl_http_set(r, all[i].name, number);
+    }
+}
+
 static void done(struct dm_push *p)
 {
     struct call            *c = kl_container_of(p, struct call, push);
@@ -32,6 +51,8 @@ static void done(struct dm_push *p)
         snprintf(number, sizeof number, "%u", p->retry_after_s);
         kl_http_set(r, "Retry-After", number);
     }
+    if (p->format == DM_RW2)
+        say_written(r, p);
     say(r, p->status, p->text);
     free(c);
 }
@@ -107,17 +128,35 @@ static bool coding_of(struct kl_http_request *r, enum tsp_coding *coding)
     return false;
 }
 
+/* Which remote write the Content-Type says: `proto=` decides, 1.0 without it. False: neither. */
+static bool remote_write_of(const char *type, enum dm_format *format)
+{
+    const char *proto = type != NULL ? strstr(type, "proto=") : NULL;
+    size_t      n;
+
+    *format = DM_RW1;
+    if (!is_type(type, "application/x-protobuf"))
+        return false;
+    if (proto == NULL)
+        return true;
+    proto += strlen("proto=");
+    n = strcspn(proto, "; \t");
+    if (n == strlen("io.prometheus.write.v2.Request") &&
+        strncmp(proto, "io.prometheus.write.v2.Request", n) == 0)
+        *format = DM_RW2;
+    return *format == DM_RW2 ||
+           (n == strlen("prometheus.WriteRequest") && strncmp(proto, "prometheus.WriteRequest", n) == 0);
+}
+
 /* Remote write says its body is snappy; one without Content-Encoding is taken at the protocol's word. */
 static void remote_write(void *ctx, struct kl_http_request *r)
 {
-    const char     *type = kl_http_header(r, "Content-Type");
+    enum dm_format  format;
     enum tsp_coding coding;
 
-    if (!is_type(type, "application/x-protobuf") ||
-        (type != NULL && strstr(type, "proto=") != NULL &&
-         strstr(type, "proto=prometheus.WriteRequest") == NULL)) {
-        say(r, 415, "Content-Type should be application/x-protobuf: remote write 1.0, "
-                    "prometheus.WriteRequest\n");
+    if (!remote_write_of(kl_http_header(r, "Content-Type"), &format)) {
+        say(r, 415, "Content-Type should be application/x-protobuf, with proto=prometheus.WriteRequest "
+                    "(remote write 1.0) or proto=io.prometheus.write.v2.Request (2.0)\n");
         return;
     }
     if (!coding_of(r, &coding))
@@ -128,7 +167,7 @@ static void remote_write(void *ctx, struct kl_http_request *r)
         say(r, 400, "the body is empty\n");
         return;
     }
-    take(ctx, r, DM_RW1, coding);
+    take(ctx, r, format, coding);
 }
 
 static void import_text(void *ctx, struct kl_http_request *r)

@@ -17,27 +17,40 @@ bool dm_sender_of(struct dm_gate *g, struct dm_ticket *t, struct dm_sender *s)
     return dm_tenants_number(g->tenants, s->tenant, &s->tenant_number, &s->tenant_hash);
 }
 
-struct kl_fp dm_key(const struct dm_sender *s, enum dm_format format, struct kl_span raw)
+struct kl_fp dm_key_of(const struct dm_sender *s, enum dm_format format, struct kl_fp k)
 {
-    struct kl_fp k = kl_hash128(raw.at, raw.size);
-
     k.hi ^= s->tenant_hash;
     k.lo ^= s->tenant_hash << 32 | s->tenant_hash >> 32;
     k.lo += (uint64_t)format * 0x9e3779b97f4a7c15u;
     return k;
 }
 
+struct kl_fp dm_key(const struct dm_sender *s, enum dm_format format, struct kl_span raw)
+{
+    return dm_key_of(s, format, kl_hash128(raw.at, raw.size));
+}
+
+/* The labels as sent, in the source's builder or else the gate's. */
+static enum kl_code pairs_of(struct dm_series *s, struct kl_labels_builder **b, struct kl_err *err)
+{
+    *b = s->source.pairs;
+    if (*b != NULL)
+        return KL_OK;
+    *b = &s->gate->builder;
+    kl_labels_start(*b);
+    return s->source.rw1 != NULL ? tsp_rw1_labels(s->source.rw1, *b, err)
+                                 : tsp_rw2_labels(s->source.rw2_in, s->source.rw2, *b, err);
+}
+
 void dm_series_refuse(struct dm_series *s, enum dm_reason why, uint64_t count)
 {
-    struct kl_labels_builder *b = s->source.pairs;
+    struct kl_labels_builder *b = NULL;
+    struct kl_err             err;
 
     if (count == 0)
         return;
-    if (b == NULL && s->ticket->report.counts[why] == 0) {     /* the first: its name is wanted */
-        b = &s->gate->builder;
-        kl_labels_start(b);
-        tsp_rw1_labels(s->source.rw1, b, &(struct kl_err){ 0 });
-    }
+    if (s->ticket->report.counts[why] == 0)            /* the first: its name is wanted */
+        pairs_of(s, &b, &err);
     dm_report_add(&s->ticket->report, why, count, b, "");
     kl_count(s->gate->counters->refused[why], count);
 }
@@ -46,18 +59,13 @@ void dm_series_refuse(struct dm_series *s, enum dm_reason why, uint64_t count)
 static enum dm_reason read_labels(struct dm_series *s, struct kl_span *metric)
 {
     struct dm_gate *g = s->gate;
-    struct kl_labels_builder *b = s->source.pairs;
-    bool            in_order = b == NULL;
+    struct kl_labels_builder *b;
     enum dm_reason  why;
     struct kl_err   err;
 
-    if (b == NULL) {
-        b = &g->builder;
-        kl_labels_start(b);
-        if (tsp_rw1_labels(s->source.rw1, b, &err) != KL_OK)
-            return err.code == KL_ELIMIT ? DM_TOO_MANY_LABELS : DM_MALFORMED;
-    }
-    why = dm_inspect_labels(&g->options->limits, b, in_order, metric);
+    if (pairs_of(s, &b, &err) != KL_OK)
+        return err.code == KL_ELIMIT ? DM_TOO_MANY_LABELS : DM_MALFORMED;
+    why = dm_inspect_labels(&g->options->limits, b, s->source.pairs == NULL, metric);
     if (why != DM_GOOD)
         return why;
     kl_buf_reset(&g->canonical);
@@ -136,10 +144,19 @@ struct dm_batch *dm_series_batch(struct dm_series *s)
     }
     tsp_record_define(b->writer, s->sender->tenant, s->row->ref, kl_labels_fp(s->labels), s->labels);
     dm_batch_defined(g, b, s->row);
+    s->defined = true;
     return b;
 }
 
-void dm_series_floats(struct dm_series *s, int64_t *times_ms, double *values, size_t count)
+/* A start after its sample, or beyond all time, tells nothing. */
+static void put_start(struct dm_series *s, struct dm_batch *b, int64_t time_ms, int64_t start_ms)
+{
+    if (start_ms != 0 && start_ms <= time_ms && start_ms >= -DM_TIME_MAX)
+        tsp_record_start_time(b->writer, s->sender->tenant, s->row->ref, time_ms, start_ms);
+}
+
+void dm_series_floats(struct dm_series *s, int64_t *times_ms, double *values, int64_t *starts_ms,
+                      size_t count)
 {
     const struct dm_limits *limits = &s->gate->options->limits;
     struct dm_batch *b;
@@ -152,16 +169,20 @@ void dm_series_floats(struct dm_series *s, int64_t *times_ms, double *values, si
             continue;
         }
         times_ms[kept] = times_ms[i];
+        if (starts_ms != NULL)
+            starts_ms[kept] = starts_ms[i];
         values[kept++] = values[i];
     }
     if (kept == 0 || (b = dm_series_batch(s)) == NULL)
         return;
     tsp_record_floats(b->writer, s->sender->tenant, s->row->ref, times_ms, values, kept);
+    for (size_t i = 0; starts_ms != NULL && i < kept; i++)
+        put_start(s, b, times_ms[i], starts_ms[i]);
     s->ticket->push->samples_stored += kept;
     dm_batch_grown(s->gate, b);
 }
 
-void dm_series_hist(struct dm_series *s, int64_t time_ms, const struct kl_hist *h)
+void dm_series_hist(struct dm_series *s, int64_t time_ms, int64_t start_ms, const struct kl_hist *h)
 {
     enum dm_reason   why = dm_inspect_time(&s->gate->options->limits, s->ticket->push->now_ms, time_ms);
     struct dm_batch *b;
@@ -176,6 +197,7 @@ void dm_series_hist(struct dm_series *s, int64_t time_ms, const struct kl_hist *
     if ((b = dm_series_batch(s)) == NULL)
         return;
     tsp_record_hist(b->writer, s->sender->tenant, s->row->ref, time_ms, h);
+    put_start(s, b, time_ms, start_ms);
     s->ticket->push->hists_stored++;
     dm_batch_grown(s->gate, b);
 }

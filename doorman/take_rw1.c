@@ -31,7 +31,7 @@ static void take_samples(struct dm_series *s)
     size_t  n;
 
     while ((n = tsp_rw1_walk_samples(&walk, times_ms, values, DM_RUN_MAX)) > 0)
-        dm_series_floats(s, times_ms, values, n);
+        dm_series_floats(s, times_ms, values, NULL, n);
 }
 
 static void take_hists(struct dm_series *s)
@@ -49,7 +49,7 @@ static void take_hists(struct dm_series *s)
     for (; left > 0; left--) {
         kl_arena_deinit(&s->gate->arena);
         if (tsp_rw1_walk_hist(&walk, &s->gate->arena, &time_ms, &h, &err))
-            dm_series_hist(s, time_ms, &h);
+            dm_series_hist(s, time_ms, 0, &h);
         else
             dm_series_refuse(s, DM_BAD_HIST, 1);
     }

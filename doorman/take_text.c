@@ -59,7 +59,7 @@ static void take_sample(struct dm_gate *g, struct dm_ticket *t, const struct dm_
     double           value = x->value;
 
     if (dm_series_find(&s, &key, 1))
-        dm_series_floats(&s, &time_ms, &value, 1);
+        dm_series_floats(&s, &time_ms, &value, NULL, 1);
 }
 
 void dm_take_text(struct dm_gate *g, struct dm_ticket *t, struct kl_span body, bool openmetrics)

@@ -153,10 +153,15 @@ static inline void rw1_exemplar(struct kl_buf *series, const char *name, const c
     kl_buf_deinit(&e);
 }
 
-/* Adds the series to the message and empties it. */
-static void rw1_end(struct kl_buf *message, struct kl_buf *series)
+/* Adds the series to the message, as this field, and empties it. */
+static void rw1_end_as(struct kl_buf *message, unsigned field, struct kl_buf *series)
 {
-    rw1_bytes(message, 1, series->at, series->size);
+    rw1_bytes(message, field, series->at, series->size);
     kl_buf_reset(series);
+}
+
+static inline void rw1_end(struct kl_buf *message, struct kl_buf *series)
+{
+    rw1_end_as(message, 1, series);
 }
 #endif

@@ -12,7 +12,7 @@ static struct kl_env      *env;
 static struct fake_bus     bus;
 static struct dm_doorman  *doorman;
 static struct dm_push      pushes[PUSHES];
-static unsigned            answered, definitions, samples, metadata, exemplars;
+static unsigned            answered, definitions, samples, metadata, exemplars, starts;
 static struct kl_err       err;
 
 static void start(int64_t linger_ms, uint64_t partition_bytes)
@@ -78,6 +78,12 @@ static void meta(void *ctx, struct kl_span tenant, struct kl_span metric, uint8_
     ck_assert_int_eq(type, 1);
     ck_assert(kl_span_eq(help, kl_span_str("What it is.")));
 }
+static void start_time(void *ctx, struct kl_span tenant, uint64_t ref, int64_t time_ms, int64_t start_ms)
+{
+    (void)ctx, (void)tenant, (void)ref;
+    ck_assert_int_eq(time_ms - start_ms, 5000);
+    starts++;
+}
 static void exemplar(void *ctx, struct kl_span tenant, uint64_t ref, int64_t time_ms, double value,
                      struct kl_labels labels)
 {
@@ -89,11 +95,12 @@ static void exemplar(void *ctx, struct kl_span tenant, uint64_t ref, int64_t tim
 static void look(size_t i)
 {
     static const struct tsp_record_sink sink = { .define = define, .floats = floats,
-                                                 .metadata = meta, .exemplar = exemplar };
+                                                 .metadata = meta, .exemplar = exemplar,
+                                                 .start_time = start_time };
     struct tsp_record_reader *r = tsp_record_reader_new();
 
     ck_assert_uint_lt(i, bus.count);
-    definitions = samples = metadata = exemplars = 0;
+    definitions = samples = metadata = exemplars = starts = 0;
     ck_assert_int_eq(tsp_record_read(r, bus.waiting[i]->record, &sink, NULL, &err), KL_OK);
     tsp_record_reader_free(r);
 }
@@ -401,6 +408,75 @@ START_TEST(exemplars_and_metadata_travel_with_the_samples)
 }
 END_TEST
 
+/* io.prometheus.write.v2.Request with one series of these label refs; times are `now`. */
+static void rw2(struct kl_buf *message, const uint8_t *refs, size_t ref_count, int64_t now)
+{
+    static const char *const symbols[] = { "", "__name__", "m", "a", "1", "What it is.", "trace_id", "t" };
+    struct kl_buf series = { 0 }, x = { 0 };
+
+    for (size_t i = 0; i < sizeof symbols / sizeof symbols[0]; i++)
+        rw1_bytes(message, 4, symbols[i], strlen(symbols[i]));
+    rw1_bytes(&series, 1, refs, ref_count);
+    kl_buf_addv(&x, 1 << 3 | 1);
+    kl_buf_addf64(&x, 1.5);
+    kl_buf_addv(&x, 2 << 3);
+    kl_buf_addv(&x, (uint64_t)now);
+    kl_buf_addv(&x, 3 << 3);
+    kl_buf_addv(&x, (uint64_t)now - 5000);
+    rw1_bytes(&series, 2, x.at, x.size);
+    kl_buf_reset(&x);
+    rw1_bytes(&x, 1, "\6\7", 2);
+    kl_buf_addv(&x, 2 << 3 | 1);
+    kl_buf_addf64(&x, 2);
+    kl_buf_addv(&x, 3 << 3);
+    kl_buf_addv(&x, (uint64_t)now);
+    rw1_bytes(&series, 4, x.at, x.size);
+    rw1_bytes(&series, 5, "\x08\x01\x18\x05", 4);      /* a counter, help is symbol 5 */
+    rw1_end_as(message, 5, &series);
+    kl_buf_deinit(&series);
+    kl_buf_deinit(&x);
+}
+
+START_TEST(remote_write_2_brings_start_times_exemplars_and_metadata_once)
+{
+    struct kl_buf message = { 0 };
+    int64_t       now = kl_env_now_ms(env);
+
+    start(0, 1 << 20);
+    rw2(&message, (const uint8_t *)"\1\2\3\4", 4, now);
+    for (unsigned i = 0; i < 2; i++) {
+        push_bytes(i, DM_RW2, message.at, message.size);
+        look(0);
+        ck_assert_uint_eq(definitions, i == 0);
+        ck_assert_uint_eq(samples, 1);
+        ck_assert_uint_eq(starts, 1);
+        ck_assert_uint_eq(exemplars, 1);
+        ck_assert_uint_eq(metadata, i == 0);           /* with the definition only */
+        complete(0, KL_OK, i + 1, 77, false);
+        ck_assert_uint_eq(pushes[i].status, 204);
+        ck_assert_uint_eq(pushes[i].samples_stored, 1);
+        ck_assert_uint_eq(pushes[i].exemplars_stored, 1);
+    }
+    kl_buf_deinit(&message);
+}
+END_TEST
+
+START_TEST(a_bad_label_reference_of_remote_write_2_is_refused_and_counted)
+{
+    static const char *const refs[] = { "\1\2\3", "\1\2\3\x63", "\3\4", "\1\2\3\4\3\4", "\3\4\1\2" };
+    struct kl_buf message = { 0 };
+
+    start(0, 1 << 20);
+    rw2(&message, (const uint8_t *)refs[_i], strlen(refs[_i]), kl_env_now_ms(env));
+    push_bytes(0, DM_RW2, message.at, message.size);
+    ck_assert_uint_eq(answered, 1);
+    ck_assert_uint_eq(pushes[0].status, 400);
+    ck_assert_uint_eq(pushes[0].refused, 2);           /* the sample and its exemplar */
+    ck_assert_uint_eq(bus.count, 0);
+    kl_buf_deinit(&message);
+}
+END_TEST
+
 int main(void)
 {
     Suite   *s = suite_create("doorman/acks");
@@ -428,6 +504,8 @@ int main(void)
     tcase_add_test(t, a_series_that_a_new_table_puts_elsewhere_is_defined_there);
     tcase_add_loop_test(t, the_end_answers_every_push, 0, 2);
     tcase_add_test(t, exemplars_and_metadata_travel_with_the_samples);
+    tcase_add_test(t, remote_write_2_brings_start_times_exemplars_and_metadata_once);
+    tcase_add_loop_test(t, a_bad_label_reference_of_remote_write_2_is_refused_and_counted, 0, 5);
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_ENV);
     failed = srunner_ntests_failed(r);

@@ -109,7 +109,8 @@ static const struct { const char *path, *headers; int status; } writes[] = {
     { "/api/v1/write", "Content-Encoding: snappy\r\n", 204 },
     { "/api/v1/write", RW "X-Scope-OrgID: team-a_1.x\r\n", 204 },
     { "/api/v1/write", "Content-Type: application/x-protobuf;proto=prometheus.WriteRequest\r\n", 204 },
-    { "/api/v1/write", "Content-Type: application/x-protobuf;proto=io.prometheus.write.v2.Request\r\n", 415 },
+    { "/api/v1/write", "Content-Type: application/x-protobuf;proto=io.prometheus.write.v2.Requests\r\n", 415 },
+    { "/api/v1/write", "Content-Type: application/x-protobuf;proto=prometheus.Write\r\n", 415 },
     { "/api/v1/write", "Content-Type: text/plain\r\n", 415 },
     { "/api/v1/write", "Content-Type: application/x-protobuffer\r\n", 415 },
     { "/api/v1/write", RW "Content-Encoding: br\r\n", 415 },
@@ -215,6 +216,35 @@ static void *pusher(void *arg)
     return NULL;
 }
 
+START_TEST(remote_write_2_is_told_what_was_written)
+{
+    static const char type[] = "Content-Type: application/x-protobuf;proto=io.prometheus.write.v2.Request\r\n";
+    struct kl_buf m = { 0 }, s = { 0 }, x = { 0 };
+    char          body[1000];
+    size_t        n = sizeof body;
+
+    for (int i = 0; i < 3; i++)
+        rw1_bytes(&m, 4, i == 0 ? "" : i == 1 ? "__name__" : "m", i == 0 ? 0 : i == 1 ? 8 : 1);
+    rw1_bytes(&s, 1, "\1\2", 2);
+    kl_buf_addv(&x, 1 << 3 | 1);
+    kl_buf_addf64(&x, 1);
+    kl_buf_addv(&x, 2 << 3);
+    kl_buf_addv(&x, (uint64_t)kl_env_now_ms(env));
+    rw1_bytes(&s, 2, x.at, x.size);
+    rw1_bytes(&s, 2, "", 0);                           /* a sample of 1970: too old */
+    rw1_end_as(&m, 5, &s);
+    ck_assert_int_eq(snappy_compress(m.at, m.size, body, &n), SNAPPY_OK);
+    ck_assert_int_eq(post("/api/v1/write", type, body, n, answer, sizeof answer), 400);
+    ck_assert_ptr_nonnull(strstr(answer, "X-Prometheus-Remote-Write-Samples-Written: 1\r\n"));
+    ck_assert_ptr_nonnull(strstr(answer, "X-Prometheus-Remote-Write-Histograms-Written: 0\r\n"));
+    ck_assert_ptr_nonnull(strstr(answer, "X-Prometheus-Remote-Write-Exemplars-Written: 0\r\n"));
+    ck_assert_ptr_nonnull(strstr(answer, "1 older than limits.past, the first: m{}"));
+    kl_buf_deinit(&m);
+    kl_buf_deinit(&s);
+    kl_buf_deinit(&x);
+}
+END_TEST
+
 START_TEST(many_connections_push_at_once)
 {
     static const char *const bodies[] = { "a 1\nb 2\n", "a{x=\"1\"} 1\n", "c 1\n", "b 1\na 2\n" };
@@ -245,6 +275,7 @@ int main(void)
     tcase_add_test(t, what_is_refused_is_counted_and_named_and_shown_at_metrics);
     tcase_add_loop_test(t, text_is_taken_as_curl_and_agents_send_it, 0, 6);
     tcase_add_test(t, a_log_that_is_full_is_503_with_retry_after);
+    tcase_add_test(t, remote_write_2_is_told_what_was_written);
     tcase_add_test(t, many_connections_push_at_once);
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_ENV);
