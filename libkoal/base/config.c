@@ -1,6 +1,7 @@
 #include "libkoal/base/config.h"
 
 #include "libkoal/base/config_priv.h"
+#include "libkoal/base/json.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -281,11 +282,33 @@ void kl_config_help(const struct kl_option *table, struct kl_buf *out)
     }
 }
 
-/* Flat keys would not read back: sections are opened where a path leaves the last one's. */
+/* A value as a YAML (and JSON) string. What stands before the @ of an address is a secret. */
+static void put_text(struct kl_buf *out, const char *text)
+{
+    struct kl_buf shown = { 0 };
+    const char   *mark, *at;
+
+    while ((mark = strstr(text, "://")) != NULL) {
+        kl_buf_add(&shown, text, (size_t)(mark + 3 - text));
+        text = mark + 3;
+        at = text + strcspn(text, "@,/");
+        if (*at == '@') {
+            kl_buf_adds(&shown, "***");
+            text = at;
+        }
+    }
+    kl_buf_adds(&shown, text);
+    kl_json_str(out, kl_buf_span(&shown));
+    kl_buf_deinit(&shown);
+}
+
+/* Flat keys would not read back: sections are opened where a path leaves those of the one before. */
 void kl_config_print(const struct kl_config *c, struct kl_buf *out)
 {
+    const char *last = "";
+
     for (size_t i = 0; i < c->count; i++) {
-        const char *path = c->table[i].path, *last = i > 0 ? c->table[i - 1].path : "", *part;
+        const char *path = c->table[i].path, *part;
         size_t      depth = 0, same = 0;
 
         if (c->values[i].text == NULL)
@@ -297,12 +320,8 @@ void kl_config_print(const struct kl_config *c, struct kl_buf *out)
             if ((size_t)(part - path) >= same)
                 kl_buf_addf(out, "%*s%.*s:\n", (int)depth * 2, "", (int)strcspn(part, "."), part);
         kl_buf_addf(out, "%*s%s: ", (int)depth * 2, "", part);
-        kl_buf_adds(out, "\"");
-        for (const char *t = c->values[i].text; *t != '\0'; t++) {
-            if (*t == '"' || *t == '\\')
-                kl_buf_add8(out, '\\');
-            kl_buf_add8(out, (uint8_t)*t);
-        }
-        kl_buf_adds(out, "\"\n");
+        put_text(out, c->values[i].text);
+        kl_buf_adds(out, "\n");
+        last = path;
     }
 }

@@ -39,5 +39,6 @@ const char  *kl_config_text(const struct kl_config *c, const char *path);   /* N
 int64_t      kl_config_int(const struct kl_config *c, const char *path);    /* also BYTES, MS */
 bool         kl_config_bool(const struct kl_config *c, const char *path);
 void         kl_config_help(const struct kl_option *table, struct kl_buf *out);
-void         kl_config_print(const struct kl_config *c, struct kl_buf *out);    /* as YAML */
+/* As YAML that loads to the same, but for what stands before the @ of an address: a secret. */
+void         kl_config_print(const struct kl_config *c, struct kl_buf *out);
 #endif

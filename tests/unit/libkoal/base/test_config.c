@@ -119,6 +119,33 @@ START_TEST(what_is_printed_loads_to_the_same)
 }
 END_TEST
 
+START_TEST(a_section_is_printed_even_where_its_first_option_is_unset)
+{
+    static const struct kl_option two[] = {
+        { "top", KL_OPT_TEXT, "x", 0, 0, NULL, "" }, { "nats.unset", KL_OPT_TEXT, NULL, 0, 0, NULL, "" },
+        { "nats.set", KL_OPT_TEXT, "y", 0, 0, NULL, "" }, { 0 } };
+    struct kl_buf b = { 0 };
+
+    ck_assert_int_eq(kl_config_load(two, "f", kl_span("", 0), NULL, NULL, &c, &err), KL_OK);
+    kl_config_print(c, &b);
+    kl_buf_add8(&b, 0);
+    ck_assert_str_eq(b.at, "top: \"x\"\nnats:\n  set: \"y\"\n");
+    kl_buf_deinit(&b);
+}
+END_TEST
+
+START_TEST(what_stands_before_the_at_of_an_address_is_not_printed)
+{
+    struct kl_buf b = { 0 };
+
+    ck_assert_int_eq(load("urls: [nats://me:secret@a:1, nats://b:2, 'nats://tok@c']\n", NULL, NULL), KL_OK);
+    kl_config_print(c, &b);
+    kl_buf_add8(&b, 0);
+    ck_assert_ptr_nonnull(strstr(b.at, "\"nats://***@a:1,nats://b:2,nats://***@c\""));
+    kl_buf_deinit(&b);
+}
+END_TEST
+
 START_TEST(help_names_every_option)
 {
     struct kl_buf b = { 0 };
@@ -154,6 +181,8 @@ int main(void)
     tcase_add_test(t, a_wrong_line_is_named);
     tcase_add_loop_test(t, a_wrong_flag_or_variable_is_refused, 0, 6);
     tcase_add_test(t, what_is_printed_loads_to_the_same);
+    tcase_add_test(t, a_section_is_printed_even_where_its_first_option_is_unset);
+    tcase_add_test(t, what_stands_before_the_at_of_an_address_is_not_printed);
     tcase_add_test(t, help_names_every_option);
     tcase_add_test(t, aliases_that_multiply_are_refused_or_bounded);
     suite_add_tcase(s, t);
