@@ -1,7 +1,17 @@
 # Benchmarks that are programs of their own. They look inside the modules they measure.
-$(B)/bench/storage: $(B)/bench/storage.o $(call archives,libblock)
+$(B)/bench/storage $(B)/bench/select: %: %.o $(call archives,libblock)
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $+ $(call libs,libblock) -pthread -o $@
+	@$(CC) $(CFLAGS) $+ $(call libs,libblock) -pthread -o $@
+# PEERS=1: also what others make of the same recording, where they are installed.
 bench-storage: $(B)/bench/storage
 	@$< bench/data/scrapes-1s.zst $(B)/bench/filesets
-.PHONY: bench-storage
+	@$(if $(PEERS),python3 bench/storage_peers.py bench/data/scrapes-1s.zst,true)
+bench-select: $(B)/bench/select
+	@$< $(or $(SERIES),1000000) $(B)/bench/filesets
+.PHONY: bench-storage bench-select
+
+# PEERS=1: also Debian's victoria-metrics and prometheus, in the same run. ARGS: --series, --samples, ...
+bench-ingest: all
+	@$(if $(PEERS),tests/peers.sh build/peers >/dev/null)
+	@python3 bench/ingest.py --bin $(B)/bin $(if $(PEERS),--peers build/peers/bin) $(ARGS)
+.PHONY: bench-ingest
