@@ -22,7 +22,7 @@
 #include "libkoal/base/labels.h"
 #include "libkoal/base/match.h"
 
-enum { ING_PAGE = 512 };                               /* pairs, names or series to a page */
+enum { ING_PAGE = 64 };                                /* pairs, names or series to a page */
 enum { ING_TAIL_MAX = 120 };                           /* samples of an open tail */
 enum { ING_TAIL_BYTES_MAX = 4096 };                    /* an open tail is sealed past this */
 enum { ING_LATE_MAX = 120 };                           /* late samples before they are sealed */

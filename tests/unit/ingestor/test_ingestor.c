@@ -296,6 +296,322 @@ START_TEST(a_store_that_fails_delays_a_flush_but_loses_nothing)
 }
 END_TEST
 
+/* ---- questions of other kinds ---- */
+
+static void texts(struct tsp_select s, uint32_t page_limit, char *out, size_t size)
+{
+    struct kl_err err = { 0 };
+    bool          more = true;
+    char          last[256] = "";
+
+    *out = '\0';
+    s.limit = page_limit;
+    while (more) {
+        struct tsp_page page;
+        struct kl_cur   c;
+        void           *answer;
+        size_t          n;
+
+        ck_assert_msg(w_ask(&w, &s, &answer, &n, &err) == KL_OK, "%s", err.text);
+        ck_assert_int_eq(tsp_page_open(kl_span(answer, n), &page, &c, &err), KL_OK);
+        while (kl_cur_left(&c) > 0) {
+            struct kl_span t = kl_cur_span(&c);
+
+            snprintf(last, sizeof last, "%.*s", (int)t.size, (const char *)t.at);
+            snprintf(out + strlen(out), size - strlen(out), "%s ", last);
+        }
+        ck_assert(!c.bad);
+        free(answer);
+        more = page.more;
+        s.has_cursor = true;
+        s.cursor_text = kl_span(last, strlen(last));
+    }
+}
+
+START_TEST(names_and_values_are_those_of_the_series_that_match)
+{
+    struct tsp_select s = w_all(0, T);
+    char              out[1000];
+    int64_t           t = w_now(&w);
+
+    for (unsigned n = 0; n < 12; n++)
+        w_write(&w, 0, T, n, t + n * 1000, n);
+    for (uint32_t limit = 0; limit < 4; limit++) {     /* in one page, or in many */
+        s = w_all(0, T);
+        s.what = TSP_SEL_NAMES;
+        texts(s, limit, out, sizeof out);
+        ck_assert_str_eq(out, "__name__ code host ");
+        s.what = TSP_SEL_VALUES;
+        s.label = kl_span_str("code");
+        texts(s, limit, out, sizeof out);
+        ck_assert_str_eq(out, "0 1 2 3 ");
+        s.matcher_count = 1;
+        s.matchers[0] = (struct kl_matcher){ KL_MATCH_EQ, kl_span_str("__name__"),
+                                             kl_span_str("temperature"), NULL };
+        texts(s, limit, out, sizeof out);
+        ck_assert_str_eq(out, "0 2 ");
+        s.label = kl_span_str("host");
+        s.from_ms = t + 3000;
+        s.to_ms = t + 6000;
+        texts(s, limit, out, sizeof out);
+        ck_assert_str_eq(out, "h4 h6 ");
+        s.label = kl_span_str("nowhere");
+        texts(s, limit, out, sizeof out);
+        ck_assert_str_eq(out, "");
+    }
+}
+END_TEST
+
+START_TEST(labels_come_without_samples_and_metadata_with_every_metric)
+{
+    struct tsp_select s = w_all(0, T);
+    struct w_answer   a = { 0 };
+    struct kl_err     err = { 0 };
+    struct tsp_page   page;
+    struct kl_cur     c;
+    void             *answer;
+    size_t            n;
+
+    for (unsigned k = 0; k < 8; k++)
+        w_write(&w, 0, T, k, w_now(&w), k);
+    s.what = TSP_SEL_LABELS;
+    ck_assert_int_eq(w_live(&w, s, &a, &err), KL_OK);
+    ck_assert_uint_eq(a.count, 8);
+    w_answer_free(&a);
+    tsp_record_metadata(w.writer, kl_span_str(T), kl_span_str("up"), 2, kl_span_str(""),
+                        kl_span_str("old"));
+    w_send_wait(&w, 0);
+    tsp_record_metadata(w.writer, kl_span_str(T), kl_span_str("up"), 2, kl_span_str("s"),
+                        kl_span_str("is it"));
+    w_send_wait(&w, 0);
+    s.what = TSP_SEL_METADATA;
+    ck_assert_int_eq(w_ask(&w, &s, &answer, &n, &err), KL_OK);
+    ck_assert_int_eq(tsp_page_open(kl_span(answer, n), &page, &c, &err), KL_OK);
+    ck_assert(kl_span_eq(kl_cur_span(&c), kl_span_str("up")));
+    ck_assert_int_eq(kl_cur_8(&c), 2);
+    ck_assert(kl_span_eq(kl_cur_span(&c), kl_span_str("s")));
+    ck_assert(kl_span_eq(kl_cur_span(&c), kl_span_str("is it")));
+    ck_assert_uint_eq(kl_cur_left(&c), 0);
+    free(answer);
+}
+END_TEST
+
+START_TEST(histograms_and_start_times_come_back_from_memory_and_from_filesets)
+{
+    static const struct kl_hist_span span = { 0, 2 };
+    double          counts[2] = { 1, 2 };
+    int64_t         t = w_now(&w);
+    struct w_answer a;
+
+    w_define(&w, T, 1);
+    w_define(&w, T, 2);
+    for (int i = 0; i < 200; i++) {
+        struct kl_hist h = { .schema = 2, .count = 3, .sum = i, .pos_span_count = 1, .pos_count = 2,
+                             .pos_spans = &span, .pos = counts };
+        int64_t        at = t + i * 1000;
+        double         v = i;
+
+        tsp_record_hist(w.writer, kl_span_str(T), 1, at, &h);
+        tsp_record_floats(w.writer, kl_span_str(T), 2, &at, &v, 1);
+        tsp_record_start_time(w.writer, kl_span_str(T), 2, at, t - 5000);
+        if (i % 50 == 49)
+            w_send_wait(&w, 0);
+    }
+    for (int round = 0; round < 2; round++) {
+        a = read_all(0);
+        ck_assert_uint_eq(a.count, 2);
+        ck_assert_uint_eq(w_find(&a, 1)->count, 200);
+        ck_assert_uint_eq(w_find(&a, 2)->count, 200);
+        for (int i = 0; i < 200; i++) {
+            const struct w_sample *x = &w_find(&a, 1)->at[i], *y = &w_find(&a, 2)->at[i];
+
+            ck_assert(x->hist && x->value == i && x->start_ms == 0);
+            ck_assert(!y->hist && y->value == i);
+            ck_assert_int_eq(y->start_ms, t - 5000);
+        }
+        w_answer_free(&a);
+        flush_ok(NULL);
+    }
+}
+END_TEST
+
+START_TEST(a_causal_read_waits_for_its_record_and_not_for_ever)
+{
+    struct tsp_select s = w_all(0, T);
+    struct w_answer   a = { 0 };
+    struct kl_err     err = { 0 };
+
+    s.consistency = TSP_READ_CAUSAL;
+    s.min_seq = w_write(&w, 0, T, 1, w_now(&w), 1);
+    ck_assert_int_eq(w_live(&w, s, &a, &err), KL_OK);
+    ck_assert_uint_eq(a.count, 1);
+    w_answer_free(&a);
+    s.min_seq += 5;
+    s.timeout_ms = 500;
+    ck_assert_int_eq(w_live(&w, s, &a, &err), KL_ETIMEOUT);
+    w_answer_free(&a);
+}
+END_TEST
+
+/* ---- what stops a partition ---- */
+
+struct w_purge { struct kl_bus_purge op; bool done; };
+static void purge_done(struct kl_bus_purge *op) { kl_container_of(op, struct w_purge, op)->done = true; }
+
+static void expect_stopped(uint32_t partition, const char *words)
+{
+    struct w_answer a = { 0 };
+    struct kl_err   err = { 0 };
+
+    ck_assert(!ing_ready(w.ing, &err));
+    ck_assert_ptr_nonnull(strstr(err.text, "alarm"));
+    ck_assert_int_eq(w_live(&w, w_all(partition, T), &a, &err), KL_EAGAIN);
+    ck_assert_msg(strstr(err.text, words) != NULL, "%s", err.text);
+    w_answer_free(&a);
+    ck_assert_int_eq(w_flush(&w, NULL, &err), KL_EAGAIN);
+    ck_assert_msg(strstr(err.text, words) != NULL, "%s", err.text);
+    ck_assert_int_eq(w_live(&w, w_all(1 - partition, T), &a, &err), KL_OK);    /* the other goes on */
+    w_answer_free(&a);
+}
+
+START_TEST(records_purged_before_they_were_applied_stop_the_partition_with_words)
+{
+    struct w_purge p = { .op = { .partition = 0, .up_to = 4, .loop = w.loop, .done = purge_done } };
+
+    w_place(&w, "b");
+    kl_env_sim_run(w.sim, 1000);
+    for (int i = 0; i < 8; i++)
+        w_write(&w, 0, T, 1, w_now(&w) + i, i);
+    w.bus->purge(w.bus, &p.op);
+    ck_assert(w_until(&w, &p.done));
+    ck_assert_int_eq(p.op.code, KL_OK);
+    w_place(&w, "a");
+    kl_env_sim_run(w.sim, 3000);
+    expect_stopped(0, "purged");
+}
+END_TEST
+
+START_TEST(a_record_that_cannot_be_read_stops_its_partition_alone)
+{
+    struct w_append a = { 0 };
+
+    w_write(&w, 0, T, 1, w_now(&w), 1);
+    w_write(&w, 1, T, 1, w_now(&w), 1);
+    a.op = (struct kl_bus_append){ .partition = 0, .record = kl_span_str("no record at all"),
+                                   .loop = w.loop, .done = w_append_done };
+    w.bus->append(w.bus, &a.op);
+    ck_assert(w_until(&w, &a.done));
+    kl_env_sim_run(w.sim, 1000);
+    expect_stopped(0, "record 2");
+}
+END_TEST
+
+static void collect(void *ctx, const char *name, bool is_dir, uint64_t size)
+{
+    struct { char at[64][128]; int count; } *l = ctx;
+
+    (void)is_dir;
+    (void)size;
+    snprintf(l->at[l->count++], 128, "%s", name);
+}
+
+START_TEST(a_log_made_anew_is_read_from_its_start_and_the_filesets_stay)
+{
+    struct { char at[64][128]; int count; } names = { .count = 0 };
+    struct kl_env_dir *log;
+    struct kl_err      err = { 0 };
+    struct w_answer    a;
+    int64_t            t = w_now(&w);
+
+    for (int i = 0; i < 20; i++)
+        w_write(&w, 0, T, 1, t + i, i);
+    flush_ok(NULL);
+    w_write(&w, 0, T, 1, t + 20, 20);                  /* this one will be lost, and an alarm says so */
+    w_stop(&w);
+    w.root = kl_env_disk_sim_root(w.disk);
+    w.bus_dir = w_enter(&w, "bus");
+    ck_assert_int_eq(w.bus_dir->enter(w.bus_dir, "log", false, &log, &err), KL_OK);
+    ck_assert_int_eq(log->list(log, collect, &names, &err), KL_OK);
+    for (int i = 0; i < names.count; i++)
+        ck_assert_int_eq(log->remove(log, names.at[i], &err), KL_OK);
+    log->leave(log);
+    w.bus_dir->leave(w.bus_dir);
+    w.root->leave(w.root);
+    w_start(&w);
+    w_ready(&w);
+    w_write(&w, 0, T, 1, t + 21, 21);
+    for (int round = 0; round < 3; round++) {
+        a = read_all(0);
+        ck_assert_uint_eq(a.count, 1);
+        ck_assert_uint_eq(a.series[0].count, 21);
+        ck_assert(a.series[0].at[19].value == 19);
+        ck_assert(a.series[0].at[20].value == 21);
+        w_answer_free(&a);
+        if (round == 0) {
+            flush_ok(NULL);
+        } else {
+            w_stop(&w);
+            w_start(&w);
+            w_ready(&w);
+        }
+    }
+}
+END_TEST
+
+START_TEST(a_partition_given_away_and_back_answers_again)
+{
+    struct w_answer a;
+    struct kl_err   err = { 0 };
+
+    w_write(&w, 0, T, 1, w_now(&w), 7);
+    w_place(&w, "b");
+    kl_env_sim_run(w.sim, 1000);
+    ck_assert_int_ne(w_live(&w, w_all(0, T), &a, &err), KL_OK);
+    w_place(&w, "a");
+    kl_env_sim_run(w.sim, 1000);
+    w_ready(&w);
+    a = read_all(0);
+    ck_assert_uint_eq(a.count, 1);
+    ck_assert(a.series[0].at[0].value == 7);
+    w_answer_free(&a);
+}
+END_TEST
+
+START_TEST(a_head_that_grows_too_large_is_flushed_early)
+{
+    struct blk_manifest m;
+    int64_t             t = w_now(&w);
+    uint64_t            random = 1;
+
+    w_stop(&w);
+    w.memory_max_bytes = 2 << 20;
+    w_start(&w);
+    w_ready(&w);
+    for (unsigned n = 0; n < 40; n++) {
+        int64_t times[500];
+        double  values[500];
+
+        for (int k = 0; k < 20; k++) {
+            for (int i = 0; i < 500; i++) {
+                random = random * 6364136223846793005u + 1442695040888963407u;
+                times[i] = t + (k * 500 + i) * 10;
+                values[i] = (double)(random >> 11) / 3;
+            }
+            if (k == 0)
+                w_define(&w, T, n);
+            tsp_record_floats(w.writer, kl_span_str(T), n, times, values, 500);
+        }
+        w_send_wait(&w, 0);
+        kl_env_sim_run(w.sim, 50);
+    }
+    kl_env_sim_run(w.sim, 2000);
+    w_catalogue(&w, 0, &m);
+    ck_assert_uint_ge(m.fileset_count, 1);
+    ck_assert_int_eq(m.filesets[0].window_ms, 0);
+    blk_manifest_deinit(&m);
+}
+END_TEST
+
 int main(void)
 {
     Suite   *s = suite_create("ingestor");
@@ -315,6 +631,15 @@ int main(void)
     tcase_add_test(t, tenants_do_not_see_each_other);
     tcase_add_test(t, a_large_answer_comes_in_pages_without_gap_or_repeat);
     tcase_add_loop_test(t, a_store_that_fails_delays_a_flush_but_loses_nothing, 0, 40);
+    tcase_add_test(t, names_and_values_are_those_of_the_series_that_match);
+    tcase_add_test(t, labels_come_without_samples_and_metadata_with_every_metric);
+    tcase_add_test(t, histograms_and_start_times_come_back_from_memory_and_from_filesets);
+    tcase_add_test(t, a_causal_read_waits_for_its_record_and_not_for_ever);
+    tcase_add_test(t, records_purged_before_they_were_applied_stop_the_partition_with_words);
+    tcase_add_test(t, a_record_that_cannot_be_read_stops_its_partition_alone);
+    tcase_add_test(t, a_log_made_anew_is_read_from_its_start_and_the_filesets_stay);
+    tcase_add_test(t, a_partition_given_away_and_back_answers_again);
+    tcase_add_test(t, a_head_that_grows_too_large_is_flushed_early);
     suite_add_tcase(s, t);
     r = srunner_create(s);
     srunner_run_all(r, CK_ENV);
