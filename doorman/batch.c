@@ -201,8 +201,9 @@ static void acked(struct dm_gate *g, struct dm_batch *b)
     if (b->op.seq > p->last_seq)
         p->last_seq = b->op.seq;
     for (size_t i = 0; i < b->defined_count; i++) {
-        struct dm_row *row = dm_table_at(g->table, b->defined[i].row, b->defined[i].ref);
-        if (row != NULL && row->partition == p->number) {
+        struct dm_row *row = dm_table_at(g->table, b->defined[i].row, p->number,
+                                         b->defined[i].ref);
+        if (row != NULL) {
             row->defined_epoch = p->epoch;
             row->defined_s = b->begun_s;
         }
@@ -315,17 +316,15 @@ struct dm_batch *dm_batch_of(struct dm_gate *g, struct dm_part *p, struct dm_tic
     return p->open;
 }
 
-void dm_batch_defined(struct dm_gate *g, struct dm_batch *b, const struct dm_row *row)
+void dm_batch_defined(struct dm_gate *g, struct dm_batch *b, struct dm_row *row)
 {
-    struct dm_row *mine = dm_table_at(g->table, dm_table_index(g->table, row), row->ref);
-
     if (b->defined_count == b->defined_room) {
         b->defined_room = b->defined_room == 0 ? 64 : b->defined_room * 2;
         b->defined = kl_resize(b->defined, b->defined_room * sizeof b->defined[0]);
     }
     b->defined[b->defined_count++] =
         (struct dm_defined){ .ref = row->ref, .row = dm_table_index(g->table, row) };
-    mine->in_batch = b->serial;
+    row->in_batch = b->serial;
     kl_count(g->counters->c[DM_C_DEFINITIONS], 1);
 }
 

@@ -69,6 +69,7 @@ struct dm_part {
     unsigned under_way;                                /* batches closed and not settled */
     size_t   inflight_bytes;                           /* of those */
     uint64_t admitted;                                 /* serial of the last ticket let in */
+    uint64_t refs;                                     /* given so far: dense, so readers may index by them */
     uint64_t incarnation, last_seq;                    /* as of the last ack; 0: none yet */
     uint32_t epoch;                                    /* definitions of another one count for nothing */
 };
@@ -145,7 +146,7 @@ void     dm_ticket_release(struct dm_gate *g, struct dm_ticket *t);
 /* The partition's open batch with `t` waiting for it, opened if there is none. NULL when the partition
  * has too much under way: then the ticket has failed. */
 struct dm_batch *dm_batch_of(struct dm_gate *g, struct dm_part *p, struct dm_ticket *t);
-void dm_batch_defined(struct dm_gate *g, struct dm_batch *b, const struct dm_row *row);
+void dm_batch_defined(struct dm_gate *g, struct dm_batch *b, struct dm_row *row);
 void dm_batch_grown(struct dm_gate *g, struct dm_batch *b);    /* closes it when it is full */
 void dm_batch_flush(struct kl_env_task *task);         /* linger 0: at the end of what is queued */
 void dm_batches_end(struct dm_gate *g);                /* the bus is closed: gives up all that wait */

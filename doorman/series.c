@@ -84,7 +84,8 @@ static void place(struct dm_series *s, struct kl_span metric)
     uint32_t partition = tsp_placement_of(g->placement, s->sender->tenant, metric,
                                           kl_labels_fp(s->labels), s->ticket->push->now_ms);
 
-    if (partition != s->row->partition) {              /* definitions are a partition's own */
+    if (s->row->ref == 0 || partition != s->row->partition) {  /* refs are a partition's own */
+        s->row->ref = ++dm_gate_part(g, partition)->refs;
         s->row->defined_epoch = 0;
         s->row->in_batch = 0;
     }

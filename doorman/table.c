@@ -14,7 +14,7 @@ struct dm_table {
     struct dm_row *rows;
     uint32_t mask;                                     /* slots - 1; there are at least 2 a row */
     uint32_t count, room, rows_max, hand;
-    uint64_t next_ref, evicted;
+    uint64_t evicted;
 };
 
 _Static_assert(sizeof(struct dm_row) == 48, "a remembered series weighs 48 bytes and its slots");
@@ -51,7 +51,6 @@ struct dm_table *dm_table_new(uint32_t rows_max)
 
     assert(rows_max > 0 && rows_max <= 1u << 30);
     t->rows_max = rows_max;
-    t->next_ref = 1;
     resize(t, rows_max < ROWS_FIRST ? rows_max : ROWS_FIRST);
     return t;
 }
@@ -130,7 +129,7 @@ struct dm_row *dm_table_add(struct dm_table *t, struct kl_fp key, uint32_t tenan
     if (t->count == t->room && t->room < t->rows_max)
         resize(t, t->room > t->rows_max / 2 ? t->rows_max : t->room * 2);
     row = t->count < t->room ? t->count++ : evict(t);
-    t->rows[row] = (struct dm_row){ .key = key, .ref = t->next_ref++, .tenant = tenant, .used = true };
+    t->rows[row] = (struct dm_row){ .key = key, .tenant = tenant, .used = true };
     place(t, tag_of(key), row);
     return &t->rows[row];
 }
@@ -140,9 +139,11 @@ uint32_t dm_table_index(const struct dm_table *t, const struct dm_row *row)
     return (uint32_t)(row - t->rows);
 }
 
-struct dm_row *dm_table_at(struct dm_table *t, uint32_t index, uint64_t ref)
+struct dm_row *dm_table_at(struct dm_table *t, uint32_t index, uint32_t partition, uint64_t ref)
 {
-    return index < t->count && t->rows[index].ref == ref ? &t->rows[index] : NULL;
+    struct dm_row *row = &t->rows[index];
+
+    return index < t->count && row->partition == partition && row->ref == ref ? row : NULL;
 }
 
 void dm_table_reset(struct dm_table *t)

@@ -6,11 +6,11 @@
  * placed again; its labels are not kept, since the push at hand holds them whenever they are needed.
  *
  *   slots   {tag, row + 1}, open addressing, linear probing, deletion by shifting back
- *   rows    in the order first seen: series of one sender lie side by side, and so do their refs
+ *   rows    in the order first seen: series of one sender lie side by side
  *
  * Bounded: past `rows_max` a new series takes the place of a cold one (a clock hand passes over the
  * rows, and spares those used since it last came by). Rows move when the table grows: a pointer to
- * one is good until the next dm_table_add. A ref is never given twice. One thread.
+ * one is good until the next dm_table_add. One thread.
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -21,7 +21,7 @@ enum { DM_TABLE_GROUP = 16 };                          /* look-ups prefetched to
 
 struct dm_row {
     struct kl_fp key;
-    uint64_t ref;
+    uint64_t ref;                                      /* counted up in its partition; 0: none yet */
     uint32_t tenant;                                   /* dm_tenants' number: compared, not hashed */
     uint32_t placed;                                   /* the gate's placement generation */
     uint32_t defined_epoch;                            /* of the partition, when the definition was acked */
@@ -37,12 +37,12 @@ void dm_table_free(struct dm_table *t);
 /* Begins to load what looking up these keys will touch; at most DM_TABLE_GROUP. */
 void dm_table_prefetch(const struct dm_table *t, const struct kl_fp *keys, size_t count);
 struct dm_row *dm_table_find(struct dm_table *t, struct kl_fp key, uint32_t tenant);    /* or NULL */
-/* A new row with a new ref, all else zero; the key must be absent. */
+/* A new row, all but its key and tenant zero; the key must be absent. */
 struct dm_row *dm_table_add(struct dm_table *t, struct kl_fp key, uint32_t tenant);
-/* A row's number, to find it again after it may have moved, or been given to another series. */
+/* A row's number, to find it again after it may have moved. NULL when it is another series' by now. */
 uint32_t       dm_table_index(const struct dm_table *t, const struct dm_row *row);
-struct dm_row *dm_table_at(struct dm_table *t, uint32_t index, uint64_t ref);           /* or NULL */
-void     dm_table_reset(struct dm_table *t);           /* forgets all rows, but not which refs it gave */
+struct dm_row *dm_table_at(struct dm_table *t, uint32_t index, uint32_t partition, uint64_t ref);
+void     dm_table_reset(struct dm_table *t);           /* forgets all rows */
 uint32_t dm_table_count(const struct dm_table *t);
 uint64_t dm_table_evicted(const struct dm_table *t);
 #endif

@@ -111,6 +111,31 @@ static void complete(size_t i, enum kl_code code, uint64_t seq, uint64_t incarna
     kl_env_sim_run(sim, 1);
 }
 
+static uint64_t refs[8];
+static void keep_ref(void *ctx, struct kl_span tenant, uint64_t ref, struct kl_fp fp, struct kl_labels l)
+{
+    (void)ctx, (void)tenant, (void)fp, (void)l;
+    ck_assert_uint_lt(definitions, 8);
+    refs[definitions++] = ref;
+}
+
+START_TEST(refs_are_counted_up_without_gaps_and_never_given_twice)
+{
+    static const struct tsp_record_sink sink = { .define = keep_ref };
+    struct tsp_record_reader *r = tsp_record_reader_new();
+    struct dm_options         o = { .remembered_series_max = 2 };     /* so small that it forgets */
+
+    doorman = dm_new(env, &bus.bus, &o);
+    kl_env_sim_run(sim, 1);
+    push(0, "a 1\nb 1\nc 1\na 2\n");
+    ck_assert_int_eq(tsp_record_read(r, bus.waiting[0]->record, &sink, NULL, &err), KL_OK);
+    ck_assert_uint_eq(definitions, 4);                 /* "a" is a new series again */
+    for (uint64_t i = 0; i < 4; i++)
+        ck_assert_uint_eq(refs[i], i + 1);
+    tsp_record_reader_free(r);
+}
+END_TEST
+
 START_TEST(no_answer_before_the_ack)
 {
     start(0, 1 << 20);
@@ -409,14 +434,14 @@ START_TEST(exemplars_and_metadata_travel_with_the_samples)
 END_TEST
 
 /* io.prometheus.write.v2.Request with one series of these label refs; times are `now`. */
-static void rw2(struct kl_buf *message, const uint8_t *refs, size_t ref_count, int64_t now)
+static void rw2(struct kl_buf *message, const uint8_t *labels, size_t label_count, int64_t now)
 {
     static const char *const symbols[] = { "", "__name__", "m", "a", "1", "What it is.", "trace_id", "t" };
     struct kl_buf series = { 0 }, x = { 0 };
 
     for (size_t i = 0; i < sizeof symbols / sizeof symbols[0]; i++)
         rw1_bytes(message, 4, symbols[i], strlen(symbols[i]));
-    rw1_bytes(&series, 1, refs, ref_count);
+    rw1_bytes(&series, 1, labels, label_count);
     kl_buf_addv(&x, 1 << 3 | 1);
     kl_buf_addf64(&x, 1.5);
     kl_buf_addv(&x, 2 << 3);
@@ -463,11 +488,11 @@ END_TEST
 
 START_TEST(a_bad_label_reference_of_remote_write_2_is_refused_and_counted)
 {
-    static const char *const refs[] = { "\1\2\3", "\1\2\3\x63", "\3\4", "\1\2\3\4\3\4", "\3\4\1\2" };
+    static const char *const wrong[] = { "\1\2\3", "\1\2\3\x63", "\3\4", "\1\2\3\4\3\4", "\3\4\1\2" };
     struct kl_buf message = { 0 };
 
     start(0, 1 << 20);
-    rw2(&message, (const uint8_t *)refs[_i], strlen(refs[_i]), kl_env_now_ms(env));
+    rw2(&message, (const uint8_t *)wrong[_i], strlen(wrong[_i]), kl_env_now_ms(env));
     push_bytes(0, DM_RW2, message.at, message.size);
     ck_assert_uint_eq(answered, 1);
     ck_assert_uint_eq(pushes[0].status, 400);
@@ -486,6 +511,7 @@ int main(void)
 
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_set_timeout(t, 60);
+    tcase_add_test(t, refs_are_counted_up_without_gaps_and_never_given_twice);
     tcase_add_test(t, no_answer_before_the_ack);
     tcase_add_loop_test(t, a_record_is_sent_again_under_its_id_and_its_late_ack_counts, 0, 2);
     tcase_add_test(t, a_retry_whose_first_try_landed_counts_though_later_records_were_acked_meanwhile);
