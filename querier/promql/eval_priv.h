@@ -159,6 +159,7 @@ struct pql_index { uint32_t count, room, mask; uint32_t *slots; struct kl_labels
 bool     pql_index_new(struct pql_op *op, struct pql_index *x, uint32_t expect);
 /* The number of `key`; UINT32_MAX when memory is out. A new key is not copied. */
 uint32_t pql_index_put(struct pql_op *op, struct pql_index *x, struct kl_labels key);
+uint32_t pql_index_find(const struct pql_index *x, struct kl_labels key);    /* UINT32_MAX: unknown */
 /* The key of a series for matching or grouping, in `scratch`; copied where it is new. */
 uint32_t pql_index_key(struct pql_op *op, struct pql_index *x, struct kl_buf *scratch,
                        struct kl_labels l, struct pql_names names, bool keep);

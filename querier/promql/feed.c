@@ -105,6 +105,7 @@ void pql_feed(struct pql_query *q, uint32_t need, const struct pql_series *serie
         memmove(copy, sorted, at * sizeof *copy);
     n->fed.at = kl_resize(copy, (at + 1) * sizeof *copy);
     n->fed.count = (uint32_t)at;
+    atomic_fetch_add(&q->memory, at * sizeof *copy);   /* until the query's end */
     for (size_t i = 0; n->stats_only && i < at; i++)
         if (((struct pql_series *)n->fed.at)[i].hists != NULL
             && !strip(q, (struct pql_series *)n->fed.at + i))

@@ -172,13 +172,18 @@ bool pql_index_new(struct pql_op *op, struct pql_index *x, uint32_t expect)
 }
 
 /* The slot of `key`: filled with its number, or empty (UINT32_MAX). */
-static uint32_t *find_slot(struct pql_index *x, struct kl_labels key)
+static uint32_t *find_slot(const struct pql_index *x, struct kl_labels key)
 {
     uint32_t i = (uint32_t)kl_hash64(key.at, key.size) & x->mask;
 
     while (x->slots[i] != UINT32_MAX && !pql_labels_eq(x->keys[x->slots[i]], key))
         i = (i + 1) & x->mask;
     return &x->slots[i];
+}
+
+uint32_t pql_index_find(const struct pql_index *x, struct kl_labels key)
+{
+    return *find_slot(x, key);
 }
 
 uint32_t pql_index_put(struct pql_op *op, struct pql_index *x, struct kl_labels key)

@@ -9,15 +9,12 @@
 #include "querier/promql/agg_priv.h"
 
 struct info {
-    struct kl_matcher *matchers;                       /* of the need */
-    uint32_t           matcher_count;
     const struct kl_matcher *data;                     /* what the query says of labels but the name */
     uint32_t           data_count;
     uint8_t           *plain;                          /* rows that are info metrics themselves */
     int64_t            offset_ms;
-    bool               has_at, asked;
+    bool               has_at;
     int64_t            at_ms;
-    struct pql_op     *select;                         /* info series over the steps, their times as values */
 };
 
 static const char *const identifying[] = { "instance", "job" };
@@ -195,7 +192,6 @@ struct joined {
     uint32_t        *key_of_series;
     struct kl_span  *names;                            /* the distinct names of info metrics */
     uint32_t         name_count;
-    uint32_t        *last;                             /* per series: walk position */
 };
 
 static bool stale_at(const struct pql_series *s, uint32_t k)
@@ -321,7 +317,7 @@ static bool make_joined(struct pql_op *op, struct joined *j)
     j->key_of_series = pql_alloc(op, 0, (fed->count + 1) * sizeof *j->key_of_series);
     j->names = pql_alloc(op, 0, (fed->count + 1) * sizeof *j->names);
     if (j->key_of_series == NULL || j->names == NULL
-        || !pql_index_new(op, &j->index, fed->count + 1 + op->in[0]->out.count))
+        || !pql_index_new(op, &j->index, fed->count + 1))
         return false;
     for (uint32_t k = 0; k < fed->count; k++) {
         struct kl_span name = pql_metric_name(fed->at[k].labels);
@@ -339,43 +335,10 @@ static bool make_joined(struct pql_op *op, struct joined *j)
 static uint32_t *keys_of_row(struct pql_op *op, struct joined *j, struct kl_labels l)
 {
     uint32_t *keys = pql_alloc(op, 0, (j->name_count + 1) * sizeof *keys);
-    uint32_t  known = j->index.count;
 
-    for (uint32_t n = 0; keys != NULL && n < j->name_count; n++) {
-        struct kl_labels key = key_of(op, l, j->names[n]);
-        keys[n] = UINT32_MAX;
-        for (uint32_t k = 0; k < known; k++)
-            if (pql_labels_eq(j->index.keys[k], key))
-                keys[n] = k;
-    }
+    for (uint32_t n = 0; keys != NULL && n < j->name_count; n++)
+        keys[n] = pql_index_find(&j->index, key_of(op, l, j->names[n]));
     return keys;
-}
-
-/* Runs of steps with one set of added labels become one row; the rest is joined at the end. */
-static bool emit(struct pql_op *op, const struct pql_row *in, struct kl_labels labels, uint32_t i,
-                 struct pql_row **row, uint32_t *room)
-{
-    if (*row == NULL || !pql_labels_eq((*row)->labels, labels)) {
-        if (op->out.count == *room) {
-            struct pql_row *more = pql_zalloc(op, 0, (size_t)(*room * 2 + 16) * sizeof *more);
-            if (more == NULL)
-                return false;
-            if (op->out.count > 0)
-                memcpy(more, op->out.at, op->out.count * sizeof *more);
-            op->out.at = more;
-            *room = *room * 2 + 16;
-        }
-        *row = &op->out.at[op->out.count++];
-        if (!pql_rows_new(op, 0, *row, 1, in->h != NULL))
-            return false;
-        (*row)->labels = labels;
-        (*row)->drop_name = in->drop_name;
-    }
-    if (in->has[i] == P_HIST)
-        pql_put_hist(*row, i, in->h[i]);
-    else
-        pql_put(*row, i, in->v[i]);
-    return true;
 }
 
 static struct kl_labels with_added(struct pql_op *op, struct kl_labels l, struct kl_labels added)
@@ -388,25 +351,75 @@ static struct kl_labels with_added(struct pql_op *op, struct kl_labels l, struct
     return l;
 }
 
-/* A row's labels at a step; false: the row has no place in the answer then. */
-static bool labels_at(struct pql_op *op, const struct info *f, const struct joined *j,
-                      const struct pql_row *in, const uint32_t *keys, const uint32_t *of_key,
-                      bool optional, struct kl_labels *out)
+/* An input row on its way through the steps: which info series it had last, and the row that made. */
+struct track { uint32_t *keys, *had, row; bool any; };
+
+enum { NO_ROW = UINT32_MAX, LEFT_OUT = UINT32_MAX - 1 };
+
+static uint32_t new_row(struct pql_op *op, const struct pql_row *in, struct kl_labels labels,
+                        uint32_t *room)
+{
+    struct pql_row *row;
+
+    if (op->out.count == *room) {
+        struct pql_row *more = pql_zalloc(op, 0, (size_t)(*room * 2 + 16) * sizeof *more);
+        if (more == NULL)
+            return NO_ROW;
+        if (op->out.count > 0)
+            memcpy(more, op->out.at, op->out.count * sizeof *more);
+        op->out.at = more;
+        *room = *room * 2 + 16;
+    }
+    row = &op->out.at[op->out.count];
+    if (!pql_rows_new(op, 0, row, 1, in->h != NULL))
+        return NO_ROW;
+    row->labels = labels;
+    row->drop_name = in->drop_name;
+    return op->out.count++;
+}
+
+/* Where the row goes from this step on: only looked at anew when its info series change. */
+static void turn(struct pql_op *op, const struct info *f, const struct joined *j,
+                 const struct pql_row *in, struct track *t, const uint32_t *of_key, bool optional,
+                 uint32_t *room)
 {
     struct kl_labels added = { .at = NULL, .size = 0 };
-    bool             seen = false;
+    bool             same = t->any, seen = false;
 
     for (uint32_t n = 0; n < j->name_count; n++) {
-        if (keys[n] == UINT32_MAX || of_key[keys[n]] == 0)
+        uint32_t now = t->keys[n] == UINT32_MAX ? 0 : of_key[t->keys[n]];
+        same = same && t->had[n] == now;
+        t->had[n] = now;
+    }
+    if (same)
+        return;
+    t->any = true;
+    t->row = LEFT_OUT;
+    for (uint32_t n = 0; n < j->name_count; n++) {
+        if (t->had[n] == 0)
             continue;
         seen = true;
-        if (!add_labels(op, f, in->labels, pql_op_fed(op)->at[of_key[keys[n]] - 1].labels, &added))
-            return false;
+        if (!add_labels(op, f, in->labels, pql_op_fed(op)->at[t->had[n] - 1].labels, &added))
+            return;
     }
-    if (!seen && !optional)
-        return false;
-    *out = with_added(op, in->labels, added);
-    return true;
+    if (seen || optional)
+        t->row = new_row(op, in, with_added(op, in->labels, added), room);
+}
+
+static struct track *tracks(struct pql_op *op, const struct info *f, struct joined *j)
+{
+    const struct pql_rows *in = &op->in[0]->out;
+    struct track          *t = pql_zalloc(op, 0, ((size_t)in->count + 1) * sizeof *t);
+
+    for (uint32_t k = 0; t != NULL && k < in->count; k++) {
+        if (f->plain[k])
+            continue;
+        t[k].keys = keys_of_row(op, j, in->at[k].labels);
+        t[k].had = pql_zalloc(op, 0, (j->name_count + 1) * sizeof *t[k].had);
+        if (t[k].keys == NULL || t[k].had == NULL)
+            return NULL;
+    }
+    return t;
 }
 
 static void join(struct pql_op *op, const struct info *f)
@@ -414,35 +427,34 @@ static void join(struct pql_op *op, const struct info *f)
     const struct pql_rows *in = &op->in[0]->out;
     struct joined          j = { .name_count = 0 };
     bool                   optional = all_match_empty(f);
-    uint32_t               room = 0, *of_key, **keys;
-    struct pql_row       **rows;
+    uint32_t               room = 0, *of_key;
+    struct track          *t;
     int64_t               *time_of;
 
     if (op->need != 0 && !make_joined(op, &j))
         return;
     of_key = pql_zalloc(op, 0, (j.index.count + 1) * sizeof *of_key);
     time_of = pql_zalloc(op, 0, (j.index.count + 1) * sizeof *time_of);
-    keys = pql_zalloc(op, 0, (in->count + 1) * sizeof *keys);
-    rows = pql_zalloc(op, 0, (in->count + 1) * sizeof *rows);
-    if (of_key == NULL || time_of == NULL || keys == NULL || rows == NULL)
+    t = tracks(op, f, &j);
+    if (of_key == NULL || time_of == NULL || t == NULL)
         return;
-    for (uint32_t k = 0; k < in->count; k++)
-        if (!f->plain[k] && (keys[k] = keys_of_row(op, &j, in->at[k].labels)) == NULL)
-            return;
-    for (uint32_t k = 0; k < in->count; k++) {         /* series by series, for one row each */
-        struct pql_row *row = NULL;
-        for (uint32_t i = 0; i < op->grid.count && !pql_failed(op->q); i++) {
-            struct kl_labels labels = in->at[k].labels;
+    for (uint32_t i = 0; i < op->grid.count && !pql_failed(op->q); i++) {
+        if (j.name_count > 0)
+            current(op, f, &j, i, of_key, time_of);
+        for (uint32_t k = 0; k < in->count && !pql_failed(op->q); k++) {
             if (in->at[k].has[i] == P_NONE)
                 continue;
-            if (!f->plain[k]) {
-                if (op->need != 0 && j.name_count > 0)
-                    current(op, f, &j, i, of_key, time_of);
-                if (!labels_at(op, f, &j, &in->at[k], keys[k], of_key, optional, &labels))
-                    continue;
-            }
-            if (!emit(op, &in->at[k], labels, i, &row, &room))
-                return;
+            if (!f->plain[k])
+                turn(op, f, &j, &in->at[k], &t[k], of_key, optional, &room);
+            else if (!t[k].any)
+                t[k] = (struct track){ .any = true, .row = new_row(op, &in->at[k], in->at[k].labels,
+                                                                   &room) };
+            if (t[k].row >= LEFT_OUT)
+                continue;
+            if (in->at[k].has[i] == P_HIST)
+                pql_put_hist(&op->out.at[t[k].row], i, in->at[k].h[i]);
+            else
+                pql_put(&op->out.at[t[k].row], i, in->at[k].v[i]);
         }
     }
 }

@@ -198,6 +198,8 @@ static uint64_t series(struct pql_range_call *c, const struct plan *p, const str
         struct pql_window w;
         struct pql_val    out = { .h = NULL };
 
+        if ((i & 63) == 63 && pql_failed(op->q))
+            break;
         follow(&e, s, end - p->range_ms - p->before_ms, end + p->after_ms);
         if (e.f_lo == e.f_hi && e.h_lo == e.h_hi)
             continue;
