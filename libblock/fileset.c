@@ -265,13 +265,14 @@ static enum kl_code find_in(struct blk_fileset *f, const uint64_t *order, uint32
 {
     for (uint32_t low = 0, high = count; low < high;) {
         uint32_t mid = low + (high - low) / 2, series = (uint32_t)order[mid];
-        int      c;
+        struct kl_labels found;
+        int              c;
 
         if (reach(f, series, page, err) != KL_OK)
             return err->code;
-        c = kl_fp_cmp(page->fps[series - page->first], fp);
+        found = blk_page_labels(page, f->postings, series - page->first);
+        c = kl_fp_cmp(kl_labels_fp(found), fp);
         if (c == 0) {
-            struct kl_labels found = blk_page_labels(page, series - page->first);
             kl_buf_add(labels, found.at, found.size);
             return KL_OK;
         }

@@ -98,9 +98,11 @@ size_t       blk_postings_memory(const struct blk_postings *p);
 /* The series that match. Never NULL. */
 struct blk_ids *blk_postings_match(const struct blk_postings *p, const struct kl_matcher *m,
                                    size_t count);
-/* The text of a pair; value text is appended to `text`. False outside. */
-bool blk_postings_pair(const struct blk_postings *p, struct blk_pair pair, struct kl_span *name,
-                       struct kl_buf *text);
+struct kl_span blk_postings_name(const struct blk_postings *p, uint32_t name);
+bool blk_postings_has_pair(const struct blk_postings *p, struct blk_pair pair);
+/* Of a pair that it has: the name; the value replaces what is in `text`. */
+struct kl_span blk_postings_pair(const struct blk_postings *p, struct blk_pair pair,
+                                 struct kl_buf *text);
 /* `within` NULL: all series. */
 void blk_postings_names(const struct blk_postings *p, const struct blk_ids *within,
                         void (*each)(void *ctx, struct kl_span text), void *ctx);
@@ -111,28 +113,26 @@ void blk_postings_values(const struct blk_postings *p, struct kl_span label,
 bool blk_postings_has(const struct blk_postings *p, struct kl_span name, struct kl_span value);
 
 /* ---- pages.c: the index: labels of 128 series in data order; and the order of fingerprints ---- */
-struct blk_page {
+enum { BLK_PAGE_TEXTS = 256 };
+struct blk_page {                                      /* of a cursor; zeroed before the first read */
     uint32_t first, count;
-    struct kl_fp fps[BLK_PAGE_SERIES];                 /* hashed from the labels */
-    uint32_t label_end[BLK_PAGE_SERIES];               /* canonical labels lie end to end in `text` */
-    struct kl_buf text;
+    struct blk_pair *pairs;                            /* of all series, end to end */
+    uint32_t pair_room, ends[BLK_PAGE_SERIES];
+    struct kl_buf labels;                              /* of the series asked for last */
+    struct { struct blk_pair pair; bool known; struct kl_buf value; } texts[BLK_PAGE_TEXTS];
 };
 void         blk_page_write(const struct blk_pairs *pairs, uint32_t first, uint32_t count,
                             struct kl_buf *out);
 enum kl_code blk_page_read(struct kl_span raw, const struct blk_postings *p, uint32_t first,
                            uint32_t count, struct blk_page *page, struct kl_err *err);
+/* Canonical labels of series first + i; borrowed until the next call. */
+struct kl_labels blk_page_labels(struct blk_page *page, const struct blk_postings *p, uint32_t i);
 void         blk_page_deinit(struct blk_page *page);
 /* An order page: the numbers of `count` (at most BLK_ORDER_SERIES) series. */
 void         blk_order_write(const uint32_t *order, uint32_t count, uint32_t series_count,
                              struct kl_buf *out);
 enum kl_code blk_order_read(struct kl_span raw, uint32_t count, uint32_t series_count,
                             uint64_t order[BLK_ORDER_SERIES], struct kl_err *err);
-static inline struct kl_labels blk_page_labels(const struct blk_page *p, uint32_t i)
-{
-    uint32_t from = i > 0 ? p->label_end[i - 1] : 0;
-    return (struct kl_labels){ (const uint8_t *)p->text.at + from, p->label_end[i] - from };
-}
-
 /* ---- columns.c: a data frame: chunks of many series, time columns kept once ---- */
 struct blk_columns;                                    /* being written */
 struct blk_columns *blk_columns_new(int64_t origin_ms);

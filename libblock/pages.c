@@ -38,71 +38,97 @@ void blk_page_write(const struct blk_pairs *pairs, uint32_t first, uint32_t coun
     }
 }
 
-/* The labels of one series after those of the one before; ends[] is where each pair's text ends. */
-struct row { uint32_t count, ends[KL_LABELS_MAX]; };
-
-static bool read_row(struct kl_cur *c, const struct blk_postings *p, struct row *row,
-                     struct blk_page *page, uint32_t from, struct kl_buf *value)
+static struct blk_pair *make_room(struct blk_page *page, uint32_t from, uint32_t more)
 {
-    uint64_t same = kl_cur_v(c), more = kl_cur_v(c);
-    size_t   begin = page->text.size;
-    uint32_t taken;
-
-    if (c->bad || same > row->count || more > KL_LABELS_MAX - same)
-        return false;
-    taken = same > 0 ? row->ends[same - 1] : 0;
-    if (!kl_buf_reserve(&page->text, taken))
-        return false;
-    if (taken > 0)
-        memcpy(page->text.at + begin, page->text.at + from, taken);
-    page->text.size += taken;
-    for (uint64_t k = same; k < same + more; k++) {
-        uint64_t       name = kl_cur_v(c), number = kl_cur_v(c);
-        struct kl_span text;
-
-        kl_buf_reset(value);
-        if (c->bad || name > UINT32_MAX || number > UINT32_MAX ||
-            !blk_postings_pair(p, (struct blk_pair){ (uint32_t)name, (uint32_t)number }, &text, value))
-            return false;
-        kl_buf_addspan(&page->text, text);
-        kl_buf_addspan(&page->text, kl_buf_span(value));
-        row->ends[k] = (uint32_t)(page->text.size - begin);
+    if (from + more >= page->pair_room) {               /* also for none: an address to point at */
+        page->pair_room = (from + more + 1) * 2;
+        page->pairs = kl_resize(page->pairs, page->pair_room * sizeof *page->pairs);
     }
-    row->count = (uint32_t)(same + more);
-    return kl_buf_ok(&page->text) && page->text.size - begin <= KL_LABELS_BYTES_MAX;
+    return page->pairs + from;
+}
+
+/* At most 128 series of at most 256 pairs: what is kept is bounded. */
+static bool read_row(struct kl_cur *c, const struct blk_postings *p, struct blk_page *page, uint32_t i)
+{
+    uint32_t before = i > 1 ? page->ends[i - 2] : 0, from = i > 0 ? page->ends[i - 1] : 0;
+    uint64_t same = kl_cur_v(c), more = kl_cur_v(c);
+    struct blk_pair *row;
+
+    if (c->bad || same > from - before || more > KL_LABELS_MAX - same)
+        return false;
+    row = make_room(page, from, (uint32_t)(same + more));
+    if (same > 0)
+        memcpy(row, page->pairs + before, same * sizeof *row);
+    for (uint64_t k = same; k < same + more; k++) {
+        uint64_t name = kl_cur_v(c), value = kl_cur_v(c);
+
+        if (c->bad || name > UINT32_MAX || value > UINT32_MAX)
+            return false;
+        row[k] = (struct blk_pair){ (uint32_t)name, (uint32_t)value };
+        if (!blk_postings_has_pair(p, row[k]))
+            return false;
+    }
+    page->ends[i] = from + (uint32_t)(same + more);
+    return true;
 }
 
 enum kl_code blk_page_read(struct kl_span raw, const struct blk_postings *p, uint32_t first,
                            uint32_t count, struct blk_page *page, struct kl_err *err)
 {
     struct kl_cur c = kl_cur(raw.at, raw.size);
-    struct kl_buf value;
-    struct row    row = { 0 };
-    uint32_t      from = 0;
-    bool          fine = true;
 
     page->first = first;
-    page->count = count;
-    kl_buf_reset(&page->text);
-    page->text.cap = (size_t)BLK_PAGE_SERIES * KL_LABELS_BYTES_MAX;
-    kl_buf_reserve(&page->text, 1);                    /* so that there is an address to point at */
-    kl_buf_init(&value, KL_LABELS_BYTES_MAX);
-    for (uint32_t i = 0; i < count && fine; i++) {
-        uint32_t begin = (uint32_t)page->text.size;
-
-        fine = !c.bad && read_row(&c, p, &row, page, from, &value);
-        page->label_end[i] = (uint32_t)page->text.size;
-        from = begin;
-    }
-    kl_buf_deinit(&value);
-    if (!fine || c.bad || kl_cur_left(&c) != 0)
-        return kl_fail(err, KL_ECORRUPT, "bad page of series");
+    page->count = 0;
     for (uint32_t i = 0; i < count; i++)
-        page->fps[i] = kl_labels_fp(blk_page_labels(page, i));
+        if (!read_row(&c, p, page, i))
+            return kl_fail(err, KL_ECORRUPT, "bad page of series");
+    if (kl_cur_left(&c) != 0)
+        return kl_fail(err, KL_ECORRUPT, "page of series: bytes left over");
+    page->count = count;
     return KL_OK;
 }
 
-void blk_page_deinit(struct blk_page *page) { kl_buf_deinit(&page->text); }
+/* Most pairs come again and again; a value that was put together is kept for a while. */
+static struct kl_span text_of(struct blk_page *page, const struct blk_postings *p,
+                              struct blk_pair pair, struct kl_span *value)
+{
+    unsigned at = (pair.name * 37 + pair.value) % BLK_PAGE_TEXTS;
+    struct kl_span name;
+
+    if (!page->texts[at].known || page->texts[at].pair.name != pair.name ||
+        page->texts[at].pair.value != pair.value) {
+        name = blk_postings_pair(p, pair, &page->texts[at].value);
+        page->texts[at].pair = pair;
+        page->texts[at].known = true;
+    } else {
+        name = blk_postings_name(p, pair.name);
+    }
+    *value = kl_buf_span(&page->texts[at].value);
+    return name;
+}
+
+struct kl_labels blk_page_labels(struct blk_page *page, const struct blk_postings *p, uint32_t i)
+{
+    uint32_t from = i > 0 ? page->ends[i - 1] : 0;
+
+    kl_buf_reset(&page->labels);
+    kl_buf_reserve(&page->labels, 1);                  /* so that there is an address to point at */
+    for (uint32_t k = from; k < page->ends[i]; k++) {
+        struct kl_span value, name = text_of(page, p, page->pairs[k], &value);
+
+        kl_buf_addspan(&page->labels, name);
+        kl_buf_addspan(&page->labels, value);
+    }
+    return (struct kl_labels){ (const uint8_t *)page->labels.at, page->labels.size };
+}
+
+void blk_page_deinit(struct blk_page *page)
+{
+    for (unsigned i = 0; i < BLK_PAGE_TEXTS; i++)
+        kl_buf_deinit(&page->texts[i].value);
+    kl_buf_deinit(&page->labels);
+    free(page->pairs);
+}
 
 static unsigned order_width(uint32_t series_count)
 {

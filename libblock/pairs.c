@@ -3,9 +3,9 @@
  * list of its pairs, four bytes each. At the end both are put in order and become `postings`.
  *
  *   "KOAp" u8 version, varint names; each name, rising:
- *     span name   varint values, at least 1   set of the series that have it
+ *     span name   varint values, at least 1   span set of the series that have it
  *     each value, rising:
- *       varint shared bytes with the value before (0 at every 16th), span rest   set of its series
+ *       varint shared bytes with the value before (0 at every 16th), span rest, span set of its series
  */
 #include "libblock/fileset_priv.h"
 
@@ -167,9 +167,17 @@ static int by_number(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
+/* With its size in front, so that it can be passed over at once. */
+static void put_set(const uint32_t *ids, uint32_t count, struct kl_buf *set, struct kl_buf *out)
+{
+    kl_buf_reset(set);
+    blk_set_write(ids, count, set);
+    kl_buf_addspan(out, kl_buf_span(set));
+}
+
 /* The series with a name: its values' sets are disjoint, so together they are a list to sort. */
 static void put_name_set(const struct blk_pairs *p, const uint32_t *users, uint32_t from, uint32_t to,
-                         uint32_t *scratch, struct kl_buf *out)
+                         uint32_t *scratch, struct kl_buf *set, struct kl_buf *out)
 {
     uint32_t n = 0;
 
@@ -180,7 +188,7 @@ static void put_name_set(const struct blk_pairs *p, const uint32_t *users, uint3
     }
     if (to - from > 1)
         qsort(scratch, n, sizeof *scratch, by_number);
-    blk_set_write(scratch, n, out);
+    put_set(scratch, n, set, out);
 }
 
 static void put_value(const struct blk_pairs *p, const struct pair *x, const struct pair *before,
@@ -203,6 +211,7 @@ void blk_pairs_finish(struct blk_pairs *p, struct kl_buf *out)
 {
     uint32_t *users = list_users(p), *scratch, names = 0;
     uint32_t  n = p->pair_count;
+    struct kl_buf set = { 0 };
 
     scratch = kl_resize(NULL, ((size_t)p->series_count + 1) * sizeof *scratch);
     p->order = kl_resize(NULL, ((size_t)n + 1) * sizeof *p->order);
@@ -222,16 +231,17 @@ void blk_pairs_finish(struct blk_pairs *p, struct kl_buf *out)
             ;
         kl_buf_addspan(out, text);
         kl_buf_addv(out, to - from);
-        put_name_set(p, users, from, to, scratch, out);
+        put_name_set(p, users, from, to, scratch, &set, out);
         for (uint32_t i = from; i < to; i++) {
             uint32_t     pair = p->order[i], begin = users_begin(p, pair);
             struct pair *x = &p->pairs[pair];
 
             x->id = (struct blk_pair){ .name = name, .value = i - from };
             put_value(p, x, (i - from) % FRONT ? &p->pairs[p->order[i - 1]] : NULL, out);
-            blk_set_write(users + begin, x->uses - begin, out);
+            put_set(users + begin, x->uses - begin, &set, out);
         }
     }
+    kl_buf_deinit(&set);
     free(users);
     free(scratch);
 }

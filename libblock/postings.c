@@ -1,7 +1,7 @@
 /*
  * Reading postings (pairs.c draws them). The file stays in memory as it is; beside it, for every
  * name where its values begin, and for every 16th value, whose text is whole, where it lies. So a
- * value is found by halving, then at most fifteen steps; a prefix is a run of values; and only a
+ * value is found by halving, then at most fifteen steps (sets are passed over by their size); a prefix is a run of values; and only a
  * regular expression without a prefix looks at all values of its label, once each.
  * Everything is walked and checked once at opening; afterwards the bytes may be trusted.
  */
@@ -34,6 +34,24 @@ static size_t place(const struct blk_postings *p, const struct kl_cur *c)
     return (size_t)(c->at - (const uint8_t *)p->raw.at);
 }
 
+/* A set with its size in front: passed over when `into` is NULL, for it was checked at opening. */
+static void pass_set(struct kl_cur *c, uint32_t limit, struct blk_ids *into)
+{
+    struct kl_span set = kl_cur_span(c);
+    struct kl_cur  in = kl_cur(set.at, set.size);
+
+    if (into != NULL)
+        blk_set_read(&in, limit, into);
+}
+
+static bool check_set(struct kl_cur *c, uint32_t limit)
+{
+    struct kl_span set = kl_cur_span(c);
+    struct kl_cur  in = kl_cur(set.at, set.size);
+
+    return !c->bad && blk_set_read(&in, limit, NULL) && kl_cur_left(&in) == 0;
+}
+
 /* One value's text, from the one before it in `text`; the cursor then stands at its set. */
 static bool next_value(struct kl_cur *c, bool whole, struct kl_buf *text)
 {
@@ -62,7 +80,7 @@ static bool walk_values(struct blk_postings *p, struct kl_cur *c, struct name *n
             }
             p->block[p->block_count++] = (uint32_t)place(p, c);
         }
-        fine = next_value(c, i % FRONT == 0, &text) && blk_set_read(c, p->series_count, NULL) &&
+        fine = next_value(c, i % FRONT == 0, &text) && check_set(c, p->series_count) &&
                (i == 0 || kl_span_cmp(kl_buf_span(&last), kl_buf_span(&text)) < 0);
         kl_buf_reset(&last);
         kl_buf_add(&last, text.at, text.size);
@@ -91,7 +109,7 @@ static bool walk(struct blk_postings *p, struct kl_cur *c)
         x->value_count = (uint32_t)values;
         x->blocks = p->block_count;
         x->set = place(p, c);
-        if (!blk_set_read(c, p->series_count, NULL) || !walk_values(p, c, x))
+        if (!check_set(c, p->series_count) || !walk_values(p, c, x))
             return false;
         p->name_count++;
     }
@@ -180,7 +198,7 @@ static void values_open(struct values *v, const struct blk_postings *p, const st
 /* Past the set of the present value, which goes to `into` unless NULL. False after the last. */
 static bool values_next(struct values *v, struct blk_ids *into)
 {
-    blk_set_read(&v->c, v->p->series_count, into);
+    pass_set(&v->c, v->p->series_count, into);
     if (++v->at == v->n->value_count)
         return false;
     next_value(&v->c, v->at % FRONT == 0, &v->text);
@@ -225,7 +243,7 @@ static void add_all(const struct blk_postings *p, const struct name *n, struct b
 {
     struct kl_cur c = cur_at(p, n->set);
 
-    blk_set_read(&c, p->series_count, into);
+    pass_set(&c, p->series_count, into);
 }
 
 bool blk_postings_has(const struct blk_postings *p, struct kl_span name, struct kl_span value)
@@ -311,23 +329,27 @@ struct blk_ids *blk_postings_match(const struct blk_postings *p, const struct kl
     return all;
 }
 
-bool blk_postings_pair(const struct blk_postings *p, struct blk_pair pair, struct kl_span *name,
-                       struct kl_buf *text)
+struct kl_span blk_postings_name(const struct blk_postings *p, uint32_t name)
 {
-    const struct name *n;
-    struct values      v;
+    return p->names[name].text;
+}
 
-    if (pair.name >= p->name_count || pair.value >= p->names[pair.name].value_count)
-        return false;
-    n = &p->names[pair.name];
-    *name = n->text;
-    v = (struct values){ .p = p, .n = n };
+bool blk_postings_has_pair(const struct blk_postings *p, struct blk_pair pair)
+{
+    return pair.name < p->name_count && pair.value < p->names[pair.name].value_count;
+}
+
+struct kl_span blk_postings_pair(const struct blk_postings *p, struct blk_pair pair,
+                                 struct kl_buf *text)
+{
+    const struct name *n = &p->names[pair.name];
+    struct values      v = { .p = p, .n = n, .text = *text };
+
     values_seek(&v, pair.value / FRONT);
     while (v.at < pair.value)
         values_next(&v, NULL);
-    kl_buf_add(text, v.text.at, v.text.size);
-    values_close(&v);
-    return true;
+    *text = v.text;                                    /* lent to the walk, and perhaps grown by it */
+    return n->text;
 }
 
 void blk_postings_names(const struct blk_postings *p, const struct blk_ids *within,

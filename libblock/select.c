@@ -11,7 +11,7 @@
 
 enum { BATCH_BYTES = 8 << 20, BATCH_SERIES = 65536, BATCH_MEMORY_MAX = 1 << 30, LENT = 16 };
 
-struct found { struct kl_fp fp; uint32_t series; };
+struct found { struct kl_fp fp; uint32_t series; struct kl_labels labels; };  /* labels: may be none */
 struct item {                                          /* one series of the batch */
     uint32_t series, rank;
     struct kl_fp     fp;
@@ -28,6 +28,7 @@ struct blk_select {
     struct item *items;                                /* by fingerprint once the batch is made */
     uint32_t item_count, item_at;
     struct kl_arena arena;                             /* labels and chunks of the batch */
+    struct kl_arena kept;                              /* labels of all, where one batch takes them */
     struct blk_chunk_ref *chunks;
     uint32_t chunk_count, chunk_room;
     struct blk_page page;
@@ -60,6 +61,17 @@ static enum kl_code reach_page(struct blk_select *s, uint32_t series, struct kl_
     return KL_OK;
 }
 
+static enum kl_code keep_labels(struct kl_arena *arena, struct kl_labels labels,
+                                struct kl_labels *kept, struct kl_err *err)
+{
+    void *copy = kl_arena_copy(arena, labels.at, labels.size);
+
+    if (copy == NULL)
+        return kl_fail(err, KL_ELIMIT, "select: a batch of more than %d bytes", BATCH_MEMORY_MAX);
+    *kept = (struct kl_labels){ copy, labels.size };
+    return KL_OK;
+}
+
 enum kl_code blk_select_open(struct blk_fileset *f, const struct kl_matcher *m, size_t count,
                              int64_t from_ms, int64_t to_ms, bool with_chunks,
                              struct blk_select **out, struct kl_err *err)
@@ -68,6 +80,7 @@ enum kl_code blk_select_open(struct blk_fileset *f, const struct kl_matcher *m, 
     uint32_t           n = blk_ids_count(ids), *list;
     struct blk_select *s;
     uint64_t           each;
+    bool               keep;
 
     if (with_chunks && (f->info.max_ms < from_ms || f->info.min_ms > to_ms))
         n = 0;
@@ -81,22 +94,30 @@ enum kl_code blk_select_open(struct blk_fileset *f, const struct kl_matcher *m, 
     s->with_chunks = with_chunks;
     s->found = kl_resize(NULL, ((size_t)n + 1) * sizeof *s->found);
     kl_arena_init(&s->arena, BATCH_MEMORY_MAX);
+    kl_arena_init(&s->kept, BATCH_MEMORY_MAX);
+    each = f->info.series_count > 0 ? f->info.chunk_bytes / f->info.series_count + 64 : 64;
+    s->batch_size = (uint32_t)(BATCH_BYTES / each);
+    s->batch_size = s->batch_size < 1 ? 1 : s->batch_size > BATCH_SERIES ? BATCH_SERIES : s->batch_size;
+    keep = n <= s->batch_size;
     for (uint32_t i = 0; i < n; i++) {
-        if (reach_page(s, list[i], err) != KL_OK) {
-            free(list);
-            blk_select_close(s);
-            return err->code;
-        }
-        s->found[i] = (struct found){ s->page.fps[list[i] % BLK_PAGE_SERIES], list[i] };
+        struct kl_labels labels;
+
+        if (reach_page(s, list[i], err) != KL_OK)
+            goto failed;
+        labels = blk_page_labels(&s->page, f->postings, list[i] % BLK_PAGE_SERIES);
+        s->found[i] = (struct found){ .fp = kl_labels_fp(labels), .series = list[i] };
+        if (keep && keep_labels(&s->kept, labels, &s->found[i].labels, err) != KL_OK)
+            goto failed;
     }
     free(list);
     s->found_count = n;
     qsort(s->found, n, sizeof *s->found, by_fp);
-    each = f->info.series_count > 0 ? f->info.chunk_bytes / f->info.series_count + 64 : 64;
-    s->batch_size = (uint32_t)(BATCH_BYTES / each);
-    s->batch_size = s->batch_size < 1 ? 1 : s->batch_size > BATCH_SERIES ? BATCH_SERIES : s->batch_size;
     *out = s;
     return KL_OK;
+failed:
+    free(list);
+    blk_select_close(s);
+    return err->code;
 }
 
 void blk_select_close(struct blk_select *s)
@@ -108,6 +129,7 @@ void blk_select_close(struct blk_select *s)
     blk_data_free(s->data);
     blk_page_deinit(&s->page);
     kl_arena_deinit(&s->arena);
+    kl_arena_deinit(&s->kept);
     kl_buf_deinit(&s->out);
     free(s->chunks);
     free(s->items);
@@ -251,19 +273,21 @@ static enum kl_code make_batch(struct blk_select *s, struct kl_err *err)
     s->chunk_count = 0;
     for (uint32_t i = 0; i < n; i++)
         s->items[i] = (struct item){ .series = s->found[s->at + i].series, .rank = i,
-                                     .fp = s->found[s->at + i].fp };
+                                     .fp = s->found[s->at + i].fp,
+                                     .labels = s->found[s->at + i].labels };
     qsort(s->items, n, sizeof *s->items, by_series);
     for (uint32_t i = 0; i < n; i++) {
-        struct item     *item = &s->items[i];
-        struct kl_labels labels;
-        void            *copy;
+        struct item *item = &s->items[i];
 
-        if (reach_page(s, item->series, err) != KL_OK)
-            return err->code;
-        labels = blk_page_labels(&s->page, item->series % BLK_PAGE_SERIES);
-        if ((copy = kl_arena_copy(&s->arena, labels.at, labels.size)) == NULL)
-            return kl_fail(err, KL_ELIMIT, "select: a batch of more than %d bytes", BATCH_MEMORY_MAX);
-        item->labels = (struct kl_labels){ copy, labels.size };
+        if (item->labels.at == NULL) {
+            struct kl_labels labels;
+
+            if (reach_page(s, item->series, err) != KL_OK)
+                return err->code;
+            labels = blk_page_labels(&s->page, s->f->postings, item->series % BLK_PAGE_SERIES);
+            if (keep_labels(&s->arena, labels, &item->labels, err) != KL_OK)
+                return err->code;
+        }
         if (s->with_chunks && fetch(s, item, err) != KL_OK)
             return err->code;
     }

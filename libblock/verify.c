@@ -73,14 +73,14 @@ static enum kl_code check_order(struct verify *v, struct kl_err *err)
     const struct blk_places *p = &v->f->summaries.order;
     uint64_t                 n = v->f->info.series_count;
     struct kl_fp            *fps = kl_resize(NULL, (n + 1) * sizeof *fps), last = { 0, 0 };
-    struct blk_page          page = { 0 };
+    struct blk_page         *page = kl_new(sizeof *page);
     uint64_t                 order[BLK_ORDER_SERIES];
     enum kl_code             code = KL_OK;
 
     for (uint32_t i = 0; i < v->f->summaries.pages.count && code == KL_OK; i++) {
-        code = blk_fileset_page(v->f, i, &page, err);
-        if (code == KL_OK)
-            memcpy(fps + page.first, page.fps, page.count * sizeof *fps);
+        code = blk_fileset_page(v->f, i, page, err);
+        for (uint32_t k = 0; k < page->count && code == KL_OK; k++)
+            fps[page->first + k] = kl_labels_fp(blk_page_labels(page, v->f->postings, k));
     }
     for (uint32_t i = 0; i < p->count && code == KL_OK; i++) {
         if ((code = blk_fileset_order(v->f, i, order, err)) != KL_OK)
@@ -94,7 +94,8 @@ static enum kl_code check_order(struct verify *v, struct kl_err *err)
             last = fps[order[k]];
         }
     }
-    blk_page_deinit(&page);
+    blk_page_deinit(page);
+    free(page);
     free(fps);
     return code;
 }

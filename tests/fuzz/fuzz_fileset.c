@@ -35,8 +35,10 @@ static void postings(const uint8_t *in, size_t size, uint32_t series, uint8_t cu
         blk_ids_free(ids);
     }
     page = kl_new(sizeof *page);
-    blk_page_read(kl_span(in + half, size - half), p, 0, series < BLK_PAGE_SERIES ? series : BLK_PAGE_SERIES,
-                  page, &err);
+    blk_page_read(kl_span(in + half, size - half), p, 0,
+                  series < BLK_PAGE_SERIES ? series : BLK_PAGE_SERIES, page, &err);
+    for (uint32_t i = 0; i < page->count; i++)
+        blk_page_labels(page, p, i);
     blk_page_deinit(page);
     free(page);
     blk_postings_free(p);
