@@ -131,6 +131,7 @@ static void seal(struct ing_partition *p, const struct tsp_cut *cut, int64_t end
                 ing_series_cut(h, s, seq, cut->window_start_ms, sealed, &late);
             ing_series_cut(h, s, seq, end_ms, sealed, &window);
         }
+        h->heavy = false;
         for (int k = 0; k < 2; k++) {
             struct ing_part *part = k == 0 ? &late : &window;
 
@@ -307,12 +308,22 @@ void ing_cut_append(struct ing_partition *p, const struct tsp_cut *cut, struct i
     append_send(a);
 }
 
+static bool heavy_series(struct ing_partition *p)
+{
+    bool heavy = false;
+
+    for (uint32_t t = 0; t < p->tenant_count; t++)
+        heavy |= p->tenants[t].head->heavy;
+    return heavy;
+}
+
 /* Window by window as the clock says; and early, everything, when the heads grow too large. */
 void ing_cut_tick(struct ing_partition *p)
 {
     const struct ing_options *o = &p->i->o;
     int64_t end_ms = window_floor(kl_env_now_ms(p->i->env) - o->cut_delay_ms, o->window_ms);
     int64_t now_ns = kl_env_mono_ns(p->i->env), mine = p->memory_told;
+    bool    heavy;
     struct tsp_cut cut = { .epoch = p->epoch_seen < ING_EPOCH_STATIC ? ING_EPOCH_STATIC
                                                                      : p->epoch_seen,
                            .format = ING_FORMAT };
@@ -327,13 +338,18 @@ void ing_cut_tick(struct ing_partition *p)
         ing_cut_append(p, &cut, NULL);
         return;
     }
-    if (o->memory_max_bytes == 0 || p->jobs != NULL || now_ns < p->flush_again_ns ||
-        (uint64_t)atomic_load(&p->i->memory) <= o->memory_max_bytes || mine < EARLY_LEAST_BYTES ||
-        (uint64_t)mine < o->memory_max_bytes / o->partitions / 2)
+    if (p->jobs != NULL || now_ns < p->flush_again_ns)
+        return;
+    heavy = heavy_series(p);
+    if (!heavy && (o->memory_max_bytes == 0 || mine < EARLY_LEAST_BYTES ||
+                   (uint64_t)atomic_load(&p->i->memory) <= o->memory_max_bytes ||
+                   (uint64_t)mine < o->memory_max_bytes / o->partitions / 2))
         return;
     p->flush_again_ns = now_ns + INT64_C(1000000) * EARLY_AGAIN_MS;
-    kl_logf(o->log, KL_INFO, "ingestor: partition %" PRIu32 " is flushed early: the heads hold %"
-            PRId64 " bytes", p->number, (int64_t)atomic_load(&p->i->memory));
+    kl_logf(o->log, KL_INFO, "ingestor: partition %" PRIu32 " is flushed early: %s; the heads hold "
+            "%" PRId64 " bytes", p->number,
+            heavy ? "a series has outgrown an answer" : "the memory bound is passed",
+            (int64_t)atomic_load(&p->i->memory));
     ing_cut_append(p, &cut, NULL);
 }
 

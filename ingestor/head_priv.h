@@ -26,6 +26,7 @@ enum { ING_PAGE = 64 };                                /* pairs, names or series
 enum { ING_TAIL_MAX = 120 };                           /* samples of an open tail */
 enum { ING_TAIL_BYTES_MAX = 4096 };                    /* an open tail is sealed past this */
 enum { ING_LATE_MAX = 120 };                           /* late samples before they are sealed */
+enum { ING_HEAVY_BYTES = 256 * 1024 };                 /* of one series' chunks: a page holds it, well */
 enum { ING_NONE = UINT32_MAX };
 
 /* Bytes held, by kind, for /metrics and the memory bound. */
@@ -139,6 +140,7 @@ struct ing_series {
     struct ing_tail   tail;
     int64_t  last_ms;                                  /* of any sample yet, INT64_MIN: none */
     uint32_t id, definitions;                          /* how many refs stand for it */
+    uint32_t chunk_bytes;                              /* of its chunks that no cut has taken */
     uint16_t pair_count;
     bool     alive;
 };
@@ -154,6 +156,7 @@ struct ing_head {
     struct ing_memory memory;
     int64_t  window_ms, window_lo, window_hi;          /* the window of the last sample looked at */
     struct kl_buf encoded;                             /* scratch */
+    bool     heavy;                                    /* a series outgrows a message: cut it soon */
     uint64_t samples, late_samples, equal_samples;
     struct ing_extras *extras;
 };

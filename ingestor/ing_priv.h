@@ -227,7 +227,7 @@ struct ing_ingestor {
     struct ing_shard *shards; unsigned shard_count;
     struct ing_partition *partitions;
     struct kl_bus_watch watch;
-    bool watching;
+    bool watching, said_ready;
     _Atomic bool placed;                               /* a placement table was seen */
     _Atomic uint64_t placement_revision;
     _Atomic int64_t  memory;                           /* of all heads */

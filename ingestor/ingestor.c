@@ -57,6 +57,16 @@ static void current(struct kl_bus_watch *w) { (void)w; }
 
 /* ---- a shard: one loop, and the partitions that are on it ---- */
 
+static void say_ready(struct ing_ingestor *i)
+{
+    struct kl_err err;
+    bool          ready = ing_ready(i, &err);
+
+    if (ready && !i->said_ready)
+        kl_logf(i->o.log, KL_INFO, "ingestor: its partitions are live, the log is applied");
+    i->said_ready = ready;
+}
+
 static void tick(struct kl_env_timer *timer)
 {
     struct ing_shard    *s = kl_container_of(timer, struct ing_shard, tick);
@@ -67,8 +77,10 @@ static void tick(struct kl_env_timer *timer)
     for (uint32_t n = 0; n < i->o.partitions; n++)
         if (i->partitions[n].shard == s)
             ing_partition_tick(&i->partitions[n]);
-    if (s == &i->shards[0])
+    if (s == &i->shards[0]) {
         ing_metrics_show(i);
+        say_ready(i);
+    }
     i->env->sched->arm(s->loop, &s->tick, ING_TICK_MS);
 }
 

@@ -163,7 +163,7 @@ static void caught_up(struct kl_bus_reader *r, uint64_t last_seq)
         return;
     atomic_store(&p->state, ING_LIVE);
     p->words = (struct kl_err){ 0 };
-    kl_logf(p->i->o.log, KL_INFO, "ingestor: partition %" PRIu32 " is live, %" PRIu64
+    kl_logf(p->i->o.log, KL_DEBUG, "ingestor: partition %" PRIu32 " is live, %" PRIu64
             " records applied", p->number, p->applied);
     ing_metrics_collect(p);
 }

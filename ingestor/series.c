@@ -43,6 +43,8 @@ static struct ing_chunk *chunk_add(struct ing_head *h, struct ing_series *s,
                              .kind = (uint8_t)head.kind };
     memcpy(c->bytes, h->encoded.at, h->encoded.size);
     chunk_put(h, c, link, s);
+    s->chunk_bytes += c->size;
+    h->heavy |= s->chunk_bytes > ING_HEAVY_BYTES;
     return c;
 }
 
@@ -335,6 +337,7 @@ static void split(struct ing_head *h, struct ing_series *s, struct ing_chunk **l
         chunk_add(h, s, link);
     }
     kl_arena_deinit(&arena);
+    s->chunk_bytes -= c->size;
     h->memory.bytes[ING_MEM_CHUNKS] -= (int64_t)(sizeof *c + c->size + 8);
     free(c);
 }
@@ -374,6 +377,7 @@ void ing_series_cut(struct ing_head *h, struct ing_series *s, uint64_t cut, int6
             c = *link;
         }
         c->cut = cut;
+        s->chunk_bytes -= c->size;
         each(ctx, s, c);
     }
 }

@@ -5,7 +5,7 @@
  */
 #include "../unit/ingestor/world.h"
 
-#include <signal.h>
+#include "doorman/doorman.h"
 
 enum { LIVES = 200, SERIES = 24, PARTITIONS = 2, CRASHES = 3, ROUNDS = 60 };
 
@@ -98,38 +98,73 @@ static void settle(struct life *l, struct sent *s)
 
 static bool same(double a, double b) { return kl_f64_bits(a) == kl_f64_bits(b); }
 
+static void check_answer(struct life *l, unsigned p, const struct w_answer *a)
+{
+    size_t held = 0, known = 0;
+
+    for (unsigned n = 0; n < SERIES; n++) {
+        const struct w_series *s = w_find(a, n);
+
+        held += s == NULL ? 0 : s->count;
+        for (size_t i = 0; i < l->counts[p][n]; i++) {
+            const struct truth    *t = &l->truths[p][n][i];
+            const struct w_sample *x = w_sample_at(s, t->time_ms);
+            bool                   fine = x == NULL ? !t->has_ack
+                                                    : t->has_ack && same(x->value, t->acked);
+
+            known += x != NULL;
+            for (unsigned k = 0; x != NULL && k < t->maybe_count; k++)
+                fine |= same(x->value, t->maybe[k]);
+            ck_assert_msg(fine, "seed %" PRIu64 ": partition %u, series %u at %" PRId64
+                          ": %s, acked %d %a, answered %a", l->seed, p, n, t->time_ms,
+                          x == NULL ? "missing" : "wrong", t->has_ack, t->acked,
+                          x == NULL ? 0.0 : x->value);
+        }
+    }
+    ck_assert_msg(held == known, "seed %" PRIu64 ": %zu samples that nobody sent", l->seed,
+                  held - known);
+}
+
+static void read_partition(struct life *l, unsigned p, struct w_answer *a)
+{
+    struct kl_err err = { 0 };
+
+    ck_assert_msg(w_read_all(&l->w, w_all(p, "anonymous"), a, &err) == KL_OK, "seed %" PRIu64
+                  ": %s", l->seed, err.text);
+}
+
 static void check(struct life *l)
 {
     for (unsigned p = 0; p < PARTITIONS; p++) {
         struct w_answer a;
-        struct kl_err   err = { 0 };
-        size_t          held = 0, known = 0;
 
-        ck_assert_msg(w_read_all(&l->w, w_all(p, "anonymous"), &a, &err) == KL_OK, "seed %" PRIu64
-                      ": %s", l->seed, err.text);
-        for (unsigned n = 0; n < SERIES; n++) {
-            const struct w_series *s = w_find(&a, n);
-
-            held += s == NULL ? 0 : s->count;
-            for (size_t i = 0; i < l->counts[p][n]; i++) {
-                const struct truth    *t = &l->truths[p][n][i];
-                const struct w_sample *x = w_sample_at(s, t->time_ms);
-                bool                   fine = x == NULL ? !t->has_ack
-                                                        : t->has_ack && same(x->value, t->acked);
-
-                known += x != NULL;
-                for (unsigned k = 0; x != NULL && k < t->maybe_count; k++)
-                    fine |= same(x->value, t->maybe[k]);
-                ck_assert_msg(fine, "seed %" PRIu64 ": partition %u, series %u at %" PRId64
-                              ": %s, acked %d %a, answered %a", l->seed, p, n, t->time_ms,
-                              x == NULL ? "missing" : "wrong", t->has_ack, t->acked,
-                              x == NULL ? 0.0 : x->value);
-            }
-        }
-        ck_assert_msg(held == known, "seed %" PRIu64 ": %zu samples that nobody sent", l->seed,
-                      held - known);
+        read_partition(l, p, &a);
+        check_answer(l, p, &a);
         w_answer_free(&a);
     }
+}
+
+/* Where the doorman places a series is its own affair; it must be in one partition. */
+static void check_everywhere(struct life *l)
+{
+    struct w_answer all = { 0 };
+
+    for (unsigned p = 0; p < PARTITIONS; p++) {
+        struct w_answer a;
+
+        read_partition(l, p, &a);
+        for (size_t i = 0; i < a.count; i++) {
+            size_t           before = all.count;
+            struct w_series *to = w_series_of(&all, a.series[i].fp, kl_buf_span(&a.series[i].labels));
+
+            ck_assert_uint_eq(all.count, before + 1);
+            for (size_t k = 0; k < a.series[i].count; k++)
+                w_put(to, a.series[i].at[k]);
+        }
+        w_answer_free(&a);
+    }
+    check_answer(l, 0, &all);
+    w_answer_free(&all);
 }
 
 static void flushed(struct ing_flush *f) { (void)f; }
@@ -137,7 +172,6 @@ static void flushed(struct ing_flush *f) { (void)f; }
 static void live(uint64_t seed)
 {
     struct life *l = kl_new(sizeof *l);
-    uint64_t     crashes = 0;
 
     l->seed = seed;
     l->draws = seed * 1000003;
@@ -150,6 +184,9 @@ static void live(uint64_t seed)
         struct ing_flush f = { .loop = l->w.loop, .done = flushed };
         bool             flushes = draw(l) % 12 == 0, crash = draw(l) % 16 == 0;
         int64_t          until;
+
+        if (draw(l) % 8 == 0)                          /* some call to the disk will fail, once */
+            kl_env_disk_sim_fail(l->w.disk, 1 + draw(l) % 80, draw(l) % 2 ? KL_EIO : KL_ELIMIT);
 
         for (int i = 0; i < AT_ONCE; i++) {
             sent[i] = kl_new(sizeof *sent[i]);
@@ -172,10 +209,14 @@ static void live(uint64_t seed)
             for (int i = 0; i < AT_ONCE; i++)
                 ck_assert(w_until(&l->w, &sent[i]->a.done));
         }
-        for (int i = 0; i < AT_ONCE; i++)
+        for (int i = 0; i < AT_ONCE; i++) {
             settle(l, sent[i]);
+            /* A log that could not be written is never written again: an operator starts anew. */
+            crash |= sent[i]->a.done && sent[i]->a.op.code != KL_OK;
+        }
+        if (draw(l) % 2 == 0 || crash)
+            kl_env_disk_sim_fail(l->w.disk, 0, KL_EIO);
         if (crash) {
-            crashes++;
             w_crash(&l->w, draw(l) % 2 == 0, draw(l));
             memset(l->defined, 0, sizeof l->defined);  /* a new writer defines anew */
             tsp_record_start(l->w.writer);
@@ -185,6 +226,7 @@ static void live(uint64_t seed)
         }
     }
     w_crash(&l->w, true, draw(l));
+    kl_env_disk_sim_fail(l->w.disk, 0, KL_EIO);
     w_start(&l->w);
     w_ready(&l->w);
     check(l);
@@ -210,6 +252,145 @@ START_TEST(after_any_crash_every_acked_sample_is_there_exactly)
 }
 END_TEST
 
+/* ---- the same, pushed through the doorman ---- */
+
+struct pushed {
+    struct dm_push  p;
+    bool            done;
+    unsigned        count;
+    struct { unsigned n; int64_t time_ms; double value; } at[16];
+};
+
+static void push_done(struct dm_push *p) { kl_container_of(p, struct pushed, p)->done = true; }
+
+static struct dm_doorman *doorman_new(struct life *l)
+{
+    struct dm_options o = { .gates = 2, .linger_ms = (int64_t)(draw(l) % 2) * 20,
+                            .partition_inflight_bytes_max = 8 << 20, .inflight_bytes_max = 32 << 20,
+                            .append_timeout_ms = 10000,
+                            .limits = { .label_count_max = 30, .name_bytes_max = 128,
+                                        .value_bytes_max = 1024, .body_bytes_max = 1 << 20,
+                                        .inflated_bytes_max = 1 << 20 },
+                            .log = l->w.log, .metrics = l->w.metrics };
+    struct dm_doorman *d = dm_new(l->w.env, l->w.bus, &o);
+    struct kl_err      err = { 0 };
+
+    for (int n = 0; n < 100 && !dm_ready(d, &err); n++)
+        kl_env_sim_run(l->w.sim, 100);
+    ck_assert_msg(dm_ready(d, &err), "%s", err.text);
+    return d;
+}
+
+static void push_some(struct life *l, struct dm_doorman *d, struct pushed *s)
+{
+    struct kl_buf body = { 0 };
+
+    s->count = 1 + (unsigned)(draw(l) % 16);
+    for (unsigned i = 0; i < s->count; i++) {
+        unsigned n = (unsigned)(draw(l) % SERIES);
+        int64_t  t = w_now(&l->w) / 1000 * 1000 - 1000 * (int64_t)(draw(l) % 8 ? 0 : draw(l) % 200);
+        double   v = draw(l) % 2 ? (double)(draw(l) % 1000) : (double)(int64_t)draw(l) / 1e9;
+
+        s->at[i].n = n;
+        s->at[i].time_ms = t;
+        s->at[i].value = v;
+        kl_buf_addf(&body, "%s{host=\"h%u\",code=\"%u\"} %.17g %" PRId64 "\n",
+                    n % 2 ? "requests_total" : "temperature", n, n % 4, v, t);
+    }
+    s->p = (struct dm_push){ .format = DM_TEXT, .tenant = "anonymous", .body = body.at,
+                             .body_size = body.size, .now_ms = w_now(&l->w), .done = push_done };
+    dm_push(d, (unsigned)(draw(l) % 2), &s->p);
+}
+
+static void settle_push(struct life *l, struct pushed *s)
+{
+    for (unsigned i = 0; i < s->count; i++) {
+        struct truth *t = truth_of(l, 0, s->at[i].n, s->at[i].time_ms);
+
+        if (s->done && s->p.status == 204) {
+            t->acked = s->at[i].value;
+            t->has_ack = true;
+            t->maybe_count = 0;
+        } else if (t->maybe_count < 8) {
+            t->maybe[t->maybe_count++] = s->at[i].value;
+        }
+    }
+    if (s->done && s->p.status != 204)
+        ck_assert_msg(s->p.status == 503, "seed %" PRIu64 ": %u %s", l->seed, s->p.status, s->p.text);
+}
+
+static void live_pushed(uint64_t seed)
+{
+    struct life       *l = kl_new(sizeof *l);
+    struct dm_doorman *d;
+
+    l->seed = seed;
+    l->draws = seed * 7000003;
+    w_init(&l->w, seed, PARTITIONS);
+    w_start(&l->w);
+    w_ready(&l->w);
+    d = doorman_new(l);
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        struct pushed *s = kl_new(sizeof *s);
+        bool           crash = draw(l) % 12 == 0;
+
+        if (draw(l) % 10 == 0)
+            kl_env_disk_sim_fail(l->w.disk, 1 + draw(l) % 60, draw(l) % 2 ? KL_EIO : KL_ELIMIT);
+        push_some(l, d, s);
+        if (draw(l) % 12 == 0) {
+            struct ing_flush *f = kl_new(sizeof *f);
+
+            *f = (struct ing_flush){ .loop = l->w.loop, .done = flushed };
+            ing_flush(l->w.ing, f);
+        }
+        if (crash) {
+            uint64_t steps = draw(l) % 400;
+            int64_t  until = kl_env_mono_ns(l->w.env) + INT64_C(5000000000);
+
+            while (steps-- > 0 && kl_env_sim_step(l->w.sim, until))
+                ;
+        } else {
+            /* One at a time: of two pushes at once nobody knows whose value wins. */
+            ck_assert(w_until(&l->w, &s->done));
+            kl_env_sim_run(l->w.sim, (int64_t)(draw(l) % 6000));
+            crash = s->p.status != 204;
+        }
+        settle_push(l, s);
+        if (crash) {
+            kl_env_disk_sim_fail(l->w.disk, 0, KL_EIO);
+            w_crash(&l->w, draw(l) % 2 == 0, draw(l));
+            w_start(&l->w);
+            w_ready(&l->w);
+            check_everywhere(l);
+            d = doorman_new(l);
+        }
+    }
+    kl_env_disk_sim_fail(l->w.disk, 0, KL_EIO);
+    w_crash(&l->w, true, draw(l));
+    w_start(&l->w);
+    w_ready(&l->w);
+    check_everywhere(l);
+    w_stop(&l->w);
+    tsp_record_writer_free(l->w.writer);
+    for (unsigned n = 0; n < SERIES; n++)
+        free(l->truths[0][n]);
+    free(l);
+}
+
+START_TEST(after_any_crash_every_push_that_was_answered_204_is_there_exactly)
+{
+    const char *one = getenv("SEED");
+
+    if (one != NULL) {
+        if (_i == 0)
+            live_pushed(strtoull(one, NULL, 10));
+        return;
+    }
+    for (uint64_t seed = (uint64_t)_i * 20; seed < ((uint64_t)_i + 1) * 20; seed++)
+        live_pushed(seed);
+}
+END_TEST
+
 /* A killed process frees nothing, and there are many of them here. */
 const char *__asan_default_options(void);
 const char *__asan_default_options(void) { return "detect_leaks=0"; }
@@ -223,6 +404,8 @@ int main(void)
 
     tcase_set_timeout(t, 300);
     tcase_add_loop_test(t, after_any_crash_every_acked_sample_is_there_exactly, 0, LIVES / 20);
+    tcase_add_loop_test(t, after_any_crash_every_push_that_was_answered_204_is_there_exactly, 0,
+                        LIVES / 20);
     suite_add_tcase(s, t);
     r = srunner_create(s);
     srunner_run_all(r, CK_ENV);

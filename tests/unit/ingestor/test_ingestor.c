@@ -612,6 +612,34 @@ START_TEST(a_head_that_grows_too_large_is_flushed_early)
 }
 END_TEST
 
+START_TEST(a_series_too_large_for_an_answer_is_flushed_by_itself)
+{
+    static int64_t    times[4000];
+    static double     values[4000];
+    struct w_answer   a;
+    uint64_t          random = 1;
+    int64_t           t = w_now(&w);
+    size_t            n = 0;
+
+    w_define(&w, T, 1);
+    for (int k = 0; k < 40; k++) {
+        for (int i = 0; i < 4000; i++) {
+            random = random * 6364136223846793005u + 1442695040888963407u;
+            times[i] = t + (k * 4000 + i) * 10;
+            values[i] = (double)(random >> 11) / 3;
+        }
+        tsp_record_floats(w.writer, kl_span_str(T), 1, times, values, 4000);
+        w_send_wait(&w, 0);
+        n += 4000;
+    }
+    kl_env_sim_run(w.sim, 15000);
+    a = read_all(0);
+    ck_assert_uint_eq(a.count, 1);
+    ck_assert_uint_eq(a.series[0].count, n);
+    w_answer_free(&a);
+}
+END_TEST
+
 int main(void)
 {
     Suite   *s = suite_create("ingestor");
@@ -640,6 +668,7 @@ int main(void)
     tcase_add_test(t, a_log_made_anew_is_read_from_its_start_and_the_filesets_stay);
     tcase_add_test(t, a_partition_given_away_and_back_answers_again);
     tcase_add_test(t, a_head_that_grows_too_large_is_flushed_early);
+    tcase_add_test(t, a_series_too_large_for_an_answer_is_flushed_by_itself);
     suite_add_tcase(s, t);
     r = srunner_create(s);
     srunner_run_all(r, CK_ENV);
