@@ -132,7 +132,7 @@ struct pql_func {
 const struct pql_func *pql_func_find(struct kl_span name);
 
 /* One parse: the text, the arena of the tree, the first failure. */
-enum { PQL_PARSE_MEMORY_MAX = 256 << 20 };
+enum { PQL_PARSE_MEMORY_MAX = 256 << 20, PQL_MATCHERS_MAX = 256, PQL_REGEXES_MAX = 1000 };
 struct pql_parse {
     struct kl_arena arena;
     struct kl_span text;                               /* a copy in the arena */

@@ -9,6 +9,11 @@ static bool add_matcher(struct pql_parse *p, struct pql_selector_node *s, uint32
 {
     struct kl_err err;
 
+    if (s->count == PQL_MATCHERS_MAX || p->regex_count == PQL_REGEXES_MAX) {
+        pql_error(p, at, "more than %d matchers in a selector, or %d regular expressions in a query",
+                  PQL_MATCHERS_MAX, PQL_REGEXES_MAX);
+        return false;
+    }
     if (m.op == KL_MATCH_RE || m.op == KL_MATCH_NRE) {
         struct kl_regex *re;
         if (kl_regex_new(m.value, &re, &err) != KL_OK) {

@@ -102,11 +102,11 @@ static void print_matcher(struct kl_buf *out, const struct kl_matcher *m)
 static void print_matchers(struct kl_buf *out, const struct pql_selector_node *s)
 {
     struct kl_buf texts;
-    struct { size_t at, size; } part[KL_LABELS_MAX], t;
+    struct { size_t at, size; } part[PQL_MATCHERS_MAX], t;
     uint32_t      count = 0, k;
 
     kl_buf_init(&texts, 0);
-    for (uint32_t i = 0; i < s->count && count < KL_LABELS_MAX; i++) {
+    for (uint32_t i = 0; i < s->count && count < PQL_MATCHERS_MAX; i++) {
         const struct kl_matcher *m = &s->matchers[i];
         if (s->name.size > 0 && m->op == KL_MATCH_EQ && kl_span_eq(m->value, s->name)
             && kl_span_eq(m->name, kl_span_str("__name__")))
