@@ -54,7 +54,7 @@ bool blk_checkpoint_whole(struct kl_span checkpoint)
 {
     uint32_t crc;
 
-    if (checkpoint.size != 17 || memcmp(checkpoint.at, "KOAc", 4) != 0)
+    if (checkpoint.size != BLK_CHECKPOINT_SIZE || memcmp(checkpoint.at, "KOAc", 4) != 0)
         return false;
     memcpy(&crc, (const char *)checkpoint.at + 13, 4);
     return crc == kl_crc32c(0, checkpoint.at, 13);

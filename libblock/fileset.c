@@ -244,6 +244,14 @@ size_t blk_fileset_memory(const struct blk_fileset *f)
            blk_postings_memory(f->postings);
 }
 
+void blk_fileset_files(const struct blk_fileset *f, struct blk_file_size files[BLK_FILE_COUNT])
+{
+    for (unsigned i = 0; i < BLK_FILES; i++)
+        files[i] = (struct blk_file_size){ blk_file_names[i], f->digests[i].size };
+    files[BLK_FILES] = (struct blk_file_size){ "digests", BLK_DIGESTS_SIZE };
+    files[BLK_FILES + 1] = (struct blk_file_size){ "checkpoint", BLK_CHECKPOINT_SIZE };
+}
+
 bool blk_fileset_may_have(const struct blk_fileset *f, struct kl_fp fp)
 {
     return blk_bloom_may_have(kl_span(f->bloom_raw, f->bloom_size), fp);

@@ -85,6 +85,10 @@ void   blk_fileset_unref(struct blk_fileset *f);
 const struct blk_info *blk_fileset_info(const struct blk_fileset *f);
 bool   blk_fileset_has_metric(const struct blk_fileset *f, struct kl_span metric);
 size_t blk_fileset_memory(const struct blk_fileset *f);
+/* Its files and what each takes, for `koalemos inspect`. Static names. */
+enum { BLK_FILE_COUNT = 9 };
+struct blk_file_size { const char *name; uint64_t bytes; };
+void   blk_fileset_files(const struct blk_fileset *f, struct blk_file_size files[BLK_FILE_COUNT]);
 
 /* Selection: the series that match, in rising fingerprint order. KL_ECORRUPT names file and place.
  * One thread a cursor. */

@@ -54,6 +54,8 @@ enum kl_code blk_info_read(struct kl_span raw, struct blk_info *info, struct kl_
 void blk_info_fields(const struct blk_info *info, struct kl_buf *out);
 bool blk_info_parse(struct kl_cur *c, struct blk_info *info);
 struct blk_digest { uint64_t size, check; };
+enum { BLK_DIGESTS_SIZE = 5 + 16 * BLK_FILES, BLK_CHECKPOINT_SIZE = 17 };
+_Static_assert(BLK_FILE_COUNT == BLK_FILES + 2, "and digests, checkpoint");
 void         blk_digests_write(const struct blk_digest d[BLK_FILES], struct kl_buf *out);
 enum kl_code blk_digests_read(struct kl_span bytes, struct blk_digest d[BLK_FILES],
                               struct kl_err *err);

@@ -16,7 +16,8 @@
 #include <stdlib.h>
 
 enum { PACKED = BLK_DATA + 1, FOOTER = 8 + 8 * PACKED + 8, TAIL = 64 * 1024 };
-enum { OBJECT_MAX = 1 << 30, COMPARE = 1 << 20 };
+enum { META_MAX = 1 << 30, COMPARE = 1 << 20 };
+static const size_t data_max = (size_t)16 << 30;       /* an object is put whole, from memory */
 _Static_assert(FOOTER == 72, "the footer of meta is part of the format");
 /* In `meta` the place of data is taken by digests. */
 enum { PACKED_DIGESTS = BLK_DATA };
@@ -135,7 +136,7 @@ enum kl_code blk_source_store(struct kl_store *store, const struct blk_info *nam
     key_of(path, "checkpoint", key);
     /* The checkpoint's size is known; a longer one would pass as its beginning. */
     code = store->head(store, key, &size, err);
-    if (code == KL_OK && size != 17)
+    if (code == KL_OK && size != BLK_CHECKPOINT_SIZE)
         code = kl_fail(err, KL_ECORRUPT, "checkpoint: of the wrong size");
     if (code == KL_OK)
         code = store->get(store, key, 0, checkpoint, size, err);
@@ -149,7 +150,7 @@ enum kl_code blk_source_store(struct kl_store *store, const struct blk_info *nam
             memcpy(digests, o->tail + o->tail_size - FOOTER - size, size);
     }
     if (code == KL_OK)
-        code = blk_checkpoint_check(kl_span(checkpoint, 17), kl_span(digests, size), seed, err);
+        code = blk_checkpoint_check(kl_span(checkpoint, BLK_CHECKPOINT_SIZE), kl_span(digests, size), seed, err);
     if (code == KL_OK)
         code = blk_digests_read(kl_span(digests, size), d, err);
     for (unsigned i = 0; code == KL_OK && i < BLK_DATA; i++)
@@ -201,7 +202,7 @@ static enum kl_code pack_meta(struct kl_env_dir *dir, uint64_t seed, struct kl_b
         void       *bytes;
         size_t      size;
 
-        if (blk_read_small(dir, name, OBJECT_MAX, &bytes, &size, err) != KL_OK)
+        if (blk_read_small(dir, name, META_MAX, &bytes, &size, err) != KL_OK)
             return err->code;
         kl_buf_add(meta, bytes, size);
         free(bytes);
@@ -225,7 +226,7 @@ static enum kl_code upload_from(struct kl_env_dir *dir, const char *path, uint64
     enum kl_code code = blk_read_small(dir, "checkpoint", 4096, &checkpoint, &checkpoint_size, err);
 
     if (code == KL_OK)
-        code = blk_read_small(dir, "data", OBJECT_MAX, &data, &data_size, err);
+        code = dir->read(dir, "data", data_max, &data, &data_size, err);
     if (code == KL_OK)
         code = pack_meta(dir, seed, &meta, err);
     if (code == KL_OK) {

@@ -108,6 +108,7 @@ START_TEST(what_is_written_is_read)                    /* local and stored; chun
     struct blk_select    *s;
     struct blk_selected   one;
     struct kl_fp          last = { 0, 0 };
+    struct blk_file_size  files[BLK_FILE_COUNT];
     uint32_t              n = 0;
 
     kit_make(1, 500, 700, start, 10000);
@@ -132,6 +133,9 @@ START_TEST(what_is_written_is_read)                    /* local and stored; chun
     ck_assert(blk_fileset_has_metric(f, kit_text("metric_03_total")));
     ck_assert(!blk_fileset_has_metric(f, kit_text("metric_03")));
     ck_assert_uint_gt(blk_fileset_memory(f), 1000);
+    blk_fileset_files(f, files);
+    for (unsigned i = 0; i < BLK_FILE_COUNT; i++)
+        ck_assert_uint_gt(files[i].bytes, 0);
     blk_fileset_unref(f);
 }
 END_TEST
