@@ -120,7 +120,7 @@ struct dm_gate {
     struct tsp_text *text;
     struct kl_arena  arena;                            /* one histogram */
     struct kl_arena  symbols;                          /* of a remote write 2.0 message */
-    struct kl_buf    meta;
+    struct kl_buf    meta, exemplar;
 };
 
 struct dm_doorman {

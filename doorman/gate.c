@@ -184,6 +184,7 @@ struct dm_gate *dm_gate_new(struct dm_doorman *d, unsigned number)
     g->text = tsp_text_new();
     kl_buf_init(&g->canonical, 2 * KL_LABELS_BYTES_MAX);
     kl_buf_init(&g->meta, 4 * KL_LABELS_BYTES_MAX);
+    kl_buf_init(&g->exemplar, 2 * KL_LABELS_BYTES_MAX);
     kl_arena_init(&g->arena, HIST_ARENA_BYTES);
     kl_arena_init(&g->symbols, SYMBOLS_ARENA_BYTES);
     g->begin.run = begin;
@@ -208,6 +209,7 @@ void dm_gate_free(struct dm_gate *g)
     dm_tenants_free(g->tenants);
     kl_buf_deinit(&g->canonical);
     kl_buf_deinit(&g->meta);
+    kl_buf_deinit(&g->exemplar);
     kl_arena_deinit(&g->arena);
     kl_arena_deinit(&g->symbols);
     free(g);

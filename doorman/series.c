@@ -210,7 +210,7 @@ void dm_series_exemplar(struct dm_series *s, int64_t time_ms, double value,
     enum dm_reason   why = dm_inspect_time(limits, s->ticket->push->now_ms, time_ms);
     struct dm_batch *b;
     struct kl_span   metric;
-    struct kl_buf   *text = &s->gate->meta;
+    struct kl_buf   *text = &s->gate->exemplar;
     enum dm_reason   form = dm_inspect_labels(limits, labels, false, &metric);
     struct kl_err    err;
 

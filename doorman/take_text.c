@@ -1,4 +1,7 @@
-/* Reading the text exposition format: every line with a sample is a series of one sample. */
+/*
+ * Reading the text exposition format: every line with a sample is a series of one sample.
+ * OpenMetrics' _created lines are stored as the series that they are written as.
+ */
 #include "doorman/dm_priv.h"
 
 #include <string.h>
@@ -58,8 +61,12 @@ static void take_sample(struct dm_gate *g, struct dm_ticket *t, const struct dm_
     int64_t          time_ms = x->has_time ? x->time_ms : t->push->now_ms;
     double           value = x->value;
 
-    if (dm_series_find(&s, &key, 1))
-        dm_series_floats(&s, &time_ms, &value, NULL, 1);
+    if (!dm_series_find(&s, &key, 1))
+        return;
+    dm_series_floats(&s, &time_ms, &value, NULL, 1);
+    if (x->has_exemplar)
+        dm_series_exemplar(&s, x->exemplar_has_time ? x->exemplar_ms : t->push->now_ms,
+                           x->exemplar_value, x->exemplar_labels);
 }
 
 void dm_take_text(struct dm_gate *g, struct dm_ticket *t, struct kl_span body, bool openmetrics)

@@ -433,6 +433,20 @@ START_TEST(exemplars_and_metadata_travel_with_the_samples)
 }
 END_TEST
 
+START_TEST(openmetrics_exemplars_travel_with_their_samples)
+{
+    start(0, 1 << 20);
+    push_bytes(0, DM_OPENMETRICS, "# TYPE m counter\n# HELP m What it is.\n"
+               "m_total{a=\"1\"} 3 # {trace_id=\"x\"} 1\nm_total{a=\"2\"} 4\n# EOF\n", 97);
+    look(0);
+    ck_assert_uint_eq(samples, 2);
+    ck_assert_uint_eq(exemplars, 1);
+    ck_assert_uint_eq(metadata, 1);
+    complete(0, KL_OK, 1, 77, false);
+    ck_assert_msg(pushes[0].status == 204, "%s", pushes[0].text);
+}
+END_TEST
+
 /* io.prometheus.write.v2.Request with one series of these label refs; times are `now`. */
 static void rw2(struct kl_buf *message, const uint8_t *labels, size_t label_count, int64_t now)
 {
@@ -530,6 +544,7 @@ int main(void)
     tcase_add_test(t, a_series_that_a_new_table_puts_elsewhere_is_defined_there);
     tcase_add_loop_test(t, the_end_answers_every_push, 0, 2);
     tcase_add_test(t, exemplars_and_metadata_travel_with_the_samples);
+    tcase_add_test(t, openmetrics_exemplars_travel_with_their_samples);
     tcase_add_test(t, remote_write_2_brings_start_times_exemplars_and_metadata_once);
     tcase_add_loop_test(t, a_bad_label_reference_of_remote_write_2_is_refused_and_counted, 0, 5);
     suite_add_tcase(s, t);
