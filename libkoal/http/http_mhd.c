@@ -230,6 +230,7 @@ static void on_connection(void *cls, struct MHD_Connection *connection, void **s
         *socket_context = (void *)(uintptr_t)(atomic_fetch_add(&s->connections, 1) + 1);
 }
 
+__attribute__((format(printf, 2, 0)))
 static void on_words(void *cls, const char *fmt, va_list ap)
 {
     struct kl_http_server *s = cls;
