@@ -211,8 +211,8 @@ START_TEST(cuts_take_what_a_plain_list_would)
         struct model *m;
         bool          is_hist = hists && draw() % 3 == 0;
 
-        if (draw() % 6 == 0)
-            time -= (int64_t)(draw() % 100) * 1000;
+        if (draw() % (_i % 5 == 0 ? 2 : 6) == 0)           /* often late: late samples get sealed */
+            time -= (int64_t)(draw() % 300) * 1000;
         else
             now += 1000;
         m = model_at(time);
@@ -229,7 +229,7 @@ START_TEST(cuts_take_what_a_plain_list_would)
             m->start = time - (int64_t)(draw() % 5000) - 1;
             ing_series_start(h, s, time, m->start);
         }
-        if (draw() % 150 == 0) {
+        if (draw() % (_i % 5 == 0 ? 500 : 150) == 0) {
             seen.end_ms = draw() % 4 == 0 ? INT64_MAX : now - (int64_t)(draw() % 90) * 1000;
             seen.count = 0;
             ing_series_cut(h, s, ++cut, seen.end_ms, taken, &seen);
