@@ -13,7 +13,7 @@ static size_t utf8_length(const uint8_t *at, size_t left)
 
 void kl_json_str(struct kl_buf *b, struct kl_span s)
 {
-    const uint8_t *at = s.at, *end = at + s.size, *plain;
+    const uint8_t *at = s.size > 0 ? s.at : (const void *)"", *end = at + s.size, *plain;
 
     kl_buf_add8(b, '"');
     while (at < end) {

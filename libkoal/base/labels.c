@@ -166,7 +166,7 @@ enum kl_code kl_labels_finish(struct kl_labels_builder *b, struct kl_buf *out, s
 /* RFC 3629: no overlong form, no surrogate, nothing past U+10FFFF. */
 bool kl_utf8_ok(struct kl_span s)
 {
-    const uint8_t *at = s.at, *end = at + s.size;
+    const uint8_t *at = s.size > 0 ? s.at : (const void *)"", *end = at + s.size;
 
     while (at < end) {
         uint64_t eight;

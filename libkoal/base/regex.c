@@ -366,7 +366,10 @@ size_t kl_regex_set(const struct kl_regex *re, const struct kl_span **set)
     return re->set_count;
 }
 
-struct kl_span kl_regex_prefix(const struct kl_regex *re) { return re->prefix; }
+struct kl_span kl_regex_prefix(const struct kl_regex *re)
+{
+    return re->prefix.size > 0 ? re->prefix : kl_span("", 0);
+}
 
 /* A recognised pattern has no RE2 until groups are asked for; of two that make one, one stays. */
 static struct kl_re2 *re2_of(const struct kl_regex *constant)
