@@ -85,6 +85,45 @@ START_TEST(forty_requests_at_once_each_get_their_whole_answer)
 }
 END_TEST
 
+static void check_query(struct qr_query *x)
+{
+    ck_assert_msg(x->result != NULL, "%s", x->job.failure.text);
+    ck_assert_uint_eq(x->result->series_count, 1);
+    ck_assert_uint_eq(x->result->series[0].count, 24);
+    for (unsigned i = 0; i < 24; i++)                  /* each rises by one in 10 ms */
+        ck_assert_double_eq_tol(x->result->series[0].points[i].value, 100.0 * SERIES, 1e-6);
+    atomic_fetch_add(&answered, 1);
+}
+
+static void free_query(struct qr_job *j)
+{
+    struct qr_query *x = kl_container_of(j, struct qr_query, job);
+
+    qr_query_deinit(x);
+    free(x);
+    atomic_fetch_add(&released, 1);
+}
+
+START_TEST(forty_queries_at_once_each_get_the_same_sum)
+{
+    for (unsigned i = 0; i < ASKERS; i++) {
+        struct qr_query *x = kl_new(sizeof *x);
+
+        qr_query_init(x);
+        x->answer = check_query;
+        x->job.release = free_query;
+        snprintf(x->job.tenant, sizeof x->job.tenant, "t1");
+        x->params = (struct pql_params){ .text = kl_span_str("sum(rate(up[100ms]))"),
+                                         .start_ms = 1100, .end_ms = 3400, .step_ms = 100 };
+        qr_submit(c.q, &x->job);
+    }
+    for (unsigned i = 0; i < 20000 && atomic_load(&released) < ASKERS; i++)
+        usleep(1000);
+    ck_assert_uint_eq(atomic_load(&answered), ASKERS);
+    ck_assert_uint_eq(atomic_load(&released), ASKERS);
+}
+END_TEST
+
 static void count_it(struct qr_names *n)
 {
     (void)n;
@@ -117,6 +156,7 @@ int main(void)
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_set_timeout(t, 120);
     tcase_add_test(t, forty_requests_at_once_each_get_their_whole_answer);
+    tcase_add_test(t, forty_queries_at_once_each_get_the_same_sum);
     tcase_add_test(t, stopping_amid_requests_answers_and_frees_all_of_them);
     suite_add_tcase(s, t);
     r = srunner_create(s);
