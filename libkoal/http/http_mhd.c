@@ -137,6 +137,15 @@ static void answer(struct kl_http_request *r, unsigned status, struct MHD_Respon
     unref(r);
 }
 
+/* Has the handler packed it already? Packed twice, and said once, nobody could read it. */
+static bool is_encoded(const struct kl_http_request *r)
+{
+    for (size_t i = 0; i < r->extra.count; i++)
+        if (strcasecmp(r->extra.at[i].name, MHD_HTTP_HEADER_CONTENT_ENCODING) == 0)
+            return true;
+    return false;
+}
+
 static void answer_bytes(struct kl_http_request *r, unsigned status, const char *type,
                          char *bytes_take, size_t size)
 {
@@ -144,7 +153,7 @@ static void answer_bytes(struct kl_http_request *r, unsigned status, const char 
     char                *small;
     size_t               small_size;
 
-    if (r->gzip_ok && size > GZIP_LEAST && kl_http_gzip(bytes_take, size, &small, &small_size)) {
+    if (r->gzip_ok && !is_encoded(r) && size > GZIP_LEAST && kl_http_gzip(bytes_take, size, &small, &small_size)) {
         free(bytes_take);
         m = response_new(small, small_size, type);
         MHD_add_response_header(m, MHD_HTTP_HEADER_CONTENT_ENCODING, "gzip");

@@ -96,6 +96,12 @@ static void large(void *ctx, struct kl_http_request *r)
     kl_http_answer_take(r, 200, "text/plain", &b);
 }
 
+static void packed(void *ctx, struct kl_http_request *r)
+{
+    kl_http_set(r, "Content-Encoding", "snappy");
+    large(ctx, r);
+}
+
 static void take(void *ctx, struct kl_http_request *r)
 {
     char  *bytes;
@@ -123,6 +129,7 @@ static void setup(void)
         { "GET,POST", "/later", LARGE_MAX, later, NULL },
         { "GET", "/race", 0, later, NULL },
         { "GET", "/large", 0, large, NULL },
+        { "GET", "/packed", 0, packed, NULL },
     };
     metrics = kl_metrics_new();
     struct kl_http_options o = { .listen = "127.0.0.1:0", .threads = 2, .metrics = metrics,
@@ -528,6 +535,14 @@ START_TEST(large_answers_are_compressed_for_those_who_take_it)
 }
 END_TEST
 
+START_TEST(what_a_handler_packed_is_not_packed_again)
+{
+    ck_assert_uint_eq(ask("GET /packed" H "Accept-Encoding: gzip\r\n\r\n"), 200);
+    ck_assert(has("Content-Encoding: snappy") && !has("Content-Encoding: gzip"));
+    ck_assert_int_eq(memcmp(body(), "line 0\nline 1\n", 14), 0);
+}
+END_TEST
+
 static struct kl_http_request *wait_kept(void)
 {
     for (int i = 0; i < 5000 && atomic_load(&kept) == NULL; i++)
@@ -677,6 +692,7 @@ int main(void)
     tcase_add_test(t, client_that_waits_is_told_to_go_on_or_not);
     tcase_add_loop_test(t, unclear_ends_of_bodies_are_refused_and_end_the_connection, 0, 8);
     tcase_add_test(t, large_answers_are_compressed_for_those_who_take_it);
+    tcase_add_test(t, what_a_handler_packed_is_not_packed_again);
     tcase_add_test(t, client_that_left_is_noticed_and_its_answer_dropped);
     tcase_add_test(t, stop_waits_for_answers_under_way);
     tcase_add_test(t, stop_answers_503_for_who_does_not_and_a_later_answer_is_harmless);
