@@ -267,10 +267,15 @@ static bool has_branches(const struct kl_regex *re)
 
 static void find_prefix(struct kl_regex *re)
 {
+    size_t stop;
+
     if (has_branches(re))
         return;
     kl_buf_reserve(&re->bytes, re->pattern_size + 1);
-    literal(re->pattern, re->pattern_size, &re->bytes);
+    stop = literal(re->pattern, re->pattern_size, &re->bytes);
+    /* Behind `(?)` or `\Q\E`, which match nothing, a `*` may follow and mean the last character. */
+    if (stop < re->pattern_size && (re->pattern[stop] == '\\' || re->pattern[stop] == '('))
+        while (re->bytes.size > 0 && ((uint8_t)re->bytes.at[--re->bytes.size] & 0xc0) == 0x80) { }
     re->prefix = kl_buf_span(&re->bytes);
 }
 

@@ -56,6 +56,7 @@ static const struct { const char *pattern, *yes[5], *no[6]; } cases[] = {
     { "foo.*bar", { "foobar", "fooxbar" }, { "foo", "bar", "foobarx" } },
     { "()", { "" }, { "x" } },
     { "a||b", { "a", "", "b" }, { "ab" } },
+    { "f(?)*", { "", "f", "ff" }, { "g" } },
     { "\\n", { "\n" }, { "n", "\\n" } },
     { "[|]a", { "|a" }, { "a", "[" } },
 };
@@ -87,7 +88,8 @@ static const struct { const char *pattern, *set, *prefix; } shapes[] = {
     { "abc", "abc", NULL }, { "b|a|b", "a,b", NULL }, { "a(b|c)", "ab,ac", NULL },
     { "foo.*", "", "foo" }, { "foo\\.x+", "", "foo." }, { "foo|bar.*", "", "" }, { "ab*", "", "a" },
     { "(?i)abc", "", "" }, { "a[bc]", "", "a" }, { ".*x", "", "" }, { "a\xc3\xa9*", "", "a" },
-    { "^abc.*", "", "" }, { "x?y", "", "" },
+    { "^abc.*", "", "" }, { "x?y", "", "" }, { "f(?)*", "", "" }, { "fo\\Q\\E*", "", "f" },
+    { "fo(?i)x", "", "f" },
 };
 
 START_TEST(sets_and_prefixes_are_found)
