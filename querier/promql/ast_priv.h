@@ -162,6 +162,8 @@ struct pql_node *pql_node_new(struct pql_parse *p, uint8_t kind, int32_t from, i
 void  pql_take(struct pql_parse *p);                   /* on to the next token */
 struct kl_span pql_item_text(const struct pql_parse *p, struct pql_item it);
 struct pql_node *pql_parse_any(struct pql_parse *p);   /* an expression, until it cannot go on */
+struct pql_node *pql_parse_primary(struct pql_parse *p);      /* without what may follow it */
+struct pql_node *pql_parse_postfix(struct pql_parse *p);      /* with its modifiers */
 struct pql_node *pql_parse_vector(struct pql_parse *p);       /* name{...} or {...} */
 struct pql_node *pql_parse_duration(struct pql_parse *p);     /* a duration expression */
 struct pql_node *pql_parse_offset(struct pql_parse *p);       /* what follows `offset` */

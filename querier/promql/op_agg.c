@@ -219,34 +219,42 @@ static void quantiles(struct part *p)
     free(values);
 }
 
-/* Sums and averages of floats only; false when a histogram stands in the way. */
-static bool sums(struct part *p)
+/* Sums and averages of floats only; false when a histogram or an overflow stands in the way. */
+static bool sums(struct part *p, bool average)
 {
     uint32_t n = p->to - p->from;
-    double  *c;
+    double  *c, *count;
+    bool     fine = true;
 
     for (uint32_t m = 0; m < p->count; m++) {
         const struct pql_row *r = &p->rows[p->members[m]];
         if (r->h != NULL && memchr(r->has + p->from, P_HIST, n) != NULL)
             return false;
     }
-    c = kl_new((n + 1) * sizeof *c);
+    c = kl_new(2 * ((size_t)n + 1) * sizeof *c);
+    count = c + n + 1;
     for (uint32_t m = 0; m < p->count; m++) {
         const struct pql_row *r = &p->rows[p->members[m]];
+        if ((m & 1023) == 1023 && pql_failed(p->op->q))
+            break;
         for (uint32_t i = p->from, k = 0; i < p->to; i++, k++) {
             if (r->has[i] == P_NONE)
                 continue;
+            count[k]++;
             if (p->out->has[i] == P_NONE)
                 set(p, i, r->v[i]);
             else
                 pql_kahan(r->v[i], &p->out->v[i], &c[k]);
         }
     }
-    for (uint32_t i = p->from, k = 0; i < p->to; i++, k++)
-        if (p->out->has[i] != P_NONE)
-            p->out->v[i] += c[k];
+    for (uint32_t i = p->from, k = 0; i < p->to; i++, k++) {
+        if (p->out->has[i] == P_NONE)
+            continue;
+        fine = fine && !(average && !isfinite(p->out->v[i]));
+        p->out->v[i] = average ? p->out->v[i] / count[k] + c[k] / count[k] : p->out->v[i] + c[k];
+    }
     free(c);
-    return true;
+    return fine;
 }
 
 static void fold(struct part *p, uint8_t op)
@@ -260,7 +268,7 @@ static void fold(struct part *p, uint8_t op)
     case T_STDDEV: deviations(p, true); break;
     case T_QUANTILE: quantiles(p); break;
     default:
-        if (op == T_AVG || !sums(p))
+        if (!sums(p, op == T_AVG))
             for (uint32_t i = p->from; i < p->to && !pql_failed(p->op->q); i++)
                 pql_agg_step(p->op, p->worker, op == T_AVG, p->rows, p->members, p->count, p->out, i);
     }

@@ -192,6 +192,10 @@ static uint64_t series(struct pql_range_call *c, const struct plan *p, const str
     struct pql_op *op = c->op;
     uint64_t      seen = 0;
 
+    if (f == pql_range_rate && s->h.count == 0 && (!p->uses_starts || s->f.st == NULL))
+        return pql_rate_series(c, &s->f, op->grid,
+                               (p->when->has_at ? p->when->at_ms : op->grid.start) - p->offset_ms,
+                               p->when->has_at ? 0 : op->grid.step, row);
     for (uint32_t i = 0; i < op->grid.count; i++) {
         int64_t           ts = pql_at(op->grid, i);
         int64_t           end = (p->when->has_at ? p->when->at_ms : ts) - p->offset_ms;

@@ -87,6 +87,83 @@ bool pql_range_rate(struct pql_range_call *c, const struct pql_window *w, struct
     return true;
 }
 
+/*
+ * All steps of a series of floats without start times: the same arithmetic, without the call. Samples
+ * usually come at equal distances, so the window's proportions are those of the step before.
+ */
+struct shape {
+    int64_t first, last, interval_ms;                  /* from the start, to the end, between */
+    uint32_t n;
+    double to_start, to_end, interval;
+};
+
+static void reshape(struct shape *s, int64_t first, int64_t last, int64_t interval_ms, uint32_t n)
+{
+    double average, threshold;
+
+    s->first = first;
+    s->last = last;
+    s->interval_ms = interval_ms;
+    s->n = n;
+    s->to_start = (double)first / 1000;
+    s->to_end = (double)last / 1000;
+    s->interval = (double)interval_ms / 1000;
+    average = s->interval / (double)(n - 1);
+    threshold = average * 1.1;
+    if (s->to_start >= threshold)
+        s->to_start = average / 2;
+    if (s->to_end >= threshold)
+        s->to_end = average / 2;
+}
+
+uint64_t pql_rate_series(struct pql_range_call *c, const struct pql_samples *f, struct pql_grid g,
+                         int64_t end, int64_t step, struct pql_row *row)
+{
+    const int64_t *t = f->t;
+    const double  *v = f->v;
+    uint32_t       lo = 0, hi = 0, have = 0, reset = 0;
+    bool           counter = c->id != FN_DELTA, rate = c->id == FN_RATE;
+    struct shape   s = { .n = 0 };
+    uint64_t       seen = 0;
+
+    for (uint32_t i = 0; i < g.count; i++, end += step) {
+        double sum, to_start, factor = 1;
+
+        while (hi < f->count && t[hi] <= end)
+            hi++;
+        while (lo < hi && t[lo] <= end - c->range_ms)
+            lo++;
+        seen += hi - lo;
+        if (hi - lo < 2)
+            continue;
+        if (hi - lo != s.n || t[lo] - (end - c->range_ms) != s.first || end - t[hi - 1] != s.last
+            || t[hi - 1] - t[lo] != s.interval_ms)
+            reshape(&s, t[lo] - (end - c->range_ms), end - t[hi - 1], t[hi - 1] - t[lo], hi - lo);
+        sum = v[hi - 1] - v[lo];
+        to_start = s.to_start;
+        if (counter) {
+            while (reset < c->reset_count && c->resets[reset] <= lo)
+                reset++;
+            for (uint32_t k = reset; k < c->reset_count && c->resets[k] < hi; k++)
+                sum += v[c->resets[k] - 1];
+            if (sum > 0 && v[lo] >= 0) {
+                double to_zero = s.interval * (v[lo] / sum);
+                if (to_zero < to_start)
+                    to_start = to_zero;
+            }
+        }
+        if (s.interval != 0)
+            factor = (s.interval + to_start + s.to_end) / s.interval;
+        if (rate)
+            factor /= c->range_s;
+        row->v[i] = sum * factor;
+        row->has[i] = P_FLOAT;
+        have++;
+    }
+    row->have = have;
+    return seen;
+}
+
 /* ---- the last two samples ---- */
 
 struct last { int64_t t, st; double v; const struct kl_hist *h; };
