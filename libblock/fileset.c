@@ -257,9 +257,8 @@ bool blk_fileset_may_have(const struct blk_fileset *f, struct kl_fp fp)
     return blk_bloom_may_have(kl_span(f->bloom_raw, f->bloom_size), fp);
 }
 
-/* Labels and fingerprint of a series; `page` is kept while the next ones are on it. */
-static enum kl_code reach(struct blk_fileset *f, uint32_t series, struct blk_page *page,
-                          struct kl_err *err)
+enum kl_code blk_fileset_reach(struct blk_fileset *f, uint32_t series, struct blk_page *page,
+                               struct kl_err *err)
 {
     if (page->count > 0 && series >= page->first && series - page->first < page->count)
         return KL_OK;
@@ -276,7 +275,7 @@ static enum kl_code find_in(struct blk_fileset *f, const uint64_t *order, uint32
         struct kl_labels found;
         int              c;
 
-        if (reach(f, series, page, err) != KL_OK)
+        if (blk_fileset_reach(f, series, page, err) != KL_OK)
             return err->code;
         found = blk_page_labels(page, f->postings, series - page->first);
         c = kl_fp_cmp(kl_labels_fp(found), fp);

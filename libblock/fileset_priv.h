@@ -19,6 +19,9 @@ enum { BLK_PAGE_SERIES = 128, BLK_ORDER_SERIES = 1024, BLK_SERIES_MAX = 1 << 27 
 extern const char *const blk_file_names[BLK_FILES];
 uint64_t blk_seed(const struct blk_info *info);        /* binds checksums to tenant, partition, window */
 
+/* writer.c: the order of series in data: by metric name, then by labels. */
+int blk_data_order(struct kl_labels a, struct kl_labels b);
+
 /* ---- frame.c: bytes with a checksum, compressed where that pays ---- */
 struct blk_zip;                                        /* a compressor; one thread */
 struct blk_zip *blk_zip_new(void);
@@ -229,6 +232,29 @@ enum kl_code blk_fileset_order(struct blk_fileset *f, uint32_t number,
                                uint64_t order[BLK_ORDER_SERIES], struct kl_err *err);
 enum kl_code blk_fileset_data(struct blk_fileset *f, uint32_t number, struct blk_data **d,
                               struct kl_err *err);
+/* The page that holds `series` into `page`, unless it is there already. */
+enum kl_code blk_fileset_reach(struct blk_fileset *f, uint32_t series, struct blk_page *page,
+                               struct kl_err *err);
 enum kl_code blk_fileset_corrupt(const struct blk_fileset *f, enum blk_file file,
                                  struct kl_err *err);  /* names the fileset and the file in err */
+
+/* ---- fetch.c: the chunks of series ---- */
+enum { BLK_FETCH_LENT = 16 };
+struct blk_fetch {
+    struct blk_fileset *f;                             /* borrowed */
+    int64_t from_ms, to_ms;                            /* only chunks that meet this */
+    struct blk_chunk_ref *chunks;                      /* all since the last reset; bytes in `arena` */
+    uint32_t count, room;
+    struct kl_arena arena;
+    struct blk_data *data;                             /* the frame at hand */
+    uint32_t data_number;
+    struct { struct blk_data *data; uint32_t number; uint64_t used; } lent[BLK_FETCH_LENT];
+    uint64_t clock;
+    struct kl_buf out;
+};
+void         blk_fetch_init(struct blk_fetch *x, struct blk_fileset *f, int64_t from_ms,
+                            int64_t to_ms, size_t cap_bytes);
+enum kl_code blk_fetch_series(struct blk_fetch *x, uint32_t series, struct kl_err *err);
+void         blk_fetch_reset(struct blk_fetch *x);
+void         blk_fetch_deinit(struct blk_fetch *x);
 #endif

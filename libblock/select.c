@@ -9,7 +9,7 @@
 #include <assert.h>
 #include <stdlib.h>
 
-enum { BATCH_BYTES = 8 << 20, BATCH_SERIES = 65536, BATCH_MEMORY_MAX = 1 << 30, LENT = 16 };
+enum { BATCH_BYTES = 8 << 20, BATCH_SERIES = 65536, BATCH_MEMORY_MAX = 1 << 30 };
 
 struct found { struct kl_fp fp; uint32_t series; struct kl_labels labels; };  /* labels: may be none */
 struct item {                                          /* one series of the batch */
@@ -20,24 +20,16 @@ struct item {                                          /* one series of the batc
 };
 struct blk_select {
     struct blk_fileset *f;
-    int64_t  from_ms, to_ms;
     bool     with_chunks;
     struct found *found;
     uint32_t found_count, at;                          /* at: the first that is in no batch yet */
     uint32_t batch_size;
     struct item *items;                                /* by fingerprint once the batch is made */
     uint32_t item_count, item_at;
-    struct kl_arena arena;                             /* labels and chunks of the batch */
     struct kl_arena kept;                              /* labels of all, where one batch takes them */
-    struct blk_chunk_ref *chunks;
-    uint32_t chunk_count, chunk_room;
+    struct kl_arena arena;                             /* labels of the batch */
+    struct blk_fetch fetch;                            /* and its chunks */
     struct blk_page page;
-    bool     page_read;
-    struct blk_data *data;                             /* the frame at hand, */
-    uint32_t data_number;
-    struct { struct blk_data *data; uint32_t number; uint64_t used; } lent[LENT];  /* columns' frames */
-    uint64_t clock;
-    struct kl_buf out;
 };
 
 static int by_fp(const void *a, const void *b)
@@ -46,19 +38,6 @@ static int by_fp(const void *a, const void *b)
     int                 c = kl_fp_cmp(x->fp, y->fp);
 
     return c != 0 ? c : x->series < y->series ? -1 : x->series > y->series;
-}
-
-static enum kl_code reach_page(struct blk_select *s, uint32_t series, struct kl_err *err)
-{
-    uint32_t number = series / BLK_PAGE_SERIES;
-
-    if (s->page_read && s->page.first / BLK_PAGE_SERIES == number)
-        return KL_OK;
-    s->page_read = false;
-    if (blk_fileset_page(s->f, number, &s->page, err) != KL_OK)
-        return err->code;
-    s->page_read = true;
-    return KL_OK;
 }
 
 static enum kl_code keep_labels(struct kl_arena *arena, struct kl_labels labels,
@@ -89,12 +68,11 @@ enum kl_code blk_select_open(struct blk_fileset *f, const struct kl_matcher *m, 
     blk_ids_free(ids);
     s = kl_new(sizeof *s);
     s->f = blk_fileset_ref(f);
-    s->from_ms = from_ms;
-    s->to_ms = to_ms;
     s->with_chunks = with_chunks;
     s->found = kl_resize(NULL, ((size_t)n + 1) * sizeof *s->found);
     kl_arena_init(&s->arena, BATCH_MEMORY_MAX);
     kl_arena_init(&s->kept, BATCH_MEMORY_MAX);
+    blk_fetch_init(&s->fetch, f, from_ms, to_ms, BATCH_MEMORY_MAX);
     each = f->info.series_count > 0 ? f->info.chunk_bytes / f->info.series_count + 64 : 64;
     s->batch_size = (uint32_t)(BATCH_BYTES / each);
     s->batch_size = s->batch_size < 1 ? 1 : s->batch_size > BATCH_SERIES ? BATCH_SERIES : s->batch_size;
@@ -102,7 +80,7 @@ enum kl_code blk_select_open(struct blk_fileset *f, const struct kl_matcher *m, 
     for (uint32_t i = 0; i < n; i++) {
         struct kl_labels labels;
 
-        if (reach_page(s, list[i], err) != KL_OK)
+        if (blk_fileset_reach(f, list[i], &s->page, err) != KL_OK)
             goto failed;
         labels = blk_page_labels(&s->page, f->postings, list[i] % BLK_PAGE_SERIES);
         s->found[i] = (struct found){ .fp = kl_labels_fp(labels), .series = list[i] };
@@ -124,132 +102,14 @@ void blk_select_close(struct blk_select *s)
 {
     if (s == NULL)
         return;
-    for (unsigned i = 0; i < LENT; i++)
-        blk_data_free(s->lent[i].data);
-    blk_data_free(s->data);
+    blk_fetch_deinit(&s->fetch);
     blk_page_deinit(&s->page);
     kl_arena_deinit(&s->arena);
     kl_arena_deinit(&s->kept);
-    kl_buf_deinit(&s->out);
-    free(s->chunks);
     free(s->items);
     free(s->found);
     blk_fileset_unref(s->f);
     free(s);
-}
-
-/* The frame that a cell's times were kept in; the least recently used one makes room. */
-static enum kl_code borrow(struct blk_select *s, uint32_t number, const struct blk_data **d,
-                           struct kl_err *err)
-{
-    unsigned worst = 0;
-
-    for (unsigned i = 0; i < LENT; i++) {
-        if (s->lent[i].data != NULL && s->lent[i].number == number) {
-            s->lent[i].used = ++s->clock;
-            *d = s->lent[i].data;
-            return KL_OK;
-        }
-        worst = s->lent[i].used < s->lent[worst].used ? i : worst;
-    }
-    blk_data_free(s->lent[worst].data);
-    s->lent[worst].data = NULL;
-    if (blk_fileset_data(s->f, number, &s->lent[worst].data, err) != KL_OK)
-        return err->code;
-    s->lent[worst].number = number;
-    s->lent[worst].used = ++s->clock;
-    *d = s->lent[worst].data;
-    return KL_OK;
-}
-
-static enum kl_code add_chunk(struct blk_select *s, const struct blk_column *column,
-                              const struct blk_data *from, const struct blk_cell *cell,
-                              struct kl_err *err)
-{
-    struct blk_parts      p = { .kind = cell->kind, .count = column->count,
-                                .first_ms = column->first_ms, .last_ms = column->last_ms,
-                                .time = kl_span(from->raw + column->at, column->size),
-                                .rest = kl_span(s->data->raw + cell->at, cell->size) };
-    struct blk_chunk_ref *ref;
-    void                 *bytes;
-
-    kl_buf_reset(&s->out);
-    blk_chunk_join(&p, &s->out);
-    if ((bytes = kl_arena_copy(&s->arena, s->out.at, s->out.size)) == NULL)
-        return kl_fail(err, KL_ELIMIT, "select: a batch of more than %d bytes", BATCH_MEMORY_MAX);
-    if (s->chunk_count == s->chunk_room) {
-        s->chunk_room = s->chunk_room ? s->chunk_room * 2 : 1024;
-        s->chunks = kl_resize(s->chunks, s->chunk_room * sizeof *s->chunks);
-    }
-    ref = &s->chunks[s->chunk_count++];
-    *ref = (struct blk_chunk_ref){ .bytes = kl_span(bytes, s->out.size), .first_ms = p.first_ms,
-                                   .last_ms = p.last_ms, .count = p.count,
-                                   .kind = cell->kind & BLK_KIND_MASK };
-    return KL_OK;
-}
-
-/* The cells of `series` in the frame at hand. */
-static enum kl_code take_cells(struct blk_select *s, uint32_t series, struct kl_err *err)
-{
-    const struct blk_data *d = s->data;
-    uint32_t               in = series - d->first;
-    uint32_t               from = in > 0 ? d->cells_end[in - 1] : 0;
-
-    for (uint32_t i = from; i < d->cells_end[in]; i++) {
-        const struct blk_cell   *cell = &d->cells[i];
-        const struct blk_data   *times = d;
-        const struct blk_column *column;
-
-        if (cell->back > 0 && borrow(s, s->data_number - cell->back, &times, err) != KL_OK)
-            return err->code;
-        if (cell->column >= times->column_count) {
-            kl_fail(err, KL_ECORRUPT, "a chunk without times");
-            return blk_fileset_corrupt(s->f, BLK_DATA, err);
-        }
-        column = &times->columns[cell->column];
-        if (column->last_ms < s->from_ms || column->first_ms > s->to_ms)
-            continue;
-        if (add_chunk(s, column, times, cell, err) != KL_OK)
-            return err->code;
-    }
-    return KL_OK;
-}
-
-/* The first frame that holds some of `series`. */
-static uint32_t first_frame(const struct blk_places *p, uint32_t series)
-{
-    uint32_t low = 0, high = p->count;
-
-    while (low < high) {
-        uint32_t mid = low + (high - low) / 2;
-
-        if (p->at[mid].first + p->at[mid].count <= series)
-            low = mid + 1;
-        else
-            high = mid;
-    }
-    return low;
-}
-
-static enum kl_code fetch(struct blk_select *s, struct item *item, struct kl_err *err)
-{
-    const struct blk_places *p = &s->f->summaries.data;
-
-    item->chunk_from = s->chunk_count;
-    for (uint32_t n = first_frame(p, item->series); n < p->count && p->at[n].first <= item->series;
-         n++) {
-        if (s->data == NULL || s->data_number != n) {
-            blk_data_free(s->data);
-            s->data = NULL;
-            if (blk_fileset_data(s->f, n, &s->data, err) != KL_OK)
-                return err->code;
-            s->data_number = n;
-        }
-        if (take_cells(s, item->series, err) != KL_OK)
-            return err->code;
-    }
-    item->chunk_count = s->chunk_count - item->chunk_from;
-    return KL_OK;
 }
 
 static int by_series(const void *a, const void *b)
@@ -270,7 +130,7 @@ static enum kl_code make_batch(struct blk_select *s, struct kl_err *err)
     if (s->items == NULL)
         s->items = kl_resize(NULL, s->batch_size * sizeof *s->items);
     kl_arena_deinit(&s->arena);
-    s->chunk_count = 0;
+    blk_fetch_reset(&s->fetch);
     for (uint32_t i = 0; i < n; i++)
         s->items[i] = (struct item){ .series = s->found[s->at + i].series, .rank = i,
                                      .fp = s->found[s->at + i].fp,
@@ -282,14 +142,16 @@ static enum kl_code make_batch(struct blk_select *s, struct kl_err *err)
         if (item->labels.at == NULL) {
             struct kl_labels labels;
 
-            if (reach_page(s, item->series, err) != KL_OK)
+            if (blk_fileset_reach(s->f, item->series, &s->page, err) != KL_OK)
                 return err->code;
             labels = blk_page_labels(&s->page, s->f->postings, item->series % BLK_PAGE_SERIES);
             if (keep_labels(&s->arena, labels, &item->labels, err) != KL_OK)
                 return err->code;
         }
-        if (s->with_chunks && fetch(s, item, err) != KL_OK)
+        item->chunk_from = s->fetch.count;
+        if (s->with_chunks && blk_fetch_series(&s->fetch, item->series, err) != KL_OK)
             return err->code;
+        item->chunk_count = s->fetch.count - item->chunk_from;
     }
     qsort(s->items, n, sizeof *s->items, by_rank);
     s->item_count = n;
@@ -313,7 +175,7 @@ enum kl_code blk_select_next(struct blk_select *s, struct blk_selected *out, str
         if (s->with_chunks && item->chunk_count == 0)
             continue;                                  /* none of its chunks is in the range */
         *out = (struct blk_selected){ .fp = item->fp, .labels = item->labels,
-                                      .chunks = s->with_chunks ? s->chunks + item->chunk_from : NULL,
+                                      .chunks = s->with_chunks ? s->fetch.chunks + item->chunk_from : NULL,
                                       .chunk_count = item->chunk_count };
         return KL_OK;
     }

@@ -148,8 +148,7 @@ static void add_piece(void *ctx, const struct blk_parts *parts)
     blk_columns_add(w->columns, (uint32_t)w->info.series_count, parts);
 }
 
-/* The order of series in data: by metric name, then by labels. */
-static int data_order(struct kl_labels a, struct kl_labels b)
+int blk_data_order(struct kl_labels a, struct kl_labels b)
 {
     struct kl_span name = kl_span_str("__name__");
     int            c = kl_span_cmp(kl_labels_get(a, name), kl_labels_get(b, name));
@@ -172,7 +171,7 @@ enum kl_code blk_writer_series(struct blk_writer *w, struct kl_labels labels, st
     }
     if (n > 0) {
         struct kl_labels last = { (const uint8_t *)w->last_labels.at, w->last_labels.size };
-        assert(data_order(last, labels) < 0);
+        assert(blk_data_order(last, labels) < 0);
     }
     if (n == BLK_SERIES_MAX) {
         kl_fail(err, KL_ELIMIT, "more than %d series in a fileset", BLK_SERIES_MAX);
