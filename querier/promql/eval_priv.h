@@ -47,7 +47,10 @@ struct pql_op {
     struct pql_grid grid;
     struct pql_op **in;                                /* NULL where an argument is a string */
     uint32_t in_count, need;                           /* need: index + 1, or 0 */
-    uint32_t users, phase;
+    uint32_t users, phase, number;
+    uint32_t weight;                                   /* how often its samples count: see pql_seen */
+    uint64_t rows_made, points_made, items_made, bytes_used;   /* told when it is done */
+    uint32_t inputs_had, *input_numbers;
     bool waits;                                        /* wants data before it can go on */
     bool shares;                                       /* its rows point into its inputs' memory */
     struct pql_rows out;
@@ -78,7 +81,9 @@ struct pql_query {
     size_t memory_max;
     uint64_t samples_max, series_max;
     _Atomic uint64_t memory, samples, samples_peak, series;
-    _Atomic uint64_t samples_total;
+    _Atomic uint64_t samples_total, each_step;         /* each_step: of what is the same at each */
+    _Atomic uint64_t *per_step;                        /* where asked for */
+    uint32_t step_count, weight, op_count;             /* weight: while planning */
     atomic_int failing;                                /* 0; 1: being written; 2: written */
     struct pql_failure failure;
     struct pql_annos *annos;
@@ -94,6 +99,13 @@ bool  pql_failed(struct pql_query *q);
 void *pql_alloc(struct pql_op *op, unsigned worker, size_t size);     /* NULL: the query failed */
 void *pql_zalloc(struct pql_op *op, unsigned worker, size_t size);
 void *pql_label_alloc(struct pql_query *q, unsigned worker, size_t size);    /* until the end */
+/* Samples an item looked at, and, where op->q->per_step is set and op->weight is 1, of each step.
+ * What a subquery does inside is not counted; what is evaluated once counts for each step. */
+void  pql_seen(struct pql_op *op, uint64_t total, const uint64_t *per_step);
+static inline bool pql_counts_steps(const struct pql_op *op)
+{
+    return op->q->per_step != NULL && op->weight == 1 && op->grid.count == op->q->step_count;
+}
 bool  pql_count_points(struct pql_query *q, uint64_t points);         /* live; false: too many */
 
 /* ---- rows ---- */

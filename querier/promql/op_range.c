@@ -214,6 +214,8 @@ static uint64_t series(struct pql_range_call *c, const struct plan *p, const str
         c->f_from = e.f_lo;
         c->h_from = e.h_lo;
         seen += w.f.count + w.h.count;
+        if (c->steps != NULL)
+            c->steps[i] += w.f.count + w.h.count;
         if (op->in_count > 1)
             parameters(c, p, i);
         if (!f(c, &w, &out))
@@ -244,6 +246,8 @@ static void item(struct pql_op *op, size_t item, unsigned worker)
     pql_slice_of(op, item, op->out.count, &from, &to);
     if (!pql_rows_new(op, worker, op->out.at + from, to - from, false))
         return;
+    if (pql_counts_steps(op))
+        c.steps = kl_new(op->grid.count * sizeof *c.steps);
     for (uint32_t i = from; i < to && !pql_failed(op->q); i++) {
         struct pql_source s;
         struct pql_row   *row = &op->out.at[i];
@@ -264,8 +268,9 @@ static void item(struct pql_op *op, size_t item, unsigned worker)
             && (row->h == NULL || memchr(row->has, P_FLOAT, op->grid.count) != NULL))
             doubt_counter(&c, &s);
     }
-    atomic_fetch_add_explicit(&op->q->samples_total, seen, memory_order_relaxed);
+    pql_seen(op, seen, c.steps);
     pql_room_free(&room);
+    free(c.steps);
     free(resets);
     free(c.scratch);
 }

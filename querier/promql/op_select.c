@@ -1,5 +1,7 @@
 /* Instant selectors: at each step the newest sample not older than the lookback, stale ones none.
  * Both walk forward, so a whole range costs one pass over samples and steps. */
+#include <stdlib.h>
+
 #include "querier/promql/eval_priv.h"
 
 struct look {
@@ -119,11 +121,13 @@ static void item(struct pql_op *op, size_t item, unsigned worker)
     const struct pql_fed *fed = pql_op_fed(op);
     const struct look    *l = op->own;
     uint32_t              from, to;
-    uint64_t              seen = 0;
+    uint64_t              seen = 0, *steps = NULL;
 
     pql_slice_of(op, item, fed->count, &from, &to);
     if (!pql_rows_new(op, worker, op->out.at + from, to - from, false))
         return;
+    if (pql_counts_steps(op))
+        steps = kl_new(op->grid.count * sizeof *steps);
     for (uint32_t i = from; i < to; i++) {
         struct pql_row *r = &op->out.at[i];
 
@@ -138,10 +142,13 @@ static void item(struct pql_op *op, size_t item, unsigned worker)
         else
             walk(op, worker, r, &fed->at[i]);
         seen += r->have;
+        for (uint32_t k = 0; steps != NULL && k < op->grid.count; k++)
+            steps[k] += r->has[k] != P_NONE;
         if (pql_failed(op->q))
-            return;
+            break;
     }
-    atomic_fetch_add_explicit(&op->q->samples_total, seen, memory_order_relaxed);
+    pql_seen(op, seen, steps);
+    free(steps);
 }
 
 const struct pql_op_kind pql_op_vector = { "selector", prepare, item, pql_drop_empty };

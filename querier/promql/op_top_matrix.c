@@ -104,7 +104,7 @@ static void prepare(struct pql_op *op)
         }
         if (n > 0)
             top->series[top->count++] = (struct pql_out_series){ fed->at[k].labels, n, p };
-        atomic_fetch_add(&op->q->samples_total, n);
+        pql_seen(op, n, NULL);
     }
     pql_room_free(&room);
 }

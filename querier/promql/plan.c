@@ -28,7 +28,11 @@ struct pql_op *pql_op_new(struct pql_query *q, const struct pql_op_kind *kind,
 
     if (op == NULL)
         goto full;
-    *op = (struct pql_op){ .q = q, .kind = kind, .node = node, .grid = grid, .in_count = inputs };
+    *op = (struct pql_op){ .q = q, .kind = kind, .node = node, .grid = grid, .in_count = inputs,
+                           .inputs_had = inputs, .weight = q->weight };
+    op->input_numbers = kl_arena_alloc(&q->plan, (inputs + 1) * sizeof *op->input_numbers);
+    if (op->input_numbers == NULL)
+        goto full;
     if (inputs > 0) {
         op->in = kl_arena_alloc(&q->plan, inputs * sizeof *op->in);
         if (op->in == NULL)
@@ -45,6 +49,9 @@ full:
 static struct pql_op *queue(struct pql_query *q, struct pql_op *op)
 {
     if (op != NULL) {
+        for (uint32_t i = 0; i < op->in_count; i++)
+            op->input_numbers[i] = op->in[i] != NULL ? op->in[i]->number : UINT32_MAX;
+        op->number = q->op_count++;
         *q->ops_tail = op;
         q->ops_tail = &op->next;
     }
@@ -210,7 +217,7 @@ static struct pql_op *shared(struct pql_query *q, const struct pql_node *n, stru
         return NULL;
     for (struct pql_op *op = q->ops; op != NULL && looked < SHARE_LOOK_MAX; op = op->next, looked++)
         if (op->node != NULL && op->node->kind == n->kind && op->grid.start == g.start
-            && op->grid.step == g.step && op->grid.count == g.count
+            && op->grid.step == g.step && op->grid.count == g.count && op->weight == q->weight
             && op->kind != &pql_op_broadcast && shareable(op->node) && same_text(op->node, n))
             return op;
     return NULL;
@@ -256,6 +263,19 @@ static struct pql_grid subquery_grid(struct pql_query *q, const struct pql_node 
     return sub;
 }
 
+/* With samples that count otherwise than around it. */
+static struct pql_op *plan_inside(struct pql_query *q, const struct pql_node *n, struct pql_grid g,
+                                  struct around up, uint32_t weight)
+{
+    uint32_t       was = q->weight;
+    struct pql_op *op;
+
+    q->weight = weight;
+    op = plan(q, n, g, up);
+    q->weight = was;
+    return op;
+}
+
 static struct pql_op *plan_range_call(struct pql_query *q, const struct pql_node *n, struct pql_grid g,
                                       uint32_t which)
 {
@@ -272,7 +292,7 @@ static struct pql_op *plan_range_call(struct pql_query *q, const struct pql_node
             op->need = selector_need(q, arg->a->sel, arg->range_ns / 1000000, g, up);
             continue;
         }
-        in = i == which ? plan(q, arg->a, subquery_grid(q, arg, g), up)
+        in = i == which ? plan_inside(q, arg->a, subquery_grid(q, arg, g), up, 0)
                         : plan(q, n->args[i], g, (struct around){ .func = "" });
         if (!input(op, i, in))
             return NULL;
@@ -374,8 +394,9 @@ static struct pql_op *plan_one(struct pql_query *q, const struct pql_op_kind *ki
                                struct around up)
 {
     struct pql_op *op = pql_op_new(q, kind, n, g, 1);
+    uint32_t       weight = inner.count < g.count ? q->weight * g.count : q->weight;
 
-    return input(op, 0, plan(q, n->a, inner, up)) ? queue(q, op) : NULL;
+    return input(op, 0, plan_inside(q, n->a, inner, up, weight)) ? queue(q, op) : NULL;
 }
 
 static struct pql_op *plan(struct pql_query *q, const struct pql_node *n, struct pql_grid g,
@@ -445,7 +466,11 @@ bool pql_plan(struct pql_query *q)
     }
     if (!pql_prepare_tree(q))
         return false;
+    q->weight = 1;
     g.count = p->instant ? 1 : (uint32_t)((p->end_ms - p->start_ms) / p->step_ms) + 1;
+    q->step_count = g.count;
+    if (p->samples_per_step)
+        q->per_step = kl_new(g.count * sizeof *q->per_step);
     for (n = q->root; n->kind == N_PAREN || n->kind == N_INVARIANT;)
         if (pql_type(n) == V_MATRIX || n->kind == N_PAREN)
             n = n->a;

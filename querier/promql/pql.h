@@ -34,6 +34,7 @@ struct pql_params {
     int64_t now_ms;                                    /* never used by the language itself */
     uint64_t memory_max_bytes, samples_max, series_max;    /* 0: 512 MiB, 50 M, 5 M */
     uint32_t result_limit;                             /* series in the answer, 0: all */
+    bool    samples_per_step;                          /* whether to count them, for stats=all */
 };
 
 enum pql_error { PQL_OK, PQL_BAD_DATA, PQL_EXECUTION, PQL_TIMEOUT, PQL_CANCELED, PQL_UNAVAILABLE, PQL_INTERNAL };
@@ -94,12 +95,23 @@ struct pql_result {
     size_t series_count; const struct pql_out_series *series;  /* scalar: one, without labels */
     size_t warning_count, info_count; const char *const *warnings, *const *infos;
     bool limited;                                      /* result_limit cut it */
-    uint64_t samples_total, samples_peak;
+    uint64_t samples_total, samples_peak;              /* as Prometheus counts "queryable" ones */
+    uint32_t step_count; const uint64_t *samples_per_step;     /* where asked for, else 0, NULL */
 };
 const struct pql_result *pql_result(struct pql_query *q);
 /* Appends `"resultType":...,"result":...` of Prometheus' JSON. May be called once per part:
  * writes series [from, to) and returns; brackets are written at from == 0 and to == count. */
 void pql_result_json(const struct pql_result *r, size_t from, size_t to, struct kl_buf *out);
+
+/* ---- what it does, for query_explain ---- */
+/* Operators run in order: pql_operator tells which one is next or at work, so that the caller, who has
+ * a clock, may sum up time for each. */
+size_t pql_operator_count(const struct pql_query *q);
+size_t pql_operator(const struct pql_query *q);        /* pql_operator_count at the end */
+/* The operators as a JSON array, and as lines of text: kind, expression, inputs by number, steps,
+ * series, points, work items, memory; with `ns` (one each, or NULL) also time. */
+void   pql_explain_json(const struct pql_query *q, const int64_t *ns, struct kl_buf *out);
+void   pql_explain_text(const struct pql_query *q, const int64_t *ns, struct kl_buf *out);
 
 /* ---- the language as text ---- */
 /* Matchers of a series selector ("match[]"): `{...}` or `name{...}`. They live in `arena`; regexes are

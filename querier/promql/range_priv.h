@@ -19,6 +19,7 @@ struct pql_range_call {
     const uint32_t *overlaps;                          /* and of overlapping start times */
     uint32_t overlap_count;
     double *scratch;                                   /* room for the window's floats */
+    uint64_t *steps;                                   /* samples seen at each step, or NULL */
 };
 struct pql_val { double v; const struct kl_hist *h; };
 /* False: no sample at this step. */

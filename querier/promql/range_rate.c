@@ -134,6 +134,8 @@ uint64_t pql_rate_series(struct pql_range_call *c, const struct pql_samples *f, 
         while (lo < hi && t[lo] <= end - c->range_ms)
             lo++;
         seen += hi - lo;
+        if (c->steps != NULL)
+            c->steps[i] += hi - lo;
         if (hi - lo < 2)
             continue;
         if (hi - lo != s.n || t[lo] - (end - c->range_ms) != s.first || end - t[hi - 1] != s.last

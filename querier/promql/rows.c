@@ -88,6 +88,15 @@ static bool own_columns(struct pql_op *op, struct pql_row *row)
     return true;
 }
 
+static uint32_t first_step(const struct pql_op *op, const struct pql_row *r)
+{
+    uint32_t i = 0;
+
+    while (i < op->grid.count && r->has[i] == P_NONE)
+        i++;
+    return i;
+}
+
 void pql_join_equal(struct pql_op *op)
 {
     struct pql_index x;
@@ -109,6 +118,8 @@ void pql_join_equal(struct pql_op *op)
         if (!owned[k] && !own_columns(op, &rows[k]))
             return;
         owned[k] = 1;
+        if (first_step(op, &rows[i]) < first_step(op, &rows[k]))
+            rows[k].drop_name = rows[i].drop_name;     /* who came first says */
         if (!pour(op, &rows[k], &rows[i])) {
             pql_fail(op->q, PQL_EXECUTION, "vector cannot contain metrics with the same labelset");
             return;

@@ -364,6 +364,49 @@ START_TEST(the_answer_stops_at_the_limit_and_says_so)
 }
 END_TEST
 
+START_TEST(samples_are_counted_for_each_step)
+{
+    struct pql_params p = params("sum(rate(m_total[1m])) + sum(m_total) + sum(m_total @ 60)", false);
+    struct pql_query *q;
+    uint64_t          sum = 0;
+
+    p.samples_per_step = true;
+    q = ask(p, 2);
+    ck_assert_uint_eq(pql_result(q)->step_count, 121);
+    for (uint32_t i = 0; i < 121; i++) {
+        /* Four in the minute, one now, and one at 60 s, of each series. */
+        ck_assert_uint_eq(pql_result(q)->samples_per_step[i], 6 * SERIES);
+        sum += pql_result(q)->samples_per_step[i];
+    }
+    ck_assert_uint_eq(sum, pql_result(q)->samples_total);
+    pql_free(q);
+}
+END_TEST
+
+START_TEST(a_plan_is_told_as_json_and_as_text)
+{
+    struct pql_query *q = ask(params("sum by (g) (rate(m_total[1m]))", false), 2);
+    struct kl_buf     b;
+    int64_t           ns[2] = { 5, 7 };
+
+    ck_assert_uint_eq(pql_operator_count(q), 2);
+    ck_assert_uint_eq(pql_operator(q), 2);
+    kl_buf_init(&b, 65536);
+    pql_explain_json(q, ns, &b);
+    kl_buf_add8(&b, 0);
+    ck_assert_msg(strstr(b.at, "{\"id\":1,\"operator\":\"aggregation\",\"expression\":\"sum by (g) "
+                         "(rate(m_total[1m]))\",\"inputs\":[0],\"steps\":121,\"series\":7,"
+                         "\"points\":847,") != NULL, "%s", b.at);
+    ck_assert(strstr(b.at, "\"nanoseconds\":7}]") != NULL);
+    kl_buf_reset(&b);
+    pql_explain_text(q, NULL, &b);
+    kl_buf_add8(&b, 0);
+    ck_assert(strstr(b.at, "range function") != NULL && strstr(b.at, "3000 series") != NULL);
+    kl_buf_deinit(&b);
+    pql_free(q);
+}
+END_TEST
+
 START_TEST(durations_are_read_as_the_api_takes_them)
 {
     static const struct { const char *text; int64_t ms; } good[] = {
@@ -424,6 +467,8 @@ int main(void)
     tcase_add_test(t, a_query_as_deep_as_allowed_is_answered);
     tcase_add_test(t, answers_look_as_prometheus_writes_them);
     tcase_add_test(t, the_answer_stops_at_the_limit_and_says_so);
+    tcase_add_test(t, samples_are_counted_for_each_step);
+    tcase_add_test(t, a_plan_is_told_as_json_and_as_text);
     tcase_add_test(t, durations_are_read_as_the_api_takes_them);
     tcase_add_test(t, a_selector_is_read_as_matchers_of_ones_own);
     suite_add_tcase(s, t);
