@@ -91,11 +91,16 @@ $(foreach t,$(sims),$(eval $(call simulation,$t)))
 
 fuzzers := $(patsubst %.c,$(B)/%,$(wildcard tests/fuzz/fuzz_*.c))
 $(fuzzers): %: %.o $(patsubst %,$(B)/%.a,$(modules))
-	$(CXX) $(CXXFLAGS) -fsanitize=fuzzer $< -Wl,--start-group $(filter %.a,$^) -Wl,--end-group \
+	$(call say,ld  ,$@)
+	$(Q)$(CXX) $(CXXFLAGS) -fsanitize=fuzzer $< -Wl,--start-group $(filter %.a,$^) -Wl,--end-group \
 	$(sort $(foreach m,$(modules),$($m.libs))) -pthread -o $@
-fuzz: $(fuzzers)
-	@for f in $^; do echo "$$(basename $$f)"; \
-	$$f -runs=$(or $(RUNS),20000) -max_len=4096 -verbosity=0 $$(ls -d tests/fuzz/corpus/$$(basename $$f) 2>/dev/null) || exit 1; done
+# What is found goes below $(B): the corpus of the tree is read, never written.
+fuzz: setup-fuzz
+	@$(MAKE) --no-print-directory V=fuzz fuzz-run
+fuzz-run: $(fuzzers)
+	@for f in $^; do n=$$(basename $$f); echo "$$n"; mkdir -p $(B)/corpus/$$n; \
+	$$f -runs=$(or $(RUNS),20000) -max_len=4096 -verbosity=0 -artifact_prefix=$(B)/$$n- $(B)/corpus/$$n \
+	$$(ls -d tests/fuzz/corpus/$$n 2>/dev/null) || exit 1; done
 
 # Includes name their folder, so the layering is a grep: own folder, or what USES says, never _priv.h.
 empty :=
@@ -123,8 +128,11 @@ pure: $(filter-out $(adapters),$(foreach m,$(modules),$($m.obj)))
 DATA   ?= build/data
 LISTEN ?= 127.0.0.1:4480
 peers  := build/peers
+# Unit tests look for a nats-server on the PATH.
+export PATH := $(PATH):$(CURDIR)/$(peers)/bin
 setup-build: ; @deploy/setup.sh build
 setup-test:  ; @deploy/setup.sh test
+setup-fuzz:  ; @deploy/setup.sh fuzz
 run: setup-build
 	@$(MAKE) --no-print-directory all
 	@deploy/run.sh $(B)/bin $(DATA) $(LISTEN)
@@ -134,6 +142,7 @@ run-cluster: setup-test
 	@deploy/run-cluster.sh $(B)/bin $(peers)/bin $(DATA)-cluster
 test: setup-test
 	@$(MAKE) --no-print-directory all
+	@tests/peers.sh $(peers) >/dev/null
 	@$(MAKE) --no-print-directory check
 	@$(MAKE) --no-print-directory e2e
 e2e: all
@@ -143,6 +152,6 @@ conformance: all
 	@python3 tests/e2e/conformance.py --bin $(B)/bin $(ARGS)
 -include bench/bench.mk
 clean: ; rm -rf build
-.PHONY: all check fuzz layers pure clean setup-build setup-test run run-cluster test e2e conformance
+.PHONY: all check fuzz fuzz-run layers pure clean setup-build setup-test setup-fuzz run run-cluster test e2e conformance
 .SECONDARY:
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

@@ -1,18 +1,21 @@
 #!/bin/sh
-# Asks apt for what is missing, and for nothing else.  Usage: setup.sh build|test
-# `build`: what the programs are compiled from. `test`: that, and what the tests need besides; servers
-# that the tests start are fetched by tests/peers.sh, unpacked beside the build and never installed.
+# Asks apt for what is missing, and for nothing else.  Usage: setup.sh build|test|fuzz
+# `build`: what the programs are compiled from, and curl, which the first words to a new user need.
+# `test`: that, and what the tests need besides; servers that the tests start are fetched by
+# tests/peers.sh, unpacked beside the build and never installed. `fuzz`: the compiler with libFuzzer.
 set -eu
 
 build="gcc g++ make pkg-config protobuf-compiler nanopb libnanopb-dev libnats-dev libzstd-dev
  libsnappy-dev zlib1g-dev libmicrohttpd-dev libroaring-dev libxxhash-dev libisal-dev libre2-dev
- libyaml-dev libcurl4-openssl-dev libssl-dev"
-test="check python3 curl binutils dpkg"
+ libyaml-dev libcurl4-openssl-dev libssl-dev curl"
+test="check python3 binutils dpkg"
+fuzz="clang-14 libclang-rt-14-dev"
 
 case "${1:-}" in
 build) want=$build ;;
 test)  want="$build $test" ;;
-*)     echo "usage: setup.sh build|test" >&2; exit 2 ;;
+fuzz)  want="$build $fuzz" ;;
+*)     echo "usage: setup.sh build|test|fuzz" >&2; exit 2 ;;
 esac
 
 missing=
@@ -25,7 +28,7 @@ root=
 if [ "$(id -u)" != 0 ]; then
     command -v sudo >/dev/null || {
         echo "These packages are missing, and this user may not install them. As root:" >&2
-        echo "  apt-get install$missing" >&2
+        echo "  apt-get update && apt-get install --no-install-recommends$missing" >&2
         exit 1
     }
     root=sudo
@@ -33,4 +36,5 @@ fi
 echo "installing:$missing"
 $root env DEBIAN_FRONTEND=noninteractive apt-get update -qq
 # shellcheck disable=SC2086  # a list of names is meant
-$root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
+$root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq -o DPkg::Lock::Timeout=300 \
+    --no-install-recommends $missing >/dev/null

@@ -7,6 +7,20 @@ set -eu
 dir=$1
 mkdir -p "$dir/bin" "$dir/deb"
 
+# As this user: apt's own user may not write into a checkout.
+download() { (cd "$dir/deb" && apt-get download -qq -o APT::Sandbox::User=root "$1") >&2; }
+
+# Unpacked aside first: an interrupted run would leave half a server to the next.
+unpack() { # package
+    rm -rf "$dir/deb/$1.part" "$dir/deb/$1"_*.deb
+    download "$1" || {
+        if [ "$(id -u)" = 0 ]; then apt-get update -qq >&2; else sudo apt-get update -qq >&2; fi
+        download "$1"
+    }
+    dpkg-deb -x "$dir/deb/$1"_*.deb "$dir/deb/$1.part"
+    mv "$dir/deb/$1.part" "$dir/deb/$1"
+}
+
 get() { # package, program...
     package=$1; shift
     for program in "$@"; do
@@ -15,12 +29,7 @@ get() { # package, program...
             ln -sf "$found" "$dir/bin/$program"
             continue
         fi
-        if [ ! -d "$dir/deb/$package" ]; then
-            (cd "$dir/deb" && { apt-get download -qq "$package" || {
-                if [ "$(id -u)" = 0 ]; then apt-get update -qq; else sudo apt-get update -qq; fi
-                apt-get download -qq "$package"; }; }) >&2
-            dpkg-deb -x "$dir/deb/$package"_*.deb "$dir/deb/$package"
-        fi
+        [ -d "$dir/deb/$package" ] || unpack "$package"
         found=$(find "$dir/deb/$package" -name "$program" -type f -perm -u+x | head -n 1)
         [ -n "$found" ] || { echo "peers.sh: no program $program in package $package" >&2; exit 1; }
         ln -sf "$(realpath "$found")" "$dir/bin/$program"

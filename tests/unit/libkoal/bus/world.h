@@ -120,14 +120,20 @@ static bool listens(int port)
     return yes;
 }
 
+/* On the PATH, or where Debian installs it, which a user's PATH leaves out; NULL without. */
 static const char *server_program(void)
 {
-    static const char *const at[] = { "/usr/sbin/nats-server", "/usr/bin/nats-server",
-                                      "/usr/local/bin/nats-server" };
+    static char at[512];
+    const char *path = getenv("PATH");
+    char        folders[4096], *rest = folders, *folder;
 
-    for (size_t i = 0; i < 3; i++)
-        if (access(at[i], X_OK) == 0)
-            return at[i];
+    if (snprintf(folders, sizeof folders, "/usr/sbin:%s", path != NULL ? path : "") < 0)
+        return NULL;
+    while ((folder = strsep(&rest, ":")) != NULL)
+        if (folder[0] == '/' &&
+            snprintf(at, sizeof at, "%s/nats-server", folder) < (int)sizeof at &&
+            access(at, X_OK) == 0)
+            return at;
     return NULL;
 }
 
