@@ -17,6 +17,10 @@ import urllib.request
 BIN = PEERS = None          # set by run.py
 
 
+REPORTS = ("ERROR: AddressSanitizer", "ERROR: LeakSanitizer", "WARNING: ThreadSanitizer", "runtime error:",
+           "FATAL: ThreadSanitizer", "Assertion `", "SUMMARY: ")
+
+
 class Failed(AssertionError):
     pass
 
@@ -57,19 +61,24 @@ class Process:
         self.name, self.args, self.env = name, [str(a) for a in args], env
         self.log = os.path.join(folder, name + ".log")
         self.child = None
+        self.is_ours = os.path.dirname(self.args[0]) == BIN
         self.start()
 
     def start(self):
+        self.may_be_gone = False                       # an end that no test asked for is a failure
         with open(self.log, "ab") as log:
             self.child = subprocess.Popen(self.args, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
                                           env={**os.environ, **(self.env or {})})
 
     def kill(self):                                    # as a crash: no goodbye
+        self.may_be_gone = True
         self.child.send_signal(signal.SIGKILL)
         self.child.wait()
 
     def stop(self, seconds=20):
+        """Its exit status after a SIGTERM."""
         if self.child.poll() is None:
+            self.may_be_gone = True
             self.child.terminate()
             try:
                 self.child.wait(seconds)
@@ -78,8 +87,18 @@ class Process:
                 raise Failed(f"{self.name} did not stop within {seconds} s of SIGTERM")
         return self.child.returncode
 
+    def ended(self, seconds=20):
+        """The exit status of one that is to end by itself."""
+        eventually(f"{self.name} ends", lambda: not self.alive(), seconds)
+        self.may_be_gone = True
+        return self.child.returncode
+
     def alive(self):
         return self.child.poll() is None
+
+    def reports(self):
+        """What sanitizers and assertions had to say."""
+        return [line for line in self.words().splitlines() if any(w in line for w in REPORTS)]
 
     def words(self):
         with open(self.log, errors="replace") as f:
@@ -96,7 +115,11 @@ class Process:
 
 
 class World(contextlib.ExitStack):
-    """A scratch folder and what was started in it; everything ends with it."""
+    """A scratch folder and what was started in it; everything ends with it.
+
+    A test that passed fails yet where one of our servers died unasked, complained of itself (a
+    sanitizer, an assertion), or does not end well when it is asked to.
+    """
 
     def __enter__(self):
         super().__enter__()
@@ -105,17 +128,39 @@ class World(contextlib.ExitStack):
         return self
 
     def __exit__(self, kind, error, trace):
+        faults = self.faults(good=kind is None)
         for p in reversed(self.processes):
             if p.alive():
-                p.child.send_signal(signal.SIGKILL)
-                p.child.wait()
-        if kind is None or os.environ.get("KOA_E2E_KEEP") is None:
-            if kind is not None:
-                for p in self.processes:
-                    tail = p.words()[-1500:]
-                    print(f"--- {p.name}: last words\n{tail}", flush=True)
+                p.kill()
+        if kind is not None or faults:
+            for p in self.processes:
+                print(f"--- {p.name}: last words\n{p.words()[-1500:]}", flush=True)
+            if os.environ.get("KOA_E2E_KEEP") is not None:
+                print(f"--- kept: {self.folder}", flush=True)
+        if not (kind is not None or faults) or os.environ.get("KOA_E2E_KEEP") is None:
             shutil.rmtree(self.folder, ignore_errors=True)
-        return super().__exit__(kind, error, trace)
+        handled = super().__exit__(kind, error, trace)
+        check(kind is not None or not faults, "; ".join(faults))
+        return handled
+
+    def faults(self, good):
+        """Ends what is ours in the order of a shutdown: who asks goes before who answers."""
+        found = []
+        for p in reversed([p for p in self.processes if p.is_ours]):
+            if not p.alive() and not p.may_be_gone:
+                found.append(f"{p.name} died by itself, with {p.child.returncode}")
+            elif good and p.alive():
+                try:
+                    status = p.stop()
+                    if status != 0:
+                        found.append(f"{p.name} ended with {status} after SIGTERM")
+                except Failed as e:
+                    found.append(str(e))
+            found += [f"{p.name}: {line}" for line in p.reports()[:3]]
+        if not good:
+            for words in found:
+                print(f"besides: {words}", flush=True)
+        return found
 
     def path(self, *parts):
         return os.path.join(self.folder, *parts)
