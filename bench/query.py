@@ -1,0 +1,180 @@
+#!/usr/bin/env python3
+"""What a query costs a server, in CPU milliseconds of the whole process, class by class.
+
+    bench/query.py --bin build/release/bin [--peers build/peers/bin] [--hours 6] [--seconds 1.0]
+
+The same made-up data is pushed to each server by remote write 1.0: 200 hosts of 8 modes, histograms
+of 100 instances, a label with 10,000 values, all each 15 s. Each class is asked over one connection for
+about --seconds, its result's size compared between servers. Koalemos is measured live and after a
+flush to filesets. VictoriaMetrics' cache of results is off: a cache is not an evaluation.
+Prints one JSON line a class, and the geometric mean of our share of the better peer's CPU.
+"""
+import argparse
+import http.client
+import json
+import math
+import os
+import random
+import sys
+import time
+import urllib.parse
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tests", "e2e"))
+import koa  # noqa: E402
+
+HOSTS, MODES, STEP = 200, ["idle", "user", "system", "iowait", "nice", "irq", "softirq", "steal"], 15
+BOUNDS = ["0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1", "2.5", "5", "10", "+Inf"]
+
+
+def series(end_ms, hours):
+    """(labels, per-step increments) of every series; increments are shared to keep this quick."""
+    draw = random.Random(7)
+    steps = hours * 3600 // STEP
+    times = [end_ms - (steps - 1 - i) * STEP * 1000 for i in range(steps)]
+    for h in range(HOSTS):
+        host = {"instance": f"host-{h}:9100", "job": "node"}
+        for mode in MODES:
+            v = draw.random() * 1e5
+            samples = []
+            for t in times:
+                v += draw.random() * STEP / len(MODES)
+                samples.append((t, round(v, 2)))
+            yield {"__name__": "node_cpu_seconds_total", "mode": mode, "cpu": "0", **host}, samples
+        yield {"__name__": "node_uname_info", "nodename": f"node{h}", "release": "6.1.0", **host}, [(t, 1.0) for t in times]
+    late = times[-240:]
+    for i in range(100):
+        counts = [0] * len(BOUNDS)
+        columns = [[] for _ in BOUNDS]
+        for t in late:
+            for b in range(len(BOUNDS)):
+                counts[b] += draw.randrange(b + 1)
+            total = 0
+            for b in range(len(BOUNDS)):
+                total += counts[b]
+                columns[b].append((t, float(total)))
+        for b, column in zip(BOUNDS, columns):
+            yield {"__name__": "request_duration_seconds_bucket", "le": b, "job": "api", "instance": f"api-{i}"}, column
+    for i in range(10_000):
+        yield {"__name__": "http_requests_total", "job": "web", "path": f"/api/v{i % 3}/thing/{i:05d}"}, [(t, float(i)) for t in late[-4:]]
+
+
+def load(base, data):
+    for i in range(0, len(data), 100):
+        for attempt in range(200):
+            status, words = koa.push(base, data[i:i + 100])
+            if status in (200, 204):
+                break
+            time.sleep(0.1)
+        koa.check(status in (200, 204), f"push: {status} {words}")
+
+
+def classes(end):
+    rate = "sum by (mode) (rate(node_cpu_seconds_total[5m]))"
+    span = lambda hours, step: {"start": end - hours * 3600, "end": end, "step": step}
+    at = {"time": end}
+    return [
+        ("one series, 1 h", "query_range", {"query": 'node_cpu_seconds_total{instance="host-7:9100",mode="idle"}', **span(1, 15)}),
+        ("sum by (mode) (rate), instant", "query", {"query": rate, **at}),
+        ("sum by (mode) (rate), 1 h", "query_range", {"query": rate, **span(1, 15)}),
+        ("sum by (mode) (rate), 6 h", "query_range", {"query": rate, **span(6, 60)}),
+        ("topk of a rate, 1 h", "query_range", {"query": "topk(5, sum by (instance) (rate(node_cpu_seconds_total{mode!=\"idle\"}[5m])))", **span(1, 60)}),
+        ("histogram_quantile, 1 h", "query_range", {"query": "histogram_quantile(0.99, sum by (le) (rate(request_duration_seconds_bucket[5m])))", **span(1, 15)}),
+        ("regex on 10,000 values", "query", {"query": 'count(http_requests_total{path=~"/api/v1/.*7.*"})', **at}),
+        ("join with group_left", "query", {"query": "node_cpu_seconds_total * on (instance) group_left (nodename) node_uname_info", **at}),
+        ("count of everything", "query", {"query": 'count({__name__=~".+"})', **at}),
+        ("label values", "label/instance/values", {"start": end - 3600, "end": end}),
+        ("series", "series", {"match[]": 'node_cpu_seconds_total{mode="idle"}', "start": end - 3600, "end": end}),
+    ]
+
+
+def size_of(body):
+    data = json.loads(body)
+    koa.check(data["status"] == "success", f"{body[:300]!r}")
+    data = data["data"]
+    if isinstance(data, list):
+        return len(data)
+    return [len(data["result"]), sum(len(s.get("values", [0])) for s in data["result"])]
+
+
+def ask_all(name, process, port, end, seconds, extra):
+    results = {}
+    for what, path, params in classes(end):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+        target = f"/api/v1/{path}?" + urllib.parse.urlencode({**params, **extra})
+
+        def ask():
+            connection.request("GET", target)
+            r = connection.getresponse()
+            body = r.read()
+            koa.check(r.status == 200, f"{name}: {what}: {r.status} {body[:300]!r}")
+            return body
+        size = size_of(ask())
+        ask()
+        before, begin, n = process.cpu_seconds(), time.monotonic(), 0
+        while time.monotonic() - begin < seconds or n < 5:
+            ask()
+            n += 1
+        wall = time.monotonic() - begin
+        # A tick of /proc is 10 ms: what is below is noise, so many are asked.
+        results[what] = {"cpu_ms": round((process.cpu_seconds() - before) * 1000 / n, 3),
+                         "wall_ms": round(wall * 1000 / n, 3), "size": size}
+        connection.close()
+    return results
+
+
+def main():
+    p = argparse.ArgumentParser()
+    p.add_argument("--bin", required=True)
+    p.add_argument("--peers")
+    p.add_argument("--hours", type=int, default=6)
+    p.add_argument("--seconds", type=float, default=1.0)
+    a = p.parse_args()
+    koa.BIN = os.path.abspath(a.bin)
+    end = int(time.time()) // STEP * STEP - 60
+    data = list(series(end * 1000, a.hours))
+    print(json.dumps({"series": len(data), "samples": sum(len(s) for _, s in data)}), flush=True)
+    got = {}
+    with koa.World() as w:
+        ours = koa.Serve(w)
+        load(ours.push, data)
+        got["koalemos, live"] = ask_all("koalemos", ours.process, ours.port, end, a.seconds, {})
+        ours.flush_all()
+        got["koalemos, filesets"] = ask_all("koalemos", ours.process, ours.port, end, a.seconds, {})
+    if a.peers:
+        peers = os.path.abspath(a.peers)
+        with koa.World() as w:
+            port = koa.free_port()
+            v = w.run("victoria-metrics", os.path.join(peers, "victoria-metrics"), f"-httpListenAddr=127.0.0.1:{port}",
+                      f"-storageDataPath={w.path('vm')}", "-retentionPeriod=100y", "-search.disableCache", "-search.latencyOffset=0")
+            koa.eventually("victoria-metrics", lambda: koa.http(f"http://127.0.0.1:{port}/health")[0] == 200)
+            load(f"http://127.0.0.1:{port}", data)
+            time.sleep(5)
+            got["victoria-metrics"] = ask_all("victoria-metrics", v, port, end, a.seconds, {"nocache": "1"})
+        with koa.World() as w:
+            port = koa.free_port()
+            with open(w.path("p.yml"), "w") as f:
+                f.write("global: {}\nstorage: {tsdb: {out_of_order_time_window: 3650d}}\n")
+            v = w.run("prometheus", os.path.join(peers, "prometheus"), f"--config.file={w.path('p.yml')}",
+                      f"--storage.tsdb.path={w.path('p')}", "--web.enable-remote-write-receiver",
+                      f"--web.listen-address=127.0.0.1:{port}")
+            koa.eventually("prometheus", lambda: koa.http(f"http://127.0.0.1:{port}/-/ready")[0] == 200)
+            load(f"http://127.0.0.1:{port}", data)
+            time.sleep(3)
+            got["prometheus"] = ask_all("prometheus", v, port, end, a.seconds, {})
+    shares = {"koalemos, live": [], "koalemos, filesets": []}
+    for what, _, _ in classes(end):
+        line = {"class": what, **{name: r[what] for name, r in got.items()}}
+        if a.peers:
+            best = max(0.01, min(got[n][what]["cpu_ms"] for n in ("victoria-metrics", "prometheus")))
+            for name, list_ in shares.items():
+                list_.append(max(0.01, got[name][what]["cpu_ms"]) / best)
+                line[f"{name}: share"] = round(list_[-1], 3)
+        print(json.dumps(line), flush=True)
+    for name, list_ in shares.items():
+        if list_:
+            print(json.dumps({"geometric mean of shares": name, "is": round(math.exp(sum(map(math.log, list_)) / len(list_)), 3),
+                              "largest": round(max(list_), 3)}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
