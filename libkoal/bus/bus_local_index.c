@@ -102,9 +102,10 @@ void kl_busl_index_purge(struct kl_busl_index *x, uint32_t partition, uint64_t u
     for (uint32_t i = 0; i < x->count; i++) {
         struct kl_busl_run *run = &x->segments[i]->runs[partition];
 
-        for (uint32_t k = 0; k < run->count && run->first + k <= up_to; k++)
-            if (run->first + k >= x->first[partition])
-                x->bytes[partition] -= run->at[k].size;
+        uint64_t from = run->first < x->first[partition] ? x->first[partition] : run->first;
+
+        for (uint64_t seq = from; seq - run->first < run->count && seq <= up_to; seq++)
+            x->bytes[partition] -= run->at[seq - run->first].size;
     }
     x->first[partition] = up_to + 1;
 }

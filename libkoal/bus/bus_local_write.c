@@ -145,14 +145,17 @@ static size_t weight(const struct kl_bus_append *op)
     return KL_BUSL_ENTRY_HEAD + id_of(op).size + op->record.size;
 }
 
-/* Takes from the queue what fits one group. */
+/* Takes from the queue what fits one group: no more than a segment, see options_check. */
 static struct kl_bus_append *take(struct kl_busl_writer *w, size_t *bytes, uint32_t *count)
 {
+    size_t most = w->bus->options.segment_bytes < KL_BUSL_GROUP_BYTES_MAX
+                      ? (size_t)w->bus->options.segment_bytes
+                      : KL_BUSL_GROUP_BYTES_MAX;
     struct kl_bus_append *all = w->first, *op = all, **end = &all;
 
     *bytes = 0;
     *count = 0;
-    while (op != NULL && (*count == 0 || *bytes + weight(op) <= KL_BUSL_GROUP_BYTES_MAX)) {
+    while (op != NULL && (*count == 0 || *bytes + weight(op) <= most)) {
         *bytes += weight(op);
         (*count)++;
         end = &op->next;

@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 enum { SERVERS_MAX = 32, RECONNECT_WAIT_MS = 250, CONNECT_MS = 2000, PING_MS = 5000 };
-enum { BULK_BUFFER = 8 << 20, CLOSING_MS = 10000 };
+enum { CLOSING_MS = 10000, TROUBLE_MS = 5000 };
 
 enum kl_code kl_busn_canceled(struct kl_err *err)
 {
@@ -18,6 +18,14 @@ enum kl_code kl_busn_canceled(struct kl_err *err)
 enum kl_code kl_busn_unreachable(struct kl_busn *b, struct kl_err *err)
 {
     return kl_fail(err, KL_EAGAIN, "NATS at %s is out of reach", b->url);
+}
+
+void kl_busn_trouble(struct kl_busn *b, const struct kl_err *err)
+{
+    pthread_mutex_lock(&b->trouble_lock);
+    b->trouble = *err;
+    b->trouble_ns = kl_env_mono_ns(b->env);
+    pthread_mutex_unlock(&b->trouble_lock);
 }
 
 bool kl_busn_enter(struct kl_busn *b)
@@ -191,8 +199,9 @@ static natsStatus connect_one(struct kl_busn *b, int which)
     TRY(natsOptions_SetMaxPingsOut(o, 2));
     TRY(natsOptions_SetWriteDeadline(o, b->options.op_timeout_ms));
     TRY(natsOptions_SetFailRequestsOnDisconnect(o, true));
-    /* What is not sent when the connection breaks is sent again by us, knowing what it is. */
-    TRY(natsOptions_SetReconnectBufSize(o, BULK_BUFFER));
+    /* Nothing is kept by the library while the connection is broken: what it would send later,
+     * by itself, would come before what was lost. */
+    TRY(natsOptions_SetReconnectBufSize(o, 0));
     TRY(natsOptions_SetSendAsap(o, which != KL_BUSN_BULK));
     TRY(natsOptions_SetRetryOnFailedConnect(o, true, on_connected, c));
     TRY(natsOptions_SetReconnectedCB(o, on_connected, c));
@@ -223,12 +232,17 @@ static natsStatus connect_all(struct kl_busn *b)
     o.Wait = b->options.op_timeout_ms;
     TRY(natsConnection_JetStream(&b->js, kl_busn_nc(b, KL_BUSN_FAST), &o));
     snprintf(subject, sizeof subject, "%s.a.*", b->inbox);
-    TRY(kl_busn_subscribe(b, &b->replies[0], KL_BUSN_BULK, subject, NULL, kl_busn_on_ack, b, NULL));
+    TRY(kl_busn_subscribe(b, &b->replies[KL_BUSN_BULK], KL_BUSN_BULK, subject, NULL,
+                          kl_busn_on_ack, b, NULL));
     snprintf(subject, sizeof subject, "%s.q.*", b->inbox);
-    TRY(kl_busn_subscribe(b, &b->replies[1], KL_BUSN_FAST, subject, NULL, kl_busn_on_answer, b,
-                          NULL));
-    if (b->replies[1] != NULL)                         /* as many as there may be calls */
-        TRY(natsSubscription_SetPendingLimits(b->replies[1], KL_BUSN_CALLS_MAX, 256 << 20));
+    TRY(kl_busn_subscribe(b, &b->replies[KL_BUSN_FAST], KL_BUSN_FAST, subject, NULL,
+                          kl_busn_on_answer, b, NULL));
+    snprintf(subject, sizeof subject, "%s.t.>", b->inbox);
+    TRY(kl_busn_subscribe(b, &b->replies[KL_BUSN_READ], KL_BUSN_READ, subject, NULL,
+                          kl_busn_on_drop, b, NULL));
+    /* Each is as many as we asked for. */
+    for (int i = 0; i < KL_BUSN_CONNECTIONS; i++)
+        TRY(natsSubscription_SetPendingLimits(b->replies[i], -1, -1));
     return s;
 }
 
@@ -280,7 +294,8 @@ static bool healthy(struct kl_bus *bus, struct kl_err *err)
             return false;
         }
     pthread_mutex_lock(&b->trouble_lock);
-    if (b->trouble.code != KL_OK) {
+    if (b->trouble.code != KL_OK &&
+        kl_env_mono_ns(b->env) - b->trouble_ns < TROUBLE_MS * INT64_C(1000000)) {
         *err = b->trouble;
         well = false;
     }
@@ -333,8 +348,7 @@ static void dismantle(struct kl_busn *b)
     while (b->taps != NULL)
         kl_busn_tap_close(b->taps);
     kl_busn_hosts_free(b);
-    for (int i = 0; i < 2; i++)
-        natsSubscription_Destroy(b->replies[i]);
+    kl_busn_subscriptions_free(b);
     jsCtx_Destroy(b->js);
     for (int i = 0; i < KL_BUSN_CONNECTIONS; i++)
         natsConnection_Destroy(b->connections[i].nc);

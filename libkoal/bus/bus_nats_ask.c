@@ -107,7 +107,7 @@ static void on_ask(struct kl_env_task *task)
                              op->question.size));
         return;
     }
-    kl_busn_send(b, &b->fast, kl_busn_nc(b, KL_BUSN_FAST), msg, call);
+    kl_busn_send(b, &b->fast, kl_busn_nc(b, KL_BUSN_FAST), msg, call, KL_BUSN_ANY);
 }
 
 void kl_busn_ask(struct kl_bus *bus, struct kl_bus_ask *op)
@@ -212,7 +212,7 @@ static void send_answer(struct kl_busn *b, natsMsg *question, enum kl_code code,
         memcpy(copy + 1, bytes.at, bytes.size);
     if (natsMsg_Create(&msg, natsMsg_GetReply(question), NULL, (char *)copy,
                        (int)bytes.size + 1) == NATS_OK)
-        kl_busn_send(b, &b->fast, kl_busn_nc(b, KL_BUSN_FAST), msg, 0);
+        kl_busn_send(b, &b->fast, kl_busn_nc(b, KL_BUSN_FAST), msg, 0, KL_BUSN_ANY);
     free(copy);
 }
 

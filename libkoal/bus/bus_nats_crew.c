@@ -76,7 +76,18 @@ void kl_busn_crew_end(struct kl_busn_crew *c)
 /* ---- messages to publish ---- */
 
 struct send { struct kl_busn_task task; struct kl_busn *bus; natsConnection *nc; natsMsg *msg;
-              uint64_t call; };
+              uint64_t call, reconnects; };
+
+uint64_t kl_busn_reconnects(natsConnection *nc)
+{
+    natsStatistics *s = NULL;
+    uint64_t count = KL_BUSN_ANY, in, in_bytes, out, out_bytes;
+
+    if (natsStatistics_Create(&s) == NATS_OK && natsConnection_GetStats(nc, s) == NATS_OK)
+        natsStatistics_GetCounts(s, &in, &in_bytes, &out, &out_bytes, &count);
+    natsStatistics_Destroy(s);
+    return count;
+}
 
 static void on_unsent(struct kl_env_task *task)
 {
@@ -93,8 +104,11 @@ static void on_unsent(struct kl_env_task *task)
 static void on_send(struct kl_busn_task *task)
 {
     struct send *s = kl_container_of(task, struct send, task);
-    natsStatus   status = natsConnection_PublishMsg(s->nc, s->msg);
+    natsStatus   status = NATS_CONNECTION_DISCONNECTED;
 
+    /* On a later connection it would overtake what was lost with the one it was meant for. */
+    if (s->reconnects == KL_BUSN_ANY || s->reconnects == kl_busn_reconnects(s->nc))
+        status = natsConnection_PublishMsg(s->nc, s->msg);
     natsMsg_Destroy(s->msg);
     if (status != NATS_OK && s->call != 0) {
         struct kl_busn_reply *r = kl_new(sizeof *r);
@@ -110,7 +124,7 @@ static void on_send(struct kl_busn_task *task)
 }
 
 void kl_busn_send(struct kl_busn *b, struct kl_busn_crew *crew, natsConnection *nc, natsMsg *msg,
-                  uint64_t call)
+                  uint64_t call, uint64_t reconnects)
 {
     struct send *s;
 
@@ -119,37 +133,52 @@ void kl_busn_send(struct kl_busn *b, struct kl_busn_crew *crew, natsConnection *
         return;
     }
     s = kl_new(sizeof *s);
-    *s = (struct send){ .task.run = on_send, .bus = b, .nc = nc, .msg = msg, .call = call };
+    *s = (struct send){ .task.run = on_send, .bus = b, .nc = nc, .msg = msg, .call = call,
+                         .reconnects = reconnects };
     kl_busn_crew_add(crew, &s->task);
 }
 
 /* ---- subscriptions that end ---- */
 
-struct parting { struct kl_busn_task task; natsSubscription *sub; };
+struct kl_busn_parting { struct kl_busn_task task; struct kl_busn *bus;
+                         struct kl_busn_parting *next; natsSubscription *sub; };
 
 static void on_parting(struct kl_busn_task *task)
 {
-    struct parting *p = kl_container_of(task, struct parting, task);
+    struct kl_busn_parting *p = kl_container_of(task, struct kl_busn_parting, task);
 
     natsSubscription_Unsubscribe(p->sub);
-    natsSubscription_Destroy(p->sub);
-    free(p);
+    p->next = p->bus->parted;
+    p->bus->parted = p;
 }
 
 void kl_busn_unsubscribe(struct kl_busn *b, natsSubscription *sub)
 {
-    struct parting *p;
+    struct kl_busn_parting *p;
 
     if (sub == NULL)
         return;
-    if (atomic_load(&b->closed)) {
-        natsSubscription_Destroy(sub);
-        return;
-    }
     p = kl_new(sizeof *p);
     p->task.run = on_parting;
+    p->bus = b;
     p->sub = sub;
-    kl_busn_crew_add(&b->fast, &p->task);
+    if (atomic_load(&b->closed))
+        on_parting(&p->task);                          /* the connection ended it; nobody else is */
+    else
+        kl_busn_crew_add(&b->fast, &p->task);
+}
+
+void kl_busn_subscriptions_free(struct kl_busn *b)
+{
+    for (int i = 0; i < KL_BUSN_CONNECTIONS; i++)
+        natsSubscription_Destroy(b->replies[i]);
+    while (b->parted != NULL) {
+        struct kl_busn_parting *p = b->parted;
+
+        b->parted = p->next;
+        natsSubscription_Destroy(p->sub);
+        free(p);
+    }
 }
 
 /* ---- jobs ---- */
@@ -167,11 +196,8 @@ static void on_job(struct kl_busn_task *task)
         j->code = kl_busn_canceled(&j->err);
     else
         j->code = j->run(j, left_ms > 50 ? left_ms : 50, &j->err);
-    if (j->code == KL_OK || j->code == KL_EAGAIN || j->code == KL_ETIMEOUT) {
-        pthread_mutex_lock(&b->trouble_lock);
-        b->trouble = j->err;
-        pthread_mutex_unlock(&b->trouble_lock);
-    }
+    if (j->code == KL_OK || j->code == KL_EAGAIN || j->code == KL_ETIMEOUT)
+        kl_busn_trouble(b, &j->err);
     j->back.run = on_back;
     kl_busn_post(b, b->loop, &j->back);
 }

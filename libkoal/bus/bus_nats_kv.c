@@ -328,14 +328,10 @@ static void eye_pump(struct eye *e);
 static void on_back(struct kl_env_task *task)
 {
     struct eye *e = kl_container_of(task, struct eye, delivery);
-    struct kl_busn_drop *last = e->batch;
+    struct kl_busn_drop *batch = e->batch;
 
-    while (last != NULL && last->next != NULL)
-        last = last->next;
-    if (last != NULL)
-        kl_busn_tap_ack(&e->tap, last);
-    kl_busn_drops_free(e->batch);
     e->batch = NULL;
+    kl_busn_tap_done(&e->tap, batch);
     e->away = false;
     eye_pump(e);
     kl_busn_tap_unref(&e->tap);

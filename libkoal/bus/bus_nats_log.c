@@ -123,6 +123,10 @@ static void check_over(struct kl_busn_job *j, enum kl_code code, struct kl_err *
             kl_logf(b->log, KL_WARN, "the stream of partition %" PRIu32 " at %s was made anew: "
                     "incarnation %" PRIu64 " is now %" PRIu64, k->partition, b->url,
                     p->incarnation, k->state.incarnation);
+        if (p->incarnation != k->state.incarnation && k->state.replicas < b->options.log_replicas)
+            kl_logf(b->log, KL_WARN, "the stream of partition %" PRIu32 " at %s has %" PRIu64
+                    " replicas; the configuration wants %" PRIu32, k->partition, b->url,
+                    k->state.replicas, b->options.log_replicas);
         if (p->incarnation != k->state.incarnation)
             p->last_acked = 0;
         p->incarnation = k->state.incarnation;
@@ -205,7 +209,7 @@ static bool send_one(struct kl_busn *b, struct kl_busn_call *c)
     push(&p->sent, &p->last_sent, c);
     b->sent_count++;
     b->sent_bytes += size;
-    kl_busn_send(b, &b->bulk, kl_busn_nc(b, KL_BUSN_BULK), msg, call);
+    kl_busn_send(b, &b->bulk, kl_busn_nc(b, KL_BUSN_BULK), msg, call, b->bulk_reconnects);
     return true;
 }
 
@@ -285,6 +289,7 @@ static void landed(struct kl_busn *b, struct kl_busn_call *c, const struct kl_bu
     if (r->duplicate || r->seq > p->last_acked) {
         if (r->seq > p->last_acked)
             p->last_acked = r->seq;
+        kl_busn_trouble(b, &(struct kl_err){ 0 });
         finish(b, c, KL_OK);
     } else {
         /* The stream went back, or is another: which one this ack is from has to be looked up. */
@@ -341,6 +346,7 @@ void kl_busn_append_reply(struct kl_busn *b, struct kl_busn_call *c, struct kl_b
 
 void kl_busn_log_up(struct kl_busn *b)
 {
+    b->bulk_reconnects = kl_busn_reconnects(kl_busn_nc(b, KL_BUSN_BULK));
     for (uint32_t i = 0; i < b->options.partitions; i++) {
         struct kl_busn_partition *p = &b->partitions[i];
 
@@ -364,6 +370,7 @@ static void expire(struct kl_busn *b, struct kl_busn_partition *p, int64_t now_n
             c->append->err = c->err;
         else
             kl_fail(&c->append->err, KL_EAGAIN, "too many appends wait for %s", b->url);
+        kl_busn_trouble(b, &c->append->err);
         finish(b, c, c->again ? (c->append->err.code = KL_ETIMEOUT) : KL_EAGAIN);
     }
     for (struct kl_busn_call *c = p->sent, *next; c != NULL; c = next) {
@@ -373,10 +380,11 @@ static void expire(struct kl_busn *b, struct kl_busn_partition *p, int64_t now_n
         unsend(b, c);
         if (c->state == KL_BUSN_BOUNCED) {
             c->append->err = c->err;
-            finish(b, c, KL_EAGAIN);
         } else {
-            finish(b, c, kl_fail(&c->append->err, KL_ETIMEOUT, "no ack from %s", b->url));
+            kl_fail(&c->append->err, KL_ETIMEOUT, "no ack from %s", b->url);
         }
+        kl_busn_trouble(b, &c->append->err);
+        finish(b, c, c->append->err.code);
     }
     settle_bounced(b, p);
 }

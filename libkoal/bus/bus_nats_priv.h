@@ -38,8 +38,12 @@ enum {
     KL_BUSN_TICK_MS = 20,
     KL_BUSN_AGAIN_MS = 100,                            /* before a failed job is tried again */
     KL_BUSN_HEARTBEAT_MS = 1000, KL_BUSN_SILENCE_MS = 3500,
-    KL_BUSN_UNACKED_MAX = 64,                          /* records sent to a reader ahead of it */
-    KL_BUSN_NAME_MAX = 95, KL_BUSN_INBOX_MAX = 63, KL_BUSN_TEXT_MAX = 255
+    /* What all taps together may have been promised and not dealt with. A server drops a client
+     * to which it has more than its max_pending, 64 MiB by default, to write. */
+    KL_BUSN_CREDIT_BYTES_MAX = 32 << 20,
+    KL_BUSN_CREDIT_BYTES_LEAST = 5 << 18, KL_BUSN_CREDIT_BYTES_MOST = 8 << 20,     /* of one */
+    KL_BUSN_CREDIT_MESSAGES = 512,
+    KL_BUSN_NAME_MAX = 95, KL_BUSN_CONSUMER_MAX = 63, KL_BUSN_INBOX_MAX = 63, KL_BUSN_TEXT_MAX = 255
 };
 
 struct kl_busn;
@@ -86,9 +90,12 @@ enum kl_code kl_busn_code(struct kl_busn *b, natsStatus s, jsErrCode e, const ch
 
 /* ---- sending: a message to publish, by the bulk or the fast thread ---- */
 
-/* Takes `msg`. `call` != 0: that call fails when it cannot be published. */
+/* Takes `msg`. `call` != 0: that call is told when it cannot be published. `reconnects`: publish
+ * only on the connection that was made by that many (kl_busn_reconnects), or KL_BUSN_ANY. */
+#define KL_BUSN_ANY UINT64_MAX
 void kl_busn_send(struct kl_busn *b, struct kl_busn_crew *crew, natsConnection *nc, natsMsg *msg,
-                  uint64_t call);
+                  uint64_t call, uint64_t reconnects);
+uint64_t kl_busn_reconnects(natsConnection *nc);
 
 /* ---- calls: requests whose answer comes to an inbox of ours ---- */
 
@@ -133,7 +140,7 @@ bool kl_busn_ack_parse(const char *at, size_t size, struct kl_busn_reply *r);
 
 /* ---- streams ---- */
 
-struct kl_busn_state { uint64_t incarnation, first_seq, last_seq, size_bytes; };
+struct kl_busn_state { uint64_t incarnation, first_seq, last_seq, size_bytes, replicas; };
 /* On a job thread: the stream of a partition, made where there is none. */
 enum kl_code kl_busn_stream(struct kl_busn *b, uint32_t partition, int64_t wait_ms,
                             struct kl_busn_state *state, struct kl_err *err);
@@ -149,6 +156,8 @@ struct kl_busn_partition {
     struct kl_busn_call *waiting, *last_waiting;       /* in order */
     struct kl_busn_call *sent, *last_sent;             /* in order; acks resolve them */
     struct kl_busn_call *held;                         /* acked, but by which incarnation? */
+    atomic_bool known;                                 /* its stream has been seen; any thread */
+    _Atomic int64_t missing_ns;                        /* since when it is not there; any thread */
 };
 void kl_busn_append(struct kl_bus *bus, struct kl_bus_append *op);
 void kl_busn_info(struct kl_bus *bus, struct kl_bus_info *op);
@@ -162,13 +171,16 @@ void kl_busn_log_cancel(struct kl_busn *b);
 
 struct kl_busn_drop {                                  /* a message, on its way to the loop */
     struct kl_env_task task;
-    struct kl_busn_tap *tap;
+    struct kl_busn *bus;
+    struct kl_busn_tap *tap;                           /* found on the loop */
     struct kl_busn_drop *next;
-    unsigned epoch;
+    char consumer[KL_BUSN_CONSUMER_MAX + 1];           /* whose: a record */
+    uint64_t number, epoch, request;                   /* whose: a status */
     natsMsg *msg;
+    size_t size;
     uint64_t seq, pending;
     int64_t time_ms;
-    bool odd;                                          /* neither a record nor a heartbeat */
+    enum { KL_BUSN_RECORD, KL_BUSN_HEARTBEAT, KL_BUSN_SPENT, KL_BUSN_ODD } kind;
 };
 struct kl_busn_tap {
     _Atomic unsigned refs;
@@ -179,10 +191,13 @@ struct kl_busn_tap {
     uint64_t start_seq;                                /* 0: the last of each subject */
     uint64_t number;                                   /* in its inboxes' names */
     bool attaching, again, running, closed;
-    unsigned epoch;                                    /* of its consumer: older drops are stale */
-    _Atomic int64_t heard_ns;
-    natsSubscription *sub;
-    struct kl_busn_drop *early, **last_early;          /* came before `attached` could be told */
+    uint64_t epoch;                                    /* of its consumer: older drops are stale */
+    char consumer[KL_BUSN_CONSUMER_MAX + 1];           /* its name; each epoch's is another */
+    uint64_t request;                                  /* the last one; older ones' are stale */
+    bool asked;                                        /* it is open: not all of it has come */
+    unsigned asked_left;                               /* messages that it may still bring */
+    size_t held_bytes;                                 /* brought, and not dealt with */
+    int64_t heard_ns;
     /* On a job thread: may the stream be read from start_seq? Fills what `attached` wants. */
     enum kl_code (*check)(struct kl_busn_tap *t, int64_t wait_ms, bool *may, struct kl_err *err);
     /* On the loop. `may` as check said: if not, the tap stays shut. */
@@ -196,15 +211,18 @@ void kl_busn_tap_renew(struct kl_busn_tap *t);         /* from start_seq, which 
 void kl_busn_tap_close(struct kl_busn_tap *t);         /* cancels, gives its reference away */
 void kl_busn_tap_ref(struct kl_busn_tap *t);
 void kl_busn_tap_unref(struct kl_busn_tap *t);
-/* All messages up to this one are dealt with: the consumer may send more. */
-void kl_busn_tap_ack(struct kl_busn_tap *t, const struct kl_busn_drop *d);
-void kl_busn_drop_free(struct kl_busn_drop *d);
-void kl_busn_drops_free(struct kl_busn_drop *d);       /* a list, NULL is one */
+/* On the loop: frees a list that is dealt with, and asks for more. NULL is a list. */
+void kl_busn_tap_done(struct kl_busn_tap *t, struct kl_busn_drop *d);
+void kl_busn_drops_free(struct kl_busn_drop *d);       /* a list, any thread */
+/* On a thread of libnats, `closure` is the bus: whatever comes to an inbox of a tap. */
+void kl_busn_on_drop(natsConnection *nc, natsSubscription *sub, natsMsg *msg, void *closure);
 void kl_busn_taps_up(struct kl_busn *b);
 void kl_busn_taps_tick(struct kl_busn *b, int64_t now_ns);
 
-/* Ends a subscription of ours where that may block, or at once when the bus is closed. */
+/* Ends a subscription of ours. It is freed with the bus: libnats 3.4 may still be looking at it
+ * when a message for it arrives just now. */
 void kl_busn_unsubscribe(struct kl_busn *b, natsSubscription *sub);
+void kl_busn_subscriptions_free(struct kl_busn *b);
 
 /* ---- readers, keys, questions ---- */
 
@@ -238,7 +256,8 @@ struct kl_busn {
     char inbox[KL_BUSN_INBOX_MAX + 1];                 /* the answers' subject, up to the call */
     struct kl_busn_connection connections[KL_BUSN_CONNECTIONS];
     jsCtx *js;                                         /* on the fast connection */
-    natsSubscription *replies[2];                      /* on bulk: acks; on fast: answers */
+    natsSubscription *replies[KL_BUSN_CONNECTIONS];    /* acks, answers, what taps are sent */
+    struct kl_busn_parting *parted;                    /* subscriptions ended; the fast crew's */
     struct kl_busn_crew bulk, fast, jobs;
     struct kl_env_loop *loop;
     struct kl_env_timer tick;
@@ -248,19 +267,22 @@ struct kl_busn {
     atomic_bool closed;
     _Atomic int callbacks;                             /* subscriptions libnats may call for */
     pthread_mutex_t trouble_lock;
-    struct kl_err trouble;                             /* why the last job failed, or code 0 */
+    struct kl_err trouble;                             /* why the last one failed, or code 0 */
+    int64_t trouble_ns;                                /* and when */
     /* the loop's */
     struct kl_busn_partition *partitions;
     struct kl_busn_call **calls;                       /* by slot */
     uint32_t *generations, *spare;                     /* spare: unused slots, a stack */
     uint32_t spare_count, calls_room;
+    uint64_t bulk_reconnects;                          /* of the connection appends are sent on */
     size_t sent_count, sent_bytes;
     bool starved;                                      /* an append waits for others' acks */
     struct kl_busn_job *waiting_jobs, **last_waiting;  /* not with the crew at the moment */
     unsigned job_count;
     struct kl_busn_host *hosts;
     struct kl_busn_tap *taps;
-    uint64_t tap_count;                                /* ever opened */
+    uint64_t tap_number;                               /* of the last one opened */
+    unsigned tap_count;
     atomic_bool bucket_ready;
     struct kl_metric *appended_records, *appended_bytes, *duplicates, *refused, *reconnects;
     struct kl_metric unseen;
@@ -279,6 +301,7 @@ static inline int64_t kl_busn_deadline(struct kl_busn *b, int64_t ms)
     return kl_env_mono_ns(b->env) + ms * 1000000;
 }
 enum kl_code kl_busn_canceled(struct kl_err *err);
+void kl_busn_trouble(struct kl_busn *b, const struct kl_err *err);     /* code 0: none any more */
 enum kl_code kl_busn_unreachable(struct kl_busn *b, struct kl_err *err);       /* KL_EAGAIN */
 static inline bool kl_busn_up(struct kl_busn *b, int connection)
 {

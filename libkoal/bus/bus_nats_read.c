@@ -57,14 +57,10 @@ static void feed_free(struct kl_busn_tap *t)
 static void on_back(struct kl_env_task *task)
 {
     struct feed *f = kl_container_of(task, struct feed, delivery);
-    struct kl_busn_drop *last = f->batch;
+    struct kl_busn_drop *batch = f->batch;
 
-    while (last != NULL && last->next != NULL)
-        last = last->next;
-    if (last != NULL)
-        kl_busn_tap_ack(&f->tap, last);
-    kl_busn_drops_free(f->batch);
     f->batch = NULL;
+    kl_busn_tap_done(&f->tap, batch);
     f->away = false;
     pump(f);
     kl_busn_tap_unref(&f->tap);
@@ -183,23 +179,23 @@ static void drop(struct kl_busn_tap *t, struct kl_busn_drop *d)
 {
     struct feed *f = feed_of(t);
 
-    if (d->seq < f->want) {                            /* sent again: it was slow to be acked */
-        kl_busn_drop_free(d);
+    d->next = NULL;
+    if (d->seq < f->want) {                            /* sent again */
+        kl_busn_tap_done(t, d);
     } else if (d->seq == f->want) {
         f->want++;
         t->start_seq = f->want;
         f->at_end = d->pending == 0;
-        d->next = NULL;
         *f->last = d;
         f->last = &d->next;
         pump(f);
     } else if (f->gap_at == f->want) {
-        kl_busn_drop_free(d);
+        kl_busn_tap_done(t, d);
         kl_fail(&f->err, KL_ECORRUPT, "record %" PRIu64 " is missing in the stream", f->want);
         breaks(f, KL_ECORRUPT);
     } else {
         f->gap_at = f->want;                           /* purged meanwhile? the check will say */
-        kl_busn_drop_free(d);
+        kl_busn_tap_done(t, d);
         kl_busn_tap_renew(t);
     }
 }

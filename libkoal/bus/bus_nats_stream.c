@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { DELETION_MS = 1000 };
 static const int64_t duplicates_ns = INT64_C(120) * 1000000000;
 
 void kl_busn_stream_name(const struct kl_busn *b, uint32_t partition,
@@ -34,6 +35,21 @@ static void state_of(const jsStreamInfo *si, struct kl_busn_state *state)
     state->last_seq = si->State.LastSeq;
     state->first_seq = si->State.Msgs == 0 ? si->State.LastSeq + 1 : si->State.FirstSeq;
     state->size_bytes = si->State.Bytes;
+    state->replicas = si->Config != NULL ? (uint64_t)si->Config->Replicas : 0;
+}
+
+/* A stream that was there and is not may be in the middle of its deletion: a server (2.9) that
+ * makes it anew at that moment makes one that cannot be written to. */
+static bool is_being_deleted(struct kl_busn *b, uint32_t partition)
+{
+    struct kl_busn_partition *p = &b->partitions[partition];
+    int64_t now_ns = kl_env_mono_ns(b->env), none = 0;
+
+    if (!atomic_load(&p->known))
+        return false;
+    if (atomic_compare_exchange_strong(&p->missing_ns, &none, now_ns))
+        return true;
+    return now_ns - none < DELETION_MS * INT64_C(1000000);
 }
 
 enum kl_code kl_busn_stream(struct kl_busn *b, uint32_t partition, int64_t wait_ms,
@@ -56,6 +72,9 @@ enum kl_code kl_busn_stream(struct kl_busn *b, uint32_t partition, int64_t wait_
     if ((s == NATS_NOT_FOUND || e == JSStreamNotFoundErr) && !b->options.create)
         return kl_fail(err, KL_EAGAIN, "there is no stream %s at %s, and we are not to make it",
                        name, b->url);
+    if ((s == NATS_NOT_FOUND || e == JSStreamNotFoundErr) && is_being_deleted(b, partition))
+        return kl_fail(err, KL_EAGAIN, "stream %s at %s is gone; it will be made anew", name,
+                       b->url);
     if (s == NATS_NOT_FOUND || e == JSStreamNotFoundErr) {
         jsStreamConfig_Init(&c);
         c.Name = name;
@@ -82,6 +101,8 @@ enum kl_code kl_busn_stream(struct kl_busn *b, uint32_t partition, int64_t wait_
         return code == KL_ETIMEOUT || code == KL_ENOENT ? (err->code = KL_EAGAIN) : code;
     }
     state_of(si, state);
+    atomic_store(&b->partitions[partition].known, true);
+    atomic_store(&b->partitions[partition].missing_ns, 0);
     jsStreamInfo_Destroy(si);
     return KL_OK;
 }

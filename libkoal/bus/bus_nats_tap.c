@@ -1,11 +1,14 @@
 /*
- * A tap: a push consumer of our own making, renewed whenever it may have stopped: after a
- * reconnection, when its heartbeats stay away, when a gap shows. Messages are acked in the order
- * they are dealt with (ack all, KL_BUSN_UNACKED_MAX at a time), so what is read ahead is bounded
- * whatever the reader's speed. The consumer is ephemeral: the server forgets it when we are gone.
+ * A tap: a pull consumer of our own making, renewed whenever it may have stopped: after a
+ * reconnection, when its heartbeats stay away, when a gap shows. It brings what was asked for, so
+ * what is read ahead is bounded whatever the reader's speed, in bytes, for all taps together. The
+ * consumer is ephemeral: the server forgets it when we are gone.
  *
  * The library's ordered consumer is not used: it renews itself without asking whether the stream
- * is still the same one, and would go on in a stream made anew.
+ * is still the same one, and would go on in a stream made anew. Nor is there a subscription a tap,
+ * because libnats 3.4 frees one that is ended while it may still be looking at it: one, for ever,
+ * takes all that comes to "<inbox>.t.<tap>.<epoch>.<request>". A record comes under its own
+ * subject; the consumer's name, in where its ack would go, tells whose it is.
  */
 #include "libkoal/bus/bus_nats_priv.h"
 
@@ -16,6 +19,7 @@
 #include <string.h>
 
 static const int64_t second_ns = 1000000000;
+enum { FORGOTTEN_AFTER_S = 30, REQUEST_S = 30 };
 
 void kl_busn_tap_ref(struct kl_busn_tap *t) { atomic_fetch_add(&t->refs, 1); }
 
@@ -25,7 +29,7 @@ void kl_busn_tap_unref(struct kl_busn_tap *t)
         t->free(t);
 }
 
-void kl_busn_drop_free(struct kl_busn_drop *d)
+static void drop_free(struct kl_busn_drop *d)
 {
     natsMsg_Destroy(d->msg);
     if (d->tap != NULL)
@@ -33,9 +37,17 @@ void kl_busn_drop_free(struct kl_busn_drop *d)
     free(d);
 }
 
-/* ---- messages, on a thread of libnats ---- */
+void kl_busn_drops_free(struct kl_busn_drop *d)
+{
+    while (d != NULL) {
+        struct kl_busn_drop *next = d->next;
 
-struct source { struct kl_busn_tap *tap; unsigned epoch; };
+        drop_free(d);
+        d = next;
+    }
+}
+
+/* ---- messages, on a thread of libnats ---- */
 
 /*
  * $JS.ACK.<stream>.<consumer>.<delivered>.<seq>.<consumer seq>.<time ns>.<pending>
@@ -46,7 +58,8 @@ static bool describe(const char *reply, struct kl_busn_drop *d)
 {
     enum { TOKENS_MAX = 13 };
     const char *token[TOKENS_MAX];
-    int count = 0, from;
+    int    count = 0, from;
+    size_t size;
 
     if (reply == NULL || strncmp(reply, "$JS.ACK.", 8) != 0)
         return false;
@@ -59,71 +72,159 @@ static bool describe(const char *reply, struct kl_busn_drop *d)
     if (count != 9 && count != 11 && count != 12)
         return false;
     from = count == 9 ? 5 : 7;
+    size = (size_t)(token[from - 1] - token[from - 2]) - 1;
+    if (size > KL_BUSN_CONSUMER_MAX)
+        return false;
+    memcpy(d->consumer, token[from - 2], size);
     d->seq = strtoull(token[from], NULL, 10);
     d->time_ms = strtoll(token[from + 2], NULL, 10) / 1000000;
     d->pending = strtoull(token[from + 3], NULL, 10);
     return d->seq > 0;
 }
 
+/* A status in place of a record. 408: the request's time is up; 409: its bytes are, or the
+ * consumer is gone; 503: it is gone, too. */
+static int kind_of(natsMsg *msg, const char *status)
+{
+    const char *why = "";
+
+    if (strcmp(status, "100") == 0)
+        return KL_BUSN_HEARTBEAT;
+    if (strcmp(status, "408") == 0)
+        return KL_BUSN_SPENT;
+    if (strcmp(status, "409") == 0 && natsMsgHeader_Get(msg, "Description", &why) == NATS_OK &&
+        strstr(why, "MaxBytes") != NULL)
+        return KL_BUSN_SPENT;
+    return KL_BUSN_ODD;
+}
+
+static void on_drop(struct kl_env_task *task);
+
+void kl_busn_on_drop(natsConnection *nc, natsSubscription *sub, natsMsg *msg, void *closure)
+{
+    struct kl_busn      *b = closure;
+    struct kl_busn_drop *d = kl_new(sizeof *d);
+    const char *subject = natsMsg_GetSubject(msg), *status = NULL;
+    size_t inbox = strlen(b->inbox);
+
+    (void)nc, (void)sub;
+    d->bus = b;
+    d->msg = msg;
+    d->size = (size_t)natsMsg_GetDataLength(msg);
+    if (describe(natsMsg_GetReply(msg), d)) {
+        d->kind = KL_BUSN_RECORD;
+    } else if (strncmp(subject, b->inbox, inbox) == 0 &&
+               sscanf(subject + inbox, ".t.%" SCNu64 ".%" SCNu64 ".%" SCNu64, &d->number,
+                      &d->epoch, &d->request) == 3 &&
+               natsMsgHeader_Get(msg, "Status", &status) == NATS_OK) {
+        d->kind = kind_of(msg, status);
+    } else {
+        drop_free(d);
+        return;
+    }
+    d->task.run = on_drop;
+    kl_busn_post(b, b->loop, &d->task);
+}
+
+/* ---- asking, on the loop ---- */
+
+static size_t credit(const struct kl_busn *b)
+{
+    size_t share = KL_BUSN_CREDIT_BYTES_MAX / (b->tap_count > 0 ? b->tap_count : 1);
+
+    return share < KL_BUSN_CREDIT_BYTES_LEAST ? KL_BUSN_CREDIT_BYTES_LEAST
+           : share > KL_BUSN_CREDIT_BYTES_MOST ? KL_BUSN_CREDIT_BYTES_MOST
+                                                : share;
+}
+
+/* One request at a time: the next when this one is spent and its messages are mostly dealt with. */
+static void ask(struct kl_busn_tap *t)
+{
+    struct kl_busn *b = t->bus;
+    size_t   bytes = credit(b);
+    char     subject[2 * KL_BUSN_NAME_MAX + 64], reply[KL_BUSN_INBOX_MAX + 80], text[160];
+    natsMsg *msg = NULL;
+    int      size;
+
+    if (!t->running || t->asked || t->closed || t->held_bytes > bytes / 2)
+        return;
+    t->request++;
+    snprintf(subject, sizeof subject, "$JS.API.CONSUMER.MSG.NEXT.%s.%s", t->stream, t->consumer);
+    snprintf(reply, sizeof reply, "%s.t.%" PRIu64 ".%" PRIu64 ".%" PRIu64, b->inbox, t->number,
+             t->epoch, t->request);
+    size = snprintf(text, sizeof text, "{\"batch\":%d,\"max_bytes\":%zu,\"expires\":%" PRId64
+                    ",\"idle_heartbeat\":%" PRId64 "}", KL_BUSN_CREDIT_MESSAGES, bytes,
+                    REQUEST_S * second_ns, KL_BUSN_HEARTBEAT_MS * (second_ns / 1000));
+    if (natsMsg_Create(&msg, subject, reply, text, size) != NATS_OK)
+        return;                                        /* the tick asks again */
+    t->asked = true;
+    t->asked_left = KL_BUSN_CREDIT_MESSAGES;
+    t->heard_ns = kl_env_mono_ns(b->env);
+    kl_busn_send(b, &b->fast, kl_busn_nc(b, KL_BUSN_READ), msg, 0, KL_BUSN_ANY);
+}
+
+/* Whose it is, if it still matters. */
+static struct kl_busn_tap *tap_of(struct kl_busn *b, const struct kl_busn_drop *d)
+{
+    for (struct kl_busn_tap *t = b->taps; t != NULL; t = t->next)
+        if (d->kind == KL_BUSN_RECORD
+                ? t->running && strcmp(t->consumer, d->consumer) == 0
+                : t->running && t->number == d->number && t->epoch == d->epoch &&
+                      t->request == d->request)
+            return t;
+    return NULL;
+}
+
 static void on_drop(struct kl_env_task *task)
 {
     struct kl_busn_drop *d = kl_container_of(task, struct kl_busn_drop, task);
-    struct kl_busn_tap  *t = d->tap;
+    struct kl_busn      *b = d->bus;
+    struct kl_busn_tap  *t = tap_of(b, d);
 
-    if (d->epoch != t->epoch || t->closed || atomic_load(&t->bus->closed)) {
-        kl_busn_drop_free(d);
-    } else if (t->attaching) {
-        d->next = NULL;
-        *t->last_early = d;
-        t->last_early = &d->next;
-    } else if (d->odd) {
-        kl_busn_drop_free(d);
-        kl_busn_tap_renew(t);
-    } else {
-        t->drop(t, d);
-    }
-}
-
-static void on_message(natsConnection *nc, natsSubscription *sub, natsMsg *msg, void *closure)
-{
-    struct source      *s = closure;
-    struct kl_busn_tap *t = s->tap;
-    struct kl_busn_drop *d;
-    const char *status = NULL;
-
-    (void)nc, (void)sub;
-    atomic_store(&t->heard_ns, kl_env_mono_ns(t->bus->env));
-    if (natsMsg_GetDataLength(msg) == 0 && natsMsgHeader_Get(msg, "Status", &status) == NATS_OK &&
-        strcmp(status, "100") == 0) {
-        natsMsg_Destroy(msg);                          /* a heartbeat: it has been heard */
+    if (t == NULL || atomic_load(&b->closed)) {
+        drop_free(d);
         return;
     }
-    d = kl_new(sizeof *d);
-    d->tap = t;
-    kl_busn_tap_ref(t);
-    d->epoch = s->epoch;
-    d->msg = msg;
-    d->odd = status != NULL || !describe(natsMsg_GetReply(msg), d);
-    d->task.run = on_drop;
-    kl_busn_post(t->bus, t->bus->loop, &d->task);
+    t->heard_ns = kl_env_mono_ns(b->env);
+    if (d->kind == KL_BUSN_RECORD) {
+        kl_busn_tap_ref(t);
+        d->tap = t;
+        t->held_bytes += d->size;
+        if (t->asked)
+            t->asked = --t->asked_left > 0;
+        t->drop(t, d);
+        ask(t);
+    } else if (d->kind == KL_BUSN_SPENT) {
+        t->asked = false;
+        drop_free(d);
+        ask(t);
+    } else if (d->kind == KL_BUSN_ODD) {
+        drop_free(d);
+        kl_busn_tap_renew(t);
+    } else {
+        drop_free(d);
+    }
 }
 
-static void on_source_complete(void *closure)
+void kl_busn_tap_done(struct kl_busn_tap *t, struct kl_busn_drop *d)
 {
-    struct source *s = closure;
-
-    kl_busn_tap_unref(s->tap);
-    free(s);
+    for (struct kl_busn_drop *one = d; one != NULL; one = one->next)
+        t->held_bytes -= one->size;
+    kl_busn_tap_ref(t);
+    kl_busn_drops_free(d);
+    if (!atomic_load(&t->bus->closed))
+        ask(t);
+    kl_busn_tap_unref(t);
 }
 
 /* ---- attaching, on a job thread ---- */
 
-struct attach { struct kl_busn_job job; struct kl_busn_tap *tap; unsigned epoch; bool may;
-                natsSubscription *sub; uint64_t pending; };
+struct attach { struct kl_busn_job job; struct kl_busn_tap *tap; bool may; uint64_t pending;
+                char consumer[KL_BUSN_CONSUMER_MAX + 1]; };
 
-static enum kl_code consume(struct attach *a, const char *inbox, int64_t wait_ms,
-                            struct kl_err *err)
+static enum kl_code attach_run(struct kl_busn_job *j, int64_t wait_ms, struct kl_err *err)
 {
+    struct attach      *a = kl_container_of(j, struct attach, job);
     struct kl_busn_tap *t = a->tap;
     jsConsumerConfig c;
     jsConsumerInfo  *ci = NULL;
@@ -131,105 +232,46 @@ static enum kl_code consume(struct attach *a, const char *inbox, int64_t wait_ms
     jsOptions  o;
     natsStatus s;
 
-    jsOptions_Init(&o);
-    o.Wait = wait_ms;
-    jsConsumerConfig_Init(&c);
-    c.DeliverSubject = inbox;
-    c.DeliverPolicy = t->start_seq > 0 ? js_DeliverByStartSequence : js_DeliverLastPerSubject;
-    c.OptStartSeq = t->start_seq;
-    c.FilterSubject = t->start_seq > 0 ? NULL : t->filter;
-    c.AckPolicy = js_AckAll;
-    c.AckWait = 600 * second_ns;
-    c.MaxAckPending = KL_BUSN_UNACKED_MAX;
-    c.Heartbeat = KL_BUSN_HEARTBEAT_MS * (second_ns / 1000);
-    c.InactiveThreshold = 10 * second_ns;
-    c.MemoryStorage = true;
-    s = js_AddConsumer(&ci, t->bus->js, t->stream, &c, &o, &e);
-    if (s != NATS_OK) {
-        kl_busn_code(t->bus, s, e, "read the log", err);
-        return err->code = KL_EAGAIN;                  /* whatever it is: it is tried again */
-    }
-    a->pending = ci->NumPending;
-    jsConsumerInfo_Destroy(ci);
-    return KL_OK;
-}
-
-static enum kl_code attach_run(struct kl_busn_job *j, int64_t wait_ms, struct kl_err *err)
-{
-    struct attach      *a = kl_container_of(j, struct attach, job);
-    struct kl_busn_tap *t = a->tap;
-    char           inbox[KL_BUSN_INBOX_MAX + 64];
-    struct source *source;
-    natsStatus     s;
-
     if (wait_ms > t->bus->options.op_timeout_ms)
         wait_ms = t->bus->options.op_timeout_ms;
     if (t->check(t, wait_ms, &a->may, err) != KL_OK)
         return err->code = KL_EAGAIN;
     if (!a->may)
         return KL_OK;
-    snprintf(inbox, sizeof inbox, "%s.t.%" PRIu64 ".%u.%llx", t->bus->inbox, t->number, a->epoch,
-             (unsigned long long)kl_env_draw(t->bus->env));
-    source = kl_new(sizeof *source);
-    *source = (struct source){ .tap = t, .epoch = a->epoch };
-    kl_busn_tap_ref(t);
-    s = kl_busn_subscribe(t->bus, &a->sub, KL_BUSN_READ, inbox, NULL, on_message, source,
-                          on_source_complete);
+    jsOptions_Init(&o);
+    o.Wait = wait_ms;
+    jsConsumerConfig_Init(&c);
+    c.DeliverPolicy = t->start_seq > 0 ? js_DeliverByStartSequence : js_DeliverLastPerSubject;
+    c.OptStartSeq = t->start_seq;
+    c.FilterSubject = t->start_seq > 0 ? NULL : t->filter;
+    c.AckPolicy = js_AckNone;
+    c.InactiveThreshold = FORGOTTEN_AFTER_S * second_ns;
+    c.MemoryStorage = true;
+    s = js_AddConsumer(&ci, t->bus->js, t->stream, &c, &o, &e);
     if (s != NATS_OK) {
-        on_source_complete(source);
-        kl_busn_code(t->bus, s, 0, "read the log", err);
-        return err->code = KL_EAGAIN;
+        kl_busn_code(t->bus, s, e, "read a stream", err);
+        return err->code = KL_EAGAIN;                  /* whatever it is: it is tried again */
     }
-    /* What it may hold is bounded by what may be unacked. */
-    natsSubscription_SetPendingLimits(a->sub, -1, -1);
-    if (consume(a, inbox, wait_ms, err) != KL_OK) {
-        natsSubscription_Unsubscribe(a->sub);
-        natsSubscription_Destroy(a->sub);
-        a->sub = NULL;
-        return err->code;
-    }
+    a->pending = ci->NumPending;
+    snprintf(a->consumer, sizeof a->consumer, "%s", ci->Name);
+    jsConsumerInfo_Destroy(ci);
     return KL_OK;
-}
-
-static void free_early(struct kl_busn_tap *t)
-{
-    struct kl_busn_drop *all = t->early;
-
-    t->early = NULL;
-    t->last_early = &t->early;
-    kl_busn_drops_free(all);
-}
-
-static void take_early(struct kl_busn_tap *t)
-{
-    struct kl_busn_drop *all = t->early;
-
-    t->early = NULL;
-    t->last_early = &t->early;
-    for (struct kl_busn_drop *d = all, *next; d != NULL; d = next) {
-        next = d->next;
-        on_drop(&d->task);                             /* may renew: the others are stale then */
-    }
 }
 
 static void attach_over(struct kl_busn_job *j, enum kl_code code, struct kl_err *err)
 {
     struct attach      *a = kl_container_of(j, struct attach, job);
     struct kl_busn_tap *t = a->tap;
-    struct kl_busn     *b = j->bus;
 
     (void)err;
     t->attaching = false;
-    if (t->closed || code != KL_OK || t->again) {
-        kl_busn_unsubscribe(b, a->sub);
-        if (!t->closed && code == KL_OK)
-            kl_busn_tap_renew(t);
-    } else {
-        t->sub = a->sub;
+    if (!t->closed && t->again) {
+        kl_busn_tap_renew(t);
+    } else if (!t->closed && code == KL_OK) {
         t->running = a->may;
-        atomic_store(&t->heard_ns, kl_env_mono_ns(b->env));
+        memcpy(t->consumer, a->consumer, sizeof t->consumer);
         t->attached(t, a->may, a->pending);
-        take_early(t);
+        ask(t);
     }
     kl_busn_tap_unref(t);
     free(a);
@@ -241,19 +283,17 @@ void kl_busn_tap_renew(struct kl_busn_tap *t)
 {
     struct attach *a;
 
-    if (t->closed)
+    if (t->closed || atomic_load(&t->bus->closed))
         return;
     t->again = t->attaching;                           /* too late for the one under way */
     if (t->attaching)
         return;
-    kl_busn_unsubscribe(t->bus, t->sub);
-    t->sub = NULL;
     t->running = false;
+    t->asked = false;
     t->attaching = true;
-    free_early(t);
+    t->epoch++;
     a = kl_new(sizeof *a);
     a->tap = t;
-    a->epoch = ++t->epoch;
     kl_busn_tap_ref(t);
     a->job.run = attach_run;
     a->job.over = attach_over;
@@ -264,8 +304,8 @@ void kl_busn_tap_renew(struct kl_busn_tap *t)
 void kl_busn_tap_open(struct kl_busn *b, struct kl_busn_tap *t)
 {
     t->bus = b;
-    t->number = ++b->tap_count;
-    t->last_early = &t->early;
+    t->number = ++b->tap_number;
+    b->tap_count++;
     t->next = b->taps;
     t->at = &b->taps;
     if (t->next != NULL)
@@ -279,33 +319,12 @@ void kl_busn_tap_close(struct kl_busn_tap *t)
     if (t->closed)
         return;
     t->closed = true;
+    t->bus->tap_count--;
     *t->at = t->next;
     if (t->next != NULL)
         t->next->at = t->at;
-    kl_busn_unsubscribe(t->bus, t->sub);
-    t->sub = NULL;
     t->cancel(t);
-    free_early(t);
     kl_busn_tap_unref(t);
-}
-
-void kl_busn_drops_free(struct kl_busn_drop *d)
-{
-    while (d != NULL) {
-        struct kl_busn_drop *next = d->next;
-
-        kl_busn_drop_free(d);
-        d = next;
-    }
-}
-
-void kl_busn_tap_ack(struct kl_busn_tap *t, const struct kl_busn_drop *d)
-{
-    natsMsg *msg = NULL;
-
-    if (d->epoch == t->epoch && !t->closed &&
-        natsMsg_Create(&msg, natsMsg_GetReply(d->msg), NULL, "+ACK", 4) == NATS_OK)
-        kl_busn_send(t->bus, &t->bus->fast, kl_busn_nc(t->bus, KL_BUSN_READ), msg, 0);
 }
 
 void kl_busn_taps_up(struct kl_busn *b)
@@ -317,8 +336,12 @@ void kl_busn_taps_up(struct kl_busn *b)
 
 void kl_busn_taps_tick(struct kl_busn *b, int64_t now_ns)
 {
-    for (struct kl_busn_tap *t = b->taps; t != NULL; t = t->next)
-        if (t->running && kl_busn_up(b, KL_BUSN_READ) &&
-            now_ns - atomic_load(&t->heard_ns) > KL_BUSN_SILENCE_MS * INT64_C(1000000))
+    for (struct kl_busn_tap *t = b->taps; t != NULL; t = t->next) {
+        if (!t->running || !kl_busn_up(b, KL_BUSN_READ))
+            continue;
+        if (t->asked && now_ns - t->heard_ns > KL_BUSN_SILENCE_MS * INT64_C(1000000))
             kl_busn_tap_renew(t);
+        else
+            ask(t);
+    }
 }

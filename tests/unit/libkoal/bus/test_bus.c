@@ -277,6 +277,38 @@ START_TEST(a_full_log_refuses_and_a_purge_makes_room)
 }
 END_TEST
 
+START_TEST(a_log_filled_by_one_burst_is_emptied_by_a_purge)
+{
+    enum { COUNT = 40 };
+    char *bytes = calloc(1, 64 << 10);
+    struct kl_bus_append_wait *a = calloc(COUNT, sizeof *a);
+    struct kl_bus_append again;
+    unsigned well = 0;
+
+    world_open((enum world_kind)_i);
+    w.options.log_bytes_max = 2 << 20;
+    bus_open();
+    for (unsigned i = 0; i < COUNT; i++) {
+        a[i].op = (struct kl_bus_append){ .loop = w.loop, .record = kl_span(bytes, 64 << 10),
+                                          .done = kl_bus_append_over };
+        w.bus->append(w.bus, &a[i].op);
+    }
+    for (unsigned i = 0; i < COUNT; i++) {
+        wait_for(&a[i].done, 1);
+        well += a[i].op.code == KL_OK;
+    }
+    ck_assert_uint_gt(well, 20);
+    ck_assert_uint_lt(well, COUNT);
+    purge(0, well);
+    for (unsigned i = 0; i < 10; i++) {
+        again = append_bytes(0, kl_span(bytes, 64 << 10), "");
+        ck_assert_msg(again.code == KL_OK, "%s", again.err.text);
+    }
+    free(a);
+    free(bytes);
+}
+END_TEST
+
 /* Enough to be read from the segments again, not from memory. */
 START_TEST(a_long_log_is_read_back_whole_and_in_order)
 {
@@ -1219,6 +1251,7 @@ int main(void)
 
     tcase_add_checked_fixture(local, open_world, close_world);
     tcase_set_timeout(local, 60);
+    tcase_add_loop_test(local, a_log_filled_by_one_burst_is_emptied_by_a_purge, 0, NATS);
     tcase_add_loop_test(local, purged_segments_are_deleted, 0, NATS);
     tcase_add_loop_test(local, damage_before_what_was_acked_later_is_named, 0, NATS);
     tcase_add_loop_test(local, damage_in_an_old_segment_breaks_its_reader_at_that_record, 0, NATS);
