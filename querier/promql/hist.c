@@ -105,7 +105,7 @@ void pql_hist_copy(struct pql_hist *h, const struct pql_hist *from)
     side_copy(&h->neg, &from->neg);
     h->bounds = from->bounds;
     h->bound_count = from->bound_count;
-    if (from->bounds != NULL && from->bounds == from->own_bounds) {
+    if (from->bound_count > 0 && from->bounds == from->own_bounds) {
         if (h->bound_room < from->bound_count) {
             h->own_bounds = kl_resize(h->own_bounds, from->bound_count * sizeof *h->own_bounds);
             h->bound_room = from->bound_count;

@@ -119,7 +119,7 @@ static bool find_resets(struct pql_range_call *c, const struct pql_source *s, bo
             (*list)[n + overlaps++] = i;
     c->resets = *list;
     c->reset_count = n;
-    c->overlaps = *list + n;
+    c->overlaps = overlaps > 0 ? *list + n : NULL;
     c->overlap_count = overlaps;
     return true;
 }
