@@ -22,7 +22,10 @@
 enum { HEAD_TRANSFORM = 0x07, HEAD_FACTOR = 0x08, HEAD_PATCHES = 0x10,
        HEAD_SIGNED = 0x20 };
 
-static inline unsigned bit_length(uint64_t v) { return v == 0 ? 0 : 64 - (unsigned)__builtin_clzll(v); }
+static inline unsigned bit_length(uint64_t v)
+{
+    return v == 0 ? 0 : 64 - (unsigned)__builtin_clzll(v);
+}
 static inline unsigned varint_bits(uint64_t v) { return (bit_length(v | 1) + 6) / 7 * 8; }
 static inline uint64_t zigzag(uint64_t v) { return v << 1 ^ (uint64_t)((int64_t)v >> 63); }
 

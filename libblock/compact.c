@@ -11,8 +11,20 @@ struct input {
     uint32_t series;                                   /* the present one */
     struct kl_labels labels;                           /* of it; none left: at NULL */
     struct blk_page page;
+    struct blk_ahead pages;
     struct blk_fetch fetch;
 };
+
+static void want_all(struct input *in)
+{
+    const struct blk_summaries *s = &in->f->summaries;
+
+    blk_ahead_init(&in->pages, in->f, BLK_INDEX, &s->pages);
+    for (uint32_t i = 0; i < s->pages.count; i++)
+        blk_ahead_want(&in->pages, i);
+    for (uint32_t i = 0; i < s->data.count; i++)
+        blk_ahead_want(&in->fetch.ahead, i);
+}
 
 static enum kl_code step(struct input *in, struct kl_err *err)
 {
@@ -20,7 +32,7 @@ static enum kl_code step(struct input *in, struct kl_err *err)
         in->labels.at = NULL;
         return KL_OK;
     }
-    if (blk_fileset_reach(in->f, in->series, &in->page, err) != KL_OK)
+    if (blk_fileset_reach(in->f, in->series, &in->pages, &in->page, err) != KL_OK)
         return err->code;
     in->labels = blk_page_labels(&in->page, in->f->postings, in->series - in->page.first);
     return KL_OK;
@@ -56,7 +68,7 @@ static enum kl_code one_series(const struct blk_compact *c, struct input *inputs
     for (uint32_t i = 0; i < n; i++) {
         struct input *in = &inputs[which[i]];
 
-        blk_fetch_reset(&in->fetch);
+        blk_fetch_clear(&in->fetch);
         if (blk_fetch_series(&in->fetch, in->series, err) != KL_OK)
             return err->code;
         parts[i].chunks = in->fetch.chunks;
@@ -149,10 +161,12 @@ enum kl_code blk_compact(const struct blk_compact *c, struct blk_info *done, str
     for (uint32_t i = 0; i < c->count; i++) {
         inputs[i].f = c->inputs[i];
         blk_fetch_init(&inputs[i].fetch, c->inputs[i], INT64_MIN, INT64_MAX, FETCH_MAX);
+        want_all(&inputs[i]);
     }
     code = run(c, inputs, w, err);
     for (uint32_t i = 0; i < c->count; i++) {
         blk_fetch_deinit(&inputs[i].fetch);
+        blk_ahead_deinit(&inputs[i].pages);
         blk_page_deinit(&inputs[i].page);
     }
     free(inputs);

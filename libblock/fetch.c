@@ -15,12 +15,19 @@ void blk_fetch_init(struct blk_fetch *x, struct blk_fileset *f, int64_t from_ms,
     x->from_ms = from_ms;
     x->to_ms = to_ms;
     kl_arena_init(&x->arena, cap_bytes);
+    blk_ahead_init(&x->ahead, f, BLK_DATA, &f->summaries.data);
+}
+
+void blk_fetch_clear(struct blk_fetch *x)
+{
+    kl_arena_deinit(&x->arena);
+    x->count = 0;
 }
 
 void blk_fetch_reset(struct blk_fetch *x)
 {
-    kl_arena_deinit(&x->arena);
-    x->count = 0;
+    blk_fetch_clear(x);
+    blk_ahead_forget(&x->ahead);
 }
 
 void blk_fetch_deinit(struct blk_fetch *x)
@@ -28,6 +35,7 @@ void blk_fetch_deinit(struct blk_fetch *x)
     for (unsigned i = 0; i < BLK_FETCH_LENT; i++)
         blk_data_free(x->lent[i].data);
     blk_data_free(x->data);
+    blk_ahead_deinit(&x->ahead);
     kl_arena_deinit(&x->arena);
     kl_buf_deinit(&x->out);
     free(x->chunks);
@@ -49,7 +57,7 @@ static enum kl_code borrow(struct blk_fetch *x, uint32_t number, const struct bl
     }
     blk_data_free(x->lent[worst].data);
     x->lent[worst].data = NULL;
-    if (blk_fileset_data(x->f, number, &x->lent[worst].data, err) != KL_OK)
+    if (blk_fileset_data(x->f, number, NULL, &x->lent[worst].data, err) != KL_OK)
         return err->code;
     x->lent[worst].number = number;
     x->lent[worst].used = ++x->clock;
@@ -125,6 +133,14 @@ static uint32_t first_frame(const struct blk_places *p, uint32_t series)
     return low;
 }
 
+void blk_fetch_want(struct blk_fetch *x, uint32_t series)
+{
+    const struct blk_places *p = &x->f->summaries.data;
+
+    for (uint32_t n = first_frame(p, series); n < p->count && p->at[n].first <= series; n++)
+        blk_ahead_want(&x->ahead, n);
+}
+
 enum kl_code blk_fetch_series(struct blk_fetch *x, uint32_t series, struct kl_err *err)
 {
     const struct blk_places *p = &x->f->summaries.data;
@@ -133,7 +149,7 @@ enum kl_code blk_fetch_series(struct blk_fetch *x, uint32_t series, struct kl_er
         if (x->data == NULL || x->data_number != n) {
             blk_data_free(x->data);
             x->data = NULL;
-            if (blk_fileset_data(x->f, n, &x->data, err) != KL_OK)
+            if (blk_fileset_data(x->f, n, &x->ahead, &x->data, err) != KL_OK)
                 return err->code;
             x->data_number = n;
         }

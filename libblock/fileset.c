@@ -32,37 +32,53 @@ enum kl_code blk_fileset_small(struct blk_fileset *f, enum blk_file file, void *
     return code;
 }
 
-enum kl_code blk_fileset_frame(struct blk_fileset *f, enum blk_file file,
-                               const struct blk_place *place, void **raw, size_t *size,
-                               struct kl_err *err)
+enum kl_code blk_fileset_unframe(const struct blk_fileset *f, enum blk_file file,
+                                 const struct blk_place *place, const void *bytes, void **raw,
+                                 size_t *size, struct kl_err *err)
 {
-    void        *bytes = malloc(place->size);
     uint64_t     check;
     enum kl_code code;
 
-    if (bytes == NULL)
-        return kl_fail(err, KL_ELIMIT, "no memory for %u bytes", place->size);
-    code = f->source->read(f->source, file, place->offset, bytes, place->size, err);
-    if (code == KL_OK) {
-        memcpy(&check, bytes, 8);
-        code = check == place->check ? blk_frame_read(kl_span(bytes, place->size), f->seed, raw, size, err)
-                                     : kl_fail(err, KL_ECORRUPT, "not the frame that was written");
-    }
-    free(bytes);
+    memcpy(&check, bytes, 8);
+    if (check != place->check)
+        code = kl_fail(err, KL_ECORRUPT, "not the frame that was written");
+    else
+        code = blk_frame_read(kl_span(bytes, place->size), f->seed, raw, size, err);
     if (code != KL_OK)
         kl_within(err, "fileset %s: %s at %llu", f->path, blk_file_names[file],
                   (unsigned long long)place->offset);
     return code;
 }
 
-enum kl_code blk_fileset_page(struct blk_fileset *f, uint32_t number, struct blk_page *page,
-                              struct kl_err *err)
+enum kl_code blk_fileset_frame(struct blk_fileset *f, enum blk_file file,
+                               const struct blk_place *place, void **raw, size_t *size,
+                               struct kl_err *err)
+{
+    void        *bytes = malloc(place->size);
+    enum kl_code code;
+
+    if (bytes == NULL)
+        return kl_fail(err, KL_ELIMIT, "no memory for %u bytes", place->size);
+    code = f->source->read(f->source, file, place->offset, bytes, place->size, err);
+    if (code == KL_OK)
+        code = blk_fileset_unframe(f, file, place, bytes, raw, size, err);
+    else
+        kl_within(err, "fileset %s: %s at %llu", f->path, blk_file_names[file],
+                  (unsigned long long)place->offset);
+    free(bytes);
+    return code;
+}
+
+enum kl_code blk_fileset_page(struct blk_fileset *f, uint32_t number, struct blk_ahead *ahead,
+                              struct blk_page *page, struct kl_err *err)
 {
     const struct blk_place *place = &f->summaries.pages.at[number];
     void                   *raw;
     size_t                  size;
-    enum kl_code            code = blk_fileset_frame(f, BLK_INDEX, place, &raw, &size, err);
+    enum kl_code            code;
 
+    code = ahead != NULL ? blk_ahead_frame(ahead, number, &raw, &size, err)
+                         : blk_fileset_frame(f, BLK_INDEX, place, &raw, &size, err);
     if (code != KL_OK)
         return code;
     code = blk_page_read(kl_span(raw, size), f->postings, place->first, place->count, page, err);
@@ -80,19 +96,21 @@ enum kl_code blk_fileset_order(struct blk_fileset *f, uint32_t number,
 
     if (code != KL_OK)
         return code;
-    code = blk_order_read(kl_span(raw, size), place->count, (uint32_t)f->info.series_count, order, err);
+    code = blk_order_read(kl_span(raw, size), place->count, (uint32_t)f->info.series_count, order,
+                          err);
     free(raw);
     return code == KL_OK ? KL_OK : blk_fileset_corrupt(f, BLK_INDEX, err);
 }
 
-enum kl_code blk_fileset_data(struct blk_fileset *f, uint32_t number, struct blk_data **d,
-                              struct kl_err *err)
+enum kl_code blk_fileset_data(struct blk_fileset *f, uint32_t number, struct blk_ahead *ahead,
+                              struct blk_data **d, struct kl_err *err)
 {
     const struct blk_place *place = &f->summaries.data.at[number];
     void                   *raw;
     size_t                  size;
 
-    if (blk_fileset_frame(f, BLK_DATA, place, &raw, &size, err) != KL_OK)
+    if ((ahead != NULL ? blk_ahead_frame(ahead, number, &raw, &size, err)
+                       : blk_fileset_frame(f, BLK_DATA, place, &raw, &size, err)) != KL_OK)
         return err->code;
     if (blk_data_read(raw, size, f->info.window_start_ms, number, d, err) != KL_OK)
         return blk_fileset_corrupt(f, BLK_DATA, err);
@@ -238,7 +256,7 @@ bool blk_fileset_has_metric(const struct blk_fileset *f, struct kl_span metric)
 
 size_t blk_fileset_memory(const struct blk_fileset *f)
 {
-    return sizeof *f + f->bloom_size +
+    return sizeof *f + f->bloom_size + f->source->memory_bytes +
            (f->summaries.data.room + f->summaries.pages.room + f->summaries.order.room) *
                sizeof(struct blk_place) +
            blk_postings_memory(f->postings);
@@ -257,13 +275,13 @@ bool blk_fileset_may_have(const struct blk_fileset *f, struct kl_fp fp)
     return blk_bloom_may_have(kl_span(f->bloom_raw, f->bloom_size), fp);
 }
 
-enum kl_code blk_fileset_reach(struct blk_fileset *f, uint32_t series, struct blk_page *page,
-                               struct kl_err *err)
+enum kl_code blk_fileset_reach(struct blk_fileset *f, uint32_t series, struct blk_ahead *ahead,
+                               struct blk_page *page, struct kl_err *err)
 {
     if (page->count > 0 && series >= page->first && series - page->first < page->count)
         return KL_OK;
     page->count = 0;
-    return blk_fileset_page(f, series / BLK_PAGE_SERIES, page, err);
+    return blk_fileset_page(f, series / BLK_PAGE_SERIES, ahead, page, err);
 }
 
 static enum kl_code find_in(struct blk_fileset *f, const uint64_t *order, uint32_t count,
@@ -275,7 +293,7 @@ static enum kl_code find_in(struct blk_fileset *f, const uint64_t *order, uint32
         struct kl_labels found;
         int              c;
 
-        if (blk_fileset_reach(f, series, page, err) != KL_OK)
+        if (blk_fileset_reach(f, series, NULL, page, err) != KL_OK)
             return err->code;
         found = blk_page_labels(page, f->postings, series - page->first);
         c = kl_fp_cmp(kl_labels_fp(found), fp);

@@ -189,6 +189,9 @@ struct blk_source {
     enum kl_code (*read)(struct blk_source *s, enum blk_file file, uint64_t offset, void *bytes,
                          size_t size, struct kl_err *err);
     void (*close)(struct blk_source *s);
+    /* As many bytes more are read sooner than asked for apart; and what it keeps in memory. */
+    uint32_t near_bytes;
+    size_t   memory_bytes;
 };
 /* Both also read and check checkpoint and digests. */
 enum kl_code blk_source_local(struct kl_env_dir *root, const struct blk_info *named,
@@ -224,19 +227,44 @@ struct blk_fileset {
 enum kl_code blk_fileset_frame(struct blk_fileset *f, enum blk_file file,
                                const struct blk_place *place, void **raw, size_t *size,
                                struct kl_err *err);
+/* The same of a frame whose bytes are there already. */
+enum kl_code blk_fileset_unframe(const struct blk_fileset *f, enum blk_file file,
+                                 const struct blk_place *place, const void *bytes, void **raw,
+                                 size_t *size, struct kl_err *err);
 enum kl_code blk_fileset_small(struct blk_fileset *f, enum blk_file file, void **raw, size_t *size,
                                struct kl_err *err);
-enum kl_code blk_fileset_page(struct blk_fileset *f, uint32_t number, struct blk_page *page,
-                              struct kl_err *err);
+/* `ahead` NULL: by itself. */
+struct blk_ahead;
+enum kl_code blk_fileset_page(struct blk_fileset *f, uint32_t number, struct blk_ahead *ahead,
+                              struct blk_page *page, struct kl_err *err);
 enum kl_code blk_fileset_order(struct blk_fileset *f, uint32_t number,
                                uint64_t order[BLK_ORDER_SERIES], struct kl_err *err);
-enum kl_code blk_fileset_data(struct blk_fileset *f, uint32_t number, struct blk_data **d,
-                              struct kl_err *err);
+enum kl_code blk_fileset_data(struct blk_fileset *f, uint32_t number, struct blk_ahead *ahead,
+                              struct blk_data **d, struct kl_err *err);
 /* The page that holds `series` into `page`, unless it is there already. */
-enum kl_code blk_fileset_reach(struct blk_fileset *f, uint32_t series, struct blk_page *page,
-                               struct kl_err *err);
+enum kl_code blk_fileset_reach(struct blk_fileset *f, uint32_t series, struct blk_ahead *ahead,
+                               struct blk_page *page, struct kl_err *err);
 enum kl_code blk_fileset_corrupt(const struct blk_fileset *f, enum blk_file file,
                                  struct kl_err *err);  /* names the fileset and the file in err */
+
+/* ---- ahead.c: frames wanted in rising order, several in one read ---- */
+struct blk_ahead {
+    struct blk_fileset *f;                             /* borrowed */
+    enum blk_file file;
+    const struct blk_places *places;
+    uint32_t *wanted, wanted_count, wanted_room, wanted_at;
+    uint8_t *bytes;                                    /* [from, from + size) of the file */
+    size_t   size, room;
+    uint64_t from;
+};
+void blk_ahead_init(struct blk_ahead *a, struct blk_fileset *f, enum blk_file file,
+                    const struct blk_places *places);
+void blk_ahead_deinit(struct blk_ahead *a);
+void blk_ahead_forget(struct blk_ahead *a);            /* what was wanted, and what was read */
+void blk_ahead_want(struct blk_ahead *a, uint32_t number);    /* rising; again is nothing new */
+/* As blk_fileset_frame; in any order, but only what was wanted next comes with what follows it. */
+enum kl_code blk_ahead_frame(struct blk_ahead *a, uint32_t number, void **raw, size_t *size,
+                             struct kl_err *err);
 
 /* ---- fetch.c: the chunks of series ---- */
 enum { BLK_FETCH_LENT = 16 };
@@ -246,6 +274,7 @@ struct blk_fetch {
     struct blk_chunk_ref *chunks;                      /* all since the last reset; bytes in `arena` */
     uint32_t count, room;
     struct kl_arena arena;
+    struct blk_ahead ahead;
     struct blk_data *data;                             /* the frame at hand */
     uint32_t data_number;
     struct { struct blk_data *data; uint32_t number; uint64_t used; } lent[BLK_FETCH_LENT];
@@ -254,7 +283,10 @@ struct blk_fetch {
 };
 void         blk_fetch_init(struct blk_fetch *x, struct blk_fileset *f, int64_t from_ms,
                             int64_t to_ms, size_t cap_bytes);
+/* Says beforehand which series will be asked for, rising. */
+void         blk_fetch_want(struct blk_fetch *x, uint32_t series);
 enum kl_code blk_fetch_series(struct blk_fetch *x, uint32_t series, struct kl_err *err);
-void         blk_fetch_reset(struct blk_fetch *x);
+void         blk_fetch_clear(struct blk_fetch *x);    /* the chunks */
+void         blk_fetch_reset(struct blk_fetch *x);    /* and what was wanted */
 void         blk_fetch_deinit(struct blk_fetch *x);
 #endif

@@ -50,4 +50,7 @@ bool blk_ids_meets(const struct blk_ids *s, const struct blk_ids *other)
 {
     return roaring_bitmap_intersect(of(s), of(other));
 }
-void blk_ids_list(const struct blk_ids *s, uint32_t *ids) { roaring_bitmap_to_uint32_array(of(s), ids); }
+void blk_ids_list(const struct blk_ids *s, uint32_t *ids)
+{
+    roaring_bitmap_to_uint32_array(of(s), ids);
+}

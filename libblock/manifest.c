@@ -1,7 +1,8 @@
 /*
  * The manifest of a partition and the pointer to it.
  *
- *   manifest   "KOAM" u8 version, varint partition, revision, epoch, u64 incarnation, varint replay_from
+ *   manifest   "KOAM" u8 version, varint partition, revision, epoch, u64 incarnation,
+ *              varint replay_from
  *              varint cuts, cuts times { varint seq, zigzag end }
  *              varint filesets, filesets times { fields of blk_info (info.c) }
  *              u32 crc32c of what precedes

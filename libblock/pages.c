@@ -48,7 +48,8 @@ static struct blk_pair *make_room(struct blk_page *page, uint32_t from, uint32_t
 }
 
 /* At most 128 series of at most 256 pairs: what is kept is bounded. */
-static bool read_row(struct kl_cur *c, const struct blk_postings *p, struct blk_page *page, uint32_t i)
+static bool read_row(struct kl_cur *c, const struct blk_postings *p, struct blk_page *page,
+                     uint32_t i)
 {
     uint32_t before = i > 1 ? page->ends[i - 2] : 0, from = i > 0 ? page->ends[i - 1] : 0;
     uint64_t same = kl_cur_v(c), more = kl_cur_v(c);

@@ -131,7 +131,8 @@ void blk_pairs_series(struct blk_pairs *p, struct kl_labels labels)
 static int by_text(const void *a, const void *b, void *ctx)
 {
     const struct blk_pairs *p = ctx;
-    const struct pair      *x = &p->pairs[*(const uint32_t *)a], *y = &p->pairs[*(const uint32_t *)b];
+    const struct pair      *x = &p->pairs[*(const uint32_t *)a];
+    const struct pair      *y = &p->pairs[*(const uint32_t *)b];
     int                     c = kl_span_cmp(name_of(p, x), name_of(p, y));
 
     return c != 0 ? c : kl_span_cmp(value_of(p, x), value_of(p, y));
@@ -176,8 +177,8 @@ static void put_set(const uint32_t *ids, uint32_t count, struct kl_buf *set, str
 }
 
 /* The series with a name: its values' sets are disjoint, so together they are a list to sort. */
-static void put_name_set(const struct blk_pairs *p, const uint32_t *users, uint32_t from, uint32_t to,
-                         uint32_t *scratch, struct kl_buf *set, struct kl_buf *out)
+static void put_name_set(const struct blk_pairs *p, const uint32_t *users, uint32_t from,
+                         uint32_t to, uint32_t *scratch, struct kl_buf *set, struct kl_buf *out)
 {
     uint32_t n = 0;
 

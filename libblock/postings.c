@@ -1,8 +1,9 @@
 /*
  * Reading postings (pairs.c draws them). The file stays in memory as it is; beside it, for every
  * name where its values begin, and for every 16th value, whose text is whole, where it lies. So a
- * value is found by halving, then at most fifteen steps (sets are passed over by their size); a prefix is a run of values; and only a
- * regular expression without a prefix looks at all values of its label, once each.
+ * value is found by halving, then at most fifteen steps (sets are passed over by their size); a
+ * prefix is a run of values; and only a regular expression without a prefix looks at all values of
+ * its label, once each.
  * Everything is walked and checked once at opening; afterwards the bytes may be trusted.
  */
 #include "libblock/fileset_priv.h"

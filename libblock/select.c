@@ -30,6 +30,7 @@ struct blk_select {
     struct kl_arena arena;                             /* labels of the batch */
     struct blk_fetch fetch;                            /* and its chunks */
     struct blk_page page;
+    struct blk_ahead pages;
 };
 
 static int by_fp(const void *a, const void *b)
@@ -72,15 +73,19 @@ enum kl_code blk_select_open(struct blk_fileset *f, const struct kl_matcher *m, 
     s->found = kl_resize(NULL, ((size_t)n + 1) * sizeof *s->found);
     kl_arena_init(&s->arena, BATCH_MEMORY_MAX);
     kl_arena_init(&s->kept, BATCH_MEMORY_MAX);
+    blk_ahead_init(&s->pages, f, BLK_INDEX, &f->summaries.pages);
     blk_fetch_init(&s->fetch, f, from_ms, to_ms, BATCH_MEMORY_MAX);
     each = f->info.series_count > 0 ? f->info.chunk_bytes / f->info.series_count + 64 : 64;
     s->batch_size = (uint32_t)(BATCH_BYTES / each);
-    s->batch_size = s->batch_size < 1 ? 1 : s->batch_size > BATCH_SERIES ? BATCH_SERIES : s->batch_size;
+    s->batch_size = s->batch_size < 1 ? 1 : s->batch_size;
+    s->batch_size = s->batch_size > BATCH_SERIES ? BATCH_SERIES : s->batch_size;
     keep = n <= s->batch_size;
+    for (uint32_t i = 0; i < n; i++)
+        blk_ahead_want(&s->pages, list[i] / BLK_PAGE_SERIES);
     for (uint32_t i = 0; i < n; i++) {
         struct kl_labels labels;
 
-        if (blk_fileset_reach(f, list[i], &s->page, err) != KL_OK)
+        if (blk_fileset_reach(f, list[i], &s->pages, &s->page, err) != KL_OK)
             goto failed;
         labels = blk_page_labels(&s->page, f->postings, list[i] % BLK_PAGE_SERIES);
         s->found[i] = (struct found){ .fp = kl_labels_fp(labels), .series = list[i] };
@@ -103,6 +108,7 @@ void blk_select_close(struct blk_select *s)
     if (s == NULL)
         return;
     blk_fetch_deinit(&s->fetch);
+    blk_ahead_deinit(&s->pages);
     blk_page_deinit(&s->page);
     kl_arena_deinit(&s->arena);
     kl_arena_deinit(&s->kept);
@@ -136,13 +142,19 @@ static enum kl_code make_batch(struct blk_select *s, struct kl_err *err)
                                      .fp = s->found[s->at + i].fp,
                                      .labels = s->found[s->at + i].labels };
     qsort(s->items, n, sizeof *s->items, by_series);
+    blk_ahead_forget(&s->pages);
+    for (uint32_t i = 0; i < n; i++) {
+        blk_ahead_want(&s->pages, s->items[i].series / BLK_PAGE_SERIES);
+        if (s->with_chunks)
+            blk_fetch_want(&s->fetch, s->items[i].series);
+    }
     for (uint32_t i = 0; i < n; i++) {
         struct item *item = &s->items[i];
 
         if (item->labels.at == NULL) {
             struct kl_labels labels;
 
-            if (blk_fileset_reach(s->f, item->series, &s->page, err) != KL_OK)
+            if (blk_fileset_reach(s->f, item->series, &s->pages, &s->page, err) != KL_OK)
                 return err->code;
             labels = blk_page_labels(&s->page, s->f->postings, item->series % BLK_PAGE_SERIES);
             if (keep_labels(&s->arena, labels, &item->labels, err) != KL_OK)
@@ -175,8 +187,9 @@ enum kl_code blk_select_next(struct blk_select *s, struct blk_selected *out, str
         if (s->with_chunks && item->chunk_count == 0)
             continue;                                  /* none of its chunks is in the range */
         *out = (struct blk_selected){ .fp = item->fp, .labels = item->labels,
-                                      .chunks = s->with_chunks ? s->fetch.chunks + item->chunk_from : NULL,
                                       .chunk_count = item->chunk_count };
+        if (s->with_chunks)
+            out->chunks = s->fetch.chunks + item->chunk_from;
         return KL_OK;
     }
 }

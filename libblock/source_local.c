@@ -3,6 +3,8 @@
 
 #include <stdlib.h>
 
+enum { NEAR = 16 * 1024 };
+
 struct local {
     struct blk_source source;
     struct blk_folder folder;
@@ -70,9 +72,12 @@ enum kl_code blk_source_local(struct kl_env_dir *root, const struct blk_info *na
 
     l->source.read = local_read;
     l->source.close = local_close;
+    l->source.near_bytes = NEAR;
+    l->source.memory_bytes = sizeof *l;
     /* Without a checkpoint there is no fileset: KL_ENOENT; without digests beside it, a corrupt one. */
     if (code == KL_OK)
-        code = blk_read_small(l->folder.window, "checkpoint", 4096, &checkpoint, &checkpoint_size, err);
+        code = blk_read_small(l->folder.window, "checkpoint", 4096, &checkpoint, &checkpoint_size,
+                              err);
     if (code == KL_OK) {
         code = blk_read_small(l->folder.window, "digests", 4096, &digests, &digests_size, err);
         if (code == KL_ENOENT)

@@ -16,6 +16,7 @@
 #include <stdlib.h>
 
 enum { PACKED = BLK_DATA + 1, FOOTER = 8 + 8 * PACKED + 8, TAIL = 64 * 1024 };
+enum { NEAR = 512 * 1024 };
 enum { META_MAX = 1 << 30, COMPARE = 1 << 20 };
 static const size_t data_max = (size_t)16 << 30;       /* an object is put whole, from memory */
 _Static_assert(FOOTER == 72, "the footer of meta is part of the format");
@@ -129,6 +130,8 @@ enum kl_code blk_source_store(struct kl_store *store, const struct blk_info *nam
 
     o->source.read = stored_read;
     o->source.close = stored_close;
+    o->source.near_bytes = NEAR;
+    o->source.memory_bytes = sizeof *o + TAIL;
     o->store = store;
     blk_fileset_path(named, path);
     key_of(path, "data", o->data);
@@ -150,7 +153,8 @@ enum kl_code blk_source_store(struct kl_store *store, const struct blk_info *nam
             memcpy(digests, o->tail + o->tail_size - FOOTER - size, size);
     }
     if (code == KL_OK)
-        code = blk_checkpoint_check(kl_span(checkpoint, BLK_CHECKPOINT_SIZE), kl_span(digests, size), seed, err);
+        code = blk_checkpoint_check(kl_span(checkpoint, BLK_CHECKPOINT_SIZE), kl_span(digests, size),
+                                    seed, err);
     if (code == KL_OK)
         code = blk_digests_read(kl_span(digests, size), d, err);
     for (unsigned i = 0; code == KL_OK && i < BLK_DATA; i++)

@@ -78,7 +78,7 @@ static enum kl_code check_order(struct verify *v, struct kl_err *err)
     enum kl_code             code = KL_OK;
 
     for (uint32_t i = 0; i < v->f->summaries.pages.count && code == KL_OK; i++) {
-        code = blk_fileset_page(v->f, i, page, err);
+        code = blk_fileset_page(v->f, i, NULL, page, err);
         for (uint32_t k = 0; k < page->count && code == KL_OK; k++)
             fps[page->first + k] = kl_labels_fp(blk_page_labels(page, v->f->postings, k));
     }

@@ -20,7 +20,7 @@ static inline uint64_t kit_draw(void)
 
 /* ---- a store in memory ---- */
 struct kit_object { char key[KL_STORE_KEY_MAX + 1]; uint8_t *bytes; size_t size; };
-struct kit_store { struct kl_store store; struct kit_object objects[32]; unsigned count; };
+struct kit_store { struct kl_store store; struct kit_object objects[32]; unsigned count, gets; };
 
 static struct kit_object *kit_find(struct kl_store *s, const char *key)
 {
@@ -47,6 +47,7 @@ static enum kl_code kit_get(struct kl_store *s, const char *key, uint64_t at, vo
                             struct kl_err *err)
 {
     struct kit_object *o = kit_find(s, key);
+    ((struct kit_store *)s)->gets++;
     if (o == NULL)
         return kl_fail(err, KL_ENOENT, "none");
     if (at > o->size || n > o->size - at)

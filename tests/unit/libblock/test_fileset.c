@@ -2,6 +2,7 @@
  * libblock/fileset: what is written is read, by any way of selecting; what is broken is named and
  * never served; a writer that fails leaves nothing that looks whole.
  */
+#include "libblock/fileset_priv.h"
 #include "tests/unit/libblock/fileset_kit.h"
 
 static struct kl_env_disk_sim *disk;
@@ -318,6 +319,38 @@ START_TEST(series_are_found_by_fingerprint)
 }
 END_TEST
 
+START_TEST(stored_fileset_is_read_in_few_requests)
+{
+    struct blk_fileset *f;
+    struct blk_select  *s;
+    struct blk_selected one;
+    struct kl_matcher   m = { .op = KL_MATCH_EQ, .name = kit_text("instance"),
+                              .value = kit_text("host-003:9100") };
+    uint32_t            n = 0;
+
+    kit_make(13, 3000, 300, start, 15000);
+    ck_assert_int_eq(kit_write(root, &info, 240, NULL, &err), KL_OK);
+    f = open_one(1);
+    ck_assert_uint_le(store.gets, 6);                  /* checkpoint, meta's end, what was not in it */
+    ck_assert_uint_gt(f->summaries.data.count, 5);
+    store.gets = 0;
+    ck_assert_int_eq(blk_select_open(f, NULL, 0, INT64_MIN, INT64_MAX, true, &s, &err), KL_OK);
+    for (; blk_select_next(s, &one, &err) == KL_OK; n++)
+        check_series(&one, series_of(one.fp));
+    ck_assert_uint_eq(n, 3000);
+    blk_select_close(s);
+    ck_assert_uint_le(store.gets, 2 + f->digests[BLK_DATA].size / (1 << 20) * 2);
+    store.gets = 0;                                    /* scattered, but near enough */
+    ck_assert_int_eq(blk_select_open(f, &m, 1, INT64_MIN, INT64_MAX, true, &s, &err), KL_OK);
+    for (n = 0; blk_select_next(s, &one, &err) == KL_OK; n++)
+        check_series(&one, series_of(one.fp));
+    ck_assert_uint_gt(n, 20);
+    blk_select_close(s);
+    ck_assert_uint_le(store.gets, 4);
+    blk_fileset_unref(f);
+}
+END_TEST
+
 struct extras { unsigned metas, exemplars; };
 static void on_meta(void *ctx, struct kl_span metric, uint8_t type, struct kl_span unit,
                     struct kl_span help)
@@ -513,6 +546,7 @@ int main(void)
     tcase_add_loop_test(t, matchers_find_what_testing_every_series_finds, 0, CASES);
     tcase_add_test(t, names_and_values_come_sorted_and_once);
     tcase_add_test(t, series_are_found_by_fingerprint);
+    tcase_add_test(t, stored_fileset_is_read_in_few_requests);
     tcase_add_loop_test(t, extras_come_back, 0, 2);
     tcase_add_loop_test(t, empty_fileset_is_a_fileset, 0, 2);
     tcase_add_test(t, late_samples_of_many_windows_are_one_fileset);
