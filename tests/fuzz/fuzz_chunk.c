@@ -18,7 +18,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *in, size_t size)
     struct blk_parts          parts;
     struct kl_arena           arena;
     struct kl_err             err;
-    enum kl_code              code = 
+    enum kl_code              code =
         blk_chunk_decode_by(list[0], chunk, times, values, starts, &n, &err);
 
     for (uint32_t k = 1; k < kernels; k++) {
