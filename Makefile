@@ -12,7 +12,7 @@ ifeq ($(V),fuzz)
 CC  := clang-14
 CXX := clang++-14
 endif
-WARN := -Wall -Wextra -Wshadow -Wvla -Wpointer-arith -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 -Wundef
+WARN := -Wall -Wextra -Wno-missing-field-initializers -Wshadow -Wvla -Wpointer-arith -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 -Wundef
 HARD := -fstack-protector-strong -fno-strict-aliasing
 CFLAGS   += -std=gnu11 $(WARN) -Werror $(HARD) $(opt.$(V))
 CXXFLAGS += -std=gnu++17 -Wall -Wextra -Werror $(HARD) $(opt.$(V))

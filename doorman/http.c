@@ -195,9 +195,10 @@ struct dm_http *dm_http_new(struct dm_doorman *d, struct kl_http_server *s,
     size_t          most = options->limits.body_bytes_max;
 
     *h = (struct dm_http){ .doorman = d, .env = env, .limits = options->limits };
-    kl_http_route_add(s, &(struct kl_http_route){ "POST", "/api/v1/write", most, remote_write, h });
-    kl_http_route_add(s, &(struct kl_http_route){ "POST", "/api/v1/push", most, remote_write, h });
-    kl_http_route_add(s, &(struct kl_http_route){ "POST", "/api/v1/import/prometheus", most, import_text, h });
+    kl_http_route_add(s, &(struct kl_http_route){ "POST", "/api/v1/write", most, remote_write, h, true });
+    kl_http_route_add(s, &(struct kl_http_route){ "POST", "/api/v1/push", most, remote_write, h, true });
+    /* Raw: curl calls whatever it posts a form. */
+    kl_http_route_add(s, &(struct kl_http_route){ "POST", "/api/v1/import/prometheus", most, import_text, h, true });
     return h;
 }
 

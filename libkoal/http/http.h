@@ -65,6 +65,7 @@ struct kl_http_route {
     size_t body_max_bytes;
     void (*handle)(void *ctx, struct kl_http_request *r);
     void *ctx;
+    bool raw_body;                                     /* never a form, whatever its Content-Type says */
 };
 struct kl_http_options {
     const char *listen;                                /* "127.0.0.1:4480", "[::1]:0" */

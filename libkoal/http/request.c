@@ -105,7 +105,7 @@ static bool is_form(const struct kl_http_request *r)
 
 enum kl_code kl_http_request_params(struct kl_http_request *r, struct kl_err *err)
 {
-    if (is_form(r) && r->body_size > 0) {
+    if (!r->route->is.raw_body && is_form(r) && r->body_size > 0) {
         r->form = kl_new(r->body_size + 1);
         memcpy(r->form, r->body, r->body_size);
         if (kl_http_params_add(&r->params, r->form, r->body_size, err) != KL_OK)
