@@ -63,10 +63,14 @@ static void stats(const struct ask *a, struct kl_buf *b)
     kl_buf_add8(b, ',');
     seconds(b, "execTotalTime", eval + queued + x->parse_ns);
     kl_buf_addf(b, "},\"samples\":{");
-    if (a->stats == STATS_ALL && x->params.instant) {
-        kl_buf_adds(b, "\"totalQueryableSamplesPerStep\":[[");
-        kl_json_ms(b, x->params.start_ms);
-        kl_buf_addf(b, ",%" PRIu64 "]],", x->result->samples_total);
+    if (a->stats == STATS_ALL) {
+        kl_buf_adds(b, "\"totalQueryableSamplesPerStep\":[");
+        for (uint32_t i = 0; i < x->result->step_count; i++) {
+            kl_buf_adds(b, i > 0 ? ",[" : "[");
+            kl_json_ms(b, x->params.start_ms + (int64_t)i * x->params.step_ms);
+            kl_buf_addf(b, ",%" PRIu64 "]", x->result->samples_per_step[i]);
+        }
+        kl_buf_adds(b, "],");
     }
     kl_buf_addf(b, "\"totalQueryableSamples\":%" PRIu64 ",\"peakSamples\":%" PRIu64 "}}",
                 x->result->samples_total, x->result->samples_peak);
@@ -176,6 +180,7 @@ static void go(struct ask *a)
     }
     if (level != NULL && level[0] != '\0')
         a->stats = strcmp(level, "all") == 0 ? STATS_ALL : STATS_SOME;
+    a->x.params.samples_per_step = a->stats == STATS_ALL;
     if (size > PQL_TEXT_MAX) {
         qr_api_error(a->r, PQL_BAD_DATA, "invalid parameter \"query\": %zu bytes, at most %d are "
                      "taken", size, PQL_TEXT_MAX);

@@ -34,6 +34,7 @@ void qr_source_free(struct qr_job *j, struct qr_source *s)
     kl_arena_deinit(&s->arena);
     free(s->found);
     free(s->texts);
+    free(s->metas);
     free(s);
 }
 
@@ -46,7 +47,7 @@ enum kl_code qr_over_budget(const struct qr_job *j, struct kl_err *err)
 enum kl_code qr_source_charge(struct qr_job *j, struct qr_source *s, struct kl_err *err)
 {
     size_t now = s->arena.used_bytes + s->room * sizeof *s->found +
-                 s->text_room * sizeof *s->texts;
+                 s->text_room * sizeof *s->texts + s->meta_room * sizeof *s->metas;
 
     if (now > s->charged) {
         if (!kl_budget_take(&j->budget, now - s->charged))
@@ -75,6 +76,17 @@ enum kl_code qr_source_text(struct qr_job *j, struct qr_source *s, struct kl_spa
         s->texts = kl_resize(s->texts, s->text_room * sizeof *s->texts);
     }
     s->texts[s->text_count++] = text;
+    return qr_source_charge(j, s, err);
+}
+
+enum kl_code qr_source_meta(struct qr_job *j, struct qr_source *s, const struct qr_meta *meta,
+                            struct kl_err *err)
+{
+    if (s->meta_count == s->meta_room) {
+        s->meta_room = s->meta_room == 0 ? 64 : s->meta_room * 2;
+        s->metas = kl_resize(s->metas, s->meta_room * sizeof *s->metas);
+    }
+    s->metas[s->meta_count++] = *meta;
     return qr_source_charge(j, s, err);
 }
 

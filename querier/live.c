@@ -137,8 +137,6 @@ static void answered(struct kl_bus_ask *op)
             give_up(p, &err);
         } else if (more) {
             ask(p);
-        } else if (p->f->what == TSP_SEL_METADATA) {
-            qr_part_end(p);
         } else {
             qr_stored_start(p);
         }

@@ -192,6 +192,17 @@ static int by_meta(const void *a, const void *b)
     return c != 0 ? c : kl_span_cmp(x->unit, y->unit);
 }
 
+static bool add_meta(struct qr_fetch *f, const struct qr_meta *m)
+{
+    if (f->meta_count % 256 == 0) {
+        if (!take(f, 256 * sizeof *m))
+            return false;
+        f->metas = kl_resize(f->metas, (f->meta_count + 256) * sizeof *m);
+    }
+    f->metas[f->meta_count++] = *m;
+    return true;
+}
+
 static void read_metas(struct qr_fetch *f, const struct qr_part *p, struct kl_cur *c)
 {
     while (kl_cur_left(c) > 0 && !c->bad) {
@@ -201,17 +212,30 @@ static void read_metas(struct qr_fetch *f, const struct qr_part *p, struct kl_cu
         m.type = kl_cur_8(c);
         m.unit = kl_cur_span(c);
         m.help = kl_cur_span(c);
-        if (c->bad)
-            break;
-        if (f->meta_count % 256 == 0) {
-            if (!take(f, 256 * sizeof m))
-                return;
-            f->metas = kl_resize(f->metas, (f->meta_count + 256) * sizeof m);
-        }
-        f->metas[f->meta_count++] = m;
+        if (!c->bad && !add_meta(f, &m))
+            return;
     }
     if (c->bad)
         kl_fail(&f->merge_err, KL_ECORRUPT, "partition %" PRIu32 ": a damaged page", p->partition);
+}
+
+static void read_part(struct qr_fetch *f, const struct qr_part *p)
+{
+    for (size_t k = 0; k < p->page_count && f->merge_err.code == KL_OK; k++) {
+        struct tsp_page head;
+        struct kl_cur   c;
+
+        if (tsp_page_open(kl_span(p->pages[k].bytes, p->pages[k].size), &head, &c,
+                          &f->merge_err) == KL_OK)
+            read_metas(f, p, &c);
+    }
+    for (size_t k = 0; k < p->file_count && f->merge_err.code == KL_OK; k++) {
+        const struct qr_source *s = p->files[k].source;
+
+        for (size_t i = 0; s != NULL && i < s->meta_count; i++)
+            if (!add_meta(f, &s->metas[i]))
+                return;
+    }
 }
 
 static void merge_metas(struct qr_fetch *f)
@@ -219,14 +243,7 @@ static void merge_metas(struct qr_fetch *f)
     size_t n = 0;
 
     for (size_t i = 0; i < f->part_count && f->merge_err.code == KL_OK; i++)
-        for (size_t k = 0; k < f->parts[i]->page_count && f->merge_err.code == KL_OK; k++) {
-            const struct qr_page *page = &f->parts[i]->pages[k];
-            struct tsp_page       head;
-            struct kl_cur         c;
-
-            if (tsp_page_open(kl_span(page->bytes, page->size), &head, &c, &f->merge_err) == KL_OK)
-                read_metas(f, f->parts[i], &c);
-        }
+        read_part(f, f->parts[i]);
     if (f->meta_count > 1)
         qsort(f->metas, f->meta_count, sizeof *f->metas, by_meta);
     for (size_t i = 0; i < f->meta_count; i++)

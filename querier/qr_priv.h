@@ -37,6 +37,7 @@ enum {
     QR_FILESETS_BYTES_MAX = 256 << 20,                 /* memory of open filesets, of a shard */
     QR_FILESETS_OPEN_MAX = 4096,
     QR_WARNINGS_MAX = 64,
+    QR_METADATA_FILES_MAX = 12,                        /* the newest of a partition tell the metadata */
     QR_SELECTORS_MAX = 64,                             /* match[] of one request */
     QR_RAN_MAX = 1000, QR_RAN_TEXT_MAX = 4096,         /* the ledger's, of a shard */
     QR_TICK_MS = 200,                                  /* how often a job asks whether it is wanted */
@@ -221,6 +222,7 @@ void qr_cache_forget(struct qr_shard *s, const struct blk_info *info);
 void qr_cache_close(struct qr_shard *s);
 
 /* ---- fetch.c: what matches one selector ---- */
+struct qr_meta { struct kl_span metric, unit, help; uint8_t type; };
 struct qr_found {                                      /* a series in one source */
     struct kl_fp fp;
     struct kl_labels labels;
@@ -234,10 +236,11 @@ struct qr_source {                                     /* a run of series by ris
     size_t count, room;
     struct kl_span *texts;                             /* names, values */
     size_t text_count, text_room;
+    struct qr_meta *metas;
+    size_t meta_count, meta_room;
     size_t charged;                                    /* to the job's budget */
     struct kl_arena arena;
 };
-struct qr_meta { struct kl_span metric, unit, help; uint8_t type; };
 
 struct qr_page { void *bytes; size_t size; };
 struct qr_stored {                                     /* one fileset, being read */
@@ -325,6 +328,8 @@ void         qr_source_free(struct qr_job *j, struct qr_source *s);
 enum kl_code qr_source_found(struct qr_job *j, struct qr_source *s, const struct qr_found *found,
                              struct kl_err *err);
 enum kl_code qr_source_text(struct qr_job *j, struct qr_source *s, struct kl_span text,
+                            struct kl_err *err);
+enum kl_code qr_source_meta(struct qr_job *j, struct qr_source *s, const struct qr_meta *meta,
                             struct kl_err *err);
 enum kl_code qr_source_charge(struct qr_job *j, struct qr_source *s, struct kl_err *err);
 enum kl_code qr_over_budget(const struct qr_job *j, struct kl_err *err);

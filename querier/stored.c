@@ -71,6 +71,8 @@ static void looked_up(struct qr_lookup *l)
         qsort(p->files, p->file_count, sizeof *p->files, by_id);
         for (size_t i = 0; i < p->file_count; i++)
             p->files[i].part = p;
+        if (p->f->what == TSP_SEL_METADATA && p->file_count > QR_METADATA_FILES_MAX)
+            p->file_next = p->file_count - QR_METADATA_FILES_MAX;
     }
     pump(p);
 }
@@ -170,30 +172,53 @@ static enum kl_code select_series(struct qr_stored *x, struct kl_err *err)
     return code == KL_ENOENT ? KL_OK : code;
 }
 
-struct text_ctx { struct qr_stored *x; struct kl_err err; };
+struct each_ctx { struct qr_stored *x; struct kl_err err; };
+
+static struct kl_span copy(struct each_ctx *t, struct kl_span s)
+{
+    void *at = kl_arena_copy(&t->x->source->arena, s.at, s.size);
+
+    if (at == NULL && t->err.code == KL_OK)
+        qr_over_budget(t->x->part->f->job, &t->err);
+    return kl_span(at, s.size);
+}
 
 static void each_text(void *ctx, struct kl_span text)
 {
-    struct text_ctx *t = ctx;
-    struct qr_job   *j = t->x->part->f->job;
-    void            *copy;
+    struct each_ctx *t = ctx;
 
     if (t->err.code != KL_OK)
         return;
-    copy = kl_arena_copy(&t->x->source->arena, text.at, text.size);
-    if (copy == NULL)
-        qr_over_budget(j, &t->err);
-    else
-        qr_source_text(j, t->x->source, kl_span(copy, text.size), &t->err);
+    text = copy(t, text);
+    if (t->err.code == KL_OK)
+        qr_source_text(t->x->part->f->job, t->x->source, text, &t->err);
+}
+
+static void each_meta(void *ctx, struct kl_span metric, uint8_t type, struct kl_span unit,
+                      struct kl_span help)
+{
+    struct each_ctx *t = ctx;
+    struct qr_meta   m = { .type = type };
+
+    if (t->err.code != KL_OK)
+        return;
+    m.metric = copy(t, metric);
+    m.unit = copy(t, unit);
+    m.help = copy(t, help);
+    if (t->err.code == KL_OK)
+        qr_source_meta(t->x->part->f->job, t->x->source, &m, &t->err);
 }
 
 static enum kl_code select_texts(struct qr_stored *x, struct kl_err *err)
 {
-    struct qr_fetch *f = x->part->f;
-    struct text_ctx  t = { .x = x };
-    enum kl_code     code;
+    struct qr_fetch       *f = x->part->f;
+    struct each_ctx        t = { .x = x };
+    struct blk_extras_each extras = { .metadata = each_meta, .ctx = &t };
+    enum kl_code           code;
 
-    if (f->what == TSP_SEL_NAMES)
+    if (f->what == TSP_SEL_METADATA)
+        code = blk_fileset_extras(x->open.fileset, &extras, err);
+    else if (f->what == TSP_SEL_NAMES)
         code = blk_fileset_names(x->open.fileset, f->matchers, f->matcher_count, each_text, &t,
                                  err);
     else

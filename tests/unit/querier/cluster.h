@@ -415,6 +415,8 @@ static UNUSED struct blk_info cluster_fileset(struct cluster *c, const char *ten
     }
     ck_assert_msg(blk_writer_open(c->files, &info, &w, &err) == KL_OK, "%s", err.text);
     ck_assert_int_eq(blk_writer_series(w, l, kl_labels_fp(l), refs, n, &err), KL_OK);
+    ck_assert_int_eq(blk_writer_metadata(w, kl_span_str("stored"), 1, kl_span_str("seconds"),
+                                         kl_span_str("of a fileset"), &err), KL_OK);
     ck_assert_msg(blk_writer_finish(w, &done, &err) == KL_OK, "%s", err.text);
     blk_fileset_path(&done, path);
     ck_assert_msg(blk_fileset_upload(c->files, path, c->store, &err) == KL_OK, "%s", err.text);

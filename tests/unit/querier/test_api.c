@@ -311,7 +311,11 @@ START_TEST(stats_come_when_asked_for)
 {
     get_path("/api/v1/query?query=up&time=1015&stats=all");
     has("\"stats\":{\"timings\":{\"evalTotalTime\":");
-    has("\"totalQueryableSamples\":");
+    has("\"totalQueryableSamplesPerStep\":[[1015,2]],\"totalQueryableSamples\":2,");
+    get_path("/api/v1/query_range?query=up&start=1000&end=1015&step=15&stats=all");
+    has("\"totalQueryableSamplesPerStep\":[[1000,2],[1015,2]],\"totalQueryableSamples\":4,");
+    get_path("/api/v1/query?query=up&time=1015&stats=true");
+    ck_assert_ptr_null(strstr(body, "PerStep"));
 }
 END_TEST
 

@@ -318,6 +318,36 @@ START_TEST(a_set_of_names_asks_their_partitions_and_any_other_regex_asks_all)
 }
 END_TEST
 
+START_TEST(metadata_of_live_heads_and_filesets_comes_each_once)
+{
+    struct series   s = line(up, 1000, 10, 10, 0);
+    uint32_t        p = home("up");
+    struct blk_info infos[2] = { cluster_fileset(&c, "t1", p, 50, &s),
+                                 cluster_fileset(&c, "t1", p, 60, &s) };
+    struct kl_buf  *page = &c.owners[3].by_what[TSP_SEL_METADATA];
+    struct asked   *a;
+
+    tsp_page_begin(page);
+    kl_buf_addspan(page, kl_span_str("live"));
+    kl_buf_add8(page, 2);
+    kl_buf_addspan(page, kl_span_str(""));
+    kl_buf_addspan(page, kl_span_str("of a head"));
+    tsp_page_end(page, &(struct tsp_page){ 0 });
+    cluster_catalogue(&c, p, 1, infos, 2);
+    cluster_start(&c);
+    a = asked_new(&c, TSP_SEL_METADATA, NULL, INT64_MIN, INT64_MAX);
+    asked_run(a);
+    complete(a);
+    ck_assert_uint_eq(a->n.count, 2);
+    ck_assert(kl_span_eq(a->n.metas[0].metric, kl_span_str("live")));
+    ck_assert(kl_span_eq(a->n.metas[1].metric, kl_span_str("stored")));
+    ck_assert(kl_span_eq(a->n.metas[1].unit, kl_span_str("seconds")));
+    ck_assert(kl_span_eq(a->n.metas[1].help, kl_span_str("of a fileset")));
+    ck_assert_uint_eq(a->n.metas[1].type, 1);
+    asked_free(a);
+}
+END_TEST
+
 START_TEST(a_busy_owner_is_asked_again)
 {
     struct series s = line(up, 1000, 10, 5, 0);
@@ -633,6 +663,7 @@ int main(void)
     tcase_add_test(t, histograms_and_start_times_come_with_their_samples);
     tcase_add_test(t, a_query_that_names_its_metric_asks_its_partition_alone);
     tcase_add_test(t, a_set_of_names_asks_their_partitions_and_any_other_regex_asks_all);
+    tcase_add_test(t, metadata_of_live_heads_and_filesets_comes_each_once);
     tcase_add_test(t, a_busy_owner_is_asked_again);
     tcase_add_test(t, one_partition_of_many_that_fails_is_named_in_a_warning);
     tcase_add_test(t, who_wants_no_partial_answer_gets_unavailable);
