@@ -22,7 +22,7 @@ CPPFLAGS += -I. -I$(B)/gen -D_GNU_SOURCE -MMD -MP
 Q ?= @
 say = @echo '  $1 $(patsubst $(B)/%,%,$2)'
 
-all:
+all: ; @:
 modules := $(patsubst ./%/module.mk,%,$(shell find . -name module.mk -not -path './build/*'))
 
 # GEN names files made below $(B)/gen before the module's sources are compiled (nanopb).

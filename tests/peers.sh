@@ -30,9 +30,12 @@ get() { # package, program...
             continue
         fi
         [ -d "$dir/deb/$package" ] || unpack "$package"
-        found=$(find "$dir/deb/$package" -name "$program" -type f -perm -u+x | head -n 1)
-        [ -n "$found" ] || { echo "peers.sh: no program $program in package $package" >&2; exit 1; }
-        ln -sf "$(realpath "$found")" "$dir/bin/$program"
+        # Nowhere else: below etc/init.d lies a script of the same name, which ends at once in silence.
+        for found in "$dir/deb/$package/usr/bin/$program" "$dir/deb/$package/usr/sbin/$program"; do
+            [ ! -x "$found" ] || ln -sf "$(realpath "$found")" "$dir/bin/$program"
+        done
+        [ -x "$dir/bin/$program" ] || {
+            echo "peers.sh: no program $program in package $package" >&2; exit 1; }
     done
 }
 
