@@ -24,7 +24,8 @@ struct kl_err { enum kl_code code; char text[KL_ERR_TEXT_MAX]; };
 /* Record a failure; always returns `code`, so that `return kl_fail(...)` reads well. */
 enum kl_code kl_fail(struct kl_err *err, enum kl_code code, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
-/* Put "<context>: " in front of a failure already recorded; returns err->code. */
+/* Put "<context>: " in front of a failure already recorded; returns err->code. Where all of it does
+ * not fit, the beginning of what was recorded gives way, never its end: that is the reason. */
 enum kl_code kl_within(struct kl_err *err, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 
