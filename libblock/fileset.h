@@ -48,7 +48,8 @@ enum kl_code blk_writer_open(struct kl_env_dir *root, const struct blk_info *inf
                              struct blk_writer **w, struct kl_err *err);
 struct blk_chunk_ref { struct kl_span bytes; int64_t first_ms, last_ms; uint32_t count; uint8_t kind; };
 /* Series in the order of (metric name, canonical labels by kl_labels_cmp), each once; chunks in time
- * order, not overlapping. Out of order is an assertion: the caller sorts. */
+ * order, not overlapping. Out of order is an assertion: the caller sorts. A fingerprint that is not
+ * kl_labels_fp(labels) is KL_EINVAL. After a failure only finish, which fails, or abandon is left. */
 enum kl_code blk_writer_series(struct blk_writer *w, struct kl_labels labels, struct kl_fp fp,
                                const struct blk_chunk_ref *chunks, uint32_t count,
                                struct kl_err *err);

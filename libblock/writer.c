@@ -164,10 +164,13 @@ enum kl_code blk_writer_series(struct blk_writer *w, struct kl_labels labels, st
     uint32_t         n = (uint32_t)w->info.series_count;
 
     assert(count > 0);
-    assert(kl_fp_cmp(kl_labels_fp(labels), fp) == 0);
     if (w->failed != KL_OK) {
         *err = w->why;
         return err->code;
+    }
+    if (kl_fp_cmp(kl_labels_fp(labels), fp) != 0) {    /* it came from another process, once */
+        kl_fail(err, KL_EINVAL, "series %u: the fingerprint is not of its labels", n);
+        return fail(w, err);
     }
     if (n > 0) {
         struct kl_labels last = { (const uint8_t *)w->last_labels.at, w->last_labels.size };

@@ -3,6 +3,10 @@
  * never served; a writer that fails leaves nothing that looks whole.
  */
 #include "libblock/fileset_priv.h"
+
+#include <pthread.h>
+#include <unistd.h>
+
 #include "tests/unit/libblock/fileset_kit.h"
 
 static struct kl_env_disk_sim *disk;
@@ -507,6 +511,67 @@ START_TEST(a_full_disk_is_an_error_and_nothing_else)
 }
 END_TEST
 
+START_TEST(foreign_fingerprint_is_refused)
+{
+    kit_make(14, 10, 5, start, 15000);
+    kit[4].fp.lo ^= 1;
+    ck_assert_int_eq(kit_write(root, &info, 240, NULL, &err), KL_EINVAL);
+    ck_assert_uint_eq(scan().whole, 0);
+}
+END_TEST
+
+static void *read_all(void *arg)
+{
+    struct blk_fileset *f = arg;
+    struct blk_select  *s;
+    struct blk_selected one;
+    struct kl_matcher   m = { .op = KL_MATCH_NE, .name = kit_text("device"), .value = kit_text("sda") };
+    struct kl_buf       b = { 0 };
+    struct kl_err       e;
+    uintptr_t           samples = 0;
+
+    for (unsigned round = 0; round < 5; round++) {
+        if (blk_select_open(f, &m, round % 2, INT64_MIN, INT64_MAX, true, &s, &e) != KL_OK)
+            return NULL;
+        while (blk_select_next(s, &one, &e) == KL_OK)
+            for (uint32_t i = 0; i < one.chunk_count; i++)
+                samples += one.chunks[i].count;
+        blk_select_close(s);
+        if (blk_fileset_find(f, kit[round].fp, &b, &e) != KL_OK)
+            return NULL;
+    }
+    kl_buf_deinit(&b);
+    return (void *)samples;
+}
+
+START_TEST(many_threads_may_read_one_fileset)          /* for TSan, above all */
+{
+    char                folder[] = "/tmp/koa-fileset-XXXXXX";
+    struct kl_env_dir  *real;
+    struct blk_fileset *f;
+    pthread_t           threads[4];
+    void               *samples[4];
+
+    kit_make(15, 300, 50, start, 15000);
+    ck_assert_ptr_nonnull(mkdtemp(folder));
+    ck_assert_int_eq(kl_env_dir_real_open(folder, false, &real, &err), KL_OK);
+    ck_assert_msg(kit_write(real, &info, 240, NULL, &err) == KL_OK, "%s", err.text);
+    ck_assert_int_eq(blk_fileset_open_local(real, path, &f, &err), KL_OK);
+    for (unsigned i = 0; i < 4; i++)
+        ck_assert_int_eq(pthread_create(&threads[i], NULL, read_all, f), 0);
+    for (unsigned i = 0; i < 4; i++)
+        pthread_join(threads[i], &samples[i]);
+    for (unsigned i = 0; i < 4; i++)
+        ck_assert(samples[i] != NULL && samples[i] == samples[0]);
+    blk_fileset_unref(f);
+    ck_assert_int_eq(blk_fileset_remove(real, path, &err), KL_OK);
+    ck_assert_int_eq(rmdir(strcat(strcpy((char[400]){ 0 }, folder), "/anonymous/0003")), 0);
+    ck_assert_int_eq(rmdir(strcat(strcpy((char[400]){ 0 }, folder), "/anonymous")), 0);
+    real->leave(real);
+    ck_assert_int_eq(rmdir(folder), 0);
+}
+END_TEST
+
 START_TEST(path_is_parsed_only_as_it_is_written)
 {
     static const char *const bad[] = {
@@ -554,6 +619,8 @@ int main(void)
     tcase_add_test(t, failed_write_leaves_no_whole_fileset);
     tcase_add_loop_test(t, crash_leaves_a_whole_fileset_or_none, 0, 4);
     tcase_add_test(t, a_full_disk_is_an_error_and_nothing_else);
+    tcase_add_test(t, foreign_fingerprint_is_refused);
+    tcase_add_test(t, many_threads_may_read_one_fileset);
     tcase_add_test(t, path_is_parsed_only_as_it_is_written);
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_ENV);
