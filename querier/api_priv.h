@@ -89,6 +89,10 @@ void qr_top_init(struct qr_top *t, size_t most);
 void qr_top_deinit(struct qr_top *t);
 void qr_top_add(struct qr_top *t, struct kl_span name, struct kl_span value, uint64_t count);
 
+/* ---- api_explain.c: what a finished query read and did ---- */
+void qr_explain_json(const struct qr_query *x, struct kl_buf *out);
+void qr_explain_text(const struct qr_query *x, struct kl_buf *out);
+
 void qr_api_query_open(struct qr_http *h);             /* each registers its routes */
 void qr_api_labels_open(struct qr_http *h);
 void qr_api_export_open(struct qr_http *h);

@@ -14,6 +14,7 @@ struct ask {                                           /* one /query or /query_r
     struct kl_http_request *r;
     char *text;
     enum stats stats;
+    bool as_text;                                      /* /query_explain?format=text */
     struct kl_env_task task;
 };
 
@@ -82,7 +83,18 @@ static void render(struct ask *a)
     struct kl_buf            b;
 
     kl_buf_init(&b, (size_t)a->h->q->o.query_memory_max_bytes * 2);
+    if (a->as_text) {
+        qr_explain_text(&a->x, &b);
+        qr_api_send(a->r, "text/plain; charset=utf-8", &b);
+        return;
+    }
     qr_api_begin(&b);
+    if (a->x.explain) {
+        qr_explain_json(&a->x, &b);
+        qr_api_end(&b, r->warnings, r->warning_count, r->infos, r->info_count);
+        qr_api_send(a->r, "application/json", &b);
+        return;
+    }
     kl_buf_add8(&b, '{');
     pql_result_json(r, 0, r->series_count, &b);
     if (a->stats != STATS_NONE)
@@ -198,20 +210,23 @@ static void go(struct ask *a)
     qr_submit(a->h->q, &a->x.job);
 }
 
-static void query(void *ctx, struct kl_http_request *r)
+static void go_instant(struct ask *a)
 {
-    struct qr_http *h = ctx;
-    struct ask     *a = ask_new(h, r);
-
-    if (a == NULL)
-        return;
-    if (!qr_api_time(r, "time", a->x.params.now_ms, &a->x.params.start_ms)) {
+    if (!qr_api_time(a->r, "time", a->x.params.now_ms, &a->x.params.start_ms)) {
         ask_free(a);
         return;
     }
     a->x.params.instant = true;
     a->x.params.end_ms = a->x.params.start_ms;
     go(a);
+}
+
+static void query(void *ctx, struct kl_http_request *r)
+{
+    struct ask *a = ask_new(ctx, r);
+
+    if (a != NULL)
+        go_instant(a);
 }
 
 static bool must_time(struct kl_http_request *r, const char *name, int64_t *ms)
@@ -255,18 +270,36 @@ static bool range(struct kl_http_request *r, struct pql_params *p)
     return true;
 }
 
+static void go_range(struct ask *a)
+{
+    if (range(a->r, &a->x.params))
+        go(a);
+    else
+        ask_free(a);
+}
+
 static void query_range(void *ctx, struct kl_http_request *r)
 {
-    struct qr_http *h = ctx;
-    struct ask     *a = ask_new(h, r);
+    struct ask *a = ask_new(ctx, r);
+
+    if (a != NULL)
+        go_range(a);
+}
+
+/* Runs it, and tells of the work instead of the result: over a range where `start` says so. */
+static void query_explain(void *ctx, struct kl_http_request *r)
+{
+    struct ask *a = ask_new(ctx, r);
+    const char *format = kl_http_param(r, "format", 0);
 
     if (a == NULL)
         return;
-    if (!range(r, &a->x.params)) {
-        ask_free(a);
-        return;
-    }
-    go(a);
+    a->x.explain = true;
+    a->as_text = format != NULL && strcmp(format, "text") == 0;
+    if (kl_http_param(r, "start", 0) != NULL)
+        go_range(a);
+    else
+        go_instant(a);
 }
 
 /* ---- the text alone ---- */
@@ -354,6 +387,7 @@ void qr_api_query_open(struct qr_http *h)
 {
     qr_api_routes(h, "GET,POST", "/query", query);
     qr_api_routes(h, "GET,POST", "/query_range", query_range);
+    qr_api_routes(h, "GET,POST", "/query_explain", query_explain);
     qr_api_routes(h, "GET,POST", "/format_query", format_query);
     qr_api_routes(h, "GET,POST", "/parse_query", parse_query);
     qr_api_routes(h, "GET,POST", "/query_exemplars", query_exemplars);

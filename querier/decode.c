@@ -421,6 +421,7 @@ size_t qr_decode_compact(struct qr_fetch *f)
             f->sample_count += f->series[i].count;
             f->series[n++] = f->series[i];
         }
+    f->series_count = n;
     return n;
 }
 

@@ -37,6 +37,20 @@ static void gather(struct qr_fetch *f)
     }
 }
 
+static void count_sources(struct qr_fetch *f)
+{
+    for (size_t i = 0; i < f->source_count; i++) {
+        const struct qr_source *s = f->sources[i];
+
+        if (s->order == UINT64_MAX) {
+            f->live_series += s->count;
+        } else {
+            f->stored_series += s->count;
+            f->stored_bytes += s->charged;
+        }
+    }
+}
+
 static bool take(struct qr_fetch *f, size_t bytes)
 {
     if (!kl_budget_take(&f->job->budget, bytes)) {
@@ -261,6 +275,7 @@ void qr_merge(struct qr_fetch *f)
     gather(f);
     if (f->merge_err.code != KL_OK)
         return;
+    count_sources(f);
     if (f->what == TSP_SEL_NAMES || f->what == TSP_SEL_VALUES) {
         merge_texts(f);
     } else {

@@ -249,6 +249,7 @@ struct qr_stored {                                     /* one fileset, being rea
     struct qr_open open;
     struct kl_env_task task;
     struct qr_source *source;
+    bool read;                                         /* opened, and may hold what is wanted */
     enum kl_code code; struct kl_err err;
 };
 struct qr_part {                                       /* one partition of a fetch */
@@ -289,7 +290,11 @@ struct qr_fetch {
     struct qr_meta *metas;
     size_t meta_count;
     struct pql_series *series;                         /* decode.c: by index of the first found */
-    size_t sample_count, page_bytes;
+    size_t sample_count, series_count, page_bytes;
+    /* what it took, for query_explain: filesets that overlap, of these left unread for want of the
+     * metric, and bytes of what was selected from the rest */
+    size_t files_total, files_pruned, files_of_others;
+    size_t stored_bytes, stored_series, live_series;
     /* state */
     struct qr_table *table;
     struct tsp_select *select;
@@ -382,6 +387,10 @@ struct qr_query {
     struct qr_round *round;                            /* the last one; all live until release */
     uint64_t fetched_samples, fetched_series;
     bool unfed;                                        /* the round is decoded, not yet fed */
+    int64_t *operator_ns;                              /* of each operator; NULL: not wanted */
+    size_t operator_count;
+    _Atomic int64_t work_ns;                           /* of all workers, on the present operator */
+    bool explain;                                      /* the maker's: fill them */
     struct qr_decode decode;
     struct qr_fan fan;
     enum pql_state state;                              /* of the step that a worker made */

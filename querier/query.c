@@ -121,13 +121,30 @@ static void work_item(struct qr_fan *fan, size_t item, unsigned worker)
 {
     struct qr_query *x = kl_container_of(fan, struct qr_query, fan);
 
-    pql_work(x->job.pql, item, worker);
+    if (x->operator_ns == NULL) {
+        pql_work(x->job.pql, item, worker);
+    } else {
+        int64_t begin = kl_env_mono_ns(x->job.q->env);
+
+        pql_work(x->job.pql, item, worker);
+        atomic_fetch_add(&x->work_ns, kl_env_mono_ns(x->job.q->env) - begin);
+    }
+}
+
+/* What the workers spent on the operator that they were at work on. */
+static void account(struct qr_query *x)
+{
+    size_t at = pql_operator(x->job.pql);
+
+    if (x->operator_ns != NULL && at < x->operator_count)
+        x->operator_ns[at] += atomic_exchange(&x->work_ns, 0);
 }
 
 static void work_done(struct qr_fan *fan)
 {
     struct qr_query *x = kl_container_of(fan, struct qr_query, fan);
 
+    account(x);
     x->eval_ns += lap(x);
     crank(x);
 }
@@ -166,6 +183,7 @@ static bool turn(struct qr_query *x, enum pql_state state)
     x->fan.done = work_done;
     if (!qr_fan_run(&x->fan, small(x)))
         return false;
+    account(x);
     x->eval_ns += lap(x);
     return true;
 }
@@ -181,9 +199,21 @@ static void stepped(struct kl_env_task *task)
 
 static void step(struct qr_query *x)
 {
+    size_t  at;
+    int64_t begin;
+
     if (x->unfed)
         feed(x);
+    if (x->operator_ns == NULL) {
+        x->state = pql_step(x->job.pql);
+        return;
+    }
+    /* A step runs on until work or data is wanted; its time goes to the operator it began with. */
+    at = pql_operator(x->job.pql);
+    begin = kl_env_mono_ns(x->job.q->env);
     x->state = pql_step(x->job.pql);
+    if (at < x->operator_count)
+        x->operator_ns[at] += kl_env_mono_ns(x->job.q->env) - begin;
 }
 
 static void step_work(struct kl_env_task *task)
@@ -224,6 +254,10 @@ static void parsed(struct kl_env_task *task)
 
     x->parse_ns = lap(x);
     x->job.pql = x->parsed;                            /* read on the loop only, until then */
+    if (x->explain && x->job.pql != NULL) {
+        x->operator_count = pql_operator_count(x->job.pql);
+        x->operator_ns = kl_new((x->operator_count + 1) * sizeof *x->operator_ns);
+    }
     if (x->job.pql == NULL && !x->job.ended)
         qr_job_fail(&x->job, x->parse_failure.kind, "%s%s",
                     x->parse_failure.kind == PQL_BAD_DATA ? "invalid parameter \"query\": " : "",
@@ -281,5 +315,6 @@ void qr_query_deinit(struct qr_query *x)
     pql_free(x->job.pql);
     x->job.pql = NULL;
     free_rounds(x);
+    free(x->operator_ns);
     qr_decode_deinit(&x->decode);
 }

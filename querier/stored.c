@@ -63,6 +63,8 @@ static void looked_up(struct qr_lookup *l)
     }
     for (uint32_t i = 0; i < p->manifest->m.fileset_count; i++)
         count += wanted(p, &p->manifest->m.filesets[i]);
+    p->f->files_total += count;
+    p->f->files_of_others += p->manifest->m.fileset_count - count;
     if (count > 0) {
         p->files = kl_new(count * sizeof *p->files);
         for (uint32_t i = 0; i < p->manifest->m.fileset_count; i++)
@@ -267,11 +269,13 @@ static void begin_select(struct qr_stored *x)
     struct kl_span   metric = qr_fetch_metric(f);
 
     if (j->ended || (metric.size > 0 && !blk_fileset_has_metric(x->open.fileset, metric))) {
+        f->files_pruned++;
         blk_fileset_unref(x->open.fileset);
         x->open.fileset = NULL;
         return;
     }
     kl_count(j->q->m.filesets_read, 1);
+    x->read = true;
     x->source = qr_source_new(j, x->part->partition, x->info->id);
     x->task.run = select_work;
     x->part->files_out++;

@@ -307,6 +307,24 @@ START_TEST(queries_that_ran_are_listed_to_their_own_tenant)
 }
 END_TEST
 
+START_TEST(a_query_can_be_explained_as_json_and_as_text)
+{
+    get_path("/api/v1/query_explain?query=sum(rate(up%5B1m%5D))&start=1030&end=1060&step=15");
+    ck_assert_uint_eq(status, 200);
+    has("\"selectors\":[{\"need\":0,\"selector\":\"{__name__=\\\"up\\\"}\"");
+    has("\"partitionsOf\":8,\"partitionsFailed\":0,\"live\":{\"pages\":1,\"bytes\":");
+    has("\"filesets\":{\"read\":0,\"withoutMetric\":0,\"otherTenantOrTime\":0,");
+    has("\"operators\":[{");
+    has("\"nanoseconds\":");
+    get_path("/api/v1/query_explain?query=up&time=1015&format=text");
+    ck_assert_uint_eq(status, 200);
+    has("need 0: {__name__=\"up\"}");
+    has("1 of 8 partitions, 0 failed; live: 1 pages");
+    get_path("/api/v1/query_explain?query=up%7B");
+    ck_assert_uint_eq(status, 400);
+}
+END_TEST
+
 START_TEST(stats_come_when_asked_for)
 {
     get_path("/api/v1/query?query=up&time=1015&stats=all");
@@ -365,6 +383,7 @@ int main(void)
     EACH(t, series_and_their_labels_are_counted, counts);
     tcase_add_test(t, tsdb_status_names_the_largest);
     tcase_add_test(t, queries_that_ran_are_listed_to_their_own_tenant);
+    tcase_add_test(t, a_query_can_be_explained_as_json_and_as_text);
     tcase_add_test(t, stats_come_when_asked_for);
     tcase_add_test(t, export_gives_a_line_a_series_with_its_own_times);
     tcase_add_test(t, federate_without_a_selector_is_empty_and_with_a_bad_one_an_error);
