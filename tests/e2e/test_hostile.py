@@ -210,3 +210,149 @@ def test_after_a_failed_fsync_nothing_is_acked_until_a_restart_and_nothing_acked
     ours.ready()
     ledger.verify("after a restart")
     check(ledger.push()[0] == 204, "a push after a restart")
+
+
+# ---- damage ----
+
+def flip(path, offset, size=16):
+    """Turns bits in place; an offset below 0 counts from the end."""
+    with open(path, "r+b") as f:
+        f.seek(offset, os.SEEK_END if offset < 0 else os.SEEK_SET)
+        was = f.read(size)
+        f.seek(-len(was), os.SEEK_CUR)
+        f.write(bytes(b ^ 0xff for b in was))
+
+
+def files_below(folder, name):
+    return sorted(os.path.join(at, f) for at, _, files in os.walk(folder) for f in files if f.endswith(name))
+
+
+def answer(ours, query, **params):
+    """(status, the whole answer)."""
+    from urllib.parse import urlencode
+    status, _, body = http(f"{ours.query}/api/v1/query?{urlencode({'query': query, **params})}")
+    return status, json.loads(body)
+
+
+def test_a_damaged_fileset_is_named_in_the_answer_and_other_series_are_still_answered(world):
+    for part, at in (("data", 0.5), ("meta", 0.1), ("meta", 0.5), ("meta", 0.99), ("checkpoint", 0.5)):
+        ours = koa.Serve(world, name=f"serve-{part}-{at}", data=world.path(f"d-{part}-{at}"))
+        ledger = Ledger(ours, "damaged")
+        for _ in range(5):
+            check(ledger.push()[0] == 204, "a push")
+        now = int(time.time() * 1000)
+        check(koa.push(ours.push, [({"__name__": f"whole_{n}"}, [(now, float(n))]) for n in range(20)])[0] == 204, "push")
+        ours.flush_all()
+        ours.process.kill()
+        found = [f for f in files_below(world.path(f"d-{part}-{at}", "store"), "/" + part) + files_below(
+            world.path(f"d-{part}-{at}", "store"), part) if os.path.basename(f) == part]
+        check(found, f"no {part} in the store")
+        # The fileset of the ledger is by far the largest.
+        folder = max({os.path.dirname(f) for f in found}, key=lambda d: os.path.getsize(os.path.join(d, "data")))
+        path = os.path.join(folder, part)
+        flip(path, int(os.path.getsize(path) * at))
+        ours.process.start()
+        ours.ready()
+        status, got = answer(ours, "damaged[2h]", time=now / 1000 + 1)
+        words = json.dumps(got.get("warnings", got.get("error", "")))
+        check(status in (200, 503) and os.path.basename(folder) in words,
+              f"{part} at {at}: {status} and no word of {folder}: {words[:400]}")
+        if status == 200:
+            for s in got["data"]["result"]:            # a warning does not excuse a wrong sample
+                number = int(s["metric"]["series"])
+                for t, v in s["values"]:
+                    batch, row = divmod(round(t * 1000) - ledger.begin_ms, ROWS)
+                    check(float(v) == ledger.values(batch)[number][row], f"{part} at {at}: a wrong value")
+        seen = 0
+        for n in range(20):
+            status, got = answer(ours, f"whole_{n}", time=now / 1000 + 1)
+            check(status == 200, f"whole_{n}: {status} {got}")
+            seen += len(got["data"]["result"])
+            check(got["data"]["result"] or got.get("warnings"), f"{part} at {at}: whole_{n} is missing without a word")
+        check(seen >= 10, f"{part} at {at}: only {seen} of 20 undamaged series are answered")
+        check(ledger.push()[0] == 204, "pushes go on")
+        ours.process.stop()
+
+
+def test_damage_in_an_older_log_segment_is_named_and_never_served(world):
+    ours = koa.Serve(world, "--log.segment_bytes", "65536")
+    ledger = Ledger(ours, "logged")
+    for _ in range(20):
+        check(ledger.push()[0] == 204, "a push")
+    ours.process.kill()
+    segments = files_below(world.path("data"), ".seg")
+    check(len(segments) >= 4, f"{len(segments)} segments")
+    path = segments[len(segments) // 2]
+    flip(path, os.path.getsize(path) // 2)
+    ours.process.start()
+    eventually("it ends or serves", lambda: not ours.process.alive() or http(f"{ours.push}/-/healthy")[0] == 200, 20)
+    time.sleep(1.5)
+    if not ours.process.alive():
+        ours.process.may_be_gone = True
+        check(os.path.basename(path)[:16] in ours.process.words(), f"no word of {path}: {ours.process.words()[-600:]}")
+        return
+    status, _, words = http(f"{ours.push}/-/ready")
+    check(status == 503 and len(words) > 10, f"/-/ready of a damaged log: {status} {words!r}")
+    check(os.path.basename(path)[:16] in ours.process.words() + words.decode(),
+          f"no word of {path}: {ours.process.words()[-600:]}")
+    status, got = answer(ours, "logged[2h]")
+    check(status == 503 or got.get("warnings"), f"an answer without what is damaged and without a word: {status}")
+
+
+def test_a_log_whose_last_bytes_a_crash_took_starts_and_keeps_what_was_synced_before(world):
+    ours = koa.Serve(world)
+    ledger = Ledger(ours, "torn")
+    for _ in range(6):
+        check(ledger.push()[0] == 204, "a push")
+    ours.process.kill()
+    newest = files_below(world.path("data"), ".seg")[-1]
+    with open(newest, "ab") as f:
+        f.write(os.urandom(3000))                      # of a write that never ended
+    ours.process.start()
+    ours.ready()
+    ledger.verify("after a torn write")
+    check(ledger.push()[0] == 204, "a push after a torn write")
+    ours.process.kill()
+    newest = files_below(world.path("data"), ".seg")[-1]
+    os.truncate(newest, os.path.getsize(newest) - 7)   # the disk lied about the last sync
+    ledger.acked.discard(ledger.tried - 1)
+    ours.process.start()
+    ours.ready()
+    ledger.verify("after the last record was torn")
+    check(ledger.push()[0] == 204, "a push after that")
+
+
+# ---- folders that cannot be used ----
+
+def test_folders_that_cannot_be_used_end_the_program_with_a_sentence(world):
+    port = koa.free_port()
+
+    def fails(name, program, *flags, wants, before=()):
+        p = world.run(name, *before, os.path.join(koa.BIN, program), *flags, "--listen", f"127.0.0.1:{port}")
+        status = p.ended(10)
+        words = p.words()
+        check(status not in (0, None) and status > 0, f"{name}: exit status {status}: {words[-400:]}")
+        check(all(w in words for w in wants) and len(words.splitlines()) < 5, f"{name}: {words[-600:]}")
+
+    dark = world.path("dark")
+    os.makedirs(dark)
+    if os.getuid() == 0:
+        os.chmod(world.folder, 0o755)
+        nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+        copied = world.path("koalemos")                # where anyone may run it
+        subprocess.run(["cp", os.path.join(koa.BIN, "koalemos"), copied], check=True)
+        for name, mode in (("unreadable", 0o700), ("unwritable", 0o755)):
+            os.chmod(dark, mode)
+            fails(name, copied, "serve", "--data-dir", dark, wants=(dark, "ermission denied"), before=nobody)
+    else:
+        for name, mode in (("unreadable", 0), ("unwritable", 0o500)):
+            os.chmod(dark, mode)
+            fails(name, "koalemos", "serve", "--data-dir", dark, wants=(dark, "ermission denied"))
+        os.chmod(dark, 0o700)
+    fails("no parent", "koalemos", "serve", "--data-dir", "/proc/nothing/here", wants=("/proc/nothing/here",))
+    fails("querier without a store", "querier", wants=("store.dir",))
+    fails("ingestor without a store", "ingestor", "--data-dir", world.path("i"), wants=("store.dir",))
+    fails("ingestor without a folder", "ingestor", "--store.dir", world.path("s"), wants=("data-dir",))
+    with open(world.path("file"), "w"):
+        pass
+    fails("a file as store", "querier", "--store.dir", world.path("file"), wants=(world.path("file"),))
