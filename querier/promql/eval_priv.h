@@ -64,6 +64,7 @@ struct pql_need_state {
     struct pql_need need;
     struct pql_fed fed;
     bool done, stats_only;                             /* histograms without buckets will do */
+    int64_t seen_from_ms;                              /* stats_only: what is before only tells of resets */
 };
 
 struct pql_annos;

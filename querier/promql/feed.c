@@ -50,12 +50,14 @@ static struct pql_series *sort_series(struct pql_series *s, struct pql_series *s
 
 /*
  * Histograms without their buckets, for whom count and sum are enough. What the buckets say of counter
- * resets goes into the hint, seen from one sample to the next; the first cannot know.
+ * resets goes into the hint, seen from one sample to the next. The first that can be seen never says
+ * "reset": Prometheus has its hint from storage, which tells only what was no reset.
  */
-static bool strip(struct pql_query *q, struct pql_series *s)
+static bool strip(struct pql_query *q, struct pql_series *s, int64_t seen_from)
 {
     const struct kl_hist **bare = pql_label_alloc(q, 0, s->count * sizeof *bare);
     const struct kl_hist  *last = NULL;
+    int64_t                last_ms = INT64_MIN;
 
     for (uint32_t i = 0; bare != NULL && i < s->count; i++) {
         const struct kl_hist *h = s->hists[i];
@@ -69,9 +71,13 @@ static bool strip(struct pql_query *q, struct pql_series *s)
             return false;
         *to = (struct kl_hist){ .schema = h->schema, .reset = h->reset, .count = h->count,
                                 .sum = h->sum };
-        if (h->reset == KL_HIST_UNKNOWN && last != NULL)
-            to->reset = pql_hist_is_reset(h, last) ? KL_HIST_RESET : KL_HIST_NO_RESET;
+        if (h->reset == KL_HIST_UNKNOWN && last != NULL) {
+            bool first = s->times_ms[i] >= seen_from && last_ms < seen_from;
+            to->reset = !pql_hist_is_reset(h, last) ? KL_HIST_NO_RESET
+                      : first ? KL_HIST_UNKNOWN : KL_HIST_RESET;
+        }
         last = h;
+        last_ms = s->times_ms[i];
         bare[i] = to;
     }
     s->hists = bare;
@@ -108,6 +114,6 @@ void pql_feed(struct pql_query *q, uint32_t need, const struct pql_series *serie
     atomic_fetch_add(&q->memory, at * sizeof *copy);   /* until the query's end */
     for (size_t i = 0; n->stats_only && i < at; i++)
         if (((struct pql_series *)n->fed.at)[i].hists != NULL
-            && !strip(q, (struct pql_series *)n->fed.at + i))
+            && !strip(q, (struct pql_series *)n->fed.at + i, n->seen_from_ms))
             return;
 }

@@ -26,7 +26,10 @@ bool pql_group(struct pql_op *op, const struct pql_rows *in, bool without, struc
         return false;
     kl_buf_init(&scratch, 4 * KL_LABELS_BYTES_MAX);
     for (uint32_t i = 0; i < in->count; i++) {
-        group_of[i] = pql_index_key(op, &g->index, &scratch, in->at[i].labels, names, !without);
+        if (i > 0 && !without && names.count == 0)     /* one group of all */
+            group_of[i] = 0;
+        else
+            group_of[i] = pql_index_key(op, &g->index, &scratch, in->at[i].labels, names, !without);
         if (group_of[i] == UINT32_MAX) {
             kl_buf_deinit(&scratch);
             return false;

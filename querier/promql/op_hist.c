@@ -266,6 +266,8 @@ static void quantile_finish(struct pql_op *op)
                          kl_span("", 0), kl_span("", 0), q, 0);
         }
     pql_drop_empty(op);
+    if (z->id == FN_HISTOGRAM_QUANTILES && op->grid.count > 1)
+        pql_join_equal(op);                            /* a quantile given twice */
 }
 const struct pql_op_kind pql_op_hist_quantile = { "histogram quantile", quantile_prepare, quantile_item,
                                                   quantile_finish };

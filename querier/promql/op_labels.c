@@ -234,7 +234,8 @@ static void sort(struct pql_op *op)
 
     if (borrow(op) == NULL)
         return;
-    if (op->q->params.start_ms != op->q->params.end_ms || op->grid.count > 1)
+    if (op->grid.count > 1 || (op->weight == 1 && op->q->step_count == 1
+                               && op->q->params.start_ms != op->q->params.end_ms))
         pql_note(op->q, A_SORT_IN_RANGE, op->node->from, kl_span("", 0), kl_span("", 0), 0, 0);
     if (!labels)
         floats_only(op);

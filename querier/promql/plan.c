@@ -152,6 +152,10 @@ static uint32_t selector_need(struct pql_query *q, const struct pql_selector_nod
     need = pql_need_new(q, s->matchers, s->count, first, last, up.func, g.step, range, up.agg,
                         s->stats_only);
     q->needs[need - 1].stats_only = s->stats_only;
+    if (s->stats_only) {
+        q->needs[need - 1].seen_from_ms = first;
+        q->needs[need - 1].need.from_ms -= q->lookback_ms;
+    }
     return need;
 }
 
