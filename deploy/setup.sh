@@ -9,7 +9,7 @@ build="gcc g++ make pkg-config protobuf-compiler nanopb libnanopb-dev libnats-de
  libsnappy-dev zlib1g-dev libmicrohttpd-dev libroaring-dev libxxhash-dev libisal-dev libre2-dev
  libyaml-dev libcurl4-openssl-dev libssl-dev curl"
 test="check python3 binutils dpkg"
-fuzz="clang-14 libclang-rt-14-dev"
+fuzz="clang-14 libclang-rt-14-dev llvm"        # llvm: names of functions in what a fuzzer found
 
 case "${1:-}" in
 build) want=$build ;;
