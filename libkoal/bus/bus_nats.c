@@ -323,6 +323,7 @@ static void close_bus(struct kl_bus *bus)
     struct kl_busn *b = kl_busn(bus);
 
     assert(!atomic_load(&b->closed));
+    kl_busn_farewell(b);
     atomic_store(&b->closed, true);
     while (atomic_load(&b->entered) > 0)
         ;

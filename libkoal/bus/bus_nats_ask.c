@@ -10,10 +10,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { WAITING_MAX = 1024 };                           /* questions a service has before it */
 enum { ASK_SUBJECT_MAX = KL_BUS_SUBJECT_MAX + 48 };
 enum { PENDING_BYTES_MAX = 64 << 20 };
+enum { FAREWELL_MS = 1000 };
+static const char no_more[] = "it is served no more";
 
 /* ---- asking ---- */
 
@@ -228,6 +231,7 @@ void kl_busn_answer(struct kl_bus *bus, struct kl_bus_question *q, enum kl_code 
         kl_busn_leave(b);
     }
     asked_free(a);
+    atomic_fetch_sub(&b->questions, 1);                /* the answer is queued: see farewell */
 }
 
 /* On the service's loop. */
@@ -238,7 +242,7 @@ static void on_asked(struct kl_env_task *task)
 
     if (h->closed || atomic_load(&h->bus->closed))
         kl_busn_answer(&h->bus->bus, &a->question, KL_EAGAIN,
-                       kl_span_str("it is served no more"));
+                       kl_span_str(no_more));
     else
         h->service->question(h->service, &a->question);
 }
@@ -255,13 +259,15 @@ static void on_question(natsConnection *nc, natsSubscription *sub, natsMsg *msg,
         natsMsg_Destroy(msg);
         return;
     }
-    if (atomic_load(&h->waiting) >= WAITING_MAX) {
-        send_answer(b, msg, KL_EAGAIN, kl_span_str("it has too many questions"));
+    if (atomic_load(&b->leaving) || atomic_load(&h->waiting) >= WAITING_MAX) {
+        send_answer(b, msg, KL_EAGAIN, kl_span_str(atomic_load(&b->leaving)
+                                                   ? no_more : "it has too many questions"));
         natsMsg_Destroy(msg);
     } else {
         a = kl_new(sizeof *a);
         atomic_fetch_add(&h->refs, 1);
         atomic_fetch_add(&h->waiting, 1);
+        atomic_fetch_add(&b->questions, 1);
         a->host = h;
         a->msg = msg;
         a->question.bytes = kl_span(natsMsg_GetData(msg), (size_t)natsMsg_GetDataLength(msg));
@@ -370,6 +376,77 @@ void kl_busn_unserve(struct kl_bus *bus, struct kl_bus_service *s)
         kl_busn_post(b, b->loop, &h->close);
         kl_busn_leave(b);
     }
+}
+
+/* ---- leaving ---- */
+
+struct farewell {
+    struct kl_busn *bus;
+    struct kl_env_task list;
+    struct kl_busn_task flush;
+    int64_t until_ns;
+    natsSubscription **subs;
+    size_t count;
+    atomic_bool is_listed, is_flushed;
+};
+
+static int64_t left_ms(const struct farewell *f)
+{
+    int64_t left = (f->until_ns - kl_env_mono_ns(f->bus->env)) / 1000000;
+
+    return left > 1 ? left : 1;
+}
+
+/* On the loop. A subscription outlives its host: it is freed with the bus. */
+static void on_list(struct kl_env_task *task)
+{
+    struct farewell *f = kl_container_of(task, struct farewell, list);
+    size_t room = 0;
+
+    for (struct kl_busn_host *h = f->bus->hosts; h != NULL; h = h->next)
+        room++;
+    f->subs = kl_new((room + 1) * sizeof *f->subs);
+    for (struct kl_busn_host *h = f->bus->hosts; h != NULL; h = h->next)
+        if (h->job.bus == NULL && h->sub != NULL)      /* else a job thread is at it */
+            f->subs[f->count++] = h->sub;
+    atomic_store(&f->is_listed, true);
+}
+
+/* On the fast thread, behind all answers. */
+static void on_flush(struct kl_busn_task *task)
+{
+    struct farewell *f = kl_container_of(task, struct farewell, flush);
+
+    natsConnection_FlushTimeout(kl_busn_nc(f->bus, KL_BUSN_FAST), left_ms(f));
+    atomic_store(&f->is_flushed, true);
+}
+
+/*
+ * What the server sent us before it knew that we serve no more is still read and refused (a drain;
+ * an unsubscribe would drop it), later questions it refuses itself: nobody serves. What the services
+ * hold they may answer, for as long as there is time.
+ */
+void kl_busn_farewell(struct kl_busn *b)
+{
+    struct farewell f = { .bus = b, .list.run = on_list, .flush.run = on_flush,
+                          .until_ns = kl_busn_deadline(b, FAREWELL_MS) };
+
+    if (!kl_busn_up(b, KL_BUSN_FAST))
+        return;
+    atomic_store(&b->leaving, true);
+    kl_busn_post(b, b->loop, &f.list);
+    while (!atomic_load(&f.is_listed))
+        usleep(100);
+    for (size_t i = 0; i < f.count; i++)
+        natsSubscription_DrainTimeout(f.subs[i], FAREWELL_MS);
+    for (size_t i = 0; i < f.count; i++)
+        natsSubscription_WaitForDrainCompletion(f.subs[i], left_ms(&f));
+    free(f.subs);
+    while (atomic_load(&b->questions) > 0 && kl_env_mono_ns(b->env) < f.until_ns)
+        usleep(500);
+    kl_busn_crew_add(&b->fast, &f.flush);
+    while (!atomic_load(&f.is_flushed))
+        usleep(100);
 }
 
 /* After the loops have ended. */

@@ -243,7 +243,7 @@ void kl_busn_job_start(struct kl_busn *b, struct kl_busn_job *j)
     b->job_count++;
     if (atomic_load(&b->closed)) {
         finish(b, j, kl_busn_canceled(&j->err));
-    } else if (b->job_count > KL_BUSN_JOBS_MAX) {
+    } else if (b->job_count > KL_BUSN_JOBS_MAX && j->deadline_ns != INT64_MAX) {
         finish(b, j, kl_fail(&j->err, KL_EAGAIN, "more than %d operations wait for %s",
                              KL_BUSN_JOBS_MAX, b->url));
     } else if (kl_busn_up(b, KL_BUSN_FAST)) {

@@ -344,6 +344,7 @@ static void on_delivery(struct kl_env_task *task)
 
     for (struct kl_busn_drop *d = e->batch; d != NULL; d = d->next) {
         const char *key = natsMsg_GetSubject(d->msg) + e->key_at;
+        const char *value = natsMsg_GetData(d->msg) != NULL ? natsMsg_GetData(d->msg) : "";
         bool marker = is_marker(d->msg);
 
         if (e->closed || atomic_load(&b->closed))
@@ -351,8 +352,8 @@ static void on_delivery(struct kl_env_task *task)
         if (strncmp(key, e->prefix, strlen(e->prefix)) == 0)
             e->watch->change(e->watch, key,
                              marker ? kl_span(NULL, 0)
-                                    : kl_span(natsMsg_GetData(d->msg),
-                                              (size_t)natsMsg_GetDataLength(d->msg)), d->seq);
+                                    : kl_span(value, (size_t)natsMsg_GetDataLength(d->msg)),
+                             d->seq);
     }
     if (e->batch_current && !e->closed && !atomic_load(&b->closed))
         e->watch->current(e->watch);

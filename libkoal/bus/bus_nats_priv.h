@@ -31,7 +31,7 @@
 
 enum {
     KL_BUSN_JOB_THREADS = 4,
-    KL_BUSN_JOBS_MAX = 8192,                           /* jobs waiting or under way */
+    KL_BUSN_JOBS_MAX = 8192,                           /* operations waiting or under way */
     KL_BUSN_CALLS_MAX = 1 << 16,                       /* appends and asks under way */
     KL_BUSN_SENT_MAX = 1024,                           /* appends sent and not yet acked, in all */
     KL_BUSN_SENT_BYTES_MAX = 16 << 20,
@@ -66,7 +66,8 @@ void kl_busn_crew_end(struct kl_busn_crew *c);         /* runs what is queued, t
 /* ---- jobs ----
  * `run` is called on a job thread, with `wait_ms` for its requests; it returns a code and sets err.
  * KL_EAGAIN: nothing happened, try again later - until `deadline_ns`, when `over` is told
- * KL_EAGAIN. `over` is called on the loop, exactly once, and frees the job.
+ * KL_EAGAIN. `over` is called on the loop, exactly once, and frees the job. One with a deadline of
+ * INT64_MAX is our own (a tap, a service): tried for ever, and never refused.
  */
 struct kl_busn_job {
     struct kl_busn *bus;
@@ -239,6 +240,9 @@ void kl_busn_answer(struct kl_bus *bus, struct kl_bus_question *q, enum kl_code 
 void kl_busn_ask_reply(struct kl_busn *b, struct kl_busn_call *c, struct kl_busn_reply *r);
 void kl_busn_asks_tick(struct kl_busn *b, int64_t now_ns);
 void kl_busn_asks_cancel(struct kl_busn *b);
+/* Before `closed`, on the thread that closes: who has asked our services is told, within a second
+ * or so. Over NATS an asker sees nothing of a server that goes, and waits until its time is up. */
+void kl_busn_farewell(struct kl_busn *b);
 void kl_busn_hosts_free(struct kl_busn *b);
 
 /* ---- the bus ---- */
@@ -264,7 +268,9 @@ struct kl_busn {
     struct kl_env_task begin, quiet, end;
     atomic_bool is_quiet;                              /* the loop has seen `closed` */
     _Atomic unsigned entered;
+    atomic_bool leaving;                               /* questions are refused; then: */
     atomic_bool closed;
+    _Atomic unsigned questions;                        /* with services, not yet answered */
     _Atomic int callbacks;                             /* subscriptions libnats may call for */
     pthread_mutex_t trouble_lock;
     struct kl_err trouble;                             /* why the last one failed, or code 0 */
