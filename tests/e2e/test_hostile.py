@@ -1,5 +1,6 @@
 """What a stranger, a broken disk or an attacker does to `koalemos serve`: no false ack, nothing wrong
 served, words instead of silence, and the others are answered meanwhile."""
+import http.client as http_client
 import json
 import os
 import random
@@ -7,7 +8,9 @@ import signal
 import socket
 import struct
 import subprocess
+import threading
 import time
+from urllib.parse import quote, urlencode
 
 import koa
 from koa import api, check, eventually, http
@@ -229,7 +232,6 @@ def files_below(folder, name):
 
 def answer(ours, query, **params):
     """(status, the whole answer)."""
-    from urllib.parse import urlencode
     status, _, body = http(f"{ours.query}/api/v1/query?{urlencode({'query': query, **params})}")
     return status, json.loads(body)
 
@@ -356,3 +358,254 @@ def test_folders_that_cannot_be_used_end_the_program_with_a_sentence(world):
     with open(world.path("file"), "w"):
         pass
     fails("a file as store", "querier", "--store.dir", world.path("file"), wants=(world.path("file"),))
+
+
+# ---- HTTP ----
+
+RESIDENT_MAX = 512 * MIB
+
+
+def connect(ours, timeout=10):
+    return socket.create_connection(("127.0.0.1", ours.port), timeout)
+
+
+def raw(ours, *pieces, timeout=10):
+    """What a connection gives back until it is closed or silent; b"" where nothing is said."""
+    got = b""
+    with connect(ours, timeout) as s:
+        try:
+            for p in pieces:
+                s.sendall(p)
+            while not got.endswith(b"\r\n0\r\n\r\n"):
+                more = s.recv(65536)
+                if not more:
+                    break
+                got += more
+                head, _, body = got.partition(b"\r\n\r\n")
+                length = [int(h.split(b":")[1]) for h in head.split(b"\r\n") if h.lower().startswith(b"content-length:")]
+                if length and len(body) >= length[0]:
+                    break
+        except (ConnectionError, socket.timeout):
+            pass
+    return got
+
+
+def lives(ours, when, seconds=1.0):
+    """It answers others meanwhile, soon, and has not grown past its bound."""
+    begin = time.monotonic()
+    check(koa.instant(ours.query, "1 + 1") == 2.0, f"{when}: 1 + 1")
+    took = time.monotonic() - begin
+    check(took < seconds, f"{when}: another's question took {took:.2f} s")
+    check(ours.process.alive(), f"{when}: the server died: {ours.process.words()[-600:]}")
+    resident = ours.process.resident_bytes()
+    check(resident < RESIDENT_MAX, f"{when}: {resident >> 20} MiB resident")
+
+
+def test_connections_that_dawdle_or_idle_keep_nobody_from_an_answer(world):
+    ours = koa.Serve(world)
+    slow = [connect(ours) for _ in range(100)]
+    heads = (b"GET /api/v1/query?query=1 HTTP/1.1\r\nHost: x\r\nX-Long: " + b"a" * 5000,
+             b"POST /api/v1/write HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-protobuf\r\n"
+             b"Content-Encoding: snappy\r\nContent-Length: 33000000\r\n\r\n" + b"\0" * 5000)
+    for n, s in enumerate(slow):
+        s.sendall(heads[n % 2][:60 if n % 2 == 0 else 160])
+    idle = [connect(ours) for _ in range(2000)]
+    for n in range(4):
+        for i, s in enumerate(slow):
+            s.sendall(heads[i % 2][200 + n:201 + n])
+        lives(ours, f"100 slow and 2000 idle connections, second {n}")
+        status, words = koa.push(ours.push, [({"__name__": "meanwhile"}, [(int(time.time() * 1000), 1.0)])])
+        check(status == 204, f"a push meanwhile: {status} {words}")
+        time.sleep(0.5)
+    for s in slow + idle:
+        s.close()
+    lives(ours, "after them")
+
+
+def test_bodies_of_unclear_length_and_odd_requests_are_refused_and_harm_nobody(world):
+    ours = koa.Serve(world)
+    post = b"POST /api/v1/query HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+    hidden = b"GET /version HTTP/1.1\r\nHost: x\r\n\r\n"
+    chunked = raw(ours, post, b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n", b"6\r\nquery=\r\n", b"1\r\n1\r\n", b"0\r\n\r\n")
+    check(b" 200 " in chunked.split(b"\r\n")[0] and b"success" in chunked, f"a chunked body: {chunked[:200]}")
+    for name, headers, body in (
+            ("both lengths", b"Content-Length: 7\r\nTransfer-Encoding: chunked\r\n", b"0\r\n\r\n" + hidden),
+            ("two lengths", b"Content-Length: 7\r\nContent-Length: 70\r\n", b"query=1" + hidden),
+            ("two equal codings", b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", b"0\r\n\r\n" + hidden),
+            ("a coding of coding", b"Transfer-Encoding: gzip, chunked\r\n", b"0\r\n\r\n" + hidden),
+            ("an odd coding", b"Transfer-Encoding: xchunked\r\n", b"0\r\n\r\n" + hidden),
+            ("a negative length", b"Content-Length: -7\r\n", b"query=1" + hidden),
+            ("a signed length", b"Content-Length: +7\r\n", b"query=1" + hidden),
+            ("a worded length", b"Content-Length: seven\r\n", b"query=1" + hidden),
+            ("a huge length", b"Content-Length: 99999999999999999999999\r\n", b"query=1" + hidden),
+            ("a bad chunk size", b"Transfer-Encoding: chunked\r\n", b"zz\r\nquery=1\r\n0\r\n\r\n" + hidden),
+            ("a huge chunk size", b"Transfer-Encoding: chunked\r\n", b"ffffffffffffffffff\r\nquery=1\r\n0\r\n\r\n" + hidden),
+            ("a negative chunk size", b"Transfer-Encoding: chunked\r\n", b"-1\r\nquery=1\r\n0\r\n\r\n" + hidden)):
+        got = raw(ours, post + headers + b"\r\n", body, timeout=2)
+        line = got.split(b"\r\n")[0]
+        check(not line or b" 400 " in line or b" 413 " in line, f"{name}: {got[:200]}")
+        check(b"HTTP/1.1 2" not in got, f"{name}: a request hidden in the body was answered: {got[:500]}")
+        check(ours.process.alive(), f"{name}: the server died")
+    for name, request in (
+            ("no HTTP", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(200)),
+            ("a NUL in the path", b"GET /api/v1/\0query HTTP/1.1\r\nHost: x\r\n\r\n"),
+            ("a line without end", b"GET /" + b"a" * 200_000),
+            ("headers without end", b"GET / HTTP/1.1\r\n" + b"".join(b"X-%d: y\r\n" % n for n in range(20_000))),
+            ("a gigantic header", b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 1_000_000 + b"\r\n\r\n"),
+            ("HTTP/9.9", b"GET / HTTP/9.9\r\nHost: x\r\n\r\n"),
+            ("a folded header", b"GET /version HTTP/1.1\r\nHost: x\r\nX-Scope-OrgID: a\r\n b\r\nConnection: close\r\n\r\n"),
+            ("a space before a colon", b"GET /version HTTP/1.1\r\nHost: x\r\nX-Scope-OrgID : a\r\nConnection: close\r\n\r\n"),
+            ("a gigantic query", b"GET /api/v1/query?query=" + b"1" * 300_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n"),
+            ("a bad escape", b"GET /api/v1/query?query=%zz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"),
+            ("a cut escape", b"GET /api/v1/query?query=%2 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"),
+            ("an escaped NUL", b"GET /api/v1/label/%00/values HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"),
+            ("a climbing path", b"GET /../../etc/passwd HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"),
+            ("100,000 parameters", b"GET /api/v1/query?" + b"a=1&" * 7000 + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")):
+        got = raw(ours, request, timeout=2)
+        line = got.split(b"\r\n")[0]
+        check(not got or line.startswith(b"HTTP/1."), f"{name}: {got[:100]}")
+        check(b" 500 " not in line, f"{name}: {got[:300]}")
+        if "escape" in name:
+            check(b" 400 " in line, f"{name}: {got[:200]}")
+        check(ours.process.alive(), f"{name}: the server died: {ours.process.words()[-400:]}")
+    lives(ours, "after all that")
+
+
+ENDPOINTS = ("query query_range query_exemplars format_query parse_query labels series search/metric_names "
+             "search/label_names search/label_values label/a/values metadata rules alerts status/buildinfo "
+             "status/runtimeinfo status/flags status/config status/tsdb status/tsdb/blocks status/walreplay features "
+             "openapi.yaml read targets targets/metadata scrape_pools alertmanagers status/active_queries "
+             "status/top_queries cardinality/label_names cardinality/label_values cardinality/active_series "
+             "series/count export export/csv user_stats user_limits query_explain admin/tsdb/delete_series "
+             "admin/tsdb/clean_tombstones admin/tsdb/snapshot admin/tsdb/flush koalemos/placement "
+             "koalemos/shard-map koalemos/leader koalemos/lag koalemos/drain koalemos/split koalemos/nodes write push "
+             "otlp/v1/metrics import import/prometheus import/csv").split()
+ROOTS = "/federate /otlp/v1/metrics /write /api/v2/write /ping /-/healthy /-/ready /ready /metrics /-/reload /version /".split()
+
+
+def test_random_bytes_to_every_endpoint_are_answered_and_kill_nothing(world):
+    ours = koa.Serve(world)
+    draw = random.Random(23)
+    check(koa.push(ours.push, [({"__name__": "there", "a": "b"}, [(int(time.time() * 1000), 1.0)])])[0] == 204, "push")
+    nasty = ["", "0", "-1", "NaN", "Inf", "-Inf", "1e308", "9223372036854775807", "-9223372036854775808", "{", "}", "[]",
+             "\x00", "\xff\xfe", "{__name__=~\".*\"}", "%", "a" * 3000, "5m", "-5m", "0s", "there[5m]", "\"", "'", "1970"]
+    names = ("query", "time", "start", "end", "step", "timeout", "limit", "match[]", "metric", "limit_per_metric", "label",
+             "lookback_delta", "stats", "batch_size", "search[]", "focusLabel", "topN", "date", "sort_by", "fuzz_threshold")
+    types = ("application/x-www-form-urlencoded", "application/x-protobuf", "application/json", "text/plain", "", "a/b;c=\"",
+             "application/x-protobuf;proto=io.prometheus.write.v2.Request", "multipart/form-data; boundary=x")
+    codings = (None, None, "gzip", "snappy", "zstd", "deflate", "identity", "br")
+    slowest = (0, "")
+    for path in [f"/api/v1/{e}" for e in ENDPOINTS] + ROOTS:
+        for n in range(6):
+            query = "&".join(f"{quote(k)}={quote(draw.choice(nasty).encode('latin-1'))}"
+                             for k in draw.sample(names, draw.randint(0, 6)))
+            body = draw.randbytes(draw.choice((0, 1, 7, 100, 3000))) if n % 2 else query.encode()
+            coding = draw.choice(codings)
+            headers = {"Content-Type": draw.choice(types), **({"Content-Encoding": coding} if coding else {})}
+            method = ("GET", "POST", "POST", "PUT", "DELETE", "HEAD")[n]
+            begin = time.monotonic()
+            try:
+                status, _, words = http(f"{ours.query}{path}?{query}", body if method in ("POST", "PUT") else None, headers,
+                                        timeout=10, method=method)
+                check(status != 500, f"{method} {path}?{query}: 500 {words[:300]!r}")
+            except (ConnectionError, http_client.HTTPException) as e:
+                check(ours.process.alive(), f"{method} {path}?{query}: {e!r}: the server died")
+            check(ours.process.alive(), f"{method} {path}?{query}: the server died: {ours.process.words()[-600:]}")
+            slowest = max(slowest, (time.monotonic() - begin, f"{method} {path}?{query}"))
+    check(slowest[0] < 5, f"{slowest[0]:.1f} s for {slowest[1]}")
+    check(koa.one(ours.query, "there") == 1.0, "what was there before")
+    lives(ours, "after random bytes")
+
+
+# ---- queries ----
+
+def ask(ours, path, **params):
+    status, _, got = http(f"{ours.query}/api/v1/{path}",
+                          urlencode(params, safe="*()-{}!=\",").encode(),
+                          {"Content-Type": "application/x-www-form-urlencoded"})
+    return status, got
+
+
+def test_queries_made_to_hurt_get_documented_errors_within_their_bounds(world):
+    ours = koa.Serve(world)
+    now = int(time.time())
+    check(koa.push(ours.push, [({"__name__": "wide", "n": str(n), "text": "a" * 40}, [(now * 1000 - i * 15000, float(n + i))
+                                                                                   for i in (2, 1, 0)])
+                               for n in range(3000)])[0] == 204, "push")
+    cases = {
+        "10 MB of ones": ("query", dict(query="1*" * 5_000_000 + "1"), (400, 413, 422)),
+        "10 MB of a name": ("query", dict(query="a" * 10_000_000), (200, 400, 413, 422)),
+        "10 MB of parentheses": ("query", dict(query="(" * 10_000_000), (400, 413)),
+        "10 MB of minus": ("query", dict(query="-" * 10_000_000 + "1"), (400, 413)),
+        "10 MB of matchers": ("query", dict(query="{" + "a!=\"b\"," * 1_200_000 + "}"), (400, 413, 422)),
+        "10^9 steps": ("query_range", dict(query="wide", start=0, end=10**9, step=1), (400,)),
+        "10^9 steps below": ("query", dict(query="sum_over_time(vector(1)[1000000000s:1s])", time=now), (200, 422, 503)),
+        "nested steps below": ("query", dict(query="max_over_time(max_over_time(max_over_time(vector(1)[90d:1s])[90d:1s])[90d:1s])"), (200, 422, 503)),
+        "step below a nanosecond": ("query_range", dict(query="1", start=0, end=1, step="1e-12"), (400,)),
+        "a negative step": ("query_range", dict(query="1", start=0, end=1, step="-1"), (400,)),
+        "a NaN step": ("query_range", dict(query="1", start=0, end=1, step="NaN"), (400,)),
+        "an infinite step": ("query_range", dict(query="1", start=0, end=1, step="Inf"), (400,)),
+        "NaN times": ("query", dict(query="wide", time="NaN"), (400,)),
+        "Inf times": ("query", dict(query="wide", time="Inf"), (400,)),
+        "huge times": ("query", dict(query="wide", time="1e300"), (400,)),
+        "INT64 ranges": ("query_range", dict(query="1", start="-9223372036854775808", end="9223372036854775807", step=1), (400,)),
+        "a time at INT64_MAX": ("query", dict(query="wide offset -300y", time="9223372036854775807"), (200, 400, 422)),
+        "a time at the end of ms": ("query", dict(query="rate(wide[300y]) + wide @ 9223372036854775 offset 300y", time="9223372036854775.807"), (200, 400, 422)),
+        "a time at the start of ms": ("query", dict(query="wide[300y] offset 300y", time="-9223372036854775.808"), (200, 400, 422)),
+        "@ NaN": ("query", dict(query="wide @ NaN"), (400,)),
+        "@ 1e300": ("query", dict(query="wide @ 1e300"), (400,)),
+        "a catastrophic regex": ("query", dict(query="wide{text=~\"(a+)+b\"}"), (200,)),
+        "a counted regex": ("query", dict(query="wide{text=~\"((a{1,100}){1,100}){1,100}\"}"), (200, 400, 422)),
+        "a long regex": ("query", dict(query="wide{text=~\"" + "(a|b)?" * 10_000 + "\"}"), (200, 400, 422)),
+        "a many-ways regex": ("query", dict(query="wide{text=~\"" + "|".join(f".*{n}.*" for n in range(6_000)) + "\"}"), (200, 400, 422)),
+        "a deep regex": ("query", dict(query="wide{text=~\"" + "(" * 5000 + "a" + ")" * 5000 + "\"}"), (200, 400, 422)),
+        "a regex for label_replace": ("query", dict(query="label_replace(wide, \"x\", \"$1\", \"text\", \"(a*)*(a*)*(a*)*b\")"), (200,)),
+        "a doubling label": ("query", dict(query="label_replace(" * 40 + "wide" + ", \"text\", \"$1$1$1$1\", \"text\", \"(.*)\")" * 40), (200, 400, 422)),
+        "a doubling join": ("query", dict(query="label_join(" * 40 + "wide" + ", \"text\", \"\", \"text\", \"text\", \"text\")" * 40), (200, 400, 422)),
+        "a cross product": ("query", dict(query="wide * on() wide"), (422,)),
+        "a cross product, grouped": ("query", dict(query="wide * on() group_left wide"), (422,)),
+        "a pyramid": ("query", dict(query="+".join(["count(wide)"] * 1000)), (200, 400, 422)),
+        "count_values": ("query_range", dict(query="count_values(\"v\", wide * time())", start=now - 10_000, end=now, step=1), (200, 422, 503)),
+        "limit 0": ("query", dict(query="wide", limit=0), (200,)),
+        "limit -1": ("query", dict(query="wide", limit=-1), (400,)),
+        "limit of words": ("query", dict(query="wide", limit="many"), (400,)),
+        "limit past 64 bits": ("query", dict(query="wide", limit="99999999999999999999"), (400,)),
+        "timeout 0": ("query", dict(query="wide", timeout=0), (200, 400, 503)),
+        "timeout -1": ("query", dict(query="wide", timeout=-1), (200, 400, 503)),
+        "lookback of ages": ("query", dict(query="wide", lookback_delta="290y"), (200, 400)),
+        "matchers of labels": ("labels", {"match[]": "{a=~\"(a+)+b\"}"}, (200, 400, 422)),
+        "series at the ends of time": ("series", {"match[]": "wide", "start": "-9223372036854775", "end": "9223372036854775"}, (200, 400)),
+        "labels, limit -1": ("labels", dict(limit=-1), (400,)),
+    }
+    for name, (path, params, wanted) in cases.items():
+        begin = time.monotonic()
+        status, body = ask(ours, path, **params)
+        took = time.monotonic() - begin
+        check(status in wanted, f"{name}: {status} {body[:300]!r}, wanted one of {wanted}")
+        if status != 200:
+            got = json.loads(body)
+            check(got["status"] == "error" and got["error"] and
+                  got["errorType"] in ("bad_data", "execution", "timeout", "canceled", "unavailable", "too_large"), f"{name}: {body[:300]!r}")
+        check(took < 10, f"{name}: {took:.1f} s")
+        lives(ours, name)
+
+
+def test_questions_that_take_long_do_not_keep_others_from_theirs(world):
+    ours = koa.Serve(world, "--querier.timeout", "4s")
+    now = int(time.time())
+    check(koa.push(ours.push, [({"__name__": "wide", "n": str(n)}, [(now * 1000, float(n))]) for n in range(2000)])[0] == 204, "push")
+    answers = []
+
+    def long():
+        answers.append(ask(ours, "query", query="sum(max_over_time(sum by (n) (wide * 2)[90d:1s]))", time=now))
+    many = [threading.Thread(target=long) for _ in range(8)]
+    for t in many:
+        t.start()
+    for _ in range(8):
+        time.sleep(0.2)
+        lives(ours, "beside 8 long questions", 2.0)
+        check(koa.push(ours.push, [({"__name__": "beside"}, [(int(time.time() * 1000), 1.0)])])[0] == 204, "push")
+    for t in many:
+        t.join(30)
+    check(len(answers) == 8 and all(s in (200, 422, 503) for s, _ in answers), f"{[(s, b[:200]) for s, b in answers]}")
+    lives(ours, "after them")
