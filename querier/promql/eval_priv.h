@@ -209,7 +209,7 @@ extern const struct pql_op_kind pql_op_empty, pql_op_number, pql_op_string, pql_
     pql_op_range, pql_op_absent_range, pql_op_binary, pql_op_match, pql_op_set, pql_op_agg,
     pql_op_topk, pql_op_count_values, pql_op_label_replace, pql_op_label_join, pql_op_sort,
     pql_op_absent, pql_op_to_scalar, pql_op_to_vector, pql_op_hist_fn, pql_op_hist_quantile,
-    pql_op_info;
+    pql_op_info, pql_op_result;
 
 /* ---- samples of a range ---- */
 struct pql_samples { const int64_t *t; const double *v; const int64_t *st; uint32_t count; };

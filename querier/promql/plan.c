@@ -484,7 +484,13 @@ bool pql_plan(struct pql_query *q)
                                                          : plan(q, q->root, g, (struct around){ .func = "" });
     if (q->top == NULL)
         return false;
-    q->top->users++;                                   /* the result reads it */
+    if (q->top->kind != &pql_op_top_matrix && q->top->kind != &pql_op_string) {
+        struct pql_op *last = pql_op_new(q, &pql_op_result, NULL, q->top->grid, 1);
+        if (!input(last, 0, q->top))
+            return false;
+        q->top = queue(q, last);
+    }
+    q->top->users++;                                   /* the answer reads it */
     q->root = (struct pql_node *)n;
     return !pql_failed(q);
 }

@@ -302,7 +302,8 @@ static void end(struct pql_op *op)
         op->kind->finish(op);
     for (uint32_t i = 0; i < op->out.count; i++)
         points += op->out.at[i].have;
-    pql_count_points(op->q, points);
+    if (op->kind != &pql_op_result)                    /* the same points once more: not live twice */
+        pql_count_points(op->q, points);
     op->rows_made = op->out.count;
     op->points_made = points;
     op->items_made = op->items;

@@ -1,55 +1,7 @@
-/* The end: names dropped that functions owe, rows of equal labels joined, rows as points. */
-#include <stdlib.h>
-#include <string.h>
-
+/* The end: what came out, or why nothing did. */
 #include "querier/promql/top_priv.h"
 
-static int by_labels(const void *a, const void *b)
-{
-    return kl_labels_cmp(((const struct pql_row *)a)->labels, ((const struct pql_row *)b)->labels);
-}
-
-/* The histograms and labels of the answer lie with the operators, which live as long as the query. */
-static bool points_of(struct pql_query *q, const struct pql_op *top, struct pql_out_series *out)
-{
-    for (uint32_t k = 0; k < top->out.count; k++) {
-        const struct pql_row *r = &top->out.at[k];
-        struct pql_point     *p = kl_arena_alloc(&q->result_arena, ((size_t)r->have + 1) * sizeof *p);
-        uint32_t              n = 0;
-
-        if (p == NULL)
-            return false;
-        for (uint32_t i = 0; i < top->grid.count; i++)
-            if (r->has[i] != P_NONE)
-                p[n++] = (struct pql_point){ pql_at(top->grid, i), r->v[i], pql_hist_at(r, i) };
-        out[k] = (struct pql_out_series){ .labels = r->labels, .count = n, .points = p };
-    }
-    return true;
-}
-
-static bool rows_result(struct pql_query *q, struct pql_op *top)
-{
-    struct pql_out_series *out;
-    bool                   sorted = q->result.type == PQL_MATRIX;
-
-    for (uint32_t k = 0; k < top->out.count; k++)
-        if (top->out.at[k].drop_name)
-            top->out.at[k].labels = pql_labels_bare(top, 0, top->out.at[k].labels);
-    if (top->out.count > 1)
-        pql_join_equal(top);
-    if (pql_failed(q))
-        return true;
-    if (sorted && top->out.count > 1)
-        qsort(top->out.at, top->out.count, sizeof *top->out.at, by_labels);
-    out = kl_arena_alloc(&q->result_arena, ((size_t)top->out.count + 1) * sizeof *out);
-    if (out == NULL || !points_of(q, top, out))
-        return false;
-    q->result.series = out;
-    q->result.series_count = top->out.count;
-    return true;
-}
-
-static bool make_result(struct pql_query *q)
+static void make_result(struct pql_query *q)
 {
     struct pql_result     *r = &q->result;
     const struct pql_node *n = q->root;
@@ -60,13 +12,14 @@ static bool make_result(struct pql_query *q)
             : type == V_STRING ? PQL_STRING : PQL_VECTOR;
     if (r->type == PQL_STRING) {
         r->string = n->text;
-        return true;
+        return;
     }
     if (q->top->kind == &pql_op_top_matrix) {
         r->series = pql_top_matrix_series(q->top, &r->series_count);
-        return true;
+        return;
     }
-    return rows_result(q, q->top);
+    r->series = q->top->own;
+    r->series_count = r->series != NULL ? q->top->out.count : 0;
 }
 
 static void limit(struct pql_query *q)
@@ -81,9 +34,8 @@ static void limit(struct pql_query *q)
 void pql_finish(struct pql_query *q)
 {
     q->done = true;
-    if (!pql_failed(q) && !make_result(q))
-        pql_fail(q, PQL_EXECUTION, "query needs more memory for its answer than its budget of %zu bytes",
-                 q->memory_max);
+    if (!pql_failed(q))
+        make_result(q);
     limit(q);
     if (!pql_annos_result(q))
         q->result.info_count = q->result.warning_count = 0;
