@@ -171,7 +171,8 @@ struct kl_bus {
      * close: every op under way completes with KL_ECANCELED, readers, services and watches fall
      * silent, later ops complete at once with KL_ECANCELED. The callers' loops are alive until then
      * and drain those completions when they are freed. read_close, unserve, unwatch and answer
-     * may still be called after close, and do no more than let go. */
+     * may still be called after close, and do no more than let go. Over NATS close first refuses
+     * what is asked of our services, and gives them up to a second for what they hold already. */
     void (*close)(struct kl_bus *b);
     void (*free)(struct kl_bus *b);
     struct kl_env *env;
