@@ -106,19 +106,21 @@ enum kl_code blk_fileset_data(struct blk_fileset *f, uint32_t number, struct blk
                               struct blk_data **d, struct kl_err *err)
 {
     const struct blk_place *place = &f->summaries.data.at[number];
+    struct blk_data        *read;
     void                   *raw;
     size_t                  size;
 
     if ((ahead != NULL ? blk_ahead_frame(ahead, number, &raw, &size, err)
                        : blk_fileset_frame(f, BLK_DATA, place, &raw, &size, err)) != KL_OK)
         return err->code;
-    if (blk_data_read(raw, size, f->info.window_start_ms, number, d, err) != KL_OK)
+    if (blk_data_read(raw, size, f->info.window_start_ms, number, &read, err) != KL_OK)
         return blk_fileset_corrupt(f, BLK_DATA, err);
-    if ((*d)->first != place->first || (*d)->series_count != place->count) {
-        blk_data_free(*d);
+    if (read->first != place->first || read->series_count != place->count) {
+        blk_data_free(read);
         kl_fail(err, KL_ECORRUPT, "holds other series than summaries say");
         return blk_fileset_corrupt(f, BLK_DATA, err);
     }
+    *d = read;
     return KL_OK;
 }
 
