@@ -195,11 +195,20 @@ static void join(struct ing_partition *p, struct ing_refs *r, struct ing_orphan 
 
 /* ---- the sink ---- */
 
+static void drain(struct ing_partition *p);
+
+/* What is not a single float comes after those before it. */
+static struct ing_refs *drained(struct ing_partition *p, struct kl_span tenant)
+{
+    drain(p);
+    return refs_of(p, tenant);
+}
+
 static void define(void *ctx, struct kl_span tenant, uint64_t ref, struct kl_fp fp,
                    struct kl_labels labels)
 {
     struct ing_partition *p = ctx;
-    struct ing_refs      *r = refs_of(p, tenant);
+    struct ing_refs      *r = drained(p, tenant);
     struct ing_series    *s = ing_head_series(r->head, fp, labels);
     uint32_t              known = ing_refs_find(r, ref, p->cut_number);
 
@@ -213,15 +222,12 @@ static void define(void *ctx, struct kl_span tenant, uint64_t ref, struct kl_fp 
         join(p, r, &r->orphans[known & ~ING_ORPHAN_BIT], s);
 }
 
-static void floats(void *ctx, struct kl_span tenant, uint64_t ref, const int64_t *times_ms,
-                   const double *values, size_t count)
+static void apply_run(struct ing_partition *p, struct ing_refs *r, uint64_t ref,
+                      const int64_t *times_ms, const double *values, size_t count)
 {
-    struct ing_partition *p = ctx;
-    struct ing_refs      *r = refs_of(p, tenant);
-    uint32_t              id = ing_refs_find(r, ref, p->cut_number);
-    struct ing_series    *s;
+    uint32_t           id = ing_refs_find(r, ref, p->cut_number);
+    struct ing_series *s;
 
-    p->sample_count += count;
     if ((id & ING_ORPHAN_BIT) != 0) {                  /* ING_NONE has the bit, too */
         struct kl_buf *b = keep(p, r, ref);
         size_t         before = b->size;
@@ -244,11 +250,58 @@ static void floats(void *ctx, struct kl_span tenant, uint64_t ref, const int64_t
     }
 }
 
+/* Single samples, each of another series, cost a cache miss for the ref, for the series and for its
+ * tail: asked for together they overlap. In the order they came, and before anything else is. */
+static void drain(struct ing_partition *p)
+{
+    struct ing_series *series[ING_BATCH];
+    uint32_t           count = p->batch_count;
+
+    p->batch_count = 0;
+    for (uint32_t i = 0; i < count; i++)
+        ing_refs_prefetch(p->batch[i].refs, p->batch[i].ref);
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t id = ing_refs_find(p->batch[i].refs, p->batch[i].ref, p->cut_number);
+
+        series[i] = (id & ING_ORPHAN_BIT) != 0 ? NULL
+                                               : ing_series_at(p->batch[i].refs->head, id);
+        if (series[i] != NULL) {
+            __builtin_prefetch(series[i], 1);
+            __builtin_prefetch((char *)series[i] + 64, 1);
+        }
+    }
+    for (uint32_t i = 0; i < count; i++)
+        if (series[i] != NULL && series[i]->tail.bytes != NULL)
+            __builtin_prefetch(series[i]->tail.bytes + series[i]->tail.size, 1);
+    for (uint32_t i = 0; i < count; i++)
+        apply_run(p, p->batch[i].refs, p->batch[i].ref, &p->batch[i].time_ms, &p->batch[i].value, 1);
+}
+
+static void floats(void *ctx, struct kl_span tenant, uint64_t ref, const int64_t *times_ms,
+                   const double *values, size_t count)
+{
+    struct ing_partition *p = ctx;
+    struct ing_refs      *r = refs_of(p, tenant);
+
+    p->sample_count += count;
+    if (count == 1) {
+        p->batch[p->batch_count].refs = r;
+        p->batch[p->batch_count].ref = ref;
+        p->batch[p->batch_count].time_ms = times_ms[0];
+        p->batch[p->batch_count].value = values[0];
+        if (++p->batch_count == ING_BATCH)
+            drain(p);
+        return;
+    }
+    drain(p);
+    apply_run(p, r, ref, times_ms, values, count);
+}
+
 static void hist(void *ctx, struct kl_span tenant, uint64_t ref, int64_t time_ms,
                  const struct kl_hist *h)
 {
     struct ing_partition *p = ctx;
-    struct ing_refs      *r = refs_of(p, tenant);
+    struct ing_refs      *r = drained(p, tenant);
     uint32_t              id = ing_refs_find(r, ref, p->cut_number);
 
     p->sample_count++;
@@ -273,7 +326,7 @@ static void start_time(void *ctx, struct kl_span tenant, uint64_t ref, int64_t t
                        int64_t start_ms)
 {
     struct ing_partition *p = ctx;
-    struct ing_refs      *r = refs_of(p, tenant);
+    struct ing_refs      *r = drained(p, tenant);
     uint32_t              id = ing_refs_find(r, ref, p->cut_number);
 
     if ((id & ING_ORPHAN_BIT) != 0) {
@@ -293,7 +346,7 @@ static void exemplar(void *ctx, struct kl_span tenant, uint64_t ref, int64_t tim
                      struct kl_labels labels)
 {
     struct ing_partition *p = ctx;
-    struct ing_refs      *r = refs_of(p, tenant);
+    struct ing_refs      *r = drained(p, tenant);
     uint32_t              id = ing_refs_find(r, ref, p->cut_number);
     struct kl_span        bytes = kl_span(labels.at, labels.size);
 
@@ -328,6 +381,7 @@ static void cut(void *ctx, const struct tsp_cut *c)
 {
     struct ing_partition *p = ctx;
 
+    drain(p);
     ing_cut_read(p, c, p->record_seq);
 }
 
@@ -347,8 +401,10 @@ enum kl_code ing_apply(struct ing_partition *p, const struct kl_bus_record *rec,
         if (rec->seq <= p->manifest.cuts[i].seq && p->manifest.cuts[i].end_ms > p->covered_ms)
             p->covered_ms = p->manifest.cuts[i].end_ms;
     p->last_refs = NULL;
+    p->batch_count = 0;
     if (tsp_record_read(p->reads, rec->bytes, &sink, &p->record, err) != KL_OK)
         return kl_within(err, "record %" PRIu64, rec->seq);
+    drain(p);
     if (p->cut_err.code != KL_OK) {
         *err = p->cut_err;
         return kl_within(err, "record %" PRIu64, rec->seq);

@@ -70,8 +70,6 @@ static void write_work(struct ing_job *j)
         part->written = true;
         fileset_path(part, path);
         j->code = blk_fileset_upload(p->filesets, path, p->i->store, &j->err);
-        if (j->code != KL_OK)
-            kl_within(&j->err, "upload %s", path);
     }
     if (j->code != KL_OK)
         ing_load_leave(p);                             /* a folder that failed is opened anew */

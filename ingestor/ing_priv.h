@@ -22,6 +22,7 @@
 #include "libtsproto/select.h"
 
 enum { ING_ORPHAN_BYTES_MAX = 64 << 20, ING_SPANS_MAX = 4096, ING_JOBS_MAX = 64 };
+enum { ING_BATCH = 32 };
 enum { ING_ASKS_MAX = 1024 };                          /* questions waiting or being rendered */
 enum { ING_TICK_MS = 200, ING_RETRY_FIRST_MS = 500, ING_RETRY_MAX_MS = 60000 };
 enum { ING_PURGES_MAX = 64, ING_OLDS_MAX = 64, ING_OLD_MS = 15 * 60 * 1000 };
@@ -170,6 +171,8 @@ struct ing_partition {
     uint64_t record_seq;
     int64_t  covered_ms;                               /* samples of this record before it are catalogued */
     struct kl_buf scratch;
+    struct { struct ing_refs *refs; uint64_t ref; int64_t time_ms; double value; } batch[ING_BATCH];
+    uint32_t batch_count;                              /* single samples of this record, looked up together */
     struct ing_first *firsts; uint32_t first_count, first_room;
     int64_t  first_lo, first_hi;                       /* the window last looked at */
     uint64_t first_any;                                /* of windows too many to name; 0: none */
@@ -271,6 +274,7 @@ void ing_first_forget(struct ing_partition *p, int64_t end_ms);
 struct ing_refs *ing_refs_new(struct tsp_incarnation who, struct ing_head *head, uint64_t seq);
 void     ing_refs_free(struct ing_refs *r);
 uint32_t ing_refs_find(struct ing_refs *r, uint64_t ref, uint8_t cut);         /* or ING_NONE */
+void     ing_refs_prefetch(const struct ing_refs *r, uint64_t ref);
 void     ing_refs_set(struct ing_refs *r, uint64_t ref, uint32_t series, uint64_t seq, uint8_t cut);
 /* Drops what was neither used nor repeated since two cuts. */
 void     ing_refs_sweep(struct ing_refs *r, uint8_t cut);

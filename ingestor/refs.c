@@ -50,13 +50,26 @@ void ing_refs_free(struct ing_refs *r)
 }
 
 /* Refs are counted up by their writer, so they would lie in runs: spread them. */
+static uint32_t home(const struct ing_refs *r, uint64_t ref)
+{
+    return (uint32_t)((ref * UINT64_C(0x9e3779b97f4a7c15)) >> 32) & r->mask;
+}
+
 static uint32_t slot(const struct ing_refs *r, uint64_t ref)
 {
-    uint32_t at = (uint32_t)((ref * UINT64_C(0x9e3779b97f4a7c15)) >> 32) & r->mask;
+    uint32_t at = home(r, ref);
 
     while (r->slots[at].series != ING_NONE && r->slots[at].ref != ref)
         at = (at + 1) & r->mask;
     return at;
+}
+
+void ing_refs_prefetch(const struct ing_refs *r, uint64_t ref)
+{
+    uint32_t at = home(r, ref);
+
+    __builtin_prefetch(&r->slots[at]);
+    __builtin_prefetch(&r->used[at], 1);
 }
 
 uint32_t ing_refs_find(struct ing_refs *r, uint64_t ref, uint8_t cut)
