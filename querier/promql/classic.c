@@ -11,6 +11,15 @@ static int by_bound(const void *pa, const void *pb)
     return (a->le > b->le) - (a->le < b->le);
 }
 
+static void sort(struct pql_classic *b, uint32_t count)
+{
+    for (uint32_t i = 1; i < count; i++)
+        if (b[i].le < b[i - 1].le) {                   /* they usually come in order */
+            qsort(b, count, sizeof *b, by_bound);
+            return;
+        }
+}
+
 /* Buckets of equal bounds (1 and 1.0) are one. */
 static uint32_t coalesce(struct pql_classic *b, uint32_t count)
 {
@@ -71,7 +80,7 @@ double pql_classic_quantile(double q, struct pql_classic *b, uint32_t count, str
         return -INFINITY;
     if (q > 1)
         return INFINITY;
-    qsort(b, count, sizeof *b, by_bound);
+    sort(b, count);
     if (!(isinf(b[count - 1].le) && b[count - 1].le > 0))
         return NAN;
     count = coalesce(b, count);
@@ -107,7 +116,7 @@ double pql_classic_fraction(double lower, double upper, struct pql_classic *b, u
     double total, rank = 0, low = 0, high = 0, begin;
     bool   got_low = false, got_high = false;
 
-    qsort(b, count, sizeof *b, by_bound);
+    sort(b, count);
     if (!(isinf(b[count - 1].le) && b[count - 1].le > 0))
         return NAN;
     count = coalesce(b, count);

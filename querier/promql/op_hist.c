@@ -52,6 +52,8 @@ struct group {                                         /* rows that are one hist
 struct quantiles {
     uint16_t id;
     uint32_t vector, first_q, q_count;                 /* which arguments */
+    uint32_t slot_count, *slots;                       /* quantiles: a row each distinct one, where */
+    double *slot_values;                               /* argument k at step i has slots[k * steps + i] */
     struct pql_index index;
     struct group *groups;
     struct bucket_row *members;
@@ -73,6 +75,40 @@ static bool parse_le(struct kl_span s, double *le)
     return *end == '\0';
 }
 
+enum { QUANTILES_MAX = 2000 };
+
+static bool same_value(double a, double b) { return a == b || (isnan(a) && isnan(b)); }
+
+/* The quantiles asked for name rows; they may change from step to step. */
+static bool find_slots(struct pql_op *op, struct quantiles *z)
+{
+    size_t steps = op->grid.count, all = (size_t)z->q_count * steps;
+
+    z->slots = pql_zalloc(op, 0, (all + 1) * sizeof *z->slots);
+    z->slot_values = pql_zalloc(op, 0, (all + 1) * sizeof *z->slot_values);
+    if (z->slots == NULL || z->slot_values == NULL)
+        return false;
+    z->slot_count = 1;
+    if (z->id != FN_HISTOGRAM_QUANTILES)
+        return true;
+    z->slot_count = 0;
+    for (size_t n = 0; n < all; n++) {
+        double   q = pql_scalar(op->in[z->first_q + n / steps], (uint32_t)(n % steps));
+        uint32_t s = n % steps > 0 ? z->slots[n - 1] : 0;
+        if (s >= z->slot_count || !same_value(z->slot_values[s], q))
+            for (s = 0; s < z->slot_count && !same_value(z->slot_values[s], q);)
+                s++;
+        if (s == QUANTILES_MAX) {
+            pql_fail(op->q, PQL_EXECUTION, "more than %d different quantiles", QUANTILES_MAX);
+            return false;
+        }
+        if (s == z->slot_count)
+            z->slot_values[z->slot_count++] = q;
+        z->slots[n] = s;
+    }
+    return true;
+}
+
 static struct quantiles *arguments(struct pql_op *op)
 {
     struct quantiles *z = pql_zalloc(op, 0, sizeof *z);
@@ -84,7 +120,16 @@ static struct quantiles *arguments(struct pql_op *op)
     z->first_q = z->id == FN_HISTOGRAM_QUANTILES ? 2 : 0;
     z->q_count = z->id == FN_HISTOGRAM_QUANTILES ? op->node->count - 2 : 1;
     z->at = op->node->args[z->vector]->from;
-    return z;
+    return find_slots(op, z) ? z : NULL;
+}
+
+static int by_le(const void *pa, const void *pb)
+{
+    const struct bucket_row *a = pa, *b = pb;
+
+    if (a->bad || b->bad)
+        return a->bad != b->bad ? a->bad - b->bad : (a->row > b->row) - (a->row < b->row);
+    return a->le != b->le ? (a->le > b->le ? 1 : -1) : (a->row > b->row) - (a->row < b->row);
 }
 
 /* Each input row belongs to the group of its labels without `le`; a native histogram's own labels may
@@ -126,6 +171,10 @@ static bool group_rows(struct pql_op *op, struct quantiles *z, const struct pql_
         if (in->at[i].h != NULL)
             z->groups[pql_index_put(op, &z->index, in->at[i].labels)].native = i + 1;
     }
+    for (uint32_t g = 0; g < z->index.count; g++)
+        if (z->groups[g].end - z->groups[g].begin > 1)
+            qsort(z->members + z->groups[g].begin, z->groups[g].end - z->groups[g].begin,
+                  sizeof *z->members, by_le);
     return true;
 }
 
@@ -140,7 +189,12 @@ static void quantile_prepare(struct pql_op *op)
     in = &op->in[z->vector]->out;
     if (!group_rows(op, z, in))
         return;
-    if (pql_out_rows(op, z->index.count * z->q_count) == NULL)
+    if ((uint64_t)z->index.count * z->slot_count > op->q->series_max) {
+        pql_fail(op->q, PQL_EXECUTION, "quantiles would make more than %llu series",
+                 (unsigned long long)op->q->series_max);
+        return;
+    }
+    if (pql_out_rows(op, z->index.count * z->slot_count) == NULL)
         return;
     pql_slice(op, z->index.count, 100 + 30ull * op->grid.count * z->q_count
               * (in->count / (z->index.count + 1) + 1));
@@ -168,6 +222,14 @@ static double one(struct pql_op *op, const struct quantiles *z, uint32_t k, uint
         pql_note_monotonic(op->q, z->at, name, pql_at(op->grid, i), forced.least, forced.most,
                            forced.diff);
     return v;
+}
+
+static void put_value(struct pql_op *op, struct pql_row *r, uint32_t i, double v)
+{
+    if (r->has[i] != P_NONE)                           /* a quantile given twice */
+        pql_fail(op->q, PQL_EXECUTION, "vector cannot contain metrics with the same labelset");
+    else
+        pql_put(r, i, v);
 }
 
 /* One group at one step. */
@@ -203,7 +265,8 @@ static void at_step(struct pql_op *op, const struct quantiles *z, uint32_t g, ui
             copy = buckets + (group->end - group->begin);
             memcpy(copy, buckets, count * sizeof *copy);
         }
-        pql_put(&op->out.at[g * z->q_count + k], i, one(op, z, k, i, h, copy, count, name));
+        put_value(op, &op->out.at[g * z->slot_count + z->slots[(size_t)k * op->grid.count + i]], i,
+                  one(op, z, k, i, h, copy, count, name));
     }
 }
 
@@ -220,12 +283,12 @@ static void name_rows(struct pql_op *op, unsigned worker, const struct quantiles
     struct kl_buf text;
 
     kl_buf_init(&text, 64);
-    for (uint32_t k = 0; k < z->q_count; k++) {
-        struct pql_row *r = &op->out.at[g * z->q_count + k];
+    for (uint32_t k = 0; k < z->slot_count; k++) {
+        struct pql_row *r = &op->out.at[g * z->slot_count + k];
         r->labels = z->groups[g].labels;
         r->drop_name = true;
         if (z->id == FN_HISTOGRAM_QUANTILES) {
-            quantile_name(&text, pql_scalar(op->in[2 + k], 0));
+            quantile_name(&text, z->slot_values[k]);
             r->labels = pql_labels_set(op, worker, r->labels, op->node->args[1]->text,
                                        kl_buf_span(&text));
         }
@@ -240,7 +303,8 @@ static void quantile_item(struct pql_op *op, size_t item, unsigned worker)
     struct pql_classic     *buckets;
 
     pql_slice_of(op, item, z->index.count, &from, &to);
-    if (!pql_rows_new(op, worker, op->out.at + from * z->q_count, (to - from) * z->q_count, false))
+    if (!pql_rows_new(op, worker, op->out.at + from * z->slot_count,
+                      (to - from) * z->slot_count, false))
         return;
     for (uint32_t g = from; g < to; g++)
         if (z->groups[g].end - z->groups[g].begin > most)
@@ -266,8 +330,6 @@ static void quantile_finish(struct pql_op *op)
                          kl_span("", 0), kl_span("", 0), q, 0);
         }
     pql_drop_empty(op);
-    if (z->id == FN_HISTOGRAM_QUANTILES && op->grid.count > 1)
-        pql_join_equal(op);                            /* a quantile given twice */
 }
 const struct pql_op_kind pql_op_hist_quantile = { "histogram quantile", quantile_prepare, quantile_item,
                                                   quantile_finish };
