@@ -66,7 +66,7 @@ static uint64_t common_factor(const uint64_t *x, uint32_t count)
     return g == 0 ? 1 : g;
 }
 
-/* y in place of x, from the right so that nothing is needed twice. Returns how many are left. */
+/* The y of x; returns how many there are. */
 static uint32_t transform(const uint64_t *x, uint32_t count, unsigned how, uint64_t *y)
 {
     if (how == BLK_INT_PLAIN) {
@@ -229,8 +229,9 @@ void blk_int_choose(const uint64_t *x, uint32_t count, struct blk_int_plan *plan
 void blk_int_write(const uint64_t *x, uint32_t count, const struct blk_int_plan *plan,
                    struct kl_buf *out)
 {
-    uint64_t k[BLK_CHUNK_MAX], y[BLK_CHUNK_MAX], upper[BLK_CHUNK_MAX];
-    uint32_t left, last = 0, n = 0;
+    uint64_t  k[BLK_CHUNK_MAX], y[BLK_CHUNK_MAX];
+    uint64_t *upper = k;                               /* k is no more needed by then */
+    uint32_t  left, last = 0, n = 0;
 
     kl_buf_add8(out, (uint8_t)(plan->transform | (plan->factor > 1 ? HEAD_FACTOR : 0) |
                                (plan->patches > 0 ? HEAD_PATCHES : 0) |
