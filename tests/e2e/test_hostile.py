@@ -1,5 +1,8 @@
 """What a stranger, a broken disk or an attacker does to `koalemos serve`: no false ack, nothing wrong
 served, words instead of silence, and the others are answered meanwhile."""
+import ctypes
+import ctypes.util
+import gzip
 import http.client as http_client
 import json
 import os
@@ -609,3 +612,198 @@ def test_questions_that_take_long_do_not_keep_others_from_theirs(world):
         t.join(30)
     check(len(answers) == 8 and all(s in (200, 422, 503) for s, _ in answers), f"{[(s, b[:200]) for s, b in answers]}")
     lives(ours, "after them")
+
+
+# ---- payloads ----
+
+def zstd(data):
+    lib = ctypes.CDLL(ctypes.util.find_library("zstd") or "libzstd.so.1")
+    lib.ZSTD_compressBound.restype = lib.ZSTD_compress.restype = ctypes.c_size_t
+    out = ctypes.create_string_buffer(lib.ZSTD_compressBound(ctypes.c_size_t(len(data))))
+    size = lib.ZSTD_compress(out, ctypes.c_size_t(len(out)), data, ctypes.c_size_t(len(data)), 1)
+    return out.raw[:size]
+
+
+def test_bodies_that_unpack_to_far_more_are_refused_within_bounds_of_memory(world):
+    ours = koa.Serve(world)
+    write, text = "/api/v1/write", "/api/v1/import/prometheus"
+    zeros = bytes(120 * MIB)
+    packed = {"snappy": koa.snappy(zeros), "gzip": gzip.compress(zeros, 1), "zstd": zstd(zeros)}
+    larger = {"snappy": koa.snappy(bytes(200 * MIB)), "gzip": gzip.compress(bytes(200 * MIB), 1), "zstd": zstd(bytes(200 * MIB))}
+    del zeros
+    lie = b"\xff\xff\xff\x3f" + koa.snappy(b"x" * 100)[1:]                   # says 128 MiB and is 100 bytes
+    answers = []
+
+    def send(name, path, body, coding, wanted):
+        kind = "text/plain" if path == text else "application/x-protobuf"
+        try:
+            status, _, words = http(f"{ours.push}{path}", body, {"Content-Type": kind, "Content-Encoding": coding})
+        except OSError as e:
+            status, words = 0, repr(e).encode()
+        answers.append((name, status, words[:200], status in wanted and words))
+    cases = [("a lie", write, lie, "snappy", (400, 413))]
+    for coding in packed:
+        path = write if coding != "gzip" else text
+        cases += [(f"{coding} of 200 MiB", path, larger[coding], coding, (413, 415)),
+                  (f"{coding} of 120 MiB", path, packed[coding], coding, (400, 413, 415, 503))]
+    threads = [threading.Thread(target=send, args=c) for c in cases for _ in range(6)]
+    for t in threads:
+        t.start()
+    while any(t.is_alive() for t in threads):
+        lives(ours, "beside bodies that unpack to much", 2.0)
+        time.sleep(0.1)
+    unfit = [a for a in answers if not a[3]]
+    check(not unfit, f"{unfit[:3]}")
+    lives(ours, "after them")
+    check(koa.push(ours.push, [({"__name__": "x"}, [(int(time.time() * 1000), 1.0)])])[0] == 204, "a good push after that")
+
+
+def test_hostile_protobuf_is_refused_and_huge_but_valid_payloads_are_taken_whole(world):
+    ours = koa.Serve(world)
+    now = int(time.time() * 1000)
+
+    def post(message):
+        status, _, words = http(f"{ours.push}/api/v1/write", koa.snappy(message), koa.RW1)
+        return status, words
+    good = koa.rw1_series({"__name__": "good"}, [(now, 1.0)])
+    for name, message in (
+            ("a varint of 11 bytes", b"\x0a" + b"\xff" * 10 + b"\x01" + good),
+            ("an endless varint", b"\x80" * 100_000),
+            ("a length of 2^64-1", b"\x0a" + b"\xff" * 9 + b"\x01"),
+            ("a length of 2^63", b"\x0a" + b"\x80" * 9 + b"\x01"),
+            ("a label reaching past its series", b"\x0a\x06\x0a\x7fabcd"),
+            ("field number 0", b"\x02\x00"),
+            ("groups in groups", b"\x0b" * 100_000),
+            ("an end of no group", b"\x0c"),
+            ("wire type 7", b"\x0f\x00"),
+            ("a million labels", koa.rw1_series([("__name__", "m")] + [(f"l{n:07}", "v") for n in range(1_000_000)], [(now, 1.0)])),
+            ("a million empty series", b"\x0a\x00" * 1_000_000),
+            ("a million labels without a name", koa.rw1_series([("", "")] * 1_000_000, [(now, 1.0)]))):
+        status, words = post(message)
+        check(status == 400 and words.strip() and len(words) < 20_000, f"{name}: {status} {len(words)} {words[:300]!r}")
+        lives(ours, name)
+    check(post(good)[0] == 204, "a good one after that")
+
+    # A million samples in one series, unsorted; and values that change within a request.
+    times = [now - n for n in range(1_000_000)]
+    random.Random(1).shuffle(times)
+    labels = koa._field(1, koa._field(1, b"__name__") + koa._field(2, b"million"))
+    samples = b"".join(b"\x12\x10\x09" + struct.pack("<d", t - now) + b"\x10" + koa._varint(t) for t in times)
+    status, words = post(koa._field(1, labels + samples))
+    check(status == 204, f"a million samples: {status} {words[:300]!r}")
+    status, words = post(koa.rw1_series({"__name__": "twice"}, [(now, 1.0), (now, 2.0), (now - 5, 7.0), (now, 3.0)]) +
+                         koa.rw1_series({"__name__": "twice"}, [(now, 4.0), (now - 5, 8.0)]))
+    check(status == 204, f"one timestamp, four values: {status} {words[:300]!r}")
+
+    def holds(when):
+        at = now / 1000
+        check(koa.one(ours.query, "count_over_time(million[30m])", at=at) == 1_000_000, f"{when}: not a million")
+        check(koa.one(ours.query, "sum_over_time(million[30m])", at=at) == -sum(range(1_000_000)), f"{when}: another sum")
+        got = api(ours.query, "query", query="twice[1m]", time=f"{at:.3f}")["result"][0]["values"]
+        check([float(v) for _, v in got] == [8.0, 4.0], f"{when}: of several values the last should win: {got}")
+
+    # A series larger than a message of the bus is flushed early; until then its question gets 503 and words.
+    def holds_soon(when):
+        def asks():
+            holds(when)
+            return True
+        status, got = answer(ours, "count_over_time(million[30m])", time=now / 1000)
+        check(status in (200, 503) and (status == 200 or "larger than a message" in got["error"]), f"{when}: {status} {got}")
+        eventually(when, asks, 20)
+    holds_soon("from memory")
+    ours.process.kill()
+    ours.process.start()
+    ours.ready()
+    holds_soon("after a restart")
+    ours.flush_all()
+    holds("from filesets")
+    lives(ours, "after a million samples")
+
+
+def test_timestamps_at_the_ends_of_int64_are_kept_or_refused_and_harm_nothing(world):
+    with open(world.path("far.yaml"), "w") as f:
+        f.write("limits:\n  past: 0\n  future: 0\n")
+    ours = koa.Serve(world, "--config", world.path("far.yaml"))
+    now = int(time.time() * 1000)
+    ends = [-2**63, -2**63 + 1, -2**62, -10**15, -1, 0, 1, 10**15, 2**62, 2**63 - 2, 2**63 - 1]
+    taken = []
+    for t in ends:
+        status, words = koa.push(ours.push, [({"__name__": "far", "at": str(t)}, [(t, 1.5)])])
+        check(status in (204, 400) and (status == 204 or words.strip()), f"at {t}: {status} {words!r}")
+        if status == 204:
+            taken.append(t)
+    status, words = koa.push(ours.push, [({"__name__": "all"}, [(t, float(n)) for n, t in enumerate(ends)])])
+    check(status in (204, 400), f"all at once: {status} {words!r}")
+    check(koa.push(ours.push, [({"__name__": "near"}, [(now, 1.0)])])[0] == 204, "a sample of today")
+
+    def holds(when):
+        check(koa.one(ours.query, "near", at=now / 1000) == 1.0, f"{when}: today's sample")
+        for t in taken:
+            if abs(t) <= 10**15:
+                check(koa.one(ours.query, f'far{{at="{t}"}}', at=t / 1000) == 1.5, f"{when}: the sample at {t}")
+        found = [s for s in api(ours.query, "series", match="far", start=-2**60 // 1000, end=2**60 // 1000)]
+        check(len(found) >= sum(abs(t) < 2**60 for t in taken), f"{when}: {found}")
+    holds("from memory")
+    ours.flush_all()
+    holds("from filesets")
+    ours.process.kill()
+    ours.process.start()
+    ours.ready()
+    holds("after a restart")
+    check(koa.push(ours.push, [({"__name__": "near"}, [(now + 1000, 2.0)])])[0] == 204, "a push after that")
+    ours.flush_all()
+    lives(ours, "after the ends of time")
+
+
+# ---- tenants ----
+
+def test_tenants_never_see_each_other_and_odd_names_are_refused_everywhere(world):
+    ours = koa.Serve(world)
+    now = int(time.time() * 1000)
+    tenants = [None, "one", "two", "One", "one.two", "t" * 64]
+    for n, t in enumerate(tenants):
+        status, words = koa.push(ours.push, [({"__name__": "mine", "same": "series"}, [(now - 1000 * i, 100.0 * n + i) for i in (1, 0)]),
+                                             ({"__name__": f"only_{n}", f"label_{n}": f"value_{n}"}, [(now, 1.0)])], tenant=t)
+        check(status == 204, f"tenant {t}: {status} {words}")
+
+    def apart(when):
+        for n, t in enumerate(tenants):
+            got = api(ours.query, "query", tenant=t, query="mine[1m]", time=now / 1000)["result"]
+            check(len(got) == 1 and [float(v) for _, v in got[0]["values"]] == [100.0 * n + 1, 100.0 * n],
+                  f"{when}: tenant {t}: {got}")
+            names = api(ours.query, "label/__name__/values", tenant=t)
+            check(sorted(names) == sorted(["mine", f"only_{n}"]), f"{when}: tenant {t} sees {names}")
+            labels = api(ours.query, "labels", tenant=t)
+            check(sorted(labels) == sorted(["__name__", "same", f"label_{n}"]), f"{when}: tenant {t} sees {labels}")
+            series = api(ours.query, "series", tenant=t, match='{__name__=~".+"}')
+            check(len(series) == 2, f"{when}: tenant {t} sees {series}")
+        check(instant_of(ours, "nobody", "mine") == {}, f"{when}: a tenant who wrote nothing sees something")
+    apart("from memory")
+    ours.flush_all()
+    apart("from filesets")
+    status, words = koa.push(ours.push, [({"__name__": "mine", "same": "series"}, [(now + 1000, 777.0)])], tenant="two")
+    check(status == 204, f"{status} {words}")
+    got = api(ours.query, "query", tenant="one", query="mine", time=now / 1000 + 2)["result"]
+    check([float(s["value"][1]) for s in got] == [100.0], f"one sees two's newest: {got}")
+    ours.process.kill()
+    ours.process.start()
+    ours.ready()
+    check(instant_of(ours, "nobody", "mine") == {}, "after a restart")
+    for odd in (".", "..", "a/b", "../one", "one ", "a b", "a*", "a>b", "a|b", "one|two", "a\\b", "a%2Fb", "\u00e9", "a\tb", "t" * 500, "$a", "a\"b"):
+        headers = {"X-Scope-OrgID": odd.encode().decode("latin-1")}
+        if odd != odd.strip():
+            continue                                   # HTTP itself takes the blanks away
+        for method, path, body in (("GET", "/api/v1/query?query=mine", None), ("GET", "/api/v1/labels", None),
+                                   ("GET", "/api/v1/series?match[]=mine", None), ("GET", "/api/v1/label/a/values", None),
+                                   ("GET", "/api/v1/query_range?query=mine&start=0&end=1&step=1", None),
+                                   ("GET", "/api/v1/status/tsdb", None),
+                                   ("POST", "/api/v1/import/prometheus", b"x 1\n"),
+                                   ("POST", "/api/v1/write", koa.snappy(koa.rw1_series({"__name__": "x"}, [(now, 1.0)])))):
+            kind = dict(koa.RW1) if path.endswith("write") else {"Content-Type": "text/plain"}
+            status, _, words = http(f"{ours.push}{path}", body, {**(kind if body else {}), **headers}, method=method)
+            check(status == 400 and words, f"tenant {odd!r:.60}: {method} {path}: {status} {words[:200]!r}")
+    lives(ours, "after odd tenants")
+
+
+def instant_of(ours, tenant, query):
+    return koa.instant(ours.query, query, tenant=tenant)
