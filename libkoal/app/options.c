@@ -22,7 +22,8 @@ const struct kl_option kl_app_options[] = {
     CHOICE("log.level", "info", "debug|info|warn|error", "what this process says of itself on stderr"),
     CHOICE("log.format", "text", "text|json", "how it says it"),
     INT("log.replicas", "3", 1, 5, "replicas of each log stream in NATS: 1, 3 or 5"),
-    BYTES("log.bytes_max", "10GiB", 1 << 20, 1024 * TIB, "a log stream in NATS, or the whole local log, refuses past this"),
+    BYTES("log.bytes_max", "10GiB", 1 << 20, 1024 * TIB, "a log stream in NATS refuses past this"),
+    BYTES("log.local_bytes_max", "0", 0, 1024 * TIB, "the local log refuses past this; 0: only where the disk is full"),
     BYTES("log.segment_bytes", "64MiB", 1 << 16, TIB, "a segment of the local log is closed past this"),
     MS("log.fsync", "0", 0, 3600000, "local log: 0 acknowledges what is synced; else syncs this often, and a power cut may take that much"),
 

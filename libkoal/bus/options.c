@@ -6,7 +6,7 @@ void kl_bus_local_options_read(const struct kl_config *c, struct kl_bus_local_op
         .partitions = (uint32_t)kl_config_int(c, "partitions"),
         .fsync_ms = kl_config_int(c, "log.fsync"),
         .segment_bytes = (uint64_t)kl_config_int(c, "log.segment_bytes"),
-        .log_bytes_max = (uint64_t)kl_config_int(c, "log.bytes_max"),
+        .log_bytes_max = (uint64_t)kl_config_int(c, "log.local_bytes_max"),
     };
 }
 
