@@ -1,5 +1,6 @@
 """What a stranger, a broken disk or an attacker does to `koalemos serve`: no false ack, nothing wrong
 served, words instead of silence, and the others are answered meanwhile."""
+import contextlib
 import ctypes
 import ctypes.util
 import gzip
@@ -84,7 +85,12 @@ class SmallDisk:
         if done.returncode != 0:
             skipped(f"no tmpfs can be mounted here: {done.stderr.strip()}")
             return None
-        world.callback(subprocess.run, ["umount", "-l", path], check=True)
+
+        def unmount():
+            subprocess.run(["umount", "-l", path], check=True)
+            with contextlib.suppress(OSError):         # not empty: it was to be kept
+                os.removedirs(path)
+        world.callback(unmount)                        # after everything in it has ended
         return path
 
     @staticmethod
