@@ -1098,7 +1098,7 @@ START_TEST(a_server_that_hangs_costs_time_and_no_more)
     bus_open();
     for (int i = 0; append(0, "before", "").code != KL_OK; i++)
         ck_assert_int_lt(i, 50);
-    kill(w.servers[0], SIGSTOP);
+    server_halt();
     a = append(0, "during", "id");
     ck_assert_msg(a.code == KL_ETIMEOUT || a.code == KL_EAGAIN, "%d %s", a.code, a.err.text);
     ck_assert_ptr_nonnull(strstr(a.err.text, w.url));
@@ -1108,7 +1108,7 @@ START_TEST(a_server_that_hangs_costs_time_and_no_more)
     for (int i = 0; (a = append(0, "during", "id")).code != KL_OK; i++)
         ck_assert_msg(i < 50, "%s", a.err.text);
     ck_assert_uint_eq(a.seq, 2);
-    kill(w.servers[0], SIGSTOP);
+    server_halt();
     clock_gettime(CLOCK_MONOTONIC, &from);
     bus_close();
     clock_gettime(CLOCK_MONOTONIC, &to);

@@ -172,6 +172,16 @@ static void server_start_one(int i)
     }
 }
 
+/* Stands still when this returns: a signal alone takes effect some time later. */
+static void server_halt(void)
+{
+    int status;
+
+    ck_assert_int_eq(kill(w.servers[0], SIGSTOP), 0);
+    ck_assert_int_eq(waitpid(w.servers[0], &status, WUNTRACED), w.servers[0]);
+    ck_assert(WIFSTOPPED(status));
+}
+
 static void server_kill_one(int i)
 {
     if (w.servers[i] <= 0)
