@@ -5,7 +5,7 @@ static struct pql_node *binary(struct pql_parse *p, int least);
 
 static bool out_of_range(double seconds)
 {
-    return seconds > 9223372036.854775807 || seconds < -9223372036.854775808;
+    return !(seconds <= 9223372036.854775807 && seconds >= -9223372036.854775808);     /* NaN too */
 }
 
 static struct pql_node *duration_node(struct pql_parse *p, uint8_t op, int32_t from, int32_t to,
@@ -199,9 +199,13 @@ struct pql_node *pql_parse_offset(struct pql_parse *p)
             n = parens(p);
             return n != NULL && op.tok == T_SUB ? duration_node(p, T_SUB, op.at, n->to, NULL, n) : n;
         default:
+            /* Signs may be gone when it is printed: parentheses then keep together what they did. */
             n = climb(p, unary(p, op, binary(p, 3)), 1);
             if (n != NULL && n->kind == N_DURATION && n->a != NULL)
-                n->wrapped = true;                     /* its first sign may be gone when printed */
+                n->wrapped = true;
+            else if (n != NULL && n->kind == N_DURATION && n->b != NULL && n->b->kind == N_DURATION
+                     && n->b->a != NULL)
+                n->b->wrapped = true;
             return n;
         }
     }

@@ -11,7 +11,7 @@ static int64_t seconds_to_ns(double s)
 {
     double ns = round(s * 1e9);
 
-    return ns >= 9223372036854775807.0 ? INT64_MAX : ns <= -9223372036854775808.0 ? INT64_MIN
+    return ns >= 9223372036854775807.0 ? INT64_MAX : ns <= -9223372036854775807.0 ? -INT64_MAX
          : (int64_t)ns;
 }
 

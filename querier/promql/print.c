@@ -85,8 +85,40 @@ static void print_offset(struct kl_buf *out, const struct pql_when *w)
         print_duration(out, w->offset_expr);
     } else if (w->offset_ns != 0) {
         kl_buf_adds(out, w->offset_ns > 0 ? " offset " : " offset -");
-        duration_ns(out, w->offset_ns > 0 ? w->offset_ns : -(w->offset_ns + 1) + 1);
+        duration_ns(out, w->offset_ns > 0 ? w->offset_ns : -w->offset_ns);
     }
+}
+
+/* An offset that begins with a parenthesis, or two signs, takes in whatever operator follows it: then
+ * something else must, and comes last. */
+static bool is_signed(const struct pql_node *n)
+{
+    return n->kind == N_DURATION && n->a == NULL && n->op == T_SUB && !n->wrapped;
+}
+
+static bool is_open(const struct pql_when *w)
+{
+    const struct pql_node *n = w->offset_expr;
+
+    while (n != NULL && n->kind == N_DURATION && !n->wrapped && n->a != NULL && n->op != T_MAX_OF
+           && n->op != T_MIN_OF)
+        n = n->a;
+    return n != NULL && n->kind == N_DURATION && (n->wrapped || (is_signed(n) && is_signed(n->b)));
+}
+
+static void print_when(struct kl_buf *out, const struct pql_when *w, const char *extended, bool range)
+{
+    bool open = is_open(w);
+
+    if (open)
+        print_offset(out, w);
+    if (range)
+        kl_buf_adds(out, extended);
+    print_at(out, w);
+    if (!range)
+        kl_buf_adds(out, extended);
+    if (!open)
+        print_offset(out, w);
 }
 
 static void print_matcher(struct kl_buf *out, const struct kl_matcher *m)
@@ -143,13 +175,9 @@ static void print_selector(struct kl_buf *out, const struct pql_node *n)
             print_duration(out, n->range_expr);
         else
             duration_ns(out, n->range_ns);
-        kl_buf_addf(out, "]%s", extended);
-        print_at(out, &s->when);
-    } else {
-        print_at(out, &s->when);
-        kl_buf_adds(out, extended);
+        kl_buf_add8(out, ']');
     }
-    print_offset(out, &s->when);
+    print_when(out, &s->when, extended, n->kind == N_MATRIX);
 }
 
 void pql_print_sub_suffix(struct kl_buf *out, const struct pql_node *n)
@@ -165,8 +193,7 @@ void pql_print_sub_suffix(struct kl_buf *out, const struct pql_node *n)
     else if (n->step_ns != 0)
         duration_ns(out, n->step_ns);
     kl_buf_add8(out, ']');
-    print_at(out, &n->when);
-    print_offset(out, &n->when);
+    print_when(out, &n->when, "", true);
 }
 
 void pql_print_matching(struct kl_buf *out, const struct pql_node *n)
@@ -226,7 +253,7 @@ void pql_print(struct kl_buf *out, const struct pql_node *n)
         } else {
             if (signbit(n->value))
                 kl_buf_add8(out, '-');
-            pql_fmt_ms(out, (int64_t)(fabs(n->value) * 1e9) / 1000000);
+            pql_fmt_ms(out, (int64_t)round(fabs(n->value) * 1000));
         }
         break;
     case N_STRING:

@@ -38,10 +38,19 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct kl_buf  first, second, again, tree;
     struct kl_err  err;
 
-    /* "+Inf ^ 2" is read as +(Inf ^ 2): Prometheus prints the sign all the same. */
+    /* "+Inf ^ 2" is read as +(Inf ^ 2): Prometheus prints the sign all the same. And it prints
+     * "offset +(5m)" without the sign, though what follows then belongs to the offset. */
     for (size_t i = 0; i + 3 <= size; i++)
         if (strncasecmp((const char *)data + i, "inf", 3) == 0)
             return 0;
+    for (size_t i = 0, k; i + 7 <= size; i++)
+        if (strncasecmp((const char *)data + i, "offset", 6) == 0) {
+            for (k = i + 6; k < size && (data[k] == ' ' || data[k] == '\n' || data[k] == '\r'
+                                         || data[k] == '\t' || data[k] == '#'); k++)
+                ;
+            if (k < size && data[k] == '+')
+                return 0;
+        }
     kl_buf_init(&first, 1 << 20);
     kl_buf_init(&second, 1 << 20);
     kl_buf_init(&tree, 1 << 22);
