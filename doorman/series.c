@@ -152,7 +152,8 @@ struct dm_batch *dm_series_batch(struct dm_series *s)
 /* A start after its sample, or beyond all time, tells nothing. */
 static void put_start(struct dm_series *s, struct dm_batch *b, int64_t time_ms, int64_t start_ms)
 {
-    if (start_ms != 0 && start_ms <= time_ms && start_ms >= -DM_TIME_MAX)
+    /* One that lies after its sample is kept: what it means is the language's to say. */
+    if (start_ms != 0 && start_ms >= -DM_TIME_MAX && start_ms <= DM_TIME_MAX)
         tsp_record_start_time(b->writer, s->sender->tenant, s->row->ref, time_ms, start_ms);
 }
 

@@ -30,10 +30,24 @@ def check(condition, words):
         raise Failed(words)
 
 
+_turn = os.getpid() * 37
+
+
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """A port nobody listens on, never twice. From below the range that the system gives to whoever
+    connects, or one of those connections could sit on it before the server does."""
+    global _turn
+    first, last = 12000, 32000
+    for _ in range(last - first):
+        _turn += 1
+        port = first + _turn % (last - first)
+        with socket.socket() as s:
+            try:
+                s.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                pass
+    raise Failed("no free port on this machine")
 
 
 def eventually(what, question, seconds=30, pause=0.2):
