@@ -32,23 +32,23 @@ static void defaults(struct dm_options *o)
 static void count_all(struct dm_doorman *d, struct kl_metrics *m)
 {
     static const char *const all[DM_COUNTERS][2] = {
-        [DM_C_SAMPLES] = { "koa_doorman_samples_total", "Float samples acknowledged." },
-        [DM_C_HISTS] = { "koa_doorman_histograms_total", "Native histograms acknowledged." },
-        [DM_C_EXEMPLARS] = { "koa_doorman_exemplars_total", "Exemplars acknowledged." },
-        [DM_C_METADATA] = { "koa_doorman_metadata_total", "Metadata of metrics put into records." },
-        [DM_C_HITS] = { "koa_doorman_remembered_hits_total",
+        [DM_C_SAMPLES] = { "koalemos_doorman_samples_total", "Float samples acknowledged." },
+        [DM_C_HISTS] = { "koalemos_doorman_histograms_total", "Native histograms acknowledged." },
+        [DM_C_EXEMPLARS] = { "koalemos_doorman_exemplars_total", "Exemplars acknowledged." },
+        [DM_C_METADATA] = { "koalemos_doorman_metadata_total", "Metadata of metrics put into records." },
+        [DM_C_HITS] = { "koalemos_doorman_remembered_hits_total",
                         "Series of pushes that were remembered." },
-        [DM_C_MISSES] = { "koa_doorman_remembered_misses_total",
+        [DM_C_MISSES] = { "koalemos_doorman_remembered_misses_total",
                           "Series of pushes that had to be inspected." },
-        [DM_C_EVICTED] = { "koa_doorman_remembered_evicted_total",
+        [DM_C_EVICTED] = { "koalemos_doorman_remembered_evicted_total",
                            "Remembered series that gave way to others." },
-        [DM_C_DEFINITIONS] = { "koa_doorman_definitions_total", "Definitions put into records." },
-        [DM_C_RECORDS] = { "koa_doorman_records_total", "Records closed." },
-        [DM_C_RECORD_BYTES] = { "koa_doorman_record_bytes_total", "Bytes of records, as appended." },
-        [DM_C_RETRIES] = { "koa_doorman_append_retries_total", "Appends tried again." },
-        [DM_C_FAILED] = { "koa_doorman_records_failed_total", "Records given up: answered 503." },
-        [DM_C_PUSHES] = { "koa_doorman_pushes_total", "Pushes taken in." },
-        [DM_C_TURNED_AWAY] = { "koa_doorman_pushes_turned_away_total",
+        [DM_C_DEFINITIONS] = { "koalemos_doorman_definitions_total", "Definitions put into records." },
+        [DM_C_RECORDS] = { "koalemos_doorman_records_total", "Records closed." },
+        [DM_C_RECORD_BYTES] = { "koalemos_doorman_record_bytes_total", "Bytes of records, as appended." },
+        [DM_C_RETRIES] = { "koalemos_doorman_append_retries_total", "Appends tried again." },
+        [DM_C_FAILED] = { "koalemos_doorman_records_failed_total", "Records given up: answered 503." },
+        [DM_C_PUSHES] = { "koalemos_doorman_pushes_total", "Pushes taken in." },
+        [DM_C_TURNED_AWAY] = { "koalemos_doorman_pushes_turned_away_total",
                                "Pushes refused at once: too much in flight." },
     };
     static const double bounds[] = { 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5,
@@ -62,14 +62,14 @@ static void count_all(struct dm_doorman *d, struct kl_metrics *m)
     for (int i = 0; i < DM_REASONS; i++) {
         snprintf(label, sizeof label, "reason=\"%s\"", dm_reason_name((enum dm_reason)i));
         c->refused[i] = m == NULL || i == DM_GOOD ? &c->unseen
-            : kl_metrics_add(m, KL_COUNTER, "koa_doorman_refused_total", label,
+            : kl_metrics_add(m, KL_COUNTER, "koalemos_doorman_refused_total", label,
                              "Samples, lines and metadata refused, by reason.");
     }
     c->remembered = m == NULL ? &c->unseen
-        : kl_metrics_add(m, KL_GAUGE, "koa_doorman_remembered_series", "",
+        : kl_metrics_add(m, KL_GAUGE, "koalemos_doorman_remembered_series", "",
                          "Series that a gate remembers.");
     if (m != NULL)
-        c->push_seconds = kl_metrics_hist(m, "koa_doorman_push_seconds", "",
+        c->push_seconds = kl_metrics_hist(m, "koalemos_doorman_push_seconds", "",
                                           "From a push's arrival at its gate to its answer.", bounds,
                                           sizeof bounds / sizeof bounds[0]);
 }

@@ -103,14 +103,14 @@ static enum kl_code options_check(const struct kl_bus_local_options *given,
 static void metrics_add(struct kl_busl *b, struct kl_metrics *m)
 {
     static const struct { const char *name, *help; size_t at; } all[] = {
-        { "koa_bus_appended_records_total", "Records appended to the log.",
+        { "koalemos_bus_appended_records_total", "Records appended to the log.",
           offsetof(struct kl_busl, appended_records) },
-        { "koa_bus_appended_bytes_total", "Bytes written to the log.",
+        { "koalemos_bus_appended_bytes_total", "Bytes written to the log.",
           offsetof(struct kl_busl, appended_bytes) },
-        { "koa_bus_commits_total", "Group commits of the log.", offsetof(struct kl_busl, commits) },
-        { "koa_bus_duplicates_total", "Appends that were there already.",
+        { "koalemos_bus_commits_total", "Group commits of the log.", offsetof(struct kl_busl, commits) },
+        { "koalemos_bus_duplicates_total", "Appends that were there already.",
           offsetof(struct kl_busl, duplicates) },
-        { "koa_bus_refused_total", "Appends that failed.", offsetof(struct kl_busl, refused) },
+        { "koalemos_bus_refused_total", "Appends that failed.", offsetof(struct kl_busl, refused) },
     };
 
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)

@@ -408,14 +408,14 @@ static enum kl_code options_check(const struct kl_bus_nats_options *o, struct kl
 static void metrics_add(struct kl_busn *b, struct kl_metrics *m)
 {
     static const struct { const char *name, *help; size_t at; } all[] = {
-        { "koa_bus_appended_records_total", "Records appended to the log.",
+        { "koalemos_bus_appended_records_total", "Records appended to the log.",
           offsetof(struct kl_busn, appended_records) },
-        { "koa_bus_appended_bytes_total", "Bytes of records appended to the log.",
+        { "koalemos_bus_appended_bytes_total", "Bytes of records appended to the log.",
           offsetof(struct kl_busn, appended_bytes) },
-        { "koa_bus_duplicates_total", "Appends that were there already.",
+        { "koalemos_bus_duplicates_total", "Appends that were there already.",
           offsetof(struct kl_busn, duplicates) },
-        { "koa_bus_refused_total", "Appends that failed.", offsetof(struct kl_busn, refused) },
-        { "koa_bus_connects_total", "Connections made to NATS.",
+        { "koalemos_bus_refused_total", "Appends that failed.", offsetof(struct kl_busn, refused) },
+        { "koalemos_bus_connects_total", "Connections made to NATS.",
           offsetof(struct kl_busn, reconnects) },
     };
 

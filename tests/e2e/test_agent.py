@@ -115,6 +115,7 @@ def pipeline(world, ours):
 
     ours.flush_all()
     agree(ours.query, peers.reference, at, "after a flush")
+    same_samples(ours, peers, at, 30)                  # now from filesets
 
     for p in ours.processes:                           # each in turn, while the agent pushes on
         p.kill()
@@ -123,6 +124,7 @@ def pipeline(world, ours):
         ours.ready()
         time.sleep(1)
     agree(ours.query, peers.reference, at, "after kill -9 of every process")
+    same_samples(ours, peers, at, 30)
     done = time.time()
 
     def settled():

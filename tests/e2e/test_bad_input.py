@@ -46,7 +46,7 @@ def test_a_payload_with_bad_series_stores_the_good_and_names_the_bad(world):
     got = koa.instant(ours.query, '{__name__=~".+"}')
     check(len(got) == 10 and {k[0][1] for k in got} == {"good"}, f"stored: {sorted(got)}")
     metrics = http(f"{ours.push}/metrics")[2].decode()
-    check('koa_doorman_refused_total{reason="duplicate_label"} 1' in metrics, "the refusals are not counted")
+    check('koalemos_doorman_refused_total{reason="duplicate_label"} 1' in metrics, "the refusals are not counted")
 
 
 def test_broken_bodies_get_the_right_status_and_the_server_lives(world):

@@ -176,10 +176,10 @@ START_TEST(what_is_refused_is_counted_and_named_and_shown_at_metrics)
     ck_assert_ptr_nonnull(strstr(answer, "1 refused, 2 stored"));
     kl_metrics_write(metrics, &m);
     kl_buf_add8(&m, 0);
-    ck_assert_ptr_nonnull(strstr(m.at, "koa_doorman_refused_total{reason=\"no_name\"} 1\n"));
-    ck_assert_ptr_nonnull(strstr(m.at, "koa_doorman_refused_total{reason=\"bad_line\"} 1\n"));
-    ck_assert_ptr_nonnull(strstr(m.at, "koa_doorman_samples_total 2\n"));
-    ck_assert_ptr_nonnull(strstr(m.at, "koa_doorman_remembered_misses_total 3\n"));
+    ck_assert_ptr_nonnull(strstr(m.at, "koalemos_doorman_refused_total{reason=\"no_name\"} 1\n"));
+    ck_assert_ptr_nonnull(strstr(m.at, "koalemos_doorman_refused_total{reason=\"bad_line\"} 1\n"));
+    ck_assert_ptr_nonnull(strstr(m.at, "koalemos_doorman_samples_total 2\n"));
+    ck_assert_ptr_nonnull(strstr(m.at, "koalemos_doorman_remembered_misses_total 3\n"));
     kl_buf_deinit(&m);
 }
 END_TEST
