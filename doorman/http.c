@@ -1,4 +1,4 @@
-#include "doorman/doorman.h"
+#include "doorman/http_priv.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -6,19 +6,7 @@
 #include <string.h>
 #include <strings.h>
 
-#include "libkoal/http/http.h"
-#include "libtsproto/inflate.h"
-
-struct dm_http {
-    struct dm_doorman *doorman;
-    struct kl_env     *env;
-    struct dm_limits   limits;
-};
-
-/* A push and the request that it answers. */
-struct call { struct dm_push push; struct kl_http_request *request; };
-
-static void say(struct kl_http_request *r, unsigned status, const char *words)
+void dm_http_say(struct kl_http_request *r, unsigned status, const char *words)
 {
     kl_http_answer(r, status, "text/plain; charset=utf-8", kl_span_str(words));
 }
@@ -43,7 +31,7 @@ static void say_written(struct kl_http_request *r, const struct dm_push *p)
 
 static void done(struct dm_push *p)
 {
-    struct call            *c = kl_container_of(p, struct call, push);
+    struct dm_call         *c = kl_container_of(p, struct dm_call, push);
     struct kl_http_request *r = c->request;
     char                    number[16];
 
@@ -53,8 +41,23 @@ static void done(struct dm_push *p)
     }
     if (p->format == DM_RW2)
         say_written(r, p);
-    say(r, p->status, p->text);
+    c->answer(c);
     free(c);
+}
+
+static void answer_plain(struct dm_call *c) { dm_http_say(c->request, c->push.status, c->push.text); }
+
+struct dm_call *dm_http_call(struct dm_http *h, struct kl_http_request *r, enum dm_format format,
+                             size_t more)
+{
+    struct dm_call *c = kl_new(sizeof *c + more);
+
+    c->request = r;
+    c->answer = answer_plain;
+    c->push.format = format;
+    c->push.now_ms = kl_env_now_ms(h->env);
+    c->push.done = done;
+    return c;
 }
 
 /* Tenants become folder names and parts of subjects: no path, no wildcard, no blank. */
@@ -67,7 +70,7 @@ static bool tenant_of(struct kl_http_request *r, char *out, size_t size)
         sent = "anonymous";
     if (strlen(sent) >= size || strspn(sent, fit) != strlen(sent) || strcmp(sent, ".") == 0 ||
         strcmp(sent, "..") == 0) {
-        say(r, 400, "X-Scope-OrgID: a tenant is 1 to 150 letters, digits, '.', '_' and '-', and not "
+        dm_http_say(r, 400, "X-Scope-OrgID: a tenant is 1 to 150 letters, digits, '.', '_' and '-', and not "
                     "\".\" or \"..\"\n");
         return false;
     }
@@ -76,7 +79,7 @@ static bool tenant_of(struct kl_http_request *r, char *out, size_t size)
 }
 
 /* Does the Content-Type say `type`? One that is absent says nothing against it. */
-static bool is_type(const char *header, const char *type)
+bool dm_http_is_type(const char *header, const char *type)
 {
     size_t n = strlen(type);
 
@@ -85,7 +88,7 @@ static bool is_type(const char *header, const char *type)
 }
 
 /* Unpacks the body into c->push, or answers what is wrong with it. */
-static bool unpack(struct dm_http *h, struct call *c, enum tsp_coding coding)
+static bool unpack(struct dm_http *h, struct dm_call *c, enum tsp_coding coding)
 {
     struct kl_http_request *r = c->request;
     struct kl_err           err;
@@ -97,34 +100,27 @@ static bool unpack(struct dm_http *h, struct call *c, enum tsp_coding coding)
     switch (tsp_inflate(coding, kl_http_body(r), h->limits.inflated_bytes_max, &c->push.body,
                         &c->push.body_size, &err)) {
     case KL_OK:     return true;
-    case KL_ELIMIT: say(r, 413, err.text); return false;
-    default:        say(r, 400, err.text); return false;
+    case KL_ELIMIT: dm_http_say(r, 413, err.text); return false;
+    default:        dm_http_say(r, 400, err.text); return false;
     }
 }
 
-static void take(struct dm_http *h, struct kl_http_request *r, enum dm_format format,
-                 enum tsp_coding coding)
+void dm_http_take(struct dm_http *h, struct dm_call *c, enum tsp_coding coding)
 {
-    struct call *c = kl_new(sizeof *c);
-
-    c->request = r;
-    c->push.format = format;
-    c->push.now_ms = kl_env_now_ms(h->env);
-    c->push.done = done;
-    if (!tenant_of(r, c->push.tenant, sizeof c->push.tenant) || !unpack(h, c, coding)) {
+    if (!tenant_of(c->request, c->push.tenant, sizeof c->push.tenant) || !unpack(h, c, coding)) {
         free(c);
         return;
     }
-    dm_push(h->doorman, kl_http_connection(r), &c->push);
+    dm_push(h->doorman, kl_http_connection(c->request), &c->push);
 }
 
-static bool coding_of(struct kl_http_request *r, enum tsp_coding *coding)
+bool dm_http_coding(struct kl_http_request *r, enum tsp_coding *coding)
 {
     struct kl_err err;
 
     if (tsp_coding_of(kl_http_header(r, "Content-Encoding"), coding, &err) == KL_OK)
         return true;
-    say(r, 415, err.text);
+    dm_http_say(r, 415, err.text);
     return false;
 }
 
@@ -135,7 +131,7 @@ static bool remote_write_of(const char *type, enum dm_format *format)
     size_t      n;
 
     *format = DM_RW1;
-    if (!is_type(type, "application/x-protobuf"))
+    if (!dm_http_is_type(type, "application/x-protobuf"))
         return false;
     if (proto == NULL)
         return true;
@@ -155,37 +151,37 @@ static void remote_write(void *ctx, struct kl_http_request *r)
     enum tsp_coding coding;
 
     if (!remote_write_of(kl_http_header(r, "Content-Type"), &format)) {
-        say(r, 415, "Content-Type should be application/x-protobuf, with proto=prometheus.WriteRequest "
+        dm_http_say(r, 415, "Content-Type should be application/x-protobuf, with proto=prometheus.WriteRequest "
                     "(remote write 1.0) or proto=io.prometheus.write.v2.Request (2.0)\n");
         return;
     }
-    if (!coding_of(r, &coding))
+    if (!dm_http_coding(r, &coding))
         return;
     if (kl_http_header(r, "Content-Encoding") == NULL)
         coding = TSP_SNAPPY;
     if (kl_http_body(r).size == 0) {
-        say(r, 400, "the body is empty\n");
+        dm_http_say(r, 400, "the body is empty\n");
         return;
     }
-    take(ctx, r, format, coding);
+    dm_http_take(ctx, dm_http_call(ctx, r, format, 0), coding);
 }
 
 static void import_text(void *ctx, struct kl_http_request *r)
 {
     const char     *type = kl_http_header(r, "Content-Type");
     bool            openmetrics = type != NULL && type[0] != '\0' &&
-                                  is_type(type, "application/openmetrics-text");
+                                  dm_http_is_type(type, "application/openmetrics-text");
     enum tsp_coding coding;
 
     /* The last one is what curl says when nobody told it otherwise. */
-    if (!openmetrics && !is_type(type, "text/plain") && !is_type(type, "application/octet-stream") &&
-        !is_type(type, "application/x-www-form-urlencoded")) {
-        say(r, 415, "Content-Type should be text/plain or application/openmetrics-text\n");
+    if (!openmetrics && !dm_http_is_type(type, "text/plain") && !dm_http_is_type(type, "application/octet-stream") &&
+        !dm_http_is_type(type, "application/x-www-form-urlencoded")) {
+        dm_http_say(r, 415, "Content-Type should be text/plain or application/openmetrics-text\n");
         return;
     }
-    if (!coding_of(r, &coding))
+    if (!dm_http_coding(r, &coding))
         return;
-    take(ctx, r, openmetrics ? DM_OPENMETRICS : DM_TEXT, coding);
+    dm_http_take(ctx, dm_http_call(ctx, r, openmetrics ? DM_OPENMETRICS : DM_TEXT, 0), coding);
 }
 
 struct dm_http *dm_http_new(struct dm_doorman *d, struct kl_http_server *s,
