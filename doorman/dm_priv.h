@@ -164,6 +164,10 @@ struct dm_source {
     const struct tsp_rw2        *rw2_in;               /* or this and the next */
     const struct tsp_rw2_series *rw2;
     struct kl_labels_builder    *pairs;                /* or as parsed from text, in any order */
+    /* Or whoever makes them from a foreign form adds them, in any order, each time they are wanted:
+     * what it adds stays until the next call for a series. KL_ELIMIT: too many. */
+    enum kl_code (*make)(void *ctx, struct kl_labels_builder *b, struct kl_err *err);
+    void        *make_ctx;
 };
 struct dm_sender { struct kl_span tenant; uint32_t tenant_number; uint64_t tenant_hash; };
 bool dm_sender_of(struct dm_gate *g, struct dm_ticket *t, struct dm_sender *s);

@@ -38,6 +38,8 @@ static enum kl_code pairs_of(struct dm_series *s, struct kl_labels_builder **b, 
         return KL_OK;
     *b = &s->gate->builder;
     kl_labels_start(*b);
+    if (s->source.make != NULL)
+        return s->source.make(s->source.make_ctx, *b, err);
     return s->source.rw1 != NULL ? tsp_rw1_labels(s->source.rw1, *b, err)
                                  : tsp_rw2_labels(s->source.rw2_in, s->source.rw2, *b, err);
 }
@@ -65,7 +67,8 @@ static enum dm_reason read_labels(struct dm_series *s, struct kl_span *metric)
 
     if (pairs_of(s, &b, &err) != KL_OK)
         return err.code == KL_ELIMIT ? DM_TOO_MANY_LABELS : DM_MALFORMED;
-    why = dm_inspect_labels(&g->options->limits, b, s->source.pairs == NULL, metric);
+    why = dm_inspect_labels(&g->options->limits, b,
+                            s->source.pairs == NULL && s->source.make == NULL, metric);
     if (why != DM_GOOD)
         return why;
     kl_buf_reset(&g->canonical);
