@@ -31,6 +31,7 @@ struct dm_options {
     int64_t  append_timeout_ms;                        /* then 503; retried inside until then */
     uint32_t remembered_series_max;                    /* a gate's; 0: 2 Mi (about 140 MB when full) */
     struct dm_limits limits;
+    const struct kl_config *config;                    /* for what is per tenant; may be NULL */
     struct kl_log *log;
     struct kl_metrics *metrics;
 };

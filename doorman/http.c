@@ -63,13 +63,11 @@ struct dm_call *dm_http_call(struct dm_http *h, struct kl_http_request *r, enum 
 /* Tenants become folder names and parts of subjects: no path, no wildcard, no blank. */
 static bool tenant_of(struct kl_http_request *r, char *out, size_t size)
 {
-    static const char fit[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
     const char *sent = kl_http_header(r, "X-Scope-OrgID");
 
     if (sent == NULL || sent[0] == '\0')
         sent = "anonymous";
-    if (strlen(sent) >= size || strspn(sent, fit) != strlen(sent) || strcmp(sent, ".") == 0 ||
-        strcmp(sent, "..") == 0) {
+    if (strlen(sent) >= size || !kl_tenant_ok(kl_span_str(sent))) {
         dm_http_say(r, 400, "X-Scope-OrgID: a tenant is 1 to 150 letters, digits, '.', '_' and '-', and not "
                     "\".\" or \"..\"\n");
         return false;

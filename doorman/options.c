@@ -3,6 +3,7 @@
 void dm_options_read(const struct kl_config *c, struct dm_options *o)
 {
     *o = (struct dm_options){
+        .config = c,
         .gates = (unsigned)kl_config_int(c, "doorman.gates"),
         .linger_ms = kl_config_int(c, "doorman.linger"),
         .partition_inflight_bytes_max =

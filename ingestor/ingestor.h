@@ -30,6 +30,7 @@ struct ing_options {
     int64_t  cut_delay_ms;                             /* a window is cut this long after its end; 10 min */
     int64_t  log_keep_ms;                              /* purge nothing younger; 6 h, 0 locally */
     uint64_t memory_max_bytes;                         /* of the heads together; past it: early flush */
+    const struct kl_config *config;                    /* for what is per tenant; may be NULL */
     struct kl_log *log;
     struct kl_metrics *metrics;
 };

@@ -3,6 +3,7 @@
 void ing_options_read(const struct kl_config *c, struct ing_options *o)
 {
     *o = (struct ing_options){
+        .config = c,
         .name = kl_config_text(c, "ingestor.name"),
         .loops = (unsigned)kl_config_int(c, "ingestor.loops"),
         .partitions = (uint32_t)kl_config_int(c, "partitions"),

@@ -11,6 +11,10 @@
 #define INT(path, fallback, least, most, help)   { path, KL_OPT_INT, fallback, least, most, NULL, help }
 #define BYTES(path, fallback, least, most, help) { path, KL_OPT_BYTES, fallback, least, most, NULL, help }
 #define MS(path, fallback, least, most, help)    { path, KL_OPT_MS, fallback, least, most, NULL, help }
+/* The same, but that the file may say otherwise for some tenants. */
+#define T_INT(path, fallback, least, most, help)   { path, KL_OPT_INT, fallback, least, most, NULL, help, true }
+#define T_BYTES(path, fallback, least, most, help) { path, KL_OPT_BYTES, fallback, least, most, NULL, help, true }
+#define T_MS(path, fallback, least, most, help)    { path, KL_OPT_MS, fallback, least, most, NULL, help, true }
 
 /* Rows of one section stand together: --print-config opens a section where the last row left it. */
 const struct kl_option kl_app_options[] = {
@@ -49,17 +53,19 @@ const struct kl_option kl_app_options[] = {
     BYTES("doorman.partition_inflight_bytes_max", "32MiB", 1 << 20, TIB, "records under way to one partition; past it 503"),
     MS("doorman.append_timeout", "10s", 100, 600000, "how long an append is retried before the push gets 503"),
 
-    INT("limits.label_count_max", "64", 1, 256, "labels of a series"),
-    BYTES("limits.name_bytes_max", "1KiB", 1, 32768, "length of a label name"),
-    BYTES("limits.value_bytes_max", "4KiB", 1, 32768, "length of a label value"),
-    BYTES("limits.body_bytes_max", "32MiB", 1024, TIB, "a request body as sent; past it 413"),
-    BYTES("limits.inflated_bytes_max", "128MiB", 1024, TIB, "a request body unpacked; past it 413"),
-    MS("limits.past", "30d", 0, YEARS, "older samples are refused; 0: none are"),
-    MS("limits.future", "10m", 0, YEARS, "samples further in the future are refused; 0: none are"),
+    T_INT("limits.label_count_max", "64", 1, 256, "labels of a series"),
+    T_BYTES("limits.name_bytes_max", "1KiB", 1, 32768, "length of a label name"),
+    T_BYTES("limits.value_bytes_max", "4KiB", 1, 32768, "length of a label value"),
+    T_BYTES("limits.body_bytes_max", "32MiB", 1024, TIB, "a request body as sent; past it 413"),
+    T_BYTES("limits.inflated_bytes_max", "128MiB", 1024, TIB, "a request body unpacked; past it 413"),
+    T_MS("limits.past", "30d", 0, YEARS, "older samples are refused; 0: none are"),
+    T_MS("limits.future", "10m", 0, YEARS, "samples further in the future are refused; 0: none are"),
+
+    T_MS("retention", "0", 0, YEARS, "how long data is kept; 0: for ever"),
 
     TEXT("ingestor.name", "ingestor-0", "this ingestor's name in the placement table"),
     INT("ingestor.loops", "0", 0, 64, "threads that own partitions; 0: one"),
-    MS("ingestor.window", "2h", 60000, YEARS, "time span of a block"),
+    T_MS("ingestor.window", "2h", 60000, YEARS, "time span of a block"),
     MS("ingestor.cut_delay", "10m", 0, 86400000, "a window is cut this long after its end"),
     MS("ingestor.log_keep", "6h", 0, YEARS, "the log in NATS is purged of nothing younger"),
     BYTES("ingestor.memory_max", "4GiB", 16 << 20, 1024 * TIB, "of the heads together; past it they are flushed early"),

@@ -10,9 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct value { char *text; int64_t number; };
-struct kl_config { const struct kl_option *table; size_t count; struct value *values; };
-
 static size_t table_size(const struct kl_option *table)
 {
     size_t n = 0;
@@ -115,18 +112,49 @@ static bool parse_bool(const char *text, int64_t *out)
 static const char *const wants[] = {
     [KL_OPT_TEXT] = "a text", [KL_OPT_INT] = "a whole number", [KL_OPT_BOOL] = "true or false",
     [KL_OPT_BYTES] = "a size, as 64MiB", [KL_OPT_MS] = "a duration, as 500ms or 2h",
-    [KL_OPT_CHOICE] = "a choice",
+    [KL_OPT_CHOICE] = "a choice", [KL_OPT_LIST] = "a list of maps",
 };
 static const struct unit plain[] = { { "", 1 }, { NULL, 0 } };
+
+static void keep(struct kl_config *c, size_t i, char *text_take, int64_t number)
+{
+    free(c->values[i].text);
+    c->values[i] = (struct kl_config_value){ .text = text_take, .number = number, .own = true };
+}
+
+static enum kl_code set_list(struct kl_config *c, size_t i, const char *text, const char *where,
+                             struct kl_err *err)
+{
+    const struct kl_option *o = &c->table[i];
+    struct kl_buf list;
+    struct kl_err why;
+    enum kl_code  code;
+
+    kl_buf_init(&list, KL_CONFIG_TEXT_MAX);
+    code = kl_config_list_text(kl_span_str(text), &list, &why);
+    kl_buf_add8(&list, 0);
+    if (code == KL_OK && !kl_buf_ok(&list))
+        code = kl_fail(&why, KL_ELIMIT, "is too long");
+    if (code == KL_OK && o->check != NULL)
+        code = o->check(list.at, &why);
+    if (code == KL_OK)
+        keep(c, i, kl_strdup(list.at), 0);
+    else
+        kl_fail(err, KL_EINVAL, "%s: %s: %s", where, o->path, why.text);
+    kl_buf_deinit(&list);
+    return code == KL_OK ? KL_OK : KL_EINVAL;
+}
 
 static enum kl_code set(struct kl_config *c, size_t i, const char *text, const char *where,
                         struct kl_err *err)
 {
     const struct kl_option *o = &c->table[i];
+    struct kl_err why;
     int64_t number = 0;
     bool    good = true;
 
     switch (o->type) {
+    case KL_OPT_LIST:   return set_list(c, i, text, where, err);
     case KL_OPT_TEXT:   break;
     case KL_OPT_INT:    good = parse_units(plain, text, &number); break;
     case KL_OPT_BYTES:  good = parse_units(sizes, text, &number); break;
@@ -144,8 +172,9 @@ static enum kl_code set(struct kl_config *c, size_t i, const char *text, const c
         (number < o->least || number > o->most))
         return kl_fail(err, KL_EINVAL, "%s: %s is \"%.60s\", and should lie from %" PRId64
                        " to %" PRId64, where, o->path, text, o->least, o->most);
-    free(c->values[i].text);
-    c->values[i] = (struct value){ .text = kl_strdup(text), .number = number };
+    if (o->check != NULL && o->check(text, &why) != KL_OK)
+        return kl_fail(err, KL_EINVAL, "%s: %s: %s", where, o->path, why.text);
+    keep(c, i, kl_strdup(text), number);
     return KL_OK;
 }
 
@@ -158,6 +187,13 @@ enum kl_code kl_config_set(struct kl_config *c, const char *path, const char *te
         return kl_fail(err, KL_EINVAL, "%s: there is no option \"%.100s\"; --help lists them", where,
                        path);
     return set(c, i, text, where, err);
+}
+
+const struct kl_option *kl_config_option(const struct kl_config *c, const char *path)
+{
+    size_t i;
+
+    return look(c, path, &i);
 }
 
 bool kl_config_is_section(const struct kl_config *c, const char *path)
@@ -218,16 +254,23 @@ static enum kl_code from_args(struct kl_config *c, const char *const *args, stru
     return KL_OK;
 }
 
-enum kl_code kl_config_load(const struct kl_option *table, const char *file, struct kl_span yaml,
-                            const char *const *env, const char *const *args,
-                            struct kl_config **config, struct kl_err *err)
+struct kl_config *kl_config_new(const struct kl_option *table)
 {
     struct kl_config *c = kl_new(sizeof *c);
-    enum kl_code      code = KL_OK;
 
     c->table = table;
     c->count = table_size(table);
     c->values = kl_new((c->count + 1) * sizeof *c->values);
+    return c;
+}
+
+enum kl_code kl_config_load(const struct kl_option *table, const char *file, struct kl_span yaml,
+                            const char *const *env, const char *const *args,
+                            struct kl_config **config, struct kl_err *err)
+{
+    struct kl_config *c = kl_config_new(table);
+    enum kl_code      code = KL_OK;
+
     for (size_t i = 0; i < c->count && code == KL_OK; i++)
         if (table[i].fallback != NULL)
             code = set(c, i, table[i].fallback, "default", err);
@@ -241,6 +284,7 @@ enum kl_code kl_config_load(const struct kl_option *table, const char *file, str
         kl_config_free(c);
         return code;
     }
+    kl_config_tenants_inherit(c);
     *config = c;
     return KL_OK;
 }
@@ -249,15 +293,17 @@ void kl_config_free(struct kl_config *c)
 {
     if (c == NULL)
         return;
+    kl_config_tenants_free(c);
     for (size_t i = 0; i < c->count; i++)
-        free(c->values[i].text);
+        if (c->values[i].own)
+            free(c->values[i].text);
     free(c->values);
     free(c);
 }
 
 /* ---- asking ---- */
 
-static const struct value *get(const struct kl_config *c, const char *path)
+static const struct kl_config_value *get(const struct kl_config *c, const char *path)
 {
     size_t i;
 
@@ -267,6 +313,7 @@ static const struct value *get(const struct kl_config *c, const char *path)
 }
 
 const char *kl_config_text(const struct kl_config *c, const char *path) { return get(c, path)->text; }
+const struct kl_option *kl_config_options(const struct kl_config *c) { return c->table; }
 int64_t     kl_config_int(const struct kl_config *c, const char *path) { return get(c, path)->number; }
 bool        kl_config_bool(const struct kl_config *c, const char *path) { return get(c, path)->number != 0; }
 
@@ -278,6 +325,8 @@ void kl_config_help(const struct kl_option *table, struct kl_buf *out)
             kl_buf_addf(out, " (%s)", table->choices);
         if (table->fallback != NULL && table->fallback[0] != '\0')
             kl_buf_addf(out, " [%s]", table->fallback);
+        if (table->per_tenant)
+            kl_buf_adds(out, " per tenant");
         kl_buf_adds(out, "\n");
     }
 }
@@ -303,15 +352,15 @@ static void put_text(struct kl_buf *out, const char *text)
 }
 
 /* Flat keys would not read back: sections are opened where a path leaves those of the one before. */
-void kl_config_print(const struct kl_config *c, struct kl_buf *out)
+static void print_values(const struct kl_config *c, size_t indent, struct kl_buf *out)
 {
     const char *last = "";
 
     for (size_t i = 0; i < c->count; i++) {
         const char *path = c->table[i].path, *part;
-        size_t      depth = 0, same = 0;
+        size_t      depth = indent, same = 0;
 
-        if (c->values[i].text == NULL)
+        if (c->values[i].text == NULL || !c->values[i].own)
             continue;
         for (size_t k = 0; path[k] != '\0' && path[k] == last[k]; k++)
             if (path[k] == '.')
@@ -320,8 +369,32 @@ void kl_config_print(const struct kl_config *c, struct kl_buf *out)
             if ((size_t)(part - path) >= same)
                 kl_buf_addf(out, "%*s%.*s:\n", (int)depth * 2, "", (int)strcspn(part, "."), part);
         kl_buf_addf(out, "%*s%s: ", (int)depth * 2, "", part);
-        put_text(out, c->values[i].text);
+        if (c->table[i].type == KL_OPT_LIST)
+            kl_buf_adds(out, c->values[i].text);       /* JSON is YAML */
+        else
+            put_text(out, c->values[i].text);
         kl_buf_adds(out, "\n");
         last = path;
+    }
+}
+
+void kl_config_print(const struct kl_config *c, struct kl_buf *out)
+{
+    const struct kl_config *view;
+    const char             *name;
+
+    print_values(c, 0, out);
+    for (size_t i = 0; (view = kl_config_tenant_at(c, i, &name)) != NULL; i++) {
+        size_t before;
+        if (i == 0)
+            kl_buf_adds(out, "tenants:\n");
+        kl_buf_addf(out, "  \"%s\":", name);
+        before = out->size;
+        kl_buf_adds(out, "\n");
+        print_values(view, 2, out);
+        if (out->size == before + 1) {                 /* named, and nothing said */
+            out->size = before;
+            kl_buf_adds(out, " {}\n");
+        }
     }
 }

@@ -10,6 +10,13 @@
  * Sizes take B KiB MiB GiB, durations ms s m h d; a bare number is in the option's unit. Lists are
  * comma-separated text. Values are checked whole against type and range; an error names file,
  * line, key and what would be right. Immutable once loaded; any thread.
+ *
+ * Options marked `per_tenant` may be given otherwise for some tenants, in the file only:
+ *
+ *   tenants: {team-a: {retention: 30d, limits: {past: 1h}}}
+ *
+ * What is said of a tenant wins over what is said of all, wherever that came from. kl_config_tenant
+ * gives the configuration as one tenant sees it, and every question below may be put to it.
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -17,7 +24,10 @@
 #include "libkoal/base/buf.h"
 #include "libkoal/base/err.h"
 
-enum kl_option_type { KL_OPT_TEXT, KL_OPT_INT, KL_OPT_BOOL, KL_OPT_BYTES, KL_OPT_MS, KL_OPT_CHOICE };
+/* KL_OPT_LIST: a YAML list of flat maps (rules), kept as JSON text of strings; kl_config_list reads
+ * it. In the environment and in flags it is YAML text all the same. */
+enum kl_option_type { KL_OPT_TEXT, KL_OPT_INT, KL_OPT_BOOL, KL_OPT_BYTES, KL_OPT_MS, KL_OPT_CHOICE,
+                      KL_OPT_LIST };
 struct kl_option {
     const char *path;
     enum kl_option_type type;
@@ -25,7 +35,15 @@ struct kl_option {
     int64_t least, most;                               /* for INT, BYTES, MS */
     const char *choices;                               /* "quorum|all|one" for CHOICE */
     const char *help;
+    bool per_tenant;
+    /* What type and range cannot say of a value; may be NULL. Fills err with the reason alone. */
+    enum kl_code (*check)(const char *text, struct kl_err *err);
 };
+
+enum { KL_TENANT_MAX = 150 };                          /* bytes of a tenant's name */
+/* A tenant's name becomes a folder's and part of a subject: 1 to KL_TENANT_MAX of A-Za-z0-9_.-, and
+ * not "." or "..". */
+bool kl_tenant_ok(struct kl_span name);
 
 struct kl_config;
 /* `table` ends with a row whose path is NULL and outlives the config. `yaml` may be empty.
@@ -38,6 +56,20 @@ void         kl_config_free(struct kl_config *c);
 const char  *kl_config_text(const struct kl_config *c, const char *path);   /* NULL when unset */
 int64_t      kl_config_int(const struct kl_config *c, const char *path);    /* also BYTES, MS */
 bool         kl_config_bool(const struct kl_config *c, const char *path);
+/* The configuration as `tenant` sees it: `c` itself where nothing is said of that tenant. Lives as
+ * long as `c`. One look-up by hash. */
+const struct kl_config *kl_config_tenant(const struct kl_config *c, struct kl_span tenant);
+/* The tenants of whom something is said, in the order of the file: the i-th's view, and its name;
+ * NULL past the last. */
+const struct kl_config *kl_config_tenant_at(const struct kl_config *c, size_t i, const char **name);
+/* The rows of its table, e.g. to show all that are per_tenant. */
+const struct kl_option *kl_config_options(const struct kl_config *c);
+/* Reads a KL_OPT_LIST's text: `field` for each value of each map, in order. A value that is a list
+ * comes item by item, `nth` counting from 0. Ends at the first failure, and returns it. */
+enum kl_code kl_config_list(const char *text,
+                            enum kl_code (*field)(void *ctx, size_t item, const char *key, size_t nth,
+                                                  struct kl_span value, struct kl_err *err),
+                            void *ctx, struct kl_err *err);
 void         kl_config_help(const struct kl_option *table, struct kl_buf *out);
 /* As YAML that loads to the same, but for what stands before the @ of an address: a secret. */
 void         kl_config_print(const struct kl_config *c, struct kl_buf *out);

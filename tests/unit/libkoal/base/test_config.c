@@ -2,8 +2,14 @@
 #include "libkoal/base/config.h"
 
 #include <check.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+static enum kl_code no_mark(const char *text, struct kl_err *e)
+{
+    return strchr(text, '!') == NULL ? KL_OK : kl_fail(e, KL_EINVAL, "has a !");
+}
 
 static const struct kl_option table[] = {
     { "listen", KL_OPT_TEXT, "127.0.0.1:1", 0, 0, NULL, "Where." },
@@ -13,6 +19,9 @@ static const struct kl_option table[] = {
     { "log.linger", KL_OPT_MS, "20", 0, 600000, NULL, "How long." },
     { "debug", KL_OPT_BOOL, "false", 0, 0, NULL, "More words." },
     { "urls", KL_OPT_TEXT, NULL, 0, 0, NULL, "A list." },
+    { "limits.past", KL_OPT_MS, "1h", 0, 600000000, NULL, "How old.", true },
+    { "limits.count", KL_OPT_INT, "7", 1, 100, NULL, "How many.", true },
+    { "rules", KL_OPT_LIST, NULL, 0, 0, NULL, "What.", true, no_mark },
     { 0 },
 };
 static struct kl_config *c;
@@ -166,6 +175,178 @@ START_TEST(aliases_that_multiply_are_refused_or_bounded)
 }
 END_TEST
 
+/* ---- tenants ---- */
+
+static const struct kl_config *of(const char *tenant) { return kl_config_tenant(c, kl_span_str(tenant)); }
+
+START_TEST(what_is_said_of_a_tenant_is_its_alone)
+{
+    static const char *const args[] = { "--limits.past=3h", NULL };
+
+    ck_assert_int_eq(load("limits: {past: 2h, count: 9}\n"
+                          "tenants: {a: {limits: {past: 5m}}, a.b-C_1: {limits: {count: 3}}, plain: {}}\n",
+                          NULL, args), KL_OK);
+    ck_assert_int_eq(kl_config_int(of("a"), "limits.past"), 300000);
+    ck_assert_int_eq(kl_config_int(of("a"), "limits.count"), 9);
+    ck_assert_int_eq(kl_config_int(of("a.b-C_1"), "limits.count"), 3);
+    ck_assert_int_eq(kl_config_int(of("a.b-C_1"), "limits.past"), 3 * 3600000);   /* the flag's */
+    ck_assert_int_eq(kl_config_int(of("plain"), "limits.count"), 9);
+    ck_assert_ptr_eq(of("other"), c);
+    ck_assert_ptr_eq(of(""), c);
+    ck_assert_str_eq(kl_config_text(of("a"), "listen"), "127.0.0.1:1");
+}
+END_TEST
+
+START_TEST(without_tenants_everyone_sees_the_same)
+{
+    ck_assert_int_eq(load("", NULL, NULL), KL_OK);
+    ck_assert_ptr_eq(of("a"), c);
+}
+END_TEST
+
+static const struct { const char *yaml, *words; } wrong_tenants[] = {
+    { "tenants: {a: {listen: x}}", "cannot be said of one tenant" },
+    { "tenants: {a: {log: {replicas: 3}}}", "cannot be said of one tenant" },
+    { "tenants: {a: {limits: {count: 1000}}}", "should lie from 1 to 100" },
+    { "tenants: {a: {limits: {nosuch: 1}}}", "no option" }, { "tenants: {a: {limits: 3}}", "map" },
+    { "tenants: {a: {limits: {count: 1, count: 2}}}", "twice" },
+    { "tenants: {a: {}, b: {}, a: {}}", "twice" }, { "tenants: {a: 3}", "map" },
+    { "tenants: {'..': {}}", "no tenant's name" }, { "tenants: {'a b': {}}", "no tenant's name" },
+    { "tenants: {'a/b': {}}", "no tenant's name" }, { "tenants: {'': {}}", "no tenant's name" },
+    { "tenants: {'>': {}}", "no tenant's name" }, { "tenants: {? [a] : {}}", "map of tenants" },
+    { "tenants: {a: {tenants: {b: {}}}}", "section" }, { "tenants: [a]", "no option" },
+    { "tenants: {a: {rules: [{x: '!'}]}}", "has a !" },
+};
+
+START_TEST(a_wrong_word_about_a_tenant_is_refused_and_the_words_say_where)
+{
+    ck_assert_int_eq(load(wrong_tenants[_i].yaml, NULL, NULL), KL_EINVAL);
+    ck_assert_msg(strstr(err.text, wrong_tenants[_i].words) != NULL, "%s", err.text);
+    ck_assert_msg(strstr(err.text, "koa.yml, line 1") != NULL, "%s", err.text);
+}
+END_TEST
+
+START_TEST(a_tenants_name_is_no_path_and_no_wildcard)
+{
+    char long_one[152];
+
+    memset(long_one, 'x', sizeof long_one);
+    ck_assert(kl_tenant_ok(kl_span(long_one, 150)));
+    ck_assert(!kl_tenant_ok(kl_span(long_one, 151)));
+    ck_assert(kl_tenant_ok(kl_span_str("a")));
+    ck_assert(kl_tenant_ok(kl_span_str("...")));
+    ck_assert(kl_tenant_ok(kl_span_str(".a")));
+    ck_assert(kl_tenant_ok(kl_span_str("Az09_.-")));
+    for (const char *const *bad = (const char *const[]){ "", ".", "..", "*", ">", "a b", "a/b", "a\tb",
+                                                         "\xc3\xa4", "a\n", NULL }; *bad != NULL; bad++)
+        ck_assert_msg(!kl_tenant_ok(kl_span_str(*bad)), "%s", *bad);
+    ck_assert(!kl_tenant_ok(kl_span("a\0b", 3)));
+}
+END_TEST
+
+START_TEST(thousands_of_tenants_are_found_each)
+{
+    struct kl_buf b = { 0 };
+    const char   *name;
+    char          text[16];
+
+    kl_buf_adds(&b, "tenants:\n");
+    for (int i = 0; i < 5000; i++)
+        kl_buf_addf(&b, "  t%d: {limits: {past: %ds}}\n", i, i);
+    kl_buf_add8(&b, 0);
+    ck_assert_msg(load(b.at, NULL, NULL) == KL_OK, "%s", err.text);
+    for (int i = 0; i < 5000; i++) {
+        snprintf(text, sizeof text, "t%d", i);
+        ck_assert_int_eq(kl_config_int(of(text), "limits.past"), i * 1000);
+        ck_assert_ptr_eq(kl_config_tenant_at(c, (size_t)i, &name), of(text));
+        ck_assert_str_eq(name, text);
+    }
+    ck_assert_ptr_null(kl_config_tenant_at(c, 5000, &name));
+    kl_buf_deinit(&b);
+}
+END_TEST
+
+/* ---- lists of maps ---- */
+
+static enum kl_code write_field(void *ctx, size_t item, const char *key, size_t nth, struct kl_span value,
+                                struct kl_err *e)
+{
+    (void)e;
+    kl_buf_addf(ctx, "%zu.%s.%zu=%.*s;", item, key, nth, (int)value.size, (const char *)value.at);
+    return KL_OK;
+}
+
+static const char *fields_of(const struct kl_config *config)
+{
+    static struct kl_buf b;
+
+    kl_buf_reset(&b);
+    ck_assert_int_eq(kl_config_list(kl_config_text(config, "rules"), write_field, &b, &err), KL_OK);
+    kl_buf_add8(&b, 0);
+    return b.at;
+}
+
+START_TEST(a_list_of_maps_is_read_field_by_field)
+{
+    static const char *const env[] = { "KOALEMOS_RULES=[{from: env}]", NULL };
+
+    ck_assert_int_eq(load("rules:\n- {action: keep, from: [a, 'b,c'], none: []}\n- to: \"x\\\"\\ny\"\n"
+                          "tenants: {t: {rules: []}, u: {rules: }, v: {rules: [{k: v}]}}", NULL, NULL), KL_OK);
+    ck_assert_str_eq(fields_of(c), "0.action.0=keep;0.from.0=a;0.from.1=b,c;1.to.0=x\"\ny;");
+    ck_assert_str_eq(fields_of(of("t")), "");
+    ck_assert_str_eq(fields_of(of("u")), "");
+    ck_assert_str_eq(fields_of(of("v")), "0.k.0=v;");
+    kl_config_free(c);
+    ck_assert_int_eq(load("", env, NULL), KL_OK);
+    ck_assert_str_eq(fields_of(c), "0.from.0=env;");
+}
+END_TEST
+
+static const char *const no_lists[] = { "rules: {a: b}", "rules: x", "rules: [x]", "rules: [[a: b]]",
+                                        "rules: [{}]", "rules: [{a: {b: c}}]", "rules: [{a: [[b]]}]",
+                                        "rules: '[{a'", "rules: &x [{a: *x}]" };
+
+START_TEST(what_is_no_list_of_maps_is_refused)
+{
+    ck_assert_int_eq(load(no_lists[_i], NULL, NULL), KL_EINVAL);
+    ck_assert_msg(strstr(err.text, "rules") != NULL && strstr(err.text, "koa.yml") != NULL, "%s", err.text);
+}
+END_TEST
+
+START_TEST(tenants_and_lists_are_printed_so_that_they_load_to_the_same)
+{
+    struct kl_buf first = { 0 }, second = { 0 };
+
+    ck_assert_int_eq(load("rules: [{a: [x, 'y: {'], b: \"q\\\"\"}]\n"
+                          "tenants: {'1': {limits: {past: 5m, count: 2}}, 'true': {}, z: {rules: [{k: v}]}}",
+                          NULL, NULL), KL_OK);
+    kl_config_print(c, &first);
+    kl_config_free(c);
+    kl_buf_add8(&first, 0);
+    ck_assert_msg(load(first.at, NULL, NULL) == KL_OK, "%s: %s", err.text, first.at);
+    ck_assert_str_eq(fields_of(c), "0.a.0=x;0.a.1=y: {;0.b.0=q\";");
+    ck_assert_int_eq(kl_config_int(of("1"), "limits.past"), 300000);
+    ck_assert_str_eq(fields_of(of("z")), "0.k.0=v;");
+    kl_config_print(c, &second);
+    kl_buf_add8(&second, 0);
+    ck_assert_str_eq(first.at, second.at);
+    kl_buf_deinit(&first);
+    kl_buf_deinit(&second);
+}
+END_TEST
+
+START_TEST(help_says_what_may_be_said_of_a_tenant)
+{
+    struct kl_buf b = { 0 };
+
+    kl_config_help(table, &b);
+    kl_buf_add8(&b, 0);
+    ck_assert_ptr_nonnull(strstr(b.at, "--limits.past\n        How old. [1h] per tenant\n"));
+    ck_assert_ptr_null(strstr(b.at, "Where. [127.0.0.1:1] per tenant"));
+    kl_buf_deinit(&b);
+}
+END_TEST
+
 int main(void)
 {
     Suite   *s = suite_create("libkoal/base/config");
@@ -185,6 +366,17 @@ int main(void)
     tcase_add_test(t, what_stands_before_the_at_of_an_address_is_not_printed);
     tcase_add_test(t, help_names_every_option);
     tcase_add_test(t, aliases_that_multiply_are_refused_or_bounded);
+    tcase_add_test(t, what_is_said_of_a_tenant_is_its_alone);
+    tcase_add_test(t, without_tenants_everyone_sees_the_same);
+    tcase_add_loop_test(t, a_wrong_word_about_a_tenant_is_refused_and_the_words_say_where, 0,
+                        (int)(sizeof wrong_tenants / sizeof wrong_tenants[0]));
+    tcase_add_test(t, a_tenants_name_is_no_path_and_no_wildcard);
+    tcase_add_test(t, thousands_of_tenants_are_found_each);
+    tcase_add_test(t, a_list_of_maps_is_read_field_by_field);
+    tcase_add_loop_test(t, what_is_no_list_of_maps_is_refused, 0,
+                        (int)(sizeof no_lists / sizeof no_lists[0]));
+    tcase_add_test(t, tenants_and_lists_are_printed_so_that_they_load_to_the_same);
+    tcase_add_test(t, help_says_what_may_be_said_of_a_tenant);
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_ENV);
     failed = srunner_ntests_failed(r);
