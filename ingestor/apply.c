@@ -117,7 +117,7 @@ struct ing_tenant *ing_tenant(struct ing_partition *p, struct kl_span tenant, bo
         tenants_grow(p);
     at = tenant_slot(p, tenant);
     p->tenants[p->tenant_count] =
-        (struct ing_tenant){ .head = ing_head_new(tenant, p->i->o.window_ms) };
+        (struct ing_tenant){ .head = ing_head_new(tenant, p->i->o.window_ms, &p->files) };
     p->tenant_slots[at] = ++p->tenant_count;
     p->last_tenant = p->tenant_count - 1;
     p->last_refs = NULL;

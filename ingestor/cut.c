@@ -115,6 +115,7 @@ static void seal(struct ing_partition *p, const struct tsp_cut *cut, int64_t end
 
     j->p = p;
     j->seq = seq;
+    j->number = p->job_number = p->job_number % ING_CUTS_MAX + 1;
     j->end_ms = end_ms;
     j->first_seq = first_seq_below(p, end_ms, seq);
     j->parts = kl_new((p->tenant_count * 2 + 1) * sizeof *j->parts);
@@ -128,8 +129,8 @@ static void seal(struct ing_partition *p, const struct tsp_cut *cut, int64_t end
             if (!s->alive)
                 continue;
             if (!whole)
-                ing_series_cut(h, s, seq, cut->window_start_ms, sealed, &late);
-            ing_series_cut(h, s, seq, end_ms, sealed, &window);
+                ing_series_cut(h, s, j->number, cut->window_start_ms, sealed, &late);
+            ing_series_cut(h, s, j->number, end_ms, sealed, &window);
         }
         h->heavy = false;
         for (int k = 0; k < 2; k++) {
@@ -209,6 +210,10 @@ void ing_cut_read(struct ing_partition *p, const struct tsp_cut *cut, uint64_t s
     }
     if (p->covered_ms >= end_ms && seq == p->record_seq)
         return;                                        /* its filesets are in the catalogue */
+    if (p->job_count == ING_CUTS_MAX) {
+        kl_fail(&p->cut_err, KL_ELIMIT, "%d cuts wait for the store", ING_CUTS_MAX);
+        return;
+    }
     seal(p, cut, end_ms, seq);
 }
 

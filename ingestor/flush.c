@@ -429,7 +429,7 @@ void ing_job_let_go(struct ing_partition *p)
 
         for (uint32_t k = 0; k < part->series_count; k++)
             if (part->series[k].series->alive)
-                ing_series_let_go(part->head, part->series[k].series, j->seq);
+                ing_series_let_go(part->head, part->series[k].series, j->number);
         for (uint32_t k = 0; k < part->series_count; k++)
             if (part->series[k].series->alive && ing_series_idle(part->series[k].series))
                 ing_head_remove(part->head, part->series[k].series);

@@ -9,7 +9,7 @@
 
 enum { SLOTS_FIRST = 64 };
 
-struct ing_head *ing_head_new(struct kl_span tenant, int64_t window_ms)
+struct ing_head *ing_head_new(struct kl_span tenant, int64_t window_ms, struct ing_files *files)
 {
     struct ing_head *h = kl_new(sizeof *h);
     char *name = kl_new(tenant.size + 1);
@@ -17,6 +17,7 @@ struct ing_head *ing_head_new(struct kl_span tenant, int64_t window_ms)
     memcpy(name, tenant.at, tenant.size);
     h->tenant = kl_span(name, tenant.size);
     h->window_ms = window_ms;
+    h->files = files;
     h->free_id = ING_NONE;
     h->slots = kl_new(SLOTS_FIRST * sizeof *h->slots);
     h->slot_mask = SLOTS_FIRST - 1;
@@ -33,8 +34,7 @@ static void series_deinit(struct ing_head *h, struct ing_series *s)
 {
     for (struct ing_chunk *c = s->first, *next; c != NULL; c = next) {
         next = c->next;
-        h->memory.bytes[ING_MEM_CHUNKS] -= (int64_t)(sizeof *c + c->size + 8);
-        free(c);
+        ing_chunk_free(h, c);
     }
     if (s->late != NULL)
         h->memory.bytes[ING_MEM_LATE] -= (int64_t)(s->late->room * sizeof *s->late->at);
@@ -57,7 +57,9 @@ void ing_head_free(struct ing_head *h)
     ing_extras_free(h);
     ing_pairs_deinit(&h->pairs);
     roaring_bitmap_free(h->all);
+    ing_chunks_deinit(h);
     kl_buf_deinit(&h->encoded);
+    kl_buf_deinit(&h->spilled);
     free(h->pages);
     free(h->slots);
     free((void *)h->tenant.at);

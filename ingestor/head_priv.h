@@ -21,6 +21,7 @@
 #include "libkoal/base/hist.h"
 #include "libkoal/base/labels.h"
 #include "libkoal/base/match.h"
+#include "libkoal/env/dir.h"
 
 enum { ING_PAGE = 64 };                                /* pairs, names or series to a page */
 enum { ING_TAIL_MAX = 120 };                           /* samples of an open tail */
@@ -120,16 +121,37 @@ enum kl_code ing_tail_hists(const struct ing_tail *t, struct kl_arena *arena, in
 /* As a chunk, appended to `out`. */
 enum kl_code ing_tail_encode(const struct ing_tail *t, struct kl_buf *out, struct kl_err *err);
 
-/* ---- series.c ---- */
+/* ---- chunks.c: sealed chunks, in memory or spilled into a file of the snapshot ---- */
+enum { ING_CHUNK_BYTES_MAX = (1 << 24) - 1, ING_CUTS_MAX = (1 << 20) - 1, ING_FILES_MAX = 255 };
 struct ing_chunk {                                     /* immutable but for next and cut */
     struct ing_chunk *next;
-    uint64_t cut;                                      /* sealed for a fileset by that record; 0: not */
-    int64_t  first_ms, last_ms;
-    uint32_t size;
-    uint16_t count;
-    uint8_t  kind;
+    int64_t  first_ms;
+    uint32_t span_ms;                                  /* from the first to the last sample */
+    uint32_t at;                                       /* spilled: where in that file */
+    uint32_t size : 24, file : 8;                      /* file 0: its bytes follow */
+    uint32_t cut : 20, count : 10, kind : 2;           /* cut: that job has it; 0: none */
     uint8_t  bytes[];
 };
+_Static_assert(sizeof(struct ing_chunk) == 32, "what a sealed chunk weighs beside its bytes");
+static inline int64_t ing_chunk_last(const struct ing_chunk *c) { return c->first_ms + c->span_ms; }
+
+/* Files of spilled chunks, by number. A slot is set before a chunk names it, and emptied when none
+ * does any more and no worker is out: so workers read it without a lock. */
+struct ing_file {
+    struct kl_env_dir  *dir;                           /* of the view; the partition's */
+    struct kl_env_view *view;
+    uint64_t serial, size;                             /* its name's number, its bytes */
+    uint64_t live_bytes; uint32_t live;                /* of chunks that name it */
+};
+struct ing_files { struct ing_file *at[ING_FILES_MAX + 1]; uint64_t live_bytes; };
+enum { ING_SPILLED_HEAD = 4 };                         /* before a chunk's bytes in a file: their checksum */
+uint32_t ing_spilled_crc(uint64_t serial, uint64_t at, struct kl_span bytes);
+/* A chunk's bytes: its own, or read into `scratch` and checked. KL_ECORRUPT, KL_EIO with the file's
+ * name. Any thread; a worker while nothing is freed. */
+enum kl_code ing_chunk_bytes(const struct ing_files *files, const struct ing_chunk *c,
+                             struct kl_buf *scratch, struct kl_span *bytes, struct kl_err *err);
+
+/* ---- series.c ---- */
 struct ing_late_sample { int64_t time_ms, start_ms; double value; };
 struct ing_late { uint32_t count, room; struct ing_late_sample at[]; };    /* rising times */
 struct ing_series {
@@ -155,12 +177,16 @@ struct ing_head {
     uint64_t born, gone;                               /* series ever made and removed: a generation */
     struct ing_memory memory;
     int64_t  window_ms, window_lo, window_hi;          /* the window of the last sample looked at */
-    struct kl_buf encoded;                             /* scratch */
+    struct kl_buf encoded, spilled;                    /* scratch */
+    struct ing_files *files;                           /* the partition's; NULL: nothing is spilled */
+    struct ing_chunk **chunk_pages, *chunk_free;       /* of spilled chunks, which lie side by side */
+    uint32_t chunk_page_count;
+    struct kl_err damaged;                             /* a spilled chunk that the loop had to read */
     bool     heavy;                                    /* a series outgrows a message: cut it soon */
     uint64_t samples, late_samples, equal_samples;
     struct ing_extras *extras;
 };
-struct ing_head   *ing_head_new(struct kl_span tenant, int64_t window_ms);
+struct ing_head   *ing_head_new(struct kl_span tenant, int64_t window_ms, struct ing_files *files);
 void               ing_head_free(struct ing_head *h);
 static inline struct ing_series *ing_series_at(const struct ing_head *h, uint32_t id)
 {
@@ -186,10 +212,17 @@ void ing_series_seal_tail(struct ing_head *h, struct ing_series *s);
 void ing_series_seal_late(struct ing_head *h, struct ing_series *s);
 /* Everything before end_ms that is not sealed for another cut belongs to `cut` now; calls each
  * chunk. A chunk that reaches across end_ms is divided. */
-void ing_series_cut(struct ing_head *h, struct ing_series *s, uint64_t cut, int64_t end_ms,
+void ing_series_cut(struct ing_head *h, struct ing_series *s, uint32_t cut, int64_t end_ms,
                     void (*each)(void *ctx, struct ing_series *s, struct ing_chunk *c), void *ctx);
 /* Forgets the chunks sealed for `cut`. */
-void ing_series_let_go(struct ing_head *h, struct ing_series *s, uint64_t cut);
+void ing_series_let_go(struct ing_head *h, struct ing_series *s, uint32_t cut);
+/* A chunk in memory of the size of h->encoded's content, those bytes its own; not yet in a list. */
+struct ing_chunk *ing_chunk_new(struct ing_head *h, struct kl_span bytes, const struct blk_chunk_head *head);
+/* One that lies in a file: as `like`, or as told. */
+struct ing_chunk *ing_chunk_spilled(struct ing_head *h, const struct ing_chunk *like, uint32_t file,
+                                    uint32_t at);
+void ing_chunk_free(struct ing_head *h, struct ing_chunk *c);
+void ing_chunks_deinit(struct ing_head *h);            /* the pages, when no chunk is left */
 /* Whether any sample lies in [from, to] (by the bounds of chunks). */
 bool ing_series_meets(const struct ing_series *s, int64_t from_ms, int64_t to_ms);
 

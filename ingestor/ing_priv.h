@@ -70,6 +70,7 @@ struct ing_job {
     struct ing_job *next;
     struct ing_partition *p;
     uint64_t seq, first_seq;                           /* of the cut; of the first sample in it */
+    uint32_t number;                                   /* what its chunks are marked with */
     int64_t  end_ms;
     struct ing_part *parts; uint32_t part_count;
     enum ing_step step;
@@ -162,6 +163,7 @@ struct ing_partition {
     struct kl_env_dir *filesets;                       /* its own handle; a worker's while one is out */
 
     /* the head */
+    struct ing_files files;
     struct ing_tenant *tenants; uint32_t tenant_count, tenant_room;
     uint32_t *tenant_slots, tenant_mask;
     uint32_t last_tenant;
@@ -184,7 +186,7 @@ struct ing_partition {
     int64_t  memory_told;
     int64_t  flush_again_ns;                           /* no early flush before */
 
-    struct ing_job *jobs, *jobs_last; uint32_t job_count;
+    struct ing_job *jobs, *jobs_last; uint32_t job_count, job_number;
     int64_t  job_again_ns;
     struct kl_bus_purge purge; bool purging;
     struct { uint64_t seq; int64_t at_ms; } purges[ING_PURGES_MAX]; uint32_t purge_count;

@@ -27,6 +27,7 @@ struct item {
 struct ing_plan {
     enum tsp_select_what what;
     struct tsp_page   page;
+    const struct ing_files *files;
     struct item      *items; uint32_t count, room;
     const struct ing_chunk **chunks; uint32_t chunk_count, chunk_room;
     struct ing_late_sample *lates; size_t late_count, late_room;
@@ -145,7 +146,7 @@ static bool plan_chunks(struct ing_plan *plan, struct item *it, const struct ing
 {
     it->chunk = plan->chunk_count;
     for (const struct ing_chunk *c = s->first; c != NULL; c = c->next) {
-        if (c->first_ms > q->to_ms || c->last_ms < q->from_ms)
+        if (c->first_ms > q->to_ms || ing_chunk_last(c) < q->from_ms)
             continue;
         if (plan->chunk_count == plan->chunk_room) {
             plan->chunk_room = plan->chunk_room == 0 ? 64 : plan->chunk_room * 2;
@@ -376,6 +377,7 @@ struct ing_plan *ing_plan_new(struct ing_partition *p, struct ing_ask *a, struct
     struct ing_plan         *plan = kl_new(sizeof *plan);
 
     plan->what = q->what;
+    plan->files = &p->files;
     plan->page = (struct tsp_page){ .applied_seq = p->applied, .incarnation = p->incarnation,
                                     .placement_revision = atomic_load(&p->i->placement_revision),
                                     .catalogue_revision = p->manifest.revision,
@@ -445,12 +447,15 @@ static enum kl_code render_item(const struct ing_plan *plan, const struct item *
     kl_buf_addv(out, it->chunk_count + (it->tail.count > 0) + (it->late_count > 0));
     for (uint32_t i = 0; i < it->chunk_count; i++) {
         const struct ing_chunk *c = plan->chunks[it->chunk + i];
+        struct kl_span          bytes;
 
+        if (ing_chunk_bytes(plan->files, c, scratch, &bytes, err) != KL_OK)
+            return err->code;
         kl_buf_addz(out, c->first_ms);
-        kl_buf_addv(out, (uint64_t)c->last_ms - (uint64_t)c->first_ms);
+        kl_buf_addv(out, c->span_ms);
         kl_buf_addv(out, c->count);
         kl_buf_add8(out, c->kind);
-        kl_buf_addspan(out, kl_span(c->bytes, c->size));
+        kl_buf_addspan(out, bytes);
     }
     if (it->tail.count > 0) {
         struct ing_tail tail = it->tail;

@@ -17,16 +17,6 @@
 
 enum { HIST_ARENA_MAX = 256 << 20 };
 
-static void chunk_put(struct ing_head *h, struct ing_chunk *c, struct ing_chunk **link,
-                      struct ing_series *s)
-{
-    c->next = *link;
-    *link = c;
-    if (c->next == NULL)
-        s->last = c;
-    h->memory.bytes[ING_MEM_CHUNKS] += (int64_t)(sizeof *c + c->size + 8);
-}
-
 /* What lies in h->encoded, as a chunk in front of *link. */
 static struct ing_chunk *chunk_add(struct ing_head *h, struct ing_series *s,
                                    struct ing_chunk **link)
@@ -37,12 +27,11 @@ static struct ing_chunk *chunk_add(struct ing_head *h, struct ing_series *s,
 
     if (blk_chunk_peek(kl_buf_span(&h->encoded), &head, &err) != KL_OK)
         assert(!"a chunk that was just encoded can be read");
-    c = kl_resize(NULL, sizeof *c + h->encoded.size);
-    *c = (struct ing_chunk){ .first_ms = head.first_ms, .last_ms = head.last_ms,
-                             .size = (uint32_t)h->encoded.size, .count = (uint16_t)head.count,
-                             .kind = (uint8_t)head.kind };
-    memcpy(c->bytes, h->encoded.at, h->encoded.size);
-    chunk_put(h, c, link, s);
+    c = ing_chunk_new(h, kl_buf_span(&h->encoded), &head);
+    c->next = *link;
+    *link = c;
+    if (c->next == NULL)
+        s->last = c;
     s->chunk_bytes += c->size;
     h->heavy |= s->chunk_bytes > ING_HEAVY_BYTES;
     return c;
@@ -109,6 +98,8 @@ void ing_series_seal_late(struct ing_head *h, struct ing_series *s)
         int64_t t = s->late->at[i].time_ms, into = t % h->window_ms;
         int64_t left = h->window_ms - (into < 0 ? into + h->window_ms : into);
 
+        if (left > UINT32_MAX)                         /* what a chunk's bounds can say */
+            left = UINT32_MAX;
         for (n = 1; i + n < s->late->count &&
                     (uint64_t)s->late->at[i + n].time_ms - (uint64_t)t < (uint64_t)left; n++)
             ;
@@ -248,10 +239,14 @@ static bool restart_in_chunk(struct ing_head *h, struct ing_series *s, const str
     struct kl_err   err;
     struct kl_arena arena;
     struct kl_hist  hists[BLK_CHUNK_MAX];
-    struct kl_span  bytes = kl_span(c->bytes, c->size);
+    struct kl_span  bytes;
     enum kl_code    code;
     uint32_t        i = 0;
 
+    if (ing_chunk_bytes(h->files, c, &h->spilled, &bytes, &err) != KL_OK) {
+        h->damaged = err;                              /* the partition begins anew, from the log */
+        return true;
+    }
     kl_arena_init(&arena, HIST_ARENA_MAX);
     code = c->kind == BLK_FLOATS
          ? blk_chunk_decode(bytes, run.times, run.values, run.starts, &run.count, &err)
@@ -290,7 +285,7 @@ void ing_series_start(struct ing_head *h, struct ing_series *s, int64_t time_ms,
         struct ing_chunk *c = s->first, *below = NULL;
 
         for (; c != found; c = c->next)
-            if (c->first_ms <= time_ms && time_ms <= c->last_ms)
+            if (c->first_ms <= time_ms && time_ms <= ing_chunk_last(c))
                 below = c;
         if (below == NULL || restart_in_chunk(h, s, below, time_ms, start_ms))
             return;
@@ -306,11 +301,15 @@ static void split(struct ing_head *h, struct ing_series *s, struct ing_chunk **l
     struct kl_err     err;
     struct kl_arena   arena;
     struct kl_hist    hists[BLK_CHUNK_MAX];
-    struct kl_span    bytes = kl_span(c->bytes, c->size);
+    struct kl_span    bytes;
     bool              floats = c->kind == BLK_FLOATS;
     enum kl_code      code;
     uint32_t          below = 0, from[2], count[2];
 
+    if (ing_chunk_bytes(h->files, c, &h->spilled, &bytes, &err) != KL_OK) {
+        h->damaged = err;
+        return;
+    }
     kl_arena_init(&arena, HIST_ARENA_MAX);
     code = floats ? blk_chunk_decode(bytes, run.times, run.values, run.starts, &run.count, &err)
                   : blk_chunk_decode_hists(bytes, &arena, run.times, hists, run.starts, &run.count,
@@ -321,7 +320,7 @@ static void split(struct ing_head *h, struct ing_series *s, struct ing_chunk **l
     assert(below > 0 && below < run.count);
     *link = c->next;
     if (s->last == c)
-        s->last = NULL;                                /* chunk_put below sets it again */
+        s->last = NULL;                                /* chunk_add below sets it again */
     from[0] = 0, count[0] = below;
     from[1] = below, count[1] = run.count - below;
     for (int i = 1; i >= 0; i--) {                     /* the upper part first, then in front of it */
@@ -338,11 +337,10 @@ static void split(struct ing_head *h, struct ing_series *s, struct ing_chunk **l
     }
     kl_arena_deinit(&arena);
     s->chunk_bytes -= c->size;
-    h->memory.bytes[ING_MEM_CHUNKS] -= (int64_t)(sizeof *c + c->size + 8);
-    free(c);
+    ing_chunk_free(h, c);
 }
 
-void ing_series_cut(struct ing_head *h, struct ing_series *s, uint64_t cut, int64_t end_ms,
+void ing_series_cut(struct ing_head *h, struct ing_series *s, uint32_t cut, int64_t end_ms,
                     void (*each)(void *ctx, struct ing_series *s, struct ing_chunk *c), void *ctx)
 {
     if (s->tail.count > 0 && s->tail.first_ms < end_ms)
@@ -372,7 +370,7 @@ void ing_series_cut(struct ing_head *h, struct ing_series *s, uint64_t cut, int6
 
         if (c->cut != 0 || c->first_ms >= end_ms)
             continue;
-        if (c->last_ms >= end_ms) {
+        if (ing_chunk_last(c) >= end_ms) {
             split(h, s, link, end_ms);
             c = *link;
         }
@@ -382,7 +380,7 @@ void ing_series_cut(struct ing_head *h, struct ing_series *s, uint64_t cut, int6
     }
 }
 
-void ing_series_let_go(struct ing_head *h, struct ing_series *s, uint64_t cut)
+void ing_series_let_go(struct ing_head *h, struct ing_series *s, uint32_t cut)
 {
     struct ing_chunk **link = &s->first, *last = NULL;
 
@@ -395,8 +393,7 @@ void ing_series_let_go(struct ing_head *h, struct ing_series *s, uint64_t cut)
             continue;
         }
         *link = c->next;
-        h->memory.bytes[ING_MEM_CHUNKS] -= (int64_t)(sizeof *c + c->size + 8);
-        free(c);
+        ing_chunk_free(h, c);
     }
     s->last = last;
 }
@@ -408,7 +405,7 @@ bool ing_series_meets(const struct ing_series *s, int64_t from_ms, int64_t to_ms
     if (s->tail.count > 0 && s->tail.first_ms <= to_ms && s->tail.last_ms >= from_ms)
         return true;
     for (const struct ing_chunk *c = s->first; c != NULL; c = c->next)
-        if (c->first_ms <= to_ms && c->last_ms >= from_ms)
+        if (c->first_ms <= to_ms && ing_chunk_last(c) >= from_ms)
             return true;
     if (l != NULL) {
         uint32_t at = late_place(l, from_ms);

@@ -180,7 +180,8 @@ bool ing_tail_add(struct ing_tail *t, int64_t time_ms, double value, int64_t *by
         return true;
     }
     if (t->kind != ING_FLOATS || t->count == ING_TAIL_MAX ||
-        __builtin_sub_overflow(time_ms, t->last_ms, &step) || step > INT32_MAX)
+        __builtin_sub_overflow(time_ms, t->last_ms, &step) || step > INT32_MAX ||
+        (uint64_t)time_ms - (uint64_t)t->first_ms > UINT32_MAX)
         return false;
     assert(step > 0);
     if (!reserve(t, SAMPLE_MAX, bytes))
@@ -205,7 +206,8 @@ bool ing_tail_add_hist(struct ing_tail *t, int64_t time_ms, struct kl_span hist,
 
     if (t->count > 0 && (t->kind != ING_HISTS || t->count == ING_TAIL_MAX ||
                          t->size + hist.size > ING_TAIL_BYTES_MAX ||
-                         __builtin_sub_overflow(time_ms, t->last_ms, &step) || step > INT32_MAX))
+                         __builtin_sub_overflow(time_ms, t->last_ms, &step) || step > INT32_MAX ||
+                         (uint64_t)time_ms - (uint64_t)t->first_ms > UINT32_MAX))
         return false;
     if (hist.size > ING_TAIL_BYTES_MAX || !reserve(t, hist.size + 2 * 10, bytes))
         return false;

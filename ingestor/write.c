@@ -38,6 +38,8 @@ struct sample { int64_t time_ms, start_ms; double value; const struct kl_hist *h
 struct merge {
     struct sample  *at; size_t count, room;
     struct kl_arena arena;                             /* of histograms */
+    const struct ing_files *files;
+    struct kl_buf   spilled;                           /* a chunk that was read */
     struct kl_buf   out;                               /* encoded chunks, one after another */
     struct blk_chunk_ref *refs; uint32_t ref_count, ref_room;
 };
@@ -55,10 +57,12 @@ static enum kl_code take_chunk(struct merge *m, const struct ing_chunk *c, struc
 {
     int64_t        times[BLK_CHUNK_MAX], starts[BLK_CHUNK_MAX];
     double         values[BLK_CHUNK_MAX];
-    struct kl_span bytes = kl_span(c->bytes, c->size);
+    struct kl_span bytes;
     struct sample *to = room_for(m, c->count);
     uint32_t       count;
 
+    if (ing_chunk_bytes(m->files, c, &m->spilled, &bytes, err) != KL_OK)
+        return err->code;
     if (c->kind == BLK_FLOATS) {
         if (blk_chunk_decode(bytes, times, values, starts, &count, err) != KL_OK)
             return kl_within(err, "a chunk in memory");
@@ -174,7 +178,7 @@ static enum kl_code write_all(struct ing_part *part, struct blk_writer *w, struc
 {
     struct kl_buf text = { 0 };
     struct row   *rows = kl_resize(NULL, (part->series_count + 1) * sizeof *rows);
-    struct merge  m = { 0 };
+    struct merge  m = { .files = part->head->files };
     enum kl_code  code = KL_OK;
 
     kl_arena_init(&m.arena, HISTS_ARENA_MAX);
@@ -205,6 +209,7 @@ static enum kl_code write_all(struct ing_part *part, struct blk_writer *w, struc
     }
     kl_arena_deinit(&m.arena);
     kl_buf_deinit(&m.out);
+    kl_buf_deinit(&m.spilled);
     kl_buf_deinit(&text);
     free(m.at);
     free(m.refs);

@@ -133,7 +133,7 @@ static void see(struct seen *s, const struct ing_chunk *c)
         ck_assert_int_eq(blk_chunk_decode_hists(kl_span(c->bytes, c->size), &arena, times, hists,
                                                 starts, &count, &err), KL_OK);
     ck_assert_int_eq(times[0], c->first_ms);
-    ck_assert_int_eq(times[count - 1], c->last_ms);
+    ck_assert_int_eq(times[count - 1], ing_chunk_last(c));
     for (uint32_t i = 0; i < count; i++) {
         unsigned at = 0;
 
@@ -152,7 +152,7 @@ static void taken(void *ctx, struct ing_series *s, struct ing_chunk *c)
     struct seen *seen = ctx;
 
     (void)s;
-    ck_assert_int_lt(c->last_ms, seen->end_ms);
+    ck_assert_int_lt(ing_chunk_last(c), seen->end_ms);
     see(seen, c);
 }
 
@@ -193,11 +193,11 @@ static void check_taken(const struct seen *seen, int64_t end_ms)
 START_TEST(cuts_take_what_a_plain_list_would)
 {
     static struct seen seen;
-    struct ing_head   *h = ing_head_new(kl_span_str("t"), 60000);
+    struct ing_head   *h = ing_head_new(kl_span_str("t"), 60000, NULL);
     struct kl_buf      labels = { 0 };
     struct ing_series *s;
     int64_t            now = 1000000;
-    uint64_t           cut = 0;
+    uint32_t           cut = 0;
     bool               hists = _i % 3 == 2, with_starts = _i % 2 == 1;
 
     state = (uint64_t)_i;
@@ -305,7 +305,7 @@ START_TEST(matchers_mean_what_a_scan_finds)
         { KL_MATCH_RE, "zone", "us|eu" },  { KL_MATCH_NRE, "none", "x.*" },
         { KL_MATCH_RE, "none", "x.*" },    { KL_MATCH_RE, "instance", ".*99" },
     };
-    struct ing_head *h = ing_head_new(kl_span_str("t"), 60000);
+    struct ing_head *h = ing_head_new(kl_span_str("t"), 60000, NULL);
     bool            *there = calloc(MANY, sizeof *there);
 
     state = (uint64_t)_i;
@@ -369,7 +369,7 @@ END_TEST
 
 START_TEST(labels_are_rendered_as_they_were_given)
 {
-    struct ing_head *h = ing_head_new(kl_span_str("t"), 60000);
+    struct ing_head *h = ing_head_new(kl_span_str("t"), 60000, NULL);
     struct kl_buf    out = { 0 };
 
     state = 5;
