@@ -2,6 +2,7 @@
  * koalemos: the command line. A main.c is where the environment is chosen.
  */
 #include "koalemos/serve.h"
+#include "koalemos/tool.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -11,6 +12,8 @@ static const char usage[] =
     "\n"
     "  serve     doorman, ingestor and querier in one process, on one port, over a folder\n"
     "            koalemos serve --data-dir DIR [--listen 127.0.0.1:4480] [--config FILE]\n"
+    "  inspect   what the filesets below a folder hold, and what they cost\n"
+    "  verify    every checksum of every fileset below a folder\n"
     "\n"
     "`koalemos COMMAND --help` lists every flag of a command.\n";
 
@@ -18,6 +21,10 @@ int main(int argc, char **argv)
 {
     if (argc >= 2 && strcmp(argv[1], "serve") == 0)
         return koalemos_serve(argc, argv, 2);
+    if (argc >= 2 && strcmp(argv[1], "inspect") == 0)
+        return koalemos_inspect(argc, argv, 2);
+    if (argc >= 2 && strcmp(argv[1], "verify") == 0)
+        return koalemos_verify(argc, argv, 2);
     if (argc >= 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0)) {
         fputs(usage, stdout);
         return 0;

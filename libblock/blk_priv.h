@@ -107,6 +107,7 @@ struct blk_parts {
 };
 enum kl_code blk_chunk_split(struct kl_span chunk, struct blk_parts *p, struct kl_err *err);
 void         blk_chunk_join(const struct blk_parts *p, struct kl_buf *out);
+const char  *blk_parts_codec(const struct blk_parts *p);       /* kind, count and rest alone */
 /* The same as the public calls, with chosen kernels. */
 enum kl_code blk_chunk_decode_by(const struct blk_kernels *k, struct kl_span chunk,
                                  int64_t *times_ms, double *values, int64_t *starts_ms,

@@ -194,7 +194,7 @@ enum kl_code blk_chunk_decode_hists(struct kl_span chunk, struct kl_arena *arena
     return KL_OK;
 }
 
-const char *blk_chunk_codec(struct kl_span chunk)
+const char *blk_parts_codec(const struct blk_parts *p)
 {
     static const char *const names[4][10] = {          /* [form][transform, + 5 with exceptions] */
         { "bits/const", "bits/line", "bits/for", "bits/delta-for", "bits/dod-for",
@@ -208,19 +208,22 @@ const char *blk_chunk_codec(struct kl_span chunk)
           "decimal+ulps/dod-for", "?", "?", "decimal+ulps/pfor", "decimal+ulps/delta-pfor",
           "decimal+ulps/dod-pfor" },
     };
-    struct kl_err    err;
-    struct blk_parts p;
-    struct kl_cur    c;
-    uint8_t          form, head;
+    struct kl_cur c = kl_cur(p->rest.at, p->rest.size);
+    uint8_t       form, head;
 
-    if (blk_chunk_split(chunk, &p, &err) != KL_OK)
-        return "corrupt";
-    if ((p.kind & BLK_KIND_MASK) == BLK_HISTS)
+    if ((p->kind & BLK_KIND_MASK) == BLK_HISTS)
         return "histogram";
-    c = kl_cur(p.rest.at, p.rest.size);
-    if ((p.kind & BLK_HAS_STARTS) && !blk_int_skip(&c, p.count, &head))
+    if ((p->kind & BLK_HAS_STARTS) && !blk_int_skip(&c, p->count, &head))
         return "corrupt";
-    if (!blk_value_skip(&c, p.count, &form, &head) || (head & 7) > BLK_INT_DOD)
+    if (!blk_value_skip(&c, p->count, &form, &head) || (head & 7) > BLK_INT_DOD)
         return "corrupt";
     return form == 0 ? "raw" : names[form >> 5][(head & 7) + (head & 0x10 ? 5 : 0)];
+}
+
+const char *blk_chunk_codec(struct kl_span chunk)
+{
+    struct kl_err    err;
+    struct blk_parts p;
+
+    return blk_chunk_split(chunk, &p, &err) == KL_OK ? blk_parts_codec(&p) : "corrupt";
 }

@@ -1,0 +1,75 @@
+#include "koalemos/tool.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+static bool read_args(struct tool *t, const char *usage, int argc, char **argv, int first,
+                      bool json_known, int *status)
+{
+    *status = 2;
+    for (int i = first; i < argc; i++) {
+        const char *a = argv[i];
+
+        if (strcmp(a, "--help") == 0 || strcmp(a, "-h") == 0) {
+            fputs(usage, stdout);
+            *status = 0;
+            return false;
+        }
+        if (strcmp(a, "--progress") == 0) {
+            t->progress = true;
+        } else if (strcmp(a, "--json") == 0 && json_known) {
+            t->json = true;
+        } else if (a[0] == '-' || t->path != NULL) {
+            fprintf(stderr, "%s: \"%.80s\" is not understood\n%s", t->name, a, usage);
+            return false;
+        } else {
+            t->path = a;
+        }
+    }
+    if (t->path == NULL)
+        fprintf(stderr, "%s: say which folder\n%s", t->name, usage);
+    return t->path != NULL;
+}
+
+bool tool_open(struct tool *t, const char *name, const char *usage, int argc, char **argv,
+               int first, bool json_known, int *status)
+{
+    struct kl_err err;
+
+    *t = (struct tool){ .name = name, .progress = isatty(STDERR_FILENO) };
+    if (!read_args(t, usage, argc, argv, first, json_known, status))
+        return false;
+    if (kl_env_dir_real_open(t->path, false, &t->top, &err) != KL_OK) {
+        fprintf(stderr, "%s: %s: %s\n", name, t->path, err.text);
+        return false;
+    }
+    if (blk_find(t->top, &t->finds, &err) != KL_OK) {
+        fprintf(stderr, "%s: look through %s: %s\n", name, t->path, err.text);
+        t->top->leave(t->top);
+        return false;
+    }
+    for (size_t i = 0; i < t->finds.count; i++)
+        t->bytes += t->finds.at[i].bytes;
+    return true;
+}
+
+void tool_progress(struct tool *t, size_t done, uint64_t bytes)
+{
+    uint64_t percent;
+
+    t->bytes_done += bytes;
+    percent = t->bytes == 0 ? 100 : t->bytes_done * 100 / t->bytes;
+    if (!t->progress || (percent == t->told && done < t->finds.count))
+        return;
+    t->told = percent;
+    fprintf(stderr, "%s: %zu of %zu, %" PRIu64 " of %" PRIu64 " MiB, %" PRIu64 " %%\n", t->name,
+            done, t->finds.count, t->bytes_done >> 20, t->bytes >> 20, percent);
+}
+
+void tool_close(struct tool *t)
+{
+    blk_finds_deinit(&t->finds);
+    t->top->leave(t->top);
+}

@@ -1,0 +1,25 @@
+#ifndef KOALEMOS_TOOL_H
+#define KOALEMOS_TOOL_H
+/* What `inspect` and `verify` share: their arguments, and saying how far they are. */
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "libblock/tools.h"
+
+struct tool {
+    const char *name, *path;                           /* "koalemos verify"; the folder */
+    bool        json, progress;
+    struct kl_env_dir *top;
+    struct blk_finds   finds;
+    uint64_t bytes, bytes_done, told;                  /* of all filesets that were found */
+};
+/* False with an exit status: help was asked for, the arguments are wrong, or there is no folder. */
+bool tool_open(struct tool *t, const char *name, const char *usage, int argc, char **argv,
+               int first, bool json_known, int *status);
+/* Said on stderr, at most a hundred times. */
+void tool_progress(struct tool *t, size_t done, uint64_t bytes);
+void tool_close(struct tool *t);
+
+int koalemos_inspect(int argc, char **argv, int first);
+int koalemos_verify(int argc, char **argv, int first);
+#endif

@@ -1,0 +1,105 @@
+"""`koalemos inspect` and `koalemos verify`: what a folder holds is told truly, and what is bad in it is named."""
+import glob
+import json
+import os
+import shutil
+import subprocess
+import time
+
+import koa
+from koa import check
+
+SERIES, SAMPLES = 30, 250
+
+
+def tool(*args):
+    """(exit status, stdout, stderr)"""
+    p = subprocess.run([os.path.join(koa.BIN, "koalemos"), *args], capture_output=True, text=True, timeout=120)
+    return p.returncode, p.stdout, p.stderr
+
+
+def filled(world):
+    """The data folder of a server that flushed twice and was stopped."""
+    ours = koa.Serve(world)
+    begin = int(time.time() * 1000) - 3_600_000
+    for half in (0, 1):
+        status, words = koa.push(ours.push, [
+            ({"__name__": f"metric_{i % 3}", "n": str(i)},
+             [(begin + (half * SAMPLES + k) * 1000, float(k * i)) for k in range(SAMPLES)]) for i in range(SERIES)])
+        check(status == 204, f"push: {status} {words}")
+        ours.flush_all()
+    check(ours.process.stop() == 0, "serve does not stop")
+    return world.path("data")
+
+
+def test_inspect_counts_what_was_pushed_and_its_bytes_are_those_on_disk(world):
+    data = filled(world)
+    status, out, err = tool("inspect", data, "--json")
+    check(status == 0, f"inspect: {status} {err}")
+    told = json.loads(out)
+    total = told["total"]
+    check(total["samples"] == 2 * SERIES * SAMPLES, f"samples: {total}")
+    check(sum(c["samples"] for c in total["codecs"]) == total["samples"], f"by codec: {total['codecs']}")
+    check(sum(f["samples"] for f in told["filesets"]) == total["samples"], "by fileset")
+    check(sum(total["files"].values()) == total["bytes"], f"by file: {total}")
+    check(all(c["codec"] not in ("corrupt", "?") for c in total["codecs"]), f"codecs: {total['codecs']}")
+    # A store has the same bytes in three objects, with a footer of 72 bytes to meta.
+    for f in told["filesets"]:
+        folder = os.path.join(data, f["root"], f["path"])
+        there = sum(os.path.getsize(os.path.join(folder, n)) for n in os.listdir(folder))
+        check(there == f["bytes"] + (72 if f["stored"] else 0), f"{f['path']}: {there} bytes, told {f['bytes']}")
+    status, out, err = tool("inspect", data)
+    check(status == 0 and f"{total['samples']} samples" in out and "decimal/" in out, f"text: {out[-800:]} {err}")
+    check("%" not in err, f"progress that nobody asked for: {err}")
+    status, out, err = tool("inspect", data, "--progress")
+    check("100 %" in err, f"no progress: {err}")
+
+
+def test_verify_names_a_flipped_byte_and_a_cut_in_any_object(world):
+    data = filled(world)
+    status, out, err = tool("verify", data)
+    check(status == 0, f"verify of a good folder: {status} {out} {err}")
+    folder = sorted(glob.glob(os.path.join(data, "store", "anonymous", "*", "*")))[0]
+    name = os.path.relpath(folder, os.path.join(data, "store"))
+    manifest = sorted(glob.glob(os.path.join(data, "store", "catalogue", name.split("/")[1], "*")))[-1]
+    objects = [os.path.join(folder, n) for n in ("data", "meta", "checkpoint")] + [manifest]
+    for path in objects:
+        with open(path, "rb") as f:
+            good = f.read()
+        for at in {0, len(good) // 3, len(good) // 2, len(good) - 1}:
+            bad = bytearray(good)
+            bad[at] ^= 0x10
+            with open(path, "wb") as f:
+                f.write(bad)
+            status, out, err = tool("verify", data)
+            says = os.path.relpath(path, os.path.join(data, "store")) if path == manifest else name
+            check(status == 1, f"{path}, byte {at} flipped: {status} {out}")
+            check(any(line.startswith("bad: ") and says in line for line in out.splitlines()), f"not named: {out}")
+        for size in (0, 1, len(good) // 2, len(good) - 1):
+            with open(path, "wb") as f:
+                f.write(good[:size])
+            status, out, err = tool("verify", data)
+            check(status == 1, f"{path} cut to {size}: {status} {out}")
+        with open(path, "wb") as f:
+            f.write(good)
+    check(tool("verify", data)[0] == 0, "verify of the folder as it was")
+    os.remove(os.path.join(folder, "data"))
+    status, out, err = tool("verify", data)
+    check(status == 1 and f"bad: {name}" in out, f"without data: {status} {out}")
+    shutil.rmtree(folder)
+    status, out, err = tool("verify", data)
+    check(status == 1 and f"missing: {name}" in out, f"without the fileset: {status} {out}")
+    # Unfinished is no fault: it is what a crash leaves.
+    os.makedirs(folder)
+    with open(os.path.join(folder, "data"), "wb") as f:
+        f.write(b"half")
+    check(f"unfinished" in tool("verify", data)[1], "an unfinished fileset is not told")
+
+
+def test_wrong_usage_of_the_tools_is_told(world):
+    for args in (["inspect"], ["verify"], ["verify", world.path("none")], ["inspect", "--nonsense", world.folder],
+                 ["verify", "--json", world.folder], ["inspect", world.folder, world.folder]):
+        status, out, err = tool(*args)
+        check(status == 2 and err != "", f"{args}: {status} {out} {err}")
+    check(tool("verify", world.folder)[0] == 0, "an empty folder has nothing bad in it")
+    check(tool("inspect", "--help")[0] == 0 and tool("verify", "--help")[0] == 0, "help")
