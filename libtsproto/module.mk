@@ -1,3 +1,3 @@
 USES := libkoal/base
 LIBS := -lzstd -lsnappy -lz -lprotobuf-nanopb
-PROTOS := select.proto placement.proto
+PROTOS := select.proto placement.proto node.proto
