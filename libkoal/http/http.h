@@ -54,10 +54,27 @@ void kl_http_set(struct kl_http_request *r, const char *name, const char *value)
 /* Answers and lets go of the request. `body` is copied unless taken. */
 void kl_http_answer(struct kl_http_request *r, unsigned status, const char *content_type,
                     struct kl_span body);
-/* The same, with a buffer that the server takes over and frees; gzip'ed when the client accepts
- * it and it is larger than 1 KiB. */
+/* The same, with a buffer that the server takes over and frees. Either is packed, zstd or gzip, when
+ * the client takes it and it is larger than 1 KiB. */
 void kl_http_answer_take(struct kl_http_request *r, unsigned status, const char *content_type,
                          struct kl_buf *body_take);
+
+/*
+ * An answer that is made while it is sent, as fast as the client reads: `more` appends the next piece
+ * to `out`, which is empty, on a server thread, and must not block; KL_HTTP_BREAK cuts the
+ * connection, so that half an answer is not taken for a whole one. `end` is called once, when the
+ * last byte has been handed to the system or the client has left, from whatever thread: only then may
+ * what the pieces are made of go. A server that stops cuts streams that outlast its drain.
+ */
+enum kl_http_more { KL_HTTP_MORE, KL_HTTP_LAST, KL_HTTP_BREAK };
+enum { KL_HTTP_PIECE_MAX = 512 << 20 };                /* a larger piece breaks it */
+struct kl_http_stream {
+    enum kl_http_more (*more)(void *ctx, struct kl_buf *out);
+    void (*end)(void *ctx);
+    void *ctx;
+};
+void kl_http_answer_stream(struct kl_http_request *r, unsigned status, const char *content_type,
+                           const struct kl_http_stream *stream);
 
 struct kl_http_route {
     const char *method;                                /* "GET", "POST" or "GET,POST" */

@@ -28,7 +28,7 @@
 #include <unistd.h>
 
 enum { CONNECTIONS_DEFAULT = 10000, IDLE_DEFAULT_S = 60 };
-enum { GZIP_LEAST = 1024, ANSWERS_LEAVE_MS = 1000 };
+enum { PACKED_LEAST = 1024, ANSWERS_LEAVE_MS = 1000, STREAM_BLOCK = 32 * 1024 };
 #define BUFFERED_DEFAULT ((size_t)256 << 20)
 
 struct kl_http_server {
@@ -153,15 +153,50 @@ static void answer_bytes(struct kl_http_request *r, unsigned status, const char 
     char                *small;
     size_t               small_size;
 
-    if (r->gzip_ok && !is_encoded(r) && size > GZIP_LEAST && kl_http_gzip(bytes_take, size, &small, &small_size)) {
+    if (size > PACKED_LEAST && !is_encoded(r) &&
+        kl_http_pack(r->coding, bytes_take, size, &small, &small_size)) {
         free(bytes_take);
         m = response_new(small, small_size, type);
-        MHD_add_response_header(m, MHD_HTTP_HEADER_CONTENT_ENCODING, "gzip");
+        MHD_add_response_header(m, MHD_HTTP_HEADER_CONTENT_ENCODING,
+                                kl_http_coding_name(r->coding));
     } else {
         m = response_new(bytes_take, size, type);
     }
-    if (size > GZIP_LEAST)
+    if (size > PACKED_LEAST)
         MHD_add_response_header(m, MHD_HTTP_HEADER_VARY, MHD_HTTP_HEADER_ACCEPT_ENCODING);
+    answer(r, status, m);
+}
+
+static ssize_t on_read(void *cls, uint64_t at, char *to, size_t most)
+{
+    size_t size;
+
+    (void)at;
+    switch (kl_http_flow_read(cls, to, most, &size)) {
+    case KL_HTTP_FLOWED: return (ssize_t)size;
+    case KL_HTTP_ENDED:  return MHD_CONTENT_READER_END_OF_STREAM;
+    default:             return MHD_CONTENT_READER_END_WITH_ERROR;
+    }
+}
+
+static void on_read_end(void *cls)
+{
+    kl_http_flow_free(cls);
+}
+
+void kl_http_answer_stream(struct kl_http_request *r, unsigned status, const char *content_type,
+                           const struct kl_http_stream *stream)
+{
+    enum kl_http_coding  coding = is_encoded(r) ? KL_HTTP_PLAIN : r->coding;
+    struct MHD_Response *m = MHD_create_response_from_callback(
+        MHD_SIZE_UNKNOWN, STREAM_BLOCK, on_read, kl_http_flow_new(stream, coding), on_read_end);
+
+    if (m == NULL)
+        abort();                                       /* without memory, as kl_new */
+    MHD_add_response_header(m, MHD_HTTP_HEADER_CONTENT_TYPE, content_type);
+    MHD_add_response_header(m, MHD_HTTP_HEADER_VARY, MHD_HTTP_HEADER_ACCEPT_ENCODING);
+    if (coding != KL_HTTP_PLAIN)
+        MHD_add_response_header(m, MHD_HTTP_HEADER_CONTENT_ENCODING, kl_http_coding_name(coding));
     answer(r, status, m);
 }
 
@@ -348,7 +383,7 @@ static enum MHD_Result begin(struct kl_http_request *r, const char *method)
     MHD_get_connection_values(c, MHD_HEADER_KIND, copy_header, r);
     info = MHD_get_connection_info(c, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
     r->local = kl_http_request_is_local(r, info->client_addr);
-    r->gzip_ok = kl_http_takes_gzip(kl_http_header(r, MHD_HTTP_HEADER_ACCEPT_ENCODING));
+    r->coding = kl_http_coding_of(kl_http_header(r, MHD_HTTP_HEADER_ACCEPT_ENCODING));
 
     if (kl_http_path_init(&r->path, r->raw, path_size, &err) != KL_OK && err.code == KL_EINVAL)
         return refuse(r, MHD_HTTP_BAD_REQUEST, much, err.text);

@@ -52,10 +52,26 @@ void kl_http_entry_count(const struct kl_http_entry *e, unsigned status);
 
 /* Whether a comma-separated list of tokens holds this one, any case. */
 bool kl_http_list_has(const char *list, const char *token);
-/* Whether Accept-Encoding (may be NULL) takes gzip. RFC 9110, 12.5.3. */
-bool kl_http_takes_gzip(const char *accept_encoding);
-/* gzip'ed and malloc'ed; false when it would not be smaller. */
-bool kl_http_gzip(const char *bytes, size_t size, char **out, size_t *out_size);
+/* The coding that Accept-Encoding (may be NULL) weighs highest of those we have, zstd before gzip
+ * where they weigh the same. RFC 9110, 12.5.3. */
+enum kl_http_coding { KL_HTTP_PLAIN, KL_HTTP_GZIP, KL_HTTP_ZSTD };
+enum kl_http_coding kl_http_coding_of(const char *accept_encoding);
+const char         *kl_http_coding_name(enum kl_http_coding coding);
+/* Packed and malloc'ed; false when it would not be smaller. */
+bool kl_http_pack(enum kl_http_coding coding, const char *bytes, size_t size, char **out,
+                  size_t *out_size);
+/* The same piece by piece; `last` ends it. */
+struct kl_http_packer;
+struct kl_http_packer *kl_http_packer_new(enum kl_http_coding coding);
+void kl_http_packer_free(struct kl_http_packer *p);
+void kl_http_packer_add(struct kl_http_packer *p, struct kl_span in, bool last, struct kl_buf *out);
+
+/* A stream under way, of one connection: flow.c. `free` calls the stream's `end`. */
+struct kl_http_flow;
+enum kl_http_flowed { KL_HTTP_FLOWED, KL_HTTP_ENDED, KL_HTTP_BROKEN };
+struct kl_http_flow *kl_http_flow_new(const struct kl_http_stream *stream, enum kl_http_coding coding);
+void kl_http_flow_free(struct kl_http_flow *f);
+enum kl_http_flowed kl_http_flow_read(struct kl_http_flow *f, char *to, size_t most, size_t *size);
 
 /*
  * A request: what of it needs no library is in request.c. Two owners, its connection and whoever
@@ -73,7 +89,8 @@ struct kl_http_request {
     const struct kl_http_entry *route;
     atomic_uint            refs;
     unsigned               number;
-    bool                   local, gzip_ok, called;
+    enum kl_http_coding    coding;                     /* what the client likes best */
+    bool                   local, called;
     bool                   discard, chunked;           /* refused: its body is read and dropped */
     struct timespec        began;
     char                  *raw, *method, *headers_text;

@@ -1,2 +1,2 @@
 USES := libkoal/base
-LIBS := -lmicrohttpd -lz
+LIBS := -lmicrohttpd -lz -lzstd

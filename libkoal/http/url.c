@@ -172,32 +172,47 @@ bool kl_http_list_has(const char *list, const char *token)
     return false;
 }
 
-/* q=0, q=0.0 and so on: not acceptable. */
-static bool is_refused(struct kl_span params)
+/* The weight in thousandths: ";q=0.8" is 800, without one 1000. */
+static unsigned weight(struct kl_span params)
 {
     const char *at = params.at, *end = at + params.size;
+    unsigned    q;
 
     while (at < end && strchr("; \t", *at) != NULL)
         at++;
-    if (end - at < 3 || (at[0] | 0x20) != 'q' || at[1] != '=' || at[2] != '0')
-        return false;
-    for (at += 3; at < end && strchr(".0 \t", *at) != NULL; at++)
-        ;
-    return at == end;
+    if (end - at < 3 || (at[0] | 0x20) != 'q' || at[1] != '=' || at[2] < '0' || at[2] > '1')
+        return 1000;
+    q = (unsigned)(at[2] - '0') * 1000;
+    at += 3;
+    if (at < end && *at == '.')
+        for (unsigned step = 100, i = 1; at + i < end && at[i] >= '0' && at[i] <= '9'; i++, step /= 10)
+            q += (unsigned)(at[i] - '0') * step;
+    return q < 1000 ? q : 1000;
 }
 
-bool kl_http_takes_gzip(const char *accept_encoding)
+enum kl_http_coding kl_http_coding_of(const char *accept_encoding)
 {
     struct kl_span token, params;
-    bool           any = false;
+    int            gzip = -1, zstd = -1, any = 0;      /* -1: not named */
 
     if (accept_encoding == NULL)
-        return false;
+        return KL_HTTP_PLAIN;
     while (next_token(&accept_encoding, &token, &params)) {
         if (is(token, "gzip") || is(token, "x-gzip"))
-            return !is_refused(params);
-        if (is(token, "*"))
-            any = !is_refused(params);
+            gzip = (int)weight(params);
+        else if (is(token, "zstd"))
+            zstd = (int)weight(params);
+        else if (is(token, "*"))
+            any = (int)weight(params);
     }
-    return any;
+    gzip = gzip < 0 ? any : gzip;
+    zstd = zstd < 0 ? 0 : zstd;                        /* not by "*": too young to be meant */
+    if (zstd > 0 && zstd >= gzip)
+        return KL_HTTP_ZSTD;
+    return gzip > 0 ? KL_HTTP_GZIP : KL_HTTP_PLAIN;
+}
+
+const char *kl_http_coding_name(enum kl_http_coding coding)
+{
+    return coding == KL_HTTP_ZSTD ? "zstd" : coding == KL_HTTP_GZIP ? "gzip" : "identity";
 }

@@ -35,7 +35,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             assert(path.count == 1 && strcmp(path.whole + 1, wild) == 0);
     }
     kl_http_path_deinit(&path);
-    kl_http_takes_gzip(text);
+    kl_http_coding_of(text);
     kl_http_list_has(text, "GET");
     if (kl_http_listen_parse(text, &listen, &err) == KL_OK)
         assert(strlen(listen.port) < sizeof listen.port && strlen(listen.host) <= KL_HTTP_HOST_MAX);
