@@ -168,12 +168,32 @@ static void listing_release(struct qr_job *j)
     qr_listing_free(kl_container_of(n, struct qr_listing, names));
 }
 
+/* Items until `out` holds more than `bytes`; false: that was the last piece. */
+static bool listing_piece(struct qr_listing *l, size_t bytes, struct kl_buf *out)
+{
+    if (l->next_item == 0)
+        l->render(l, out);
+    for (; l->item != NULL && l->next_item < l->names.count; l->next_item++) {
+        if (out->size > bytes)
+            return true;
+        l->item(l, l->next_item, out);
+    }
+    if (l->tail != NULL)
+        l->tail(l, out);
+    return false;
+}
+
+static bool listing_pour(struct qr_pour *p, struct kl_buf *out)
+{
+    return listing_piece(kl_container_of(p, struct qr_listing, pour), QR_POUR_PIECE, out);
+}
+
 static void listing_render(struct qr_listing *l)
 {
     struct kl_buf out;
 
     kl_buf_init(&out, (size_t)l->h->q->o.query_memory_max_bytes);
-    l->render(l, &out);
+    listing_piece(l, SIZE_MAX, &out);
     if (l->over_budget) {
         struct kl_err err;
 
@@ -201,12 +221,31 @@ static void listing_work(struct kl_env_task *task)
     l->h->env->sched->post(l->names.job.shard->loop, task);
 }
 
+static bool listing_is_large(const struct qr_listing *l)
+{
+    size_t weight = l->names.count * 10;
+
+    if (l->item == NULL)
+        return false;
+    for (size_t i = 0; i < l->names.count && l->names.what == TSP_SEL_SERIES; i++)
+        weight += l->names.series[i].count;
+    return weight > QR_RENDER_WHOLE;
+}
+
 static void listing_answer(struct qr_names *n)
 {
     struct qr_listing *l = kl_container_of(n, struct qr_listing, names);
 
     if (n->job.failure.kind != PQL_OK) {
         qr_api_error(l->r, n->job.failure.kind, "%s", n->job.failure.text);
+        return;
+    }
+    if (l->decide != NULL)
+        l->decide(l);
+    if (listing_is_large(l)) {
+        l->pour.part = listing_pour;
+        if (!qr_pour_start(&l->pour, l->h, &n->job, l->r, l->content_type))
+            qr_api_error(l->r, PQL_UNAVAILABLE, QR_POURS_MANY);
     } else if (n->count < QR_RENDER_HERE / 5) {
         listing_render(l);
     } else {

@@ -23,37 +23,41 @@ static void export_value(struct kl_buf *out, double v)
         kl_buf_add(out, text, kl_f64_text(v, text));
 }
 
-static void render_export(struct qr_listing *l, struct kl_buf *out)
+static void export_item(struct qr_listing *l, size_t i, struct kl_buf *out)
 {
-    for (size_t i = 0; i < l->names.count; i++) {
-        const struct pql_series *s = &l->names.series[i];
-        size_t                   start = out->size;
-        bool                     any = false;
+    const struct pql_series *s = &l->names.series[i];
+    size_t                   start = out->size;
+    bool                     any = false;
 
-        kl_buf_adds(out, "{\"metric\":");
-        qr_json_labels(out, s->labels);
-        kl_buf_adds(out, ",\"values\":[");
-        for (uint32_t k = 0; k < s->count; k++) {
-            if (s->hists != NULL && s->hists[k] != NULL)
-                continue;
-            kl_buf_adds(out, any ? "," : "");
-            export_value(out, s->values[k]);
-            any = true;
-        }
-        if (!any) {                                    /* histograms alone */
-            out->size = start;
+    kl_buf_adds(out, "{\"metric\":");
+    qr_json_labels(out, s->labels);
+    kl_buf_adds(out, ",\"values\":[");
+    for (uint32_t k = 0; k < s->count; k++) {
+        if (s->hists != NULL && s->hists[k] != NULL)
             continue;
-        }
-        kl_buf_adds(out, "],\"timestamps\":[");
-        any = false;
-        for (uint32_t k = 0; k < s->count; k++) {
-            if (s->hists != NULL && s->hists[k] != NULL)
-                continue;
-            kl_buf_addf(out, any ? ",%" PRId64 : "%" PRId64, s->times_ms[k]);
-            any = true;
-        }
-        kl_buf_adds(out, "]}\n");
+        kl_buf_adds(out, any ? "," : "");
+        export_value(out, s->values[k]);
+        any = true;
     }
+    if (!any) {                                        /* histograms alone */
+        out->size = start;
+        return;
+    }
+    kl_buf_adds(out, "],\"timestamps\":[");
+    any = false;
+    for (uint32_t k = 0; k < s->count; k++) {
+        if (s->hists != NULL && s->hists[k] != NULL)
+            continue;
+        kl_buf_addf(out, any ? ",%" PRId64 : "%" PRId64, s->times_ms[k]);
+        any = true;
+    }
+    kl_buf_adds(out, "]}\n");
+}
+
+static void nothing(struct qr_listing *l, struct kl_buf *out)
+{
+    (void)l;
+    (void)out;
 }
 
 static void export(void *ctx, struct kl_http_request *r)
@@ -63,7 +67,8 @@ static void export(void *ctx, struct kl_http_request *r)
     if (l == NULL)
         return;
     l->content_type = "application/stream+json; charset=utf-8";
-    l->render = render_export;
+    l->render = nothing;
+    l->item = export_item;
     /* Half of it, and no place to say so, is worse than none. */
     l->names.job.partial = false;
     if (qr_listing_range(l) && qr_listing_match(l, true))

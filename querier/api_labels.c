@@ -13,30 +13,38 @@ static void end(struct qr_listing *l, struct kl_buf *out)
                0);
 }
 
-static void render_texts(struct qr_listing *l, struct kl_buf *out)
+static void list_begin(struct qr_listing *l, struct kl_buf *out)
 {
+    (void)l;
     qr_api_begin(out);
     kl_buf_add8(out, '[');
-    for (size_t i = 0; i < l->names.count; i++) {
-        if (i > 0)
-            kl_buf_add8(out, ',');
-        kl_json_str(out, l->names.texts[i]);
-    }
+}
+
+static void list_end(struct qr_listing *l, struct kl_buf *out)
+{
     kl_buf_add8(out, ']');
     end(l, out);
 }
 
-static void render_series(struct qr_listing *l, struct kl_buf *out)
+static void text_item(struct qr_listing *l, size_t i, struct kl_buf *out)
 {
-    qr_api_begin(out);
-    kl_buf_add8(out, '[');
-    for (size_t i = 0; i < l->names.count; i++) {
-        if (i > 0)
-            kl_buf_add8(out, ',');
-        qr_json_labels(out, l->names.labels[i]);
-    }
-    kl_buf_add8(out, ']');
-    end(l, out);
+    if (i > 0)
+        kl_buf_add8(out, ',');
+    kl_json_str(out, l->names.texts[i]);
+}
+
+static void series_item(struct qr_listing *l, size_t i, struct kl_buf *out)
+{
+    if (i > 0)
+        kl_buf_add8(out, ',');
+    qr_json_labels(out, l->names.labels[i]);
+}
+
+static void list(struct qr_listing *l, void (*item)(struct qr_listing *l, size_t i, struct kl_buf *out))
+{
+    l->render = list_begin;
+    l->item = item;
+    l->tail = list_end;
 }
 
 static void labels(void *ctx, struct kl_http_request *r)
@@ -45,7 +53,7 @@ static void labels(void *ctx, struct kl_http_request *r)
 
     if (l == NULL)
         return;
-    l->render = render_texts;
+    list(l, text_item);
     if (!qr_api_limit(r, &l->names.limit))
         qr_listing_free(l);
     else if (qr_listing_range(l) && qr_listing_match(l, false))
@@ -60,7 +68,7 @@ static void values(void *ctx, struct kl_http_request *r)
 
     if (l == NULL)
         return;
-    l->render = render_texts;
+    list(l, text_item);
     l->label = kl_new(strlen(name) + 1);
     size = qr_unescape_name(name, l->label);
     l->names.label = kl_span(l->label, size);
@@ -80,7 +88,7 @@ static void series(void *ctx, struct kl_http_request *r)
 
     if (l == NULL)
         return;
-    l->render = render_series;
+    list(l, series_item);
     if (!qr_api_limit(r, &l->names.limit))
         qr_listing_free(l);
     else if (qr_listing_range(l) && qr_listing_match(l, true))

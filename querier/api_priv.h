@@ -9,7 +9,9 @@
 #include "libkoal/base/json.h"
 #include "querier/qr_priv.h"
 
-enum { QR_BODY_MAX = 16 << 20, QR_RENDER_HERE = 500 };   /* points rendered on the loop */
+enum { QR_BODY_MAX = 16 << 20, QR_RENDER_HERE = 500,     /* points rendered on the loop */
+       QR_RENDER_WHOLE = 20 * 1000 };                  /* and on a worker; more are poured */
+#define QR_POURS_MANY "too many large answers are being read already: try again later"
 
 struct qr_http {
     struct qr_querier *q;
@@ -50,13 +52,36 @@ void qr_api_route(struct qr_http *h, const char *method, const char *path,
 void qr_api_routes(struct qr_http *h, const char *method, const char *suffix,
                    void (*handle)(void *ctx, struct kl_http_request *r));
 
+/*
+ * api_pour.c: an answer made while it is read. `part` appends the next piece, of about
+ * QR_POUR_PIECE, on a server thread, from what has been immutable since the job ended; false: that
+ * was the last. A client that takes longer than a query may is cut off.
+ */
+enum { QR_POUR_PIECE = 128 << 10 };
+struct qr_pour {
+    struct qr_http *h;
+    struct qr_job *job;
+    bool (*part)(struct qr_pour *p, struct kl_buf *out);
+    int64_t deadline_ns;
+    struct kl_env_task task;
+};
+/* In a job's finish. False: too many are being read; nothing has been answered. */
+bool qr_pour_start(struct qr_pour *p, struct qr_http *h, struct qr_job *j,
+                   struct kl_http_request *r, const char *type);
+
 /* Label-like requests: a qr_names, and how its answer looks. */
 struct qr_listing {
     struct qr_names names;
     struct qr_http *h;
     struct kl_http_request *r;
     const char *content_type;
+    void (*decide)(struct qr_listing *l);              /* on the form, once all is known; or NULL */
+    /* The whole answer; or, where `item` is set, what comes before and after the items. */
     void (*render)(struct qr_listing *l, struct kl_buf *out);
+    void (*item)(struct qr_listing *l, size_t i, struct kl_buf *out);
+    void (*tail)(struct qr_listing *l, struct kl_buf *out);        /* NULL: nothing */
+    size_t next_item;
+    struct qr_pour pour;
     char *label;
     char metric[1024];                                 /* or a label's name */
     bool has_metric;

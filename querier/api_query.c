@@ -16,6 +16,8 @@ struct ask {                                           /* one /query or /query_r
     enum stats stats;
     bool as_text;                                      /* /query_explain?format=text */
     struct kl_env_task task;
+    struct qr_pour pour;
+    struct pql_cursor cursor;                          /* of what has been poured */
 };
 
 static struct ask *ask_of(struct qr_job *j)
@@ -77,6 +79,44 @@ static void stats(const struct ask *a, struct kl_buf *b)
                 x->result->samples_total, x->result->samples_peak);
 }
 
+/* What comes after the result. */
+static void tail(const struct ask *a, struct kl_buf *b)
+{
+    const struct pql_result *r = a->x.result;
+    const char             **warnings;
+
+    if (a->stats != STATS_NONE)
+        stats(a, b);
+    kl_buf_add8(b, '}');
+    if (!r->limited) {
+        qr_api_end(b, r->warnings, r->warning_count, r->infos, r->info_count);
+        return;
+    }
+    warnings = kl_new((r->warning_count + 1) * sizeof *warnings);
+    for (size_t i = 0; i < r->warning_count; i++)
+        warnings[i] = r->warnings[i];
+    warnings[r->warning_count] = "results truncated due to limit";
+    qr_api_end(b, warnings, r->warning_count + 1, r->infos, r->info_count);
+    free(warnings);
+}
+
+static bool piece(struct ask *a, size_t bytes, struct kl_buf *b)
+{
+    if (a->cursor.series == 0 && !a->cursor.begun) {
+        qr_api_begin(b);
+        kl_buf_add8(b, '{');
+    }
+    if (pql_result_json_piece(a->x.result, &a->cursor, bytes, b))
+        return true;
+    tail(a, b);
+    return false;
+}
+
+static bool pour(struct qr_pour *p, struct kl_buf *out)
+{
+    return piece(kl_container_of(p, struct ask, pour), QR_POUR_PIECE, out);
+}
+
 static void render(struct ask *a)
 {
     const struct pql_result *r = a->x.result;
@@ -88,28 +128,12 @@ static void render(struct ask *a)
         qr_api_send(a->r, "text/plain; charset=utf-8", &b);
         return;
     }
-    qr_api_begin(&b);
     if (a->x.explain) {
+        qr_api_begin(&b);
         qr_explain_json(&a->x, &b);
         qr_api_end(&b, r->warnings, r->warning_count, r->infos, r->info_count);
-        qr_api_send(a->r, "application/json", &b);
-        return;
-    }
-    kl_buf_add8(&b, '{');
-    pql_result_json(r, 0, r->series_count, &b);
-    if (a->stats != STATS_NONE)
-        stats(a, &b);
-    kl_buf_add8(&b, '}');
-    if (!r->limited) {
-        qr_api_end(&b, r->warnings, r->warning_count, r->infos, r->info_count);
     } else {
-        const char **warnings = kl_new((r->warning_count + 1) * sizeof *warnings);
-
-        for (size_t i = 0; i < r->warning_count; i++)
-            warnings[i] = r->warnings[i];
-        warnings[r->warning_count] = "results truncated due to limit";
-        qr_api_end(&b, warnings, r->warning_count + 1, r->infos, r->info_count);
-        free(warnings);
+        piece(a, SIZE_MAX, &b);
     }
     qr_api_send(a->r, "application/json", &b);
 }
@@ -128,27 +152,37 @@ static void render_work(struct kl_env_task *task)
     a->h->env->sched->post(a->x.job.shard->loop, task);
 }
 
-static bool small(const struct pql_result *r)
+/* How large the answer is, about: points, where a native histogram weighs as many as it may print. */
+static size_t weight(const struct pql_result *r)
 {
-    size_t points = 0;
+    size_t points = r->string.size / 8;
 
-    for (size_t i = 0; i < r->series_count && points < QR_RENDER_HERE; i++)
-        points += r->series[i].count;
-    return points < QR_RENDER_HERE && r->string.size < QR_RENDER_HERE * 8;
+    for (size_t i = 0; i < r->series_count && points < QR_RENDER_WHOLE; i++)
+        points += (r->series[i].count > 0 && r->series[i].points[0].hist != NULL ? 50 : 1) *
+                  (size_t)r->series[i].count + r->series[i].labels.size / 32;
+    return points;
 }
 
 static void answer(struct qr_query *x)
 {
     struct ask *a = kl_container_of(x, struct ask, x);
+    size_t      points;
 
     if (x->result == NULL) {
         qr_api_error(a->r, x->job.failure.kind, "%s", x->job.failure.text);
-    } else if (small(x->result)) {
+        return;
+    }
+    points = x->explain ? 0 : weight(x->result);
+    if (points < QR_RENDER_HERE) {
         render(a);
-    } else {
+    } else if (points < QR_RENDER_WHOLE) {
         qr_hold(&x->job);
         a->task.run = render_work;
         a->h->env->sched->work(a->h->env->sched, &a->task);
+    } else {
+        a->pour.part = pour;
+        if (!qr_pour_start(&a->pour, a->h, &x->job, a->r, "application/json"))
+            qr_api_error(a->r, PQL_UNAVAILABLE, QR_POURS_MANY);
     }
 }
 

@@ -30,23 +30,30 @@ static void render_samples(struct qr_listing *l, struct kl_buf *out)
     l->content_encoding = "snappy";
 }
 
-static void render_streamed(struct qr_listing *l, struct kl_buf *out)
+static void frame_item(struct qr_listing *l, size_t i, struct kl_buf *out)
 {
-    size_t at = 0;
+    uint64_t query = 0;
 
-    for (size_t i = 0; i < l->names.fetch_count; i++)
-        for (size_t k = 0; k < l->names.counts[i]; k++)
-            qr_read_frame(out, &l->names.series[at++], i);
-    l->content_type = "application/x-streamed-protobuf; proto=prometheus.ChunkedReadResponse";
+    for (size_t at = l->names.counts[0]; i >= at; at += l->names.counts[query])
+        query++;
+    qr_read_frame(out, &l->names.series[i], query);
 }
 
-static void render(struct qr_listing *l, struct kl_buf *out)
+static void nothing(struct qr_listing *l, struct kl_buf *out)
 {
+    (void)l;
+    (void)out;
+}
+
+static void decide(struct qr_listing *l)
+{
+    l->render = render_samples;
     /* XOR chunks hold floats; who takes samples too gets native histograms that way. */
-    if (l->streamed && !(l->samples && any_hist(&l->names)))
-        render_streamed(l, out);
-    else
-        render_samples(l, out);
+    if (l->streamed && !(l->samples && any_hist(&l->names))) {
+        l->render = nothing;
+        l->item = frame_item;
+        l->content_type = "application/x-streamed-protobuf; proto=prometheus.ChunkedReadResponse";
+    }
 }
 
 static enum kl_code compile(struct qr_names *n, const struct qr_read_query *q, struct kl_err *err)
@@ -93,7 +100,7 @@ static void read_(void *ctx, struct kl_http_request *r)
 
     if (l == NULL)
         return;
-    l->render = render;
+    l->decide = decide;
     l->names.separate = true;
     l->names.job.partial = false;                      /* the answer has no place for a warning */
     if (take_request(l, &err) != KL_OK) {

@@ -207,6 +207,8 @@ void qr_drop(struct qr_job *j)
         free(j->warnings[i]);
     if (j->running)
         s->active--;
+    if (j->pours)
+        s->pouring--;
     j->release(j);
     run_next(s);
     /* Last: qr_free may be waiting for it, and the shard goes with the querier. */
@@ -214,9 +216,30 @@ void qr_drop(struct qr_job *j)
     atomic_fetch_sub(&q->jobs, 1);
 }
 
+static unsigned most_of(const struct qr_shard *s)
+{
+    return (s->q->o.concurrent_max + s->q->shard_count - 1) / s->q->shard_count;
+}
+
+bool qr_job_pours(struct qr_job *j)
+{
+    struct qr_shard *s = j->shard;
+
+    assert(j->ended && j->running && !j->pours);
+    if (s->pouring == most_of(s))
+        return false;
+    j->pours = true;
+    j->running = false;
+    s->pouring++;
+    s->active--;
+    qr_hold(j);
+    run_next(s);
+    return true;
+}
+
 static void run_next(struct qr_shard *s)
 {
-    unsigned most = (s->q->o.concurrent_max + s->q->shard_count - 1) / s->q->shard_count;
+    unsigned most = most_of(s);
 
     while (s->active < most && s->waiting_first != NULL) {
         struct qr_job *j = s->waiting_first;

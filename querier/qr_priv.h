@@ -67,6 +67,7 @@ struct qr_shard {
     size_t cache_bytes, cache_count;
     struct qr_job *waiting_first, *waiting_last;
     unsigned active, waiting;
+    unsigned pouring;                                  /* answers that are still being read */
     struct qr_job *jobs;                               /* all that are not yet answered */
     struct qr_ran *ran;                                /* ledger.c: what was answered lately */
     size_t ran_count;
@@ -115,7 +116,7 @@ struct qr_job {
     struct kl_budget budget;                           /* what was fetched, undecoded */
     int64_t submitted_ns, begun_ns, deadline_ns;
     unsigned holds;                                    /* operations under way that will come back */
-    bool running, ended;
+    bool running, ended, pours;
     _Atomic bool stop;                                 /* for workers: nobody wants it any more */
     struct kl_env_task task;
     struct kl_env_timer tick;
@@ -132,6 +133,9 @@ void qr_job_warn(struct qr_job *j, const char *fmt, ...) __attribute__((format(p
 void qr_hold(struct qr_job *j);
 void qr_drop(struct qr_job *j);                        /* the last one releases: touch it no more */
 int64_t qr_job_left_ms(const struct qr_job *j);
+/* In `finish`: its answer will be read for a while yet. Its turn is over, the next may run; what it
+ * holds stays until it is dropped. False: as many as may do so already. */
+bool qr_job_pours(struct qr_job *j);
 enum pql_error qr_kind_of(enum kl_code code);
 
 /* ---- ledger.c: which queries run, and which ran. On the shard's loop. ---- */

@@ -102,6 +102,11 @@ const struct pql_result *pql_result(struct pql_query *q);
 /* Appends `"resultType":...,"result":...` of Prometheus' JSON. May be called once per part:
  * writes series [from, to) and returns; brackets are written at from == 0 and to == count. */
 void pql_result_json(const struct pql_result *r, size_t from, size_t to, struct kl_buf *out);
+/* The same, a piece at a time: appends until `out` holds more than `bytes`, at a point's end. A cursor
+ * begins as {0}; false: that was the last piece. Any thread, one at a time a cursor. */
+struct pql_cursor { size_t series; uint32_t point; bool begun, hists, listed; };
+bool pql_result_json_piece(const struct pql_result *r, struct pql_cursor *c, size_t bytes,
+                           struct kl_buf *out);
 
 /* ---- what it does, for query_explain ---- */
 /* Operators run in order: pql_operator tells which one is next or at work, so that the caller, who has

@@ -68,56 +68,105 @@ static void metric(struct kl_buf *b, struct kl_labels l)
     kl_buf_add8(b, '}');
 }
 
-static void list(struct kl_buf *b, const struct pql_out_series *s, bool hists)
+/* The points of one kind from the cursor on; false: more than `bytes` are there, it will go on. */
+static bool list(struct kl_buf *b, const struct pql_out_series *s, struct pql_cursor *c,
+                 size_t bytes)
 {
-    bool first = true;
+    for (; c->point < s->count; c->point++) {
+        const struct pql_point *p = &s->points[c->point];
 
-    for (uint32_t i = 0; i < s->count; i++) {
-        if ((s->points[i].hist != NULL) != hists)
+        if ((p->hist != NULL) != c->hists)
             continue;
-        kl_buf_adds(b, !first ? "," : hists ? ",\"histograms\":[" : ",\"values\":[");
-        first = false;
-        point(b, &s->points[i]);
+        if (b->size > bytes)
+            return false;
+        kl_buf_adds(b, c->listed ? "," : c->hists ? ",\"histograms\":[" : ",\"values\":[");
+        c->listed = true;
+        point(b, p);
     }
-    if (!first)
+    if (c->listed)
         kl_buf_add8(b, ']');
+    c->point = 0;
+    c->listed = false;
+    return true;
 }
 
-static void series(struct kl_buf *b, const struct pql_result *r, const struct pql_out_series *s)
+static bool series(struct kl_buf *b, const struct pql_result *r, struct pql_cursor *c,
+                   size_t bytes)
 {
-    metric(b, s->labels);
+    const struct pql_out_series *s = &r->series[c->series];
+
     if (r->type == PQL_VECTOR) {
+        metric(b, s->labels);
         kl_buf_adds(b, s->points[0].hist != NULL ? ",\"histogram\":" : ",\"value\":");
         point(b, &s->points[0]);
     } else {
-        list(b, s, false);
-        list(b, s, true);
+        if (!c->begun)
+            metric(b, s->labels);
+        c->begun = true;
+        if (!c->hists && !list(b, s, c, bytes))
+            return false;
+        c->hists = true;
+        if (!list(b, s, c, bytes))
+            return false;
     }
     kl_buf_add8(b, '}');
+    *c = (struct pql_cursor){ .series = c->series + 1 };
+    return true;
 }
 
-void pql_result_json(const struct pql_result *r, size_t from, size_t to, struct kl_buf *out)
+static bool is_plain(const struct pql_result *r)
+{
+    return r->type == PQL_SCALAR || r->type == PQL_STRING;
+}
+
+static void head(struct kl_buf *out, const struct pql_result *r)
 {
     static const char *const types[] = { "scalar", "string", "vector", "matrix" };
-    bool                     plain = r->type == PQL_SCALAR || r->type == PQL_STRING;
 
-    if (from == 0)
-        kl_buf_addf(out, "\"resultType\":\"%s\",\"result\":%s", types[r->type], plain ? "" : "[");
-    if (r->type == PQL_SCALAR && from == 0 && r->series_count > 0) {
+    kl_buf_addf(out, "\"resultType\":\"%s\",\"result\":%s", types[r->type],
+                is_plain(r) ? "" : "[");
+    if (r->type == PQL_SCALAR && r->series_count > 0) {
         point(out, &r->series[0].points[0]);
-    } else if (r->type == PQL_STRING && from == 0) {
+    } else if (r->type == PQL_STRING) {
         kl_buf_add8(out, '[');
         kl_json_ms(out, r->time_ms);
         kl_buf_add8(out, ',');
         kl_json_str(out, r->string);
         kl_buf_add8(out, ']');
     }
-    if (plain)
-        return;
-    for (size_t i = from; i < to && i < r->series_count; i++) {
-        if (i > 0)
+}
+
+bool pql_result_json_piece(const struct pql_result *r, struct pql_cursor *c, size_t bytes,
+                           struct kl_buf *out)
+{
+    if (c->series == 0 && !c->begun)
+        head(out, r);
+    if (is_plain(r))
+        return false;
+    while (c->series < r->series_count) {
+        if (out->size > bytes && (c->series > 0 || c->begun))
+            return true;
+        if (c->series > 0 && !c->begun)
             kl_buf_add8(out, ',');
-        series(out, r, &r->series[i]);
+        if (!series(out, r, c, bytes))
+            return true;
+    }
+    kl_buf_add8(out, ']');
+    return false;
+}
+
+void pql_result_json(const struct pql_result *r, size_t from, size_t to, struct kl_buf *out)
+{
+    struct pql_cursor c = { .series = from };
+
+    if (from == 0)
+        head(out, r);
+    if (is_plain(r))
+        return;
+    while (c.series < to && c.series < r->series_count) {
+        if (c.series > 0)
+            kl_buf_add8(out, ',');
+        series(out, r, &c, SIZE_MAX);
     }
     if (to >= r->series_count)
         kl_buf_add8(out, ']');
