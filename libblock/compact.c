@@ -4,7 +4,7 @@
 #include <assert.h>
 #include <stdlib.h>
 
-enum { FETCH_MAX = 1 << 30, PROGRESS_EACH = 1024 };
+enum { FETCH_MAX = 1 << 30, SLICE_SAMPLES = 1 << 20 };
 
 struct input {
     struct blk_fileset *f;
@@ -13,6 +13,17 @@ struct input {
     struct blk_page page;
     struct blk_ahead pages;
     struct blk_fetch fetch;
+};
+
+struct blk_compaction {
+    struct blk_compact c;
+    struct input      *inputs;
+    struct blk_writer *w;
+    struct blk_merge  *m;
+    struct blk_part   *parts;
+    uint32_t          *which;
+    uint64_t           at_most, series, samples;       /* done so far: of the inputs; written */
+    bool               begun;
 };
 
 static void want_all(struct input *in)
@@ -57,39 +68,63 @@ static uint32_t next_series(struct input *inputs, uint32_t count, uint32_t *whic
     return n;
 }
 
-static enum kl_code one_series(const struct blk_compact *c, struct input *inputs,
-                               const uint32_t *which, uint32_t n, struct blk_part *parts,
-                               struct blk_merge *m, struct blk_writer *w, struct kl_err *err)
+static bool bounded(const struct blk_compact *c) { return c->from_ms != 0 || c->to_ms != 0; }
+
+/* What lies outside of the wanted time is hidden; of an input that lies inside nothing is, so that
+ * its chunks may be joined as they are. */
+static void hide_outside(const struct blk_compact *c, const struct blk_info *in,
+                         struct blk_part *part)
 {
-    struct kl_labels            labels = inputs[which[0]].labels;
+    if (!bounded(c))
+        return;
+    if (in->min_ms < c->from_ms)
+        part->hidden[part->hidden_count++] = (struct blk_hidden){ INT64_MIN, c->from_ms - 1 };
+    if (in->max_ms > c->to_ms)
+        part->hidden[part->hidden_count++] = (struct blk_hidden){ c->to_ms + 1, INT64_MAX };
+}
+
+static enum kl_code one_series(struct blk_compaction *x, uint32_t n, struct kl_err *err)
+{
+    const struct blk_compact   *c = &x->c;
+    struct kl_labels            labels = x->inputs[x->which[0]].labels;
     const struct blk_chunk_ref *chunks;
     uint32_t                    count;
 
     for (uint32_t i = 0; i < n; i++) {
-        struct input *in = &inputs[which[i]];
+        struct input    *in = &x->inputs[x->which[i]];
+        struct blk_part *part = &x->parts[i];
 
         blk_fetch_clear(&in->fetch);
         if (blk_fetch_series(&in->fetch, in->series, err) != KL_OK)
             return err->code;
-        parts[i].chunks = in->fetch.chunks;
-        parts[i].chunk_count = in->fetch.count;
-        parts[i].hidden_count = c->hide ? c->hide(c->ctx, &in->f->info, labels, parts[i].hidden) : 0;
-        assert(parts[i].hidden_count <= BLK_HIDDEN_MAX);
+        part->chunks = in->fetch.chunks;
+        part->chunk_count = in->fetch.count;
+        part->hidden_count = c->hide ? c->hide(c->ctx, &in->f->info, labels, part->hidden) : 0;
+        assert(part->hidden_count <= BLK_HIDDEN_MAX);
+        hide_outside(c, &in->f->info, part);
     }
-    if (blk_merge_series(m, parts, n, &chunks, &count, err) != KL_OK)
+    if (blk_merge_series(x->m, x->parts, n, &chunks, &count, err) != KL_OK)
         return err->code;
+    for (uint32_t i = 0; i < count; i++)
+        x->samples += chunks[i].count;
     if (count > 0 &&
-        blk_writer_series(w, labels, kl_labels_fp(labels), chunks, count, err) != KL_OK)
+        blk_writer_series(x->w, labels, kl_labels_fp(labels), chunks, count, err) != KL_OK)
         return err->code;
+    x->series += n;
     for (uint32_t i = 0; i < n; i++) {
-        inputs[which[i]].series++;
-        if (step(&inputs[which[i]], err) != KL_OK)
+        x->inputs[x->which[i]].series++;
+        if (step(&x->inputs[x->which[i]], err) != KL_OK)
             return err->code;
     }
     return KL_OK;
 }
 
-struct extras_ctx { struct blk_writer *w; struct kl_err *err; enum kl_code code; };
+struct extras_ctx {
+    const struct blk_compact *c;
+    struct blk_writer *w;
+    struct kl_err *err;
+    enum kl_code code;
+};
 
 static void on_metadata(void *ctx, struct kl_span metric, uint8_t type, struct kl_span unit,
                         struct kl_span help)
@@ -105,13 +140,15 @@ static void on_exemplar(void *ctx, struct kl_fp fp, int64_t time_ms, double valu
 {
     struct extras_ctx *x = ctx;
 
+    if (bounded(x->c) && (time_ms < x->c->from_ms || time_ms > x->c->to_ms))
+        return;
     if (x->code == KL_OK)
         x->code = blk_writer_exemplar(x->w, fp, time_ms, value, labels, x->err);
 }
 
 static enum kl_code copy_extras(const struct blk_compact *c, struct blk_writer *w, struct kl_err *err)
 {
-    struct extras_ctx      x = { .w = w, .err = err, .code = KL_OK };
+    struct extras_ctx      x = { .c = c, .w = w, .err = err, .code = KL_OK };
     struct blk_extras_each each = { on_metadata, on_exemplar, &x };
 
     for (uint32_t i = 0; i < c->count; i++)            /* in order: the later metadata counts */
@@ -120,59 +157,98 @@ static enum kl_code copy_extras(const struct blk_compact *c, struct blk_writer *
     return KL_OK;
 }
 
-static enum kl_code run(const struct blk_compact *c, struct input *inputs, struct blk_writer *w,
-                        struct kl_err *err)
+static void destroy(struct blk_compaction *x)
 {
-    struct blk_merge *m = blk_merge_new();
-    struct blk_part  *parts = kl_resize(NULL, c->count * sizeof *parts);
-    uint32_t         *which = kl_resize(NULL, c->count * sizeof *which), n;
-    uint64_t          at_most = 0, done = 0;
-    enum kl_code      code = KL_OK;
-
-    for (uint32_t i = 0; i < c->count && code == KL_OK; i++) {
-        at_most += c->inputs[i]->info.series_count;
-        code = step(&inputs[i], err);
+    for (uint32_t i = 0; i < x->c.count; i++) {
+        blk_fetch_deinit(&x->inputs[i].fetch);
+        blk_ahead_deinit(&x->inputs[i].pages);
+        blk_page_deinit(&x->inputs[i].page);
     }
-    while (code == KL_OK && (n = next_series(inputs, c->count, which)) > 0) {
-        code = one_series(c, inputs, which, n, parts, m, w, err);
-        done += n;
-        if (code == KL_OK && c->progress && done / PROGRESS_EACH != (done - n) / PROGRESS_EACH &&
-            !c->progress(c->ctx, done, at_most))
-            code = kl_fail(err, KL_ECANCELED, "stopped");
-    }
-    if (code == KL_OK)
-        code = copy_extras(c, w, err);
-    blk_merge_free(m);
-    free(parts);
-    free(which);
-    return code;
+    blk_merge_free(x->m);
+    free(x->inputs);
+    free(x->parts);
+    free(x->which);
+    free(x);
 }
 
-enum kl_code blk_compact(const struct blk_compact *c, struct blk_info *done, struct kl_err *err)
+enum kl_code blk_compaction_begin(const struct blk_compact *c, struct blk_compaction **out,
+                                  struct kl_err *err)
 {
-    struct input      *inputs;
-    struct blk_writer *w;
-    enum kl_code       code;
+    struct blk_compaction *x;
+    struct blk_writer     *w;
 
     assert(c->count >= 1 && c->count <= BLK_INPUTS_MAX);
     if (blk_writer_open(c->root, c->info, &w, err) != KL_OK)
         return kl_within(err, "compact");
-    inputs = kl_new(c->count * sizeof *inputs);
+    x = kl_new(sizeof *x);
+    x->c = *c;
+    x->w = w;
+    x->m = blk_merge_new();
+    x->parts = kl_resize(NULL, c->count * sizeof *x->parts);
+    x->which = kl_resize(NULL, c->count * sizeof *x->which);
+    x->inputs = kl_new(c->count * sizeof *x->inputs);
     for (uint32_t i = 0; i < c->count; i++) {
-        inputs[i].f = c->inputs[i];
-        blk_fetch_init(&inputs[i].fetch, c->inputs[i], INT64_MIN, INT64_MAX, FETCH_MAX);
-        want_all(&inputs[i]);
+        x->inputs[i].f = c->inputs[i];
+        x->at_most += c->inputs[i]->info.series_count;
+        blk_fetch_init(&x->inputs[i].fetch, c->inputs[i], INT64_MIN, INT64_MAX, FETCH_MAX);
+        want_all(&x->inputs[i]);
     }
-    code = run(c, inputs, w, err);
-    for (uint32_t i = 0; i < c->count; i++) {
-        blk_fetch_deinit(&inputs[i].fetch);
-        blk_ahead_deinit(&inputs[i].pages);
-        blk_page_deinit(&inputs[i].page);
+    *out = x;
+    return KL_OK;
+}
+
+enum kl_code blk_compaction_step(struct blk_compaction *x, uint64_t samples, struct kl_err *err)
+{
+    uint64_t     until = x->samples + samples, series = x->series;
+    uint32_t     n;
+    enum kl_code code = KL_OK;
+
+    for (uint32_t i = 0; !x->begun && i < x->c.count && code == KL_OK; i++)
+        code = step(&x->inputs[i], err);
+    x->begun = true;
+    /* A series counts, too: there are inputs of many that have little each. */
+    while (code == KL_OK && x->samples + (x->series - series) * 16 < until) {
+        n = next_series(x->inputs, x->c.count, x->which);
+        if (n == 0)
+            return kl_fail(err, KL_ENOENT, "all is done");
+        code = one_series(x, n, err);
     }
-    free(inputs);
-    if (code == KL_OK)
-        code = blk_writer_finish(w, done, err);
-    else
-        blk_writer_abandon(w);
     return code == KL_OK ? KL_OK : kl_within(err, "compact");
+}
+
+enum kl_code blk_compaction_finish(struct blk_compaction *x, struct blk_info *done,
+                                   struct kl_err *err)
+{
+    struct blk_writer *w = x->w;
+
+    if (copy_extras(&x->c, w, err) != KL_OK) {
+        blk_compaction_abandon(x);
+        return kl_within(err, "compact");
+    }
+    destroy(x);
+    return blk_writer_finish(w, done, err) == KL_OK ? KL_OK : kl_within(err, "compact");
+}
+
+void blk_compaction_abandon(struct blk_compaction *x)
+{
+    blk_writer_abandon(x->w);
+    destroy(x);
+}
+
+enum kl_code blk_compact(const struct blk_compact *c, struct blk_info *done, struct kl_err *err)
+{
+    struct blk_compaction *x;
+    enum kl_code           code;
+
+    if (blk_compaction_begin(c, &x, err) != KL_OK)
+        return err->code;
+    while ((code = blk_compaction_step(x, SLICE_SAMPLES, err)) == KL_OK)
+        if (c->progress && !c->progress(c->ctx, x->series, x->at_most)) {
+            code = kl_fail(err, KL_ECANCELED, "compact: stopped");
+            break;
+        }
+    if (code == KL_ENOENT)
+        return blk_compaction_finish(x, done, err);
+    blk_compaction_abandon(x);
+    return code;
 }

@@ -23,10 +23,23 @@ struct blk_compact {
      * filled, at most BLK_HIDDEN_MAX. */
     uint32_t (*hide)(void *ctx, const struct blk_info *input, struct kl_labels labels,
                      struct blk_hidden *ranges);
-    /* NULL, or called now and then; false: stop, with KL_ECANCELED. */
+    /* For blk_compact: NULL, or called now and then; false: stop, with KL_ECANCELED. */
     bool (*progress)(void *ctx, uint64_t series_done, uint64_t series_at_most);
     void *ctx;
+    /* Only samples and exemplars within, both included; both 0: all. */
+    int64_t from_ms, to_ms;
 };
-/* Durable with KL_OK. After a failure there is no such fileset. KL_EEXIST as blk_writer_open. */
+/* In slices, so that a worker can do something else in between. Borrows all that `c` names. After
+ * KL_OK from begin, one of finish and abandon. */
+struct blk_compaction;
+enum kl_code blk_compaction_begin(const struct blk_compact *c, struct blk_compaction **x,
+                                  struct kl_err *err);         /* KL_EEXIST as blk_writer_open */
+/* Goes on for about so many samples; KL_ENOENT: all are done. */
+enum kl_code blk_compaction_step(struct blk_compaction *x, uint64_t samples, struct kl_err *err);
+/* Durable with KL_OK; after a failure there is no such fileset. Frees x. */
+enum kl_code blk_compaction_finish(struct blk_compaction *x, struct blk_info *done,
+                                   struct kl_err *err);
+void         blk_compaction_abandon(struct blk_compaction *x); /* removes what it can; frees x */
+/* All of it at once. Durable with KL_OK. After a failure there is no such fileset. */
 enum kl_code blk_compact(const struct blk_compact *c, struct blk_info *done, struct kl_err *err);
 #endif

@@ -7,7 +7,7 @@
 struct blk_part {                                      /* of one input */
     const struct blk_chunk_ref *chunks;                /* in time order */
     uint32_t chunk_count, hidden_count;
-    struct blk_hidden hidden[BLK_HIDDEN_MAX];
+    struct blk_hidden hidden[BLK_HIDDEN_MAX + 2];         /* and what lies before and after */
 };
 struct blk_merge;
 struct blk_merge *blk_merge_new(void);

@@ -3,7 +3,7 @@
 /*
  * A fileset: the series of one tenant and partition in one window, sealed. A folder
  *
- *   <tenant>/<partition, 4 digits>/<window start ms>-<id, 20 digits>/
+ *   <tenant>/<partition, 4 digits>/<window start ms>-<id, 20 digits>[.<generation>]/
  *       info data index summaries postings bloom extras digests checkpoint
  *
  * (FORMAT.md draws every byte.) The checkpoint is written last, after all else is synced: without
@@ -28,15 +28,20 @@ struct blk_info {
     char     tenant[BLK_TENANT_MAX + 1];
     uint32_t partition;
     int64_t  window_start_ms, window_ms;               /* window_ms 0: spans many windows (late, flush) */
-    uint64_t id;                                       /* the log position of the cut that sealed it */
+    uint64_t id;                                       /* the log position of the cut that sealed it;
+                                                          compacted: the greatest of its inputs' */
+    uint64_t generation;                               /* 0: as a cut wrote it; else the catalogue's
+                                                          revision that a compaction made it for */
     uint64_t incarnation;                              /* of the stream */
     uint64_t first_seq;                                /* log positions covered: first_seq..id */
     int64_t  min_ms, max_ms;                           /* of the samples; filled by the writer */
     uint64_t series_count, sample_count, chunk_bytes;  /* filled by the writer */
     uint64_t content;                                  /* digest of labels and samples, however coded:
                                                           owner and standbys compare it; the writer's */
+    bool     quarantined;                              /* a manifest's: it was found corrupt, and is
+                                                          neither read nor compacted any more */
 };
-/* "<tenant>/<pppp>/<start>-<id>" */
+/* "<tenant>/<pppp>/<start>-<id>", and ".<generation>" where it is not 0 */
 void blk_fileset_path(const struct blk_info *info, char path[BLK_PATH_MAX + 1]);
 enum kl_code blk_fileset_path_parse(const char *path, struct blk_info *info, struct kl_err *err);
 
@@ -66,6 +71,9 @@ void         blk_writer_abandon(struct blk_writer *w); /* removes what it can; f
  * with the same size and digest is taken as done (a retry). Blocks: on a worker. */
 enum kl_code blk_fileset_upload(struct kl_env_dir *root, const char *path, struct kl_store *store,
                                 struct kl_err *err);
+/* The same of its objects in a store; those that are not there are no failure. Blocks. */
+enum kl_code blk_fileset_remove_stored(struct kl_store *store, const char *path,
+                                       struct kl_err *err);
 /* Removes a local fileset, checkpoint first. */
 enum kl_code blk_fileset_remove(struct kl_env_dir *root, const char *path, struct kl_err *err);
 /* Every whole fileset below `root`, in no order; unfinished ones are named to `unfinished`. */

@@ -9,7 +9,7 @@ enum { NAMES_MAX = 64 };
 enum kl_code blk_folder_enter(struct kl_env_dir *root, const struct blk_info *info, bool make,
                               struct blk_folder *f, struct kl_err *err)
 {
-    char partition[8], window[48];
+    char partition[8], window[BLK_WINDOW_NAME];
 
     *f = (struct blk_folder){ 0 };
     blk_folder_names(info, partition, window);
@@ -95,7 +95,7 @@ enum kl_code blk_fileset_remove(struct kl_env_dir *root, const char *path, struc
 {
     struct blk_info   info;
     struct blk_folder f;
-    char              partition[8], window[48];
+    char              partition[8], window[BLK_WINDOW_NAME];
     enum kl_code      code;
 
     if (blk_fileset_path_parse(path, &info, err) != KL_OK)

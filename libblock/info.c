@@ -1,7 +1,9 @@
 /*
  * info: what a fileset is about; and the path that names it.
  *
- *   "KOAi" u8 version, fields (blk_info_fields)
+ *   "KOAi" u8 version, fields (blk_info_fields), [varint generation: version 2]
+ *
+ * Version 2 is written only where there is a generation: what a cut writes is read by older programs.
  *
  * Which metrics are in it is in postings, the values of __name__.
  */
@@ -17,7 +19,7 @@ const char *const blk_file_names[BLK_FILES] = {
 
 void blk_fileset_path(const struct blk_info *info, char path[BLK_PATH_MAX + 1])
 {
-    char partition[8], window[48];
+    char partition[8], window[BLK_WINDOW_NAME];
     int  n;
 
     blk_folder_names(info, partition, window);
@@ -25,11 +27,15 @@ void blk_fileset_path(const struct blk_info *info, char path[BLK_PATH_MAX + 1])
     assert(n > 0 && n <= BLK_PATH_MAX);
 }
 
-void blk_folder_names(const struct blk_info *info, char partition[8], char window[48])
+void blk_folder_names(const struct blk_info *info, char partition[8], char window[BLK_WINDOW_NAME])
 {
     assert(info->partition <= 9999);
     snprintf(partition, 8, "%04" PRIu32, info->partition);
-    snprintf(window, 48, "%" PRId64 "-%020" PRIu64, info->window_start_ms, info->id);
+    if (info->generation == 0)
+        snprintf(window, BLK_WINDOW_NAME, "%" PRId64 "-%020" PRIu64, info->window_start_ms, info->id);
+    else
+        snprintf(window, BLK_WINDOW_NAME, "%" PRId64 "-%020" PRIu64 ".%" PRIu64,
+                 info->window_start_ms, info->id, info->generation);
 }
 
 /* A tenant is a folder and a part of a key: letters, digits and a few more; not hidden, not "..". */
@@ -63,7 +69,7 @@ static bool digits(const char *at, const char *end, uint64_t *v)
 enum kl_code blk_fileset_path_parse(const char *path, struct blk_info *info, struct kl_err *err)
 {
     struct blk_info named = { 0 };
-    const char     *slash = strchr(path, '/'), *start, *dash, *end = path + strlen(path);
+    const char     *slash = strchr(path, '/'), *start, *dash, *dot, *end = path + strlen(path);
     uint64_t        partition, at;
     char            again[BLK_PATH_MAX + 1];
 
@@ -72,6 +78,10 @@ enum kl_code blk_fileset_path_parse(const char *path, struct blk_info *info, str
         goto unfit;
     start = slash + 6;
     dash = strrchr(start, '-');
+    dot = dash == NULL ? NULL : strchr(dash, '.');
+    if (dot != NULL && !digits(dot + 1, end, &named.generation))
+        goto unfit;
+    end = dot != NULL ? dot : end;
     if (dash == NULL || dash == start || !digits(start + (*start == '-'), dash, &at) ||
         at > (uint64_t)INT64_MAX + (*start == '-') || !digits(dash + 1, end, &named.id))
         goto unfit;
@@ -139,8 +149,10 @@ bool blk_info_parse(struct kl_cur *c, struct blk_info *info)
 void blk_info_write(const struct blk_info *info, struct kl_buf *out)
 {
     kl_buf_add(out, "KOAi", 4);
-    kl_buf_add8(out, BLK_VERSION);
+    kl_buf_add8(out, info->generation == 0 ? 1 : BLK_INFO_VERSION);
     blk_info_fields(info, out);
+    if (info->generation != 0)
+        kl_buf_addv(out, info->generation);
 }
 
 enum kl_code blk_info_read(struct kl_span raw, struct blk_info *info, struct kl_err *err)
@@ -151,9 +163,14 @@ enum kl_code blk_info_read(struct kl_span raw, struct blk_info *info, struct kl_
 
     if (c.bad || memcmp(magic.at, "KOAi", 4) != 0)
         return kl_fail(err, KL_ECORRUPT, "not an info file");
-    if (version != BLK_VERSION)
+    if (version < 1 || version > BLK_INFO_VERSION)
         return kl_fail(err, KL_ECORRUPT, "version %u, which this program does not know", version);
-    if (!blk_info_parse(&c, info) || info->series_count > BLK_SERIES_MAX || kl_cur_left(&c) != 0)
+    if (!blk_info_parse(&c, info))
+        return kl_fail(err, KL_ECORRUPT, "bad fields");
+    if (version > 1)
+        info->generation = kl_cur_v(&c);
+    if (c.bad || (version > 1 && info->generation == 0) || info->series_count > BLK_SERIES_MAX ||
+        kl_cur_left(&c) != 0)
         return kl_fail(err, KL_ECORRUPT, "bad fields");
     return KL_OK;
 }

@@ -4,8 +4,11 @@
  *   manifest   "KOAM" u8 version, varint partition, revision, epoch, u64 incarnation,
  *              varint replay_from
  *              varint cuts, cuts times { varint seq, zigzag end }
- *              varint filesets, filesets times { fields of blk_info (info.c) }
+ *              varint filesets, filesets times { fields of blk_info (info.c),
+ *                                                varint generation, u8 marks: 1 quarantined }
+ *              varint gone, gone times { span path, zigzag when }
  *              u32 crc32c of what precedes
+ *              (version 1 has neither generation and marks, nor what is gone)
  *   pointer    "KOAP" u8 version, varint revision, varint epoch, u64 digest, u32 crc32c
  */
 #include "libblock/manifest.h"
@@ -17,9 +20,12 @@
 
 #include "libblock/fileset_priv.h"
 
+enum { VERSION = 2, MARK_QUARANTINED = 1 };
+
 void blk_manifest_deinit(struct blk_manifest *m)
 {
     free(m->filesets);
+    free(m->gone);
     memset(m, 0, sizeof *m);
 }
 
@@ -31,6 +37,57 @@ void blk_manifest_add(struct blk_manifest *m, const struct blk_info *info)
         m->filesets = kl_resize(m->filesets, (m->fileset_count ? (size_t)m->fileset_count * 2 : 1) *
                                                  sizeof *m->filesets);
     m->filesets[m->fileset_count++] = *info;
+}
+
+static void add_gone(struct blk_manifest *m, const char *path, int64_t at_ms)
+{
+    struct blk_gone *g;
+
+    assert(m->gone_count < BLK_GONE_MAX);
+    if ((m->gone_count & (m->gone_count - 1)) == 0)
+        m->gone = kl_resize(m->gone, (m->gone_count ? (size_t)m->gone_count * 2 : 1) *
+                                         sizeof *m->gone);
+    g = &m->gone[m->gone_count++];
+    memset(g, 0, sizeof *g);
+    strcpy(g->path, path);
+    g->at_ms = at_ms;
+}
+
+void blk_manifest_drop(struct blk_manifest *m, uint32_t i, int64_t at_ms)
+{
+    char path[BLK_PATH_MAX + 1];
+
+    assert(i < m->fileset_count);
+    blk_fileset_path(&m->filesets[i], path);
+    add_gone(m, path, at_ms);
+    memmove(m->filesets + i, m->filesets + i + 1,
+            (m->fileset_count - i - 1) * sizeof *m->filesets);
+    m->fileset_count--;                                /* room: add asks for it at powers of two */
+}
+
+uint32_t blk_manifest_find(const struct blk_manifest *m, const struct blk_info *info)
+{
+    for (uint32_t i = 0; i < m->fileset_count; i++)
+        if (m->filesets[i].id == info->id && m->filesets[i].generation == info->generation &&
+            m->filesets[i].window_start_ms == info->window_start_ms &&
+            strcmp(m->filesets[i].tenant, info->tenant) == 0)
+            return i;
+    return m->fileset_count;
+}
+
+void blk_manifest_copy(struct blk_manifest *to, const struct blk_manifest *from)
+{
+    struct blk_manifest copy = *from;
+
+    copy.filesets = NULL;
+    copy.gone = NULL;
+    copy.fileset_count = copy.gone_count = 0;
+    for (uint32_t i = 0; i < from->fileset_count; i++)
+        blk_manifest_add(&copy, &from->filesets[i]);
+    for (uint32_t i = 0; i < from->gone_count; i++)
+        add_gone(&copy, from->gone[i].path, from->gone[i].at_ms);
+    blk_manifest_deinit(to);
+    *to = copy;
 }
 
 static bool covers(const struct blk_cut *a, const struct blk_cut *b)
@@ -70,8 +127,8 @@ static void seal(struct kl_buf *out, size_t from)
 }
 
 /* Magic, version and checksum; the cursor is left on what lies between. */
-static enum kl_code unseal(struct kl_span bytes, const char *magic, const char *what,
-                           struct kl_cur *c, struct kl_err *err)
+static enum kl_code unseal(struct kl_span bytes, const char *magic, unsigned newest,
+                           const char *what, struct kl_cur *c, struct kl_err *err)
 {
     const uint8_t *at = bytes.at;
     uint32_t       crc;
@@ -81,7 +138,7 @@ static enum kl_code unseal(struct kl_span bytes, const char *magic, const char *
     memcpy(&crc, at + bytes.size - 4, 4);
     if (crc != kl_crc32c(0, at, bytes.size - 4))
         return kl_fail(err, KL_ECORRUPT, "%s: checksum does not match", what);
-    if (at[4] != BLK_VERSION)
+    if (at[4] < 1 || at[4] > newest)
         return kl_fail(err, KL_ECORRUPT, "%s: version %u, which this program does not know", what,
                        at[4]);
     *c = kl_cur(at + 5, bytes.size - 9);
@@ -93,7 +150,7 @@ void blk_manifest_encode(const struct blk_manifest *m, struct kl_buf *out)
     size_t from = out->size;
 
     kl_buf_add(out, "KOAM", 4);
-    kl_buf_add8(out, BLK_VERSION);
+    kl_buf_add8(out, VERSION);
     kl_buf_addv(out, m->partition);
     kl_buf_addv(out, m->revision);
     kl_buf_addv(out, m->epoch);
@@ -105,8 +162,16 @@ void blk_manifest_encode(const struct blk_manifest *m, struct kl_buf *out)
         kl_buf_addz(out, m->cuts[i].end_ms);
     }
     kl_buf_addv(out, m->fileset_count);
-    for (uint32_t i = 0; i < m->fileset_count; i++)
+    for (uint32_t i = 0; i < m->fileset_count; i++) {
         blk_info_fields(&m->filesets[i], out);
+        kl_buf_addv(out, m->filesets[i].generation);
+        kl_buf_add8(out, m->filesets[i].quarantined ? MARK_QUARANTINED : 0);
+    }
+    kl_buf_addv(out, m->gone_count);
+    for (uint32_t i = 0; i < m->gone_count; i++) {
+        kl_buf_addspan(out, kl_span_str(m->gone[i].path));
+        kl_buf_addz(out, m->gone[i].at_ms);
+    }
     seal(out, from);
 }
 
@@ -126,14 +191,54 @@ static bool read_cuts(struct kl_cur *c, struct blk_manifest *m)
     return true;
 }
 
+static bool read_fileset(struct kl_cur *c, uint8_t version, struct blk_info *info)
+{
+    uint8_t marks;
+
+    if (!blk_info_parse(c, info))
+        return false;
+    if (version == 1)
+        return true;
+    info->generation = kl_cur_v(c);
+    marks = kl_cur_8(c);
+    info->quarantined = marks & MARK_QUARANTINED;
+    return !c->bad && (marks & ~MARK_QUARANTINED) == 0;
+}
+
+static bool read_gone(struct kl_cur *c, struct blk_manifest *m)
+{
+    uint64_t n = kl_cur_v(c);
+
+    if (c->bad || n > BLK_GONE_MAX || n > kl_cur_left(c) / 16)
+        return false;
+    for (uint64_t i = 0; i < n; i++) {
+        struct kl_span  path = kl_cur_span(c);
+        int64_t         at_ms = kl_cur_z(c);
+        char            text[BLK_PATH_MAX + 1];
+        struct blk_info info;
+        struct kl_err   err;
+
+        if (c->bad || path.size > BLK_PATH_MAX || memchr(path.at, 0, path.size) != NULL)
+            return false;
+        memcpy(text, path.at, path.size);
+        text[path.size] = '\0';
+        if (blk_fileset_path_parse(text, &info, &err) != KL_OK)
+            return false;
+        add_gone(m, text, at_ms);
+    }
+    return true;
+}
+
 enum kl_code blk_manifest_decode(struct kl_span bytes, struct blk_manifest *out, struct kl_err *err)
 {
     struct blk_manifest m = { 0 };
     struct kl_cur       c;
     uint64_t            partition, n;
+    uint8_t             version;
 
-    if (unseal(bytes, "KOAM", "manifest", &c, err) != KL_OK)
+    if (unseal(bytes, "KOAM", VERSION, "manifest", &c, err) != KL_OK)
         return err->code;
+    version = ((const uint8_t *)bytes.at)[4];
     partition = kl_cur_v(&c);
     m.revision = kl_cur_v(&c);
     m.epoch = kl_cur_v(&c);
@@ -148,11 +253,15 @@ enum kl_code blk_manifest_decode(struct kl_span bytes, struct blk_manifest *out,
     for (uint64_t i = 0; i < n; i++) {
         struct blk_info info;
 
-        if (!blk_info_parse(&c, &info)) {
+        if (!read_fileset(&c, version, &info)) {
             blk_manifest_deinit(&m);
             return kl_fail(err, KL_ECORRUPT, "manifest: bad fileset");
         }
         blk_manifest_add(&m, &info);
+    }
+    if (version > 1 && !read_gone(&c, &m)) {
+        blk_manifest_deinit(&m);
+        return kl_fail(err, KL_ECORRUPT, "manifest: bad names of what is gone");
     }
     if (kl_cur_left(&c) != 0) {
         blk_manifest_deinit(&m);
@@ -189,7 +298,7 @@ enum kl_code blk_pointer_decode(struct kl_span bytes, struct blk_pointer *p, str
     struct blk_pointer read;
     struct kl_cur      c;
 
-    if (unseal(bytes, "KOAP", "catalogue pointer", &c, err) != KL_OK)
+    if (unseal(bytes, "KOAP", BLK_VERSION, "catalogue pointer", &c, err) != KL_OK)
         return err->code;
     read.revision = kl_cur_v(&c);
     read.epoch = kl_cur_v(&c);

@@ -15,9 +15,12 @@
 #include "libkoal/base/buf.h"
 #include "libkoal/base/err.h"
 
-enum { BLK_MANIFEST_FILESETS_MAX = 200000, BLK_CUTS_MAX = 64 };
+enum { BLK_MANIFEST_FILESETS_MAX = 200000, BLK_CUTS_MAX = 64, BLK_GONE_MAX = 200000 };
 
 struct blk_cut { uint64_t seq; int64_t end_ms; };      /* end INT64_MAX: a flush of everything */
+/* A fileset that this partition had and has no more: replaced, or past its retention. Its objects
+ * are removed a while later, when nobody can be reading them by an older manifest. */
+struct blk_gone { char path[BLK_PATH_MAX + 1]; int64_t at_ms; };
 struct blk_manifest {
     uint32_t partition;
     uint64_t revision, epoch, incarnation;
@@ -26,9 +29,16 @@ struct blk_manifest {
     struct blk_cut cuts[BLK_CUTS_MAX];                 /* rising seq */
     uint32_t fileset_count;
     struct blk_info *filesets;                         /* malloc'ed, owned */
+    uint32_t gone_count;
+    struct blk_gone *gone;                             /* malloc'ed, owned */
 };
 void         blk_manifest_deinit(struct blk_manifest *m);
 void         blk_manifest_add(struct blk_manifest *m, const struct blk_info *info);
+/* Takes filesets[i] out, the order of the others stays; into `gone` with the time `at_ms`. */
+void         blk_manifest_drop(struct blk_manifest *m, uint32_t i, int64_t at_ms);
+/* The fileset of that name, or fileset_count. */
+uint32_t     blk_manifest_find(const struct blk_manifest *m, const struct blk_info *info);
+void         blk_manifest_copy(struct blk_manifest *to, const struct blk_manifest *from);
 void         blk_manifest_cut(struct blk_manifest *m, uint64_t seq, int64_t end_ms);
 /* Is a sample at `time_ms` of record `seq` in the filesets? */
 bool         blk_manifest_covers(const struct blk_manifest *m, uint64_t seq, int64_t time_ms);

@@ -273,3 +273,17 @@ enum kl_code blk_fileset_upload(struct kl_env_dir *root, const char *path, struc
     blk_folder_leave(&folder);
     return code == KL_OK ? KL_OK : kl_within(err, "upload %s", path);
 }
+
+enum kl_code blk_fileset_remove_stored(struct kl_store *store, const char *path,
+                                       struct kl_err *err)
+{
+    static const char *const objects[] = { "checkpoint", "meta", "data" };    /* in this order */
+    char                     key[KL_STORE_KEY_MAX + 1];
+
+    for (unsigned i = 0; i < sizeof objects / sizeof *objects; i++) {
+        key_of(path, objects[i], key);
+        if (store->remove(store, key, err) != KL_OK)
+            return kl_within(err, "remove fileset %s", path);
+    }
+    return KL_OK;
+}

@@ -399,7 +399,7 @@ enum kl_code blk_writer_finish(struct blk_writer *w, struct blk_info *done, stru
 void blk_writer_abandon(struct blk_writer *w)
 {
     struct kl_err ignored;                             /* what is left has no checkpoint */
-    char          partition[8], window[48];
+    char          partition[8], window[BLK_WINDOW_NAME];
 
     if (w->data != NULL)
         w->folder.window->close(w->data);

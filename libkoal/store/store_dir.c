@@ -260,6 +260,27 @@ static enum kl_code list(struct kl_store *store, const char *prefix,
          ? KL_OK : kl_within(err, "list objects %s", prefix);
 }
 
+/* Leaves; the folder that held the object goes with its last one. A put that has entered it fails
+ * then, and is tried again as any that fails. */
+static void drop_folder(struct way *w, const char *key)
+{
+    const char   *last = strrchr(key, '/'), *name = last;
+    char          text[KL_ENV_DIR_NAME_MAX + 1];
+    struct kl_err unheard;
+
+    if (w->depth > 1) {
+        struct kl_env_dir *d = w->dirs[--w->depth], *above = w->dirs[w->depth - 1];
+
+        while (name > key && name[-1] != '/')
+            name--;
+        memcpy(text, name, (size_t)(last - name));
+        text[last - name] = '\0';
+        d->leave(d);
+        above->remove_dir(above, text, &unheard);      /* not empty: then it stays */
+    }
+    leave(w);
+}
+
 static enum kl_code remove_object(struct kl_store *store, const char *key, struct kl_err *err)
 {
     struct way         w;
@@ -274,7 +295,7 @@ static enum kl_code remove_object(struct kl_store *store, const char *key, struc
     code = d->remove(d, w.name, err);
     if (code == KL_OK)
         code = d->sync_names(d, err);
-    leave(&w);
+    drop_folder(&w, key);
     return code == KL_OK || code == KL_ENOENT ? KL_OK : kl_within(err, "remove object %s", key);
 }
 

@@ -578,6 +578,8 @@ START_TEST(path_is_parsed_only_as_it_is_written)
         "", "a", "a/b/c", "../0001/5-00000000000000000001", "a/1/5-00000000000000000001",
         "a/0001/5-1", "a/0001/05-00000000000000000001", "a/0001/-00000000000000000001",
         "a/0001/5-99999999999999999999", "a/0001/99999999999999999999-00000000000000000001",
+        "a/0001/5-00000000000000000001.", "a/0001/5-00000000000000000001.0", "a/0001/5-00000000000000000001.07",
+        "a/0001/5-00000000000000000001.7.7", "a/0001/5-00000000000000000001.99999999999999999999",
         "a b/0001/5-00000000000000000001", "a/0001/5-00000000000000000001/", ".a/0001/5-00000000000000000001",
     };
     struct blk_info back;
@@ -590,7 +592,13 @@ START_TEST(path_is_parsed_only_as_it_is_written)
     info.id = UINT64_MAX;
     blk_fileset_path(&info, again);
     ck_assert_int_eq(blk_fileset_path_parse(again, &back, &err), KL_OK);
-    ck_assert(back.window_start_ms == INT64_MIN && back.id == UINT64_MAX);
+    ck_assert(back.window_start_ms == INT64_MIN && back.id == UINT64_MAX && back.generation == 0);
+    info.generation = UINT64_MAX;
+    memset(info.tenant, 'x', BLK_TENANT_MAX);          /* the longest that there can be */
+    info.tenant[BLK_TENANT_MAX] = '\0';
+    blk_fileset_path(&info, again);
+    ck_assert_int_eq(blk_fileset_path_parse(again, &back, &err), KL_OK);
+    ck_assert(back.generation == UINT64_MAX && strcmp(back.tenant, info.tenant) == 0);
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         ck_assert_msg(blk_fileset_path_parse(bad[i], &back, &err) == KL_EINVAL, "%s", bad[i]);
 }

@@ -2,7 +2,10 @@
 #include "libblock/manifest.h"
 
 #include <check.h>
+#include <stdio.h>
 #include <stdlib.h>
+
+#include "libkoal/base/hash.h"
 
 static struct kl_err err;
 
@@ -28,6 +31,8 @@ static struct blk_manifest make(uint32_t filesets)
         info.sample_count = i * 480;
         info.chunk_bytes = i * 300;
         info.content = i * 0x9e3779b97f4a7c15ull;
+        info.generation = i % 3 == 2 ? i : 0;
+        info.quarantined = i % 5 == 3;
         blk_manifest_add(&m, &info);
     }
     return m;
@@ -40,6 +45,11 @@ START_TEST(manifest_comes_back_whole)
 
     blk_manifest_cut(&m, 99, 7200000);
     blk_manifest_cut(&m, 199, 3600000);
+    if (m.fileset_count > 4) {
+        blk_manifest_drop(&m, 2, 12345);
+        blk_manifest_drop(&m, m.fileset_count - 1, -1);
+        blk_manifest_drop(&m, 0, INT64_MAX);
+    }
     blk_manifest_encode(&m, &b);
     ck_assert_msg(blk_manifest_decode(kl_buf_span(&b), &back, &err) == KL_OK, "%s", err.text);
     ck_assert(back.partition == 7 && back.revision == 42 && back.epoch == 3 &&
@@ -48,11 +58,130 @@ START_TEST(manifest_comes_back_whole)
               back.fileset_count == m.fileset_count);
     for (uint32_t i = 0; i < m.fileset_count; i++)
         ck_assert_int_eq(memcmp(&m.filesets[i], &back.filesets[i], sizeof m.filesets[i]), 0);
+    ck_assert_uint_eq(back.gone_count, m.gone_count);
+    for (uint32_t i = 0; i < m.gone_count; i++)
+        ck_assert(strcmp(m.gone[i].path, back.gone[i].path) == 0 &&
+                  m.gone[i].at_ms == back.gone[i].at_ms);
     blk_manifest_deinit(&back);
     blk_manifest_deinit(&m);
     kl_buf_deinit(&b);
 }
 END_TEST
+
+START_TEST(dropped_filesets_are_gone_by_name_and_the_others_keep_their_order)
+{
+    struct blk_manifest m = make(9), copy = { 0 };
+    char                path[BLK_PATH_MAX + 1];
+
+    blk_fileset_path(&m.filesets[4], path);
+    ck_assert_uint_eq(blk_manifest_find(&m, &m.filesets[4]), 4);
+    blk_manifest_drop(&m, 4, 77);
+    ck_assert_uint_eq(m.fileset_count, 8);
+    ck_assert_str_eq(m.gone[0].path, path);
+    ck_assert_int_eq(m.gone[0].at_ms, 77);
+    ck_assert_uint_eq(m.filesets[4].id, 599);
+    blk_manifest_copy(&copy, &m);
+    for (uint32_t i = 0; i < 8; i++) {
+        blk_manifest_drop(&copy, 0, i);
+        blk_manifest_add(&copy, &m.filesets[i]);       /* room is kept right on the way */
+    }
+    ck_assert_uint_eq(copy.fileset_count, 8);
+    ck_assert_uint_eq(copy.gone_count, 9);
+    for (uint32_t i = 0; i < 8; i++)
+        ck_assert_uint_eq(copy.filesets[i].id, m.filesets[i].id);
+    ck_assert_uint_eq(m.gone_count, 1);
+    blk_manifest_deinit(&copy);
+    blk_manifest_deinit(&m);
+}
+END_TEST
+
+static struct blk_manifest golden(bool with_gone)
+{
+    struct blk_manifest m = { .partition = 7, .revision = 42, .epoch = 3,
+                              .incarnation = 0xfedcba9876543210ull, .replay_from = 1000 };
+
+    for (uint32_t i = 0; i < 5; i++) {
+        struct blk_info info = { .partition = 7, .id = i * 100 + 99, .window_ms = i == 3 ? 0 : 7200000,
+                                 .window_start_ms = -7200000 + (int64_t)i * 7200000,
+                                 .incarnation = 9, .first_seq = i * 100, .min_ms = -5,
+                                 .max_ms = 5 + (int64_t)i, .series_count = i, .sample_count = i * 480,
+                                 .chunk_bytes = i * 300, .content = i * 0x9e3779b97f4a7c15ull };
+
+        strcpy(info.tenant, i % 2 ? "golden" : "anonymous");
+        if (with_gone) {
+            info.generation = i == 2 ? 41 : 0;
+            info.quarantined = i == 3;
+        }
+        blk_manifest_add(&m, &info);
+    }
+    if (with_gone) {
+        blk_manifest_drop(&m, 2, 1700000000000);
+        blk_manifest_drop(&m, 0, 1700000000001);
+    }
+    blk_manifest_cut(&m, 99, 7200000);
+    blk_manifest_cut(&m, 199, 3600000);
+    return m;
+}
+
+static struct kl_span golden_file(int version, const char *name)
+{
+    static char bytes[2][4096];
+    static int  turn;
+    char        path[128];
+    FILE       *f;
+    size_t      size;
+
+    snprintf(path, sizeof path, "tests/data/manifest-v%d/%s", version, name);
+    f = fopen(path, "rb");
+    ck_assert_msg(f != NULL, "%s", path);
+    turn = !turn;
+    size = fread(bytes[turn], 1, sizeof bytes[turn], f);
+    fclose(f);
+    return kl_span(bytes[turn], size);
+}
+
+START_TEST(manifest_of_each_version_is_read)           /* once a version, from 1 */
+{
+    struct blk_manifest want = golden(_i > 1), m;
+    struct blk_pointer  p;
+    struct kl_span      bytes = golden_file(_i, "manifest");
+    struct kl_buf       a = { 0 }, b = { 0 };
+
+    ck_assert_msg(blk_manifest_decode(bytes, &m, &err) == KL_OK, "%s", err.text);
+    blk_manifest_encode(&want, &a);                    /* equal when they say the same in bytes */
+    blk_manifest_encode(&m, &b);
+    ck_assert(kl_span_eq(kl_buf_span(&a), kl_buf_span(&b)));
+    ck_assert_int_eq(blk_pointer_decode(golden_file(_i, "pointer"), &p, &err), KL_OK);
+    ck_assert(p.revision == 42 && p.epoch == 3 && p.digest == kl_hash64(bytes.at, bytes.size));
+    kl_buf_deinit(&a);
+    kl_buf_deinit(&b);
+    blk_manifest_deinit(&want);
+    blk_manifest_deinit(&m);
+}
+END_TEST
+
+/* `test_manifest write`: the present version anew; only ever for a new one. */
+static int write_golden(void)
+{
+    struct blk_manifest m = golden(true);
+    struct blk_pointer  p = { 42, 3, 0 };
+    struct kl_buf       b = { 0 }, q = { 0 };
+    FILE               *f;
+
+    blk_manifest_encode(&m, &b);
+    p.digest = kl_hash64(b.at, b.size);
+    blk_pointer_encode(&p, &q);
+    f = fopen("tests/data/manifest-v2/manifest", "wb");
+    fwrite(b.at, 1, b.size, f);
+    fclose(f);
+    f = fopen("tests/data/manifest-v2/pointer", "wb");
+    fwrite(q.at, 1, q.size, f);
+    fclose(f);
+    kl_buf_deinit(&b);
+    kl_buf_deinit(&q);
+    blk_manifest_deinit(&m);
+    return 0;
+}
 
 START_TEST(flipped_or_cut_manifest_is_refused)
 {
@@ -118,13 +247,19 @@ START_TEST(keys_sort_as_numbers)
 }
 END_TEST
 
-int main(void)
+int main(int argc, char **argv)
 {
     Suite   *s = suite_create("libblock/manifest");
     TCase   *t = tcase_create("all");
     SRunner *r = srunner_create(s);
     int      failed;
 
+    (void)argv;
+    if (argc > 1)
+        return write_golden();
+
+    tcase_add_test(t, dropped_filesets_are_gone_by_name_and_the_others_keep_their_order);
+    tcase_add_loop_test(t, manifest_of_each_version_is_read, 1, 3);
     tcase_add_loop_test(t, manifest_comes_back_whole, 0, 5);
     tcase_add_test(t, flipped_or_cut_manifest_is_refused);
     tcase_add_test(t, only_cuts_that_no_later_one_covers_are_kept);
