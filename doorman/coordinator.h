@@ -1,0 +1,43 @@
+#ifndef DM_COORDINATOR_H
+#define DM_COORDINATOR_H
+/*
+ * The coordinator: keeps the placement table as the nodes of the cell want it (libtsproto/rebalance.h).
+ * Every doorman has one; they all watch, and whoever holds the lease "lease.coordinator" acts. Acting is
+ * one compare-and-set of the placement table at a time, so that two who both believed to hold the lease
+ * would still not undo each other's step unseen. A coordinator that has no lease, or no KV, changes
+ * nothing: the last table goes on working.
+ *
+ * It also answers what operators ask of the cluster (coordinator_http.c): who is there, who has what, how
+ * far behind; and takes their wishes, as marks in the KV (libtsproto/roster.h).
+ *
+ * Everything runs on one loop of its own. A crash leaves the KV as the last step made it.
+ */
+#include "libkoal/base/log.h"
+#include "libkoal/base/metrics.h"
+#include "libkoal/bus/bus.h"
+#include "libkoal/env/env.h"
+#include "libtsproto/roster.h"
+
+struct dm_coordinator_options {
+    const char *name;                                  /* of this doorman, for people; "" is fine */
+    bool     manage;                                   /* false: watches and answers, never acts */
+    uint32_t partitions;                               /* of a table that is made anew */
+    unsigned replicas;                                 /* members wanted a partition */
+    unsigned joins_at_once;
+    int64_t  heartbeat_ms, silent_ms, gone_ms;
+    struct kl_log *log;
+    struct kl_metrics *metrics;                        /* may be NULL */
+};
+struct dm_coordinator;
+struct dm_coordinator *dm_coordinator_new(struct kl_env *env, struct kl_bus *bus,
+                                          const struct dm_coordinator_options *options);
+/* After the bus is closed: a call under way has come back by then. */
+void dm_coordinator_free(struct dm_coordinator *c);
+
+/* The routes below /api/v1/koalemos/. Lives with the coordinator. */
+struct kl_http_server;
+struct dm_coordinator_http;
+struct dm_coordinator_http *dm_coordinator_http_new(struct dm_coordinator *c,
+                                                    struct kl_http_server *s);
+void dm_coordinator_http_free(struct dm_coordinator_http *h);
+#endif

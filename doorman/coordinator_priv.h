@@ -1,0 +1,51 @@
+#ifndef DM_COORDINATOR_PRIV_H
+#define DM_COORDINATOR_PRIV_H
+/* What coordinator.c keeps and coordinator_http.c shows. On the coordinator's loop only. */
+#include "doorman/coordinator.h"
+
+struct dm_held {                                       /* a partition's lease as last seen */
+    bool there;
+    struct tsp_lease lease;
+};
+struct dm_coordinator {
+    struct kl_env *env;
+    struct kl_bus *bus;
+    struct kl_env_loop *loop;
+    struct dm_coordinator_options o;
+    struct tsp_incarnation who;
+
+    struct tsp_roster    *roster;
+    struct tsp_placement *table;                       /* NULL: none, or not seen yet */
+    uint64_t  table_revision;                          /* of its key; 0: the key is absent */
+    bool      nodes_current, marks_current, table_current, leases_current;
+    struct dm_held *held; uint32_t held_count;         /* one a partition of the table */
+
+    bool      lease_there, mine;
+    struct tsp_lease lease;                            /* the coordinator's, as last seen */
+    uint64_t  lease_revision;
+    int64_t   lease_moved_ns;                          /* when its beat was seen to change */
+    int64_t   mine_until_ns;                           /* acting ends here unless renewed */
+    int64_t   lease_sent_ns;
+    bool      lease_out, table_out;                    /* operations under way */
+    bool      said_unreadable, said_partitions;
+    char      said[300];                               /* the last complaint, so as not to repeat it */
+    struct tsp_rebalanced last;                        /* what the last look at the table found */
+
+    struct kl_bus_watch node_watch, mark_watch, lease_watch, table_watch;
+    struct kl_bus_kv  lease_op, table_op;
+    struct kl_buf     lease_bytes, table_bytes;
+    struct tsp_placement *next;                        /* the table that is being put */
+    struct kl_env_task  begin, end;
+    struct kl_env_timer tick;
+    struct {
+        struct kl_metric *alive, *silent, *gone, *joining, *short_of, *same_zone, *orphans, *acting,
+                         *revision, *joins, *leaves, *owners;
+    } m;
+};
+
+/* Its lease is good right now: it may act. */
+bool dm_coordinator_acts(const struct dm_coordinator *c);
+/* Puts `table` in place of the one that is there, by compare-and-set; takes it. False: one is under
+ * way already. */
+bool dm_coordinator_put(struct dm_coordinator *c, struct tsp_placement *table_take);
+#endif

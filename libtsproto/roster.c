@@ -1,0 +1,252 @@
+#include "libtsproto/roster.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct entry {
+    char            name[TSP_NAME_MAX + 1];
+    struct tsp_node node;                              /* valid while `there` */
+    bool            there, moved;
+    enum tsp_mark   mark;
+    uint64_t        revision;
+    int64_t         first_ns, moved_ns;
+};
+struct tsp_roster {
+    int64_t       silent_ns, gone_ns;
+    unsigned      count;
+    struct entry *all[TSP_NODES_MAX];                  /* by name */
+};
+
+struct tsp_roster *tsp_roster_new(int64_t silent_ms, int64_t gone_ms)
+{
+    struct tsp_roster *r = kl_new(sizeof *r);
+
+    r->silent_ns = silent_ms * 1000000;
+    r->gone_ns = (gone_ms > silent_ms ? gone_ms : silent_ms) * 1000000;
+    return r;
+}
+
+static void entry_free(struct entry *e)
+{
+    tsp_node_deinit(&e->node);
+    free(e);
+}
+
+void tsp_roster_free(struct tsp_roster *r)
+{
+    if (r == NULL)
+        return;
+    for (unsigned i = 0; i < r->count; i++)
+        entry_free(r->all[i]);
+    free(r);
+}
+
+/* Where `name` is or would be. */
+static unsigned place(const struct tsp_roster *r, const char *name, bool *found)
+{
+    unsigned low = 0, high = r->count;
+
+    *found = false;
+    while (low < high) {
+        unsigned mid = (low + high) / 2;
+        int      c = strcmp(r->all[mid]->name, name);
+
+        if (c == 0) {
+            *found = true;
+            return mid;
+        }
+        if (c < 0)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low;
+}
+
+static struct entry *find(const struct tsp_roster *r, const char *name)
+{
+    bool     found;
+    unsigned at = place(r, name, &found);
+
+    return found ? r->all[at] : NULL;
+}
+
+static struct entry *make(struct tsp_roster *r, const char *name)
+{
+    bool          found;
+    unsigned      at = place(r, name, &found);
+    struct entry *e;
+
+    if (found)
+        return r->all[at];
+    if (r->count == TSP_NODES_MAX)
+        return NULL;
+    e = kl_new(sizeof *e);
+    memcpy(e->name, name, strlen(name) + 1);
+    memmove(&r->all[at + 1], &r->all[at], (r->count - at) * sizeof r->all[0]);
+    r->all[at] = e;
+    r->count++;
+    return e;
+}
+
+/* Nothing is known of it any more. */
+static void forget_idle(struct tsp_roster *r, const char *name)
+{
+    bool     found;
+    unsigned at = place(r, name, &found);
+
+    if (!found || r->all[at]->there || r->all[at]->mark != TSP_MARK_NONE)
+        return;
+    entry_free(r->all[at]);
+    r->count--;
+    memmove(&r->all[at], &r->all[at + 1], (r->count - at) * sizeof r->all[0]);
+}
+
+enum tsp_mark tsp_mark_of(struct kl_span value)
+{
+    if (kl_span_eq(value, kl_span_str("drain")))
+        return TSP_MARK_DRAIN;
+    return kl_span_eq(value, kl_span_str("removed")) ? TSP_MARK_REMOVED : TSP_MARK_NONE;
+}
+
+static enum kl_code too_many(struct kl_err *err)
+{
+    return kl_fail(err, KL_ELIMIT, "more than %d nodes: a cell has room for no more", TSP_NODES_MAX);
+}
+
+static enum kl_code see_node(struct tsp_roster *r, const char *name, struct kl_span value,
+                             uint64_t revision, int64_t now_ns, struct kl_err *err)
+{
+    struct tsp_node n;
+    struct entry   *e;
+    bool            other;
+
+    if (tsp_node_decode(value, &n, err) != KL_OK)
+        return kl_within(err, "node %s", name);
+    if (strcmp(n.name, name) != 0) {
+        tsp_node_deinit(&n);
+        return kl_fail(err, KL_EINVAL, "the key of node %s holds another's words", name);
+    }
+    e = make(r, name);
+    if (e == NULL) {
+        tsp_node_deinit(&n);
+        return too_many(err);
+    }
+    if (e->there && revision < e->revision) {          /* a state repeated after a reconnection */
+        tsp_node_deinit(&n);
+        return KL_OK;
+    }
+    other = !e->there || memcmp(&e->node.instance, &n.instance, sizeof n.instance) != 0;
+    if (e->there && (other || e->node.beat != n.beat)) {
+        e->moved = true;
+        e->moved_ns = now_ns;
+    }
+    if (!e->there) {
+        e->moved = false;
+        e->first_ns = now_ns;
+    }
+    tsp_node_deinit(&e->node);
+    e->node = n;
+    e->revision = revision;
+    e->there = true;
+    if (e->mark == TSP_MARK_DRAIN)
+        e->node.state = TSP_NODE_DRAINING;
+    return KL_OK;
+}
+
+static enum kl_code see_mark(struct tsp_roster *r, const char *name, struct kl_span value,
+                             struct kl_err *err)
+{
+    struct entry *e;
+
+    if (strlen(name) > TSP_NAME_MAX)
+        return kl_fail(err, KL_EINVAL, "a mark for a name of %zu bytes", strlen(name));
+    e = make(r, name);
+    if (e == NULL)
+        return too_many(err);
+    /* What the node said of its own state comes back with its next heartbeat. */
+    e->mark = value.at == NULL ? TSP_MARK_NONE : tsp_mark_of(value);
+    if (e->there && e->mark == TSP_MARK_DRAIN)
+        e->node.state = TSP_NODE_DRAINING;
+    forget_idle(r, name);
+    return KL_OK;
+}
+
+enum kl_code tsp_roster_see(struct tsp_roster *r, const char *key, struct kl_span value,
+                            uint64_t revision, int64_t now_ns, struct kl_err *err)
+{
+    const char   *name;
+    struct entry *e;
+
+    if (strncmp(key, TSP_MARK_PREFIX, strlen(TSP_MARK_PREFIX)) == 0)
+        return see_mark(r, key + strlen(TSP_MARK_PREFIX), value, err);
+    if (strncmp(key, TSP_NODE_PREFIX, strlen(TSP_NODE_PREFIX)) != 0)
+        return KL_OK;
+    name = key + strlen(TSP_NODE_PREFIX);
+    if (value.at != NULL)
+        return see_node(r, name, value, revision, now_ns, err);
+    e = find(r, name);
+    if (e != NULL) {
+        tsp_node_deinit(&e->node);
+        e->there = false;
+        forget_idle(r, name);
+    }
+    return KL_OK;
+}
+
+static enum tsp_presence presence(const struct tsp_roster *r, const struct entry *e, int64_t now_ns)
+{
+    int64_t still_ns;
+
+    if (e == NULL || !e->there || e->mark == TSP_MARK_REMOVED)
+        return TSP_GONE;
+    still_ns = now_ns - (e->moved ? e->moved_ns : e->first_ns);
+    if (still_ns >= r->gone_ns)
+        return TSP_GONE;
+    return e->moved && still_ns < r->silent_ns ? TSP_ALIVE : TSP_SILENT;
+}
+
+enum tsp_presence tsp_roster_presence(const struct tsp_roster *r, const char *name, int64_t now_ns)
+{
+    return presence(r, find(r, name), now_ns);
+}
+
+const struct tsp_node *tsp_roster_node(const struct tsp_roster *r, const char *name,
+                                       uint64_t *revision)
+{
+    const struct entry *e = find(r, name);
+
+    if (e == NULL || !e->there)
+        return NULL;
+    if (revision != NULL)
+        *revision = e->revision;
+    return &e->node;
+}
+
+enum tsp_mark tsp_roster_mark(const struct tsp_roster *r, const char *name)
+{
+    const struct entry *e = find(r, name);
+
+    return e == NULL ? TSP_MARK_NONE : e->mark;
+}
+
+unsigned tsp_roster_list(const struct tsp_roster *r, struct tsp_present *all, int64_t now_ns)
+{
+    unsigned count = 0;
+
+    for (unsigned i = 0; i < r->count; i++)
+        if (r->all[i]->there)
+            all[count++] = (struct tsp_present){ &r->all[i]->node, presence(r, r->all[i], now_ns) };
+    return count;
+}
+
+bool tsp_roster_settled(const struct tsp_roster *r, int64_t now_ns)
+{
+    for (unsigned i = 0; i < r->count; i++) {
+        const struct entry *e = r->all[i];
+
+        if (e->there && !e->moved && e->mark != TSP_MARK_REMOVED && now_ns - e->first_ns < r->silent_ns)
+            return false;
+    }
+    return true;
+}

@@ -1,0 +1,40 @@
+#ifndef TSP_ROSTER_H
+#define TSP_ROSTER_H
+/*
+ * The nodes of a cell as one observer sees them: fed with what a watch of the KV brings, asked at the
+ * observer's own monotonic time. See node.h for what alive means.
+ *
+ * A node counts as alive from when its beat was seen to change, not from when its key was first read:
+ * the key of one that died long ago looks like any other. Until then it is silent, and the roster is not
+ * settled; an observer that decides for others waits until it is.
+ *
+ * What an operator wants of a node stands in the KV beside it, so that it can be said of a dead one too:
+ *   mark.<name>    "drain": takes nothing new and its partitions move away; "removed": counts as gone
+ *
+ * Plain memory, one thread.
+ */
+#include "libtsproto/rebalance.h"
+
+#define TSP_MARK_PREFIX "mark."
+enum tsp_mark { TSP_MARK_NONE, TSP_MARK_DRAIN, TSP_MARK_REMOVED };
+
+struct tsp_roster;
+struct tsp_roster *tsp_roster_new(int64_t silent_ms, int64_t gone_ms);
+void tsp_roster_free(struct tsp_roster *r);
+/* A key below node. or mark. has this value now (at NULL: it was deleted). Other keys are passed over.
+ * KL_EINVAL: the value cannot be read; KL_ELIMIT: more than TSP_NODES_MAX. What was known stays. */
+enum kl_code tsp_roster_see(struct tsp_roster *r, const char *key, struct kl_span value,
+                            uint64_t revision, int64_t now_ns, struct kl_err *err);
+/* How `name` is; one that was never seen or has left is gone. */
+enum tsp_presence tsp_roster_presence(const struct tsp_roster *r, const char *name, int64_t now_ns);
+/* NULL: unknown. Valid until the next tsp_roster_see. Its state is DRAINING if it is marked so. */
+const struct tsp_node *tsp_roster_node(const struct tsp_roster *r, const char *name,
+                                       uint64_t *revision);
+enum tsp_mark tsp_roster_mark(const struct tsp_roster *r, const char *name);
+/* All of them by name; `all` has room for TSP_NODES_MAX. */
+unsigned tsp_roster_list(const struct tsp_roster *r, struct tsp_present *all, int64_t now_ns);
+/* Whether each node was seen to move, or was watched for long enough to be called silent. */
+bool tsp_roster_settled(const struct tsp_roster *r, int64_t now_ns);
+/* "drain" and "removed", and back; an unknown word is TSP_MARK_NONE. */
+enum tsp_mark tsp_mark_of(struct kl_span value);
+#endif

@@ -1,0 +1,302 @@
+/*
+ * doorman/coordinator: two coordinators over one KV, in virtual time; nodes are made up by the test, which
+ * beats for those that live and says READY for what they were given long enough.
+ */
+#include "doorman/coordinator_priv.h"
+
+#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { P = 16, NODES = 6, HEARTBEAT_MS = 1000, SILENT_MS = 5000, GONE_MS = 60000 };
+
+struct made_up {
+    struct tsp_node  node;
+    bool             lives;
+    struct kl_bus_kv put;
+    struct kl_buf    bytes;
+    bool             out;
+};
+static struct kl_env_sim      *sim;
+static struct kl_env_disk_sim *disk;
+static struct kl_env          *env;
+static struct kl_env_dir      *root;
+static struct kl_bus          *bus;
+static struct kl_env_loop     *loop;
+static struct kl_env_timer     beats;
+static struct made_up          nodes[NODES];
+static struct dm_coordinator  *c[2];
+static struct kl_err           err;
+
+static void put_done(struct kl_bus_kv *op)
+{
+    struct made_up *n = kl_container_of(op, struct made_up, put);
+
+    n->out = false;
+}
+
+/* Whoever runs sees the table; here the test looks into the first coordinator that is left. */
+static const struct tsp_placement *table(void) { return c[0] != NULL ? c[0]->table : c[1]->table; }
+
+static void hold(struct made_up *n)
+{
+    struct tsp_holding *holdings = kl_new(P * sizeof *holdings);
+    uint32_t            count = 0;
+
+    for (uint32_t p = 0; table() != NULL && p < P; p++) {
+        const char *names[TSP_REPLICAS_MAX];
+        unsigned    members = tsp_placement_members(table(), p, names, TSP_REPLICAS_MAX);
+
+        for (unsigned k = 0; k < members; k++)
+            if (strcmp(names[k], n->node.name) == 0)
+                holdings[count++] = (struct tsp_holding){
+                    p, tsp_node_holding(&n->node, p) == NULL ? TSP_HOLDING_JOINING : TSP_HOLDING_READY,
+                    10, 0 };
+    }
+    tsp_node_deinit(&n->node);
+    n->node.holdings = holdings;
+    n->node.holding_count = count;
+}
+
+static void beat(struct kl_env_timer *t)
+{
+    for (int i = 0; i < NODES; i++) {
+        struct made_up *n = &nodes[i];
+
+        if (!n->lives || n->out)
+            continue;
+        hold(n);
+        n->node.beat++;
+        kl_buf_reset(&n->bytes);
+        ck_assert_int_eq(tsp_node_encode(&n->node, &n->bytes, &err), KL_OK);
+        n->put = (struct kl_bus_kv){ .kind = KL_BUS_KV_PUT, .value = kl_buf_span(&n->bytes),
+                                     .expect = UINT64_MAX, .loop = loop, .done = put_done };
+        tsp_node_key(n->node.name, n->put.key, sizeof n->put.key);
+        n->out = true;
+        bus->kv(bus, &n->put);
+    }
+    env->sched->arm(loop, t, HEARTBEAT_MS);
+}
+
+static void start_beats(struct kl_env_task *t)
+{
+    (void)t;
+    beat(&beats);
+}
+
+static struct dm_coordinator *coordinator(const char *name)
+{
+    struct dm_coordinator_options o = { .name = name, .manage = true, .partitions = P, .replicas = 2,
+                                        .joins_at_once = 4, .heartbeat_ms = HEARTBEAT_MS,
+                                        .silent_ms = SILENT_MS, .gone_ms = GONE_MS };
+
+    return dm_coordinator_new(env, bus, &o);
+}
+
+static void setup(void)
+{
+    static struct kl_env_task start = { .run = start_beats };
+    struct kl_bus_local_options o = { .partitions = P };
+
+    sim = kl_env_sim_new(7);
+    disk = kl_env_disk_sim_new();
+    env = kl_env_sim_env(sim);
+    root = kl_env_disk_sim_root(disk);
+    ck_assert_int_eq(kl_bus_local_open(env, root, &o, &bus, &err), KL_OK);
+    loop = env->sched->loop_new(env->sched, "test", 100);
+    beats = (struct kl_env_timer){ .fire = beat };
+    for (int i = 0; i < NODES; i++) {
+        nodes[i] = (struct made_up){ .node = { .capacity = 100, .instance = { { (uint8_t)(i + 1) } } } };
+        snprintf(nodes[i].node.name, sizeof nodes[i].node.name, "i%d", i);
+        snprintf(nodes[i].node.zone, sizeof nodes[i].node.zone, "%c", 'a' + i % 3);
+    }
+    c[0] = coordinator("d0");
+    c[1] = coordinator("d1");
+    env->sched->post(loop, &start);
+}
+
+static void teardown(void)
+{
+    bus->close(bus);
+    kl_env_sim_run(sim, 1000);
+    dm_coordinator_free(c[0]);
+    dm_coordinator_free(c[1]);
+    c[0] = c[1] = NULL;
+    env->sched->loop_free(loop);
+    bus->free(bus);
+    root->leave(root);
+    for (int i = 0; i < NODES; i++) {
+        tsp_node_deinit(&nodes[i].node);
+        kl_buf_deinit(&nodes[i].bytes);
+    }
+    kl_env_disk_sim_free(disk);
+    kl_env_sim_free(sim);
+}
+
+static void run_s(int s) { kl_env_sim_run(sim, s * 1000); }
+
+/* How many of the partitions have `name` among the members; *owns: as the first. */
+static unsigned has(const char *name, unsigned *owns)
+{
+    unsigned n = 0;
+
+    *owns = 0;
+    for (uint32_t p = 0; p < P; p++) {
+        const char *names[TSP_REPLICAS_MAX];
+        unsigned    count = tsp_placement_members(table(), p, names, TSP_REPLICAS_MAX);
+
+        for (unsigned k = 0; k < count; k++)
+            if (strcmp(names[k], name) == 0) {
+                n++;
+                *owns += k == 0;
+            }
+    }
+    return n;
+}
+
+START_TEST(nobody_is_placed_before_somebody_lives)
+{
+    run_s(30);
+    ck_assert_ptr_null(table());
+    ck_assert_uint_eq(dm_coordinator_acts(c[0]) + dm_coordinator_acts(c[1]), 1);
+}
+END_TEST
+
+START_TEST(nodes_that_come_are_given_partitions_and_exactly_one_coordinator_gives_them)
+{
+    unsigned owns;
+
+    nodes[0].lives = nodes[1].lives = true;
+    run_s(60);
+    ck_assert_uint_eq(has("i0", &owns), P);
+    ck_assert_uint_eq(owns, P / 2);
+    ck_assert_uint_eq(has("i1", &owns), P);
+    for (int s = 0; s < 60; s++) {
+        run_s(1);
+        ck_assert_uint_le(dm_coordinator_acts(c[0]) + dm_coordinator_acts(c[1]), 1);
+    }
+    ck_assert_uint_eq(tsp_placement_revision(c[0]->table), tsp_placement_revision(c[1]->table));
+}
+END_TEST
+
+START_TEST(a_coordinator_that_goes_is_followed_by_the_other)
+{
+    int      first = 0;
+    unsigned owns;
+
+    nodes[0].lives = nodes[1].lives = true;
+    run_s(60);
+    first = dm_coordinator_acts(c[0]) ? 0 : 1;
+    dm_coordinator_free(c[first]);
+    c[first] = NULL;
+    nodes[2].lives = nodes[3].lives = true;
+    run_s(120);
+    ck_assert(dm_coordinator_acts(c[1 - first]));
+    ck_assert_uint_eq(c[1 - first]->lease.epoch, 2);
+    ck_assert_uint_ge(has("i2", &owns), P * 2 / 4 - 1);
+}
+END_TEST
+
+START_TEST(a_silent_node_owns_nothing_and_one_that_is_gone_has_nothing)
+{
+    unsigned owns;
+
+    for (int i = 0; i < 3; i++)
+        nodes[i].lives = true;
+    run_s(120);
+    nodes[1].lives = false;
+    run_s(20);
+    ck_assert_uint_ge(has("i1", &owns), 9);
+    ck_assert_uint_eq(owns, 0);
+    run_s(120);
+    ck_assert_uint_eq(has("i1", &owns), 0);
+    ck_assert_uint_eq(has("i0", &owns), P);
+    nodes[1].lives = true;                             /* and back again */
+    run_s(240);
+    ck_assert_uint_ge(has("i1", &owns), 9);
+}
+END_TEST
+
+static struct kl_bus_kv wish;
+static bool             wished;
+
+static void wish_done(struct kl_bus_kv *op)
+{
+    ck_assert_int_eq(op->code, KL_OK);
+    wished = true;
+}
+
+static void wish_for(enum kl_bus_kv_kind kind, const char *key, const char *value)
+{
+    wished = false;
+    wish = (struct kl_bus_kv){ .kind = kind, .value = kl_span_str(value), .expect = UINT64_MAX,
+                               .loop = loop, .done = wish_done };
+    snprintf(wish.key, sizeof wish.key, "%s", key);
+    bus->kv(bus, &wish);
+    run_s(2);
+    ck_assert(wished);
+}
+
+START_TEST(a_drained_node_gives_all_away_and_takes_again_when_told)
+{
+    unsigned owns;
+
+    for (int i = 0; i < 3; i++)
+        nodes[i].lives = true;
+    run_s(120);
+    wish_for(KL_BUS_KV_PUT, "mark.i0", "drain");
+    run_s(120);
+    ck_assert_uint_eq(has("i0", &owns), 0);
+    wish_for(KL_BUS_KV_DELETE, "mark.i0", "");
+    run_s(240);
+    ck_assert_uint_ge(has("i0", &owns), 9);
+}
+END_TEST
+
+START_TEST(a_table_that_was_wiped_is_made_anew_with_a_higher_revision)
+{
+    uint64_t before;
+    unsigned owns;
+
+    nodes[0].lives = nodes[1].lives = true;
+    run_s(60);
+    before = tsp_placement_revision(table());
+    wish_for(KL_BUS_KV_DELETE, "placement", "");
+    run_s(30);
+    ck_assert_uint_gt(tsp_placement_revision(table()), before);
+    ck_assert_uint_gt(c[0]->table_revision, 0);
+    ck_assert_uint_eq(has("i0", &owns), P);
+}
+END_TEST
+
+START_TEST(an_unreadable_table_is_left_as_it_is)
+{
+    wish_for(KL_BUS_KV_PUT, "placement", "\xff\xff not a table");
+    nodes[0].lives = true;
+    run_s(60);
+    ck_assert_ptr_null(table());
+}
+END_TEST
+
+int main(void)
+{
+    Suite   *s = suite_create("doorman/coordinator");
+    TCase   *t = tcase_create("coordinator");
+    SRunner *r = srunner_create(s);
+    int      failed;
+
+    tcase_add_checked_fixture(t, setup, teardown);
+    tcase_add_test(t, nobody_is_placed_before_somebody_lives);
+    tcase_add_test(t, nodes_that_come_are_given_partitions_and_exactly_one_coordinator_gives_them);
+    tcase_add_test(t, a_coordinator_that_goes_is_followed_by_the_other);
+    tcase_add_test(t, a_silent_node_owns_nothing_and_one_that_is_gone_has_nothing);
+    tcase_add_test(t, a_drained_node_gives_all_away_and_takes_again_when_told);
+    tcase_add_test(t, a_table_that_was_wiped_is_made_anew_with_a_higher_revision);
+    tcase_add_test(t, an_unreadable_table_is_left_as_it_is);
+    suite_add_tcase(s, t);
+    srunner_run_all(r, CK_NORMAL);
+    failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed != 0;
+}

@@ -1,0 +1,152 @@
+/*
+ * libtsproto/roster: who counts as alive is decided by the observer's clock and what it saw move.
+ */
+#include "libtsproto/roster.h"
+
+#include <check.h>
+#include <stdio.h>
+
+enum { SILENT_MS = 10000, GONE_MS = 60000 };
+#define MS(x) ((int64_t)(x) * 1000000)
+
+static struct tsp_roster *r;
+static struct kl_buf      bytes;
+static struct kl_err      err;
+static uint64_t           revision;
+
+static void setup(void)
+{
+    r = tsp_roster_new(SILENT_MS, GONE_MS);
+    kl_buf_init(&bytes, 64 * 1024);
+    revision = 0;
+}
+
+static void teardown(void)
+{
+    tsp_roster_free(r);
+    kl_buf_deinit(&bytes);
+}
+
+static enum kl_code beat(const char *name, uint8_t instance, uint64_t beat, int64_t now_ms)
+{
+    struct tsp_node n = { .capacity = 1, .instance = { { instance } }, .beat = beat };
+    char            key[100];
+
+    snprintf(n.name, sizeof n.name, "%s", name);
+    kl_buf_reset(&bytes);
+    ck_assert_int_eq(tsp_node_encode(&n, &bytes, &err), KL_OK);
+    tsp_node_key(name, key, sizeof key);
+    return tsp_roster_see(r, key, kl_buf_span(&bytes), ++revision, MS(now_ms), &err);
+}
+
+static void put(const char *key, const char *value, int64_t now_ms)
+{
+    ck_assert_int_eq(tsp_roster_see(r, key, value == NULL ? kl_span(NULL, 0) : kl_span_str(value),
+                                    ++revision, MS(now_ms), &err), KL_OK);
+}
+
+static enum tsp_presence at(const char *name, int64_t now_ms)
+{
+    return tsp_roster_presence(r, name, MS(now_ms));
+}
+
+START_TEST(an_old_key_is_not_a_live_node)
+{
+    ck_assert_int_eq(beat("a", 1, 5, 0), KL_OK);
+    ck_assert_int_eq(at("a", 1), TSP_SILENT);
+    ck_assert(!tsp_roster_settled(r, MS(1)));
+    ck_assert(tsp_roster_settled(r, MS(SILENT_MS)));
+    ck_assert_int_eq(at("a", GONE_MS), TSP_GONE);
+}
+END_TEST
+
+START_TEST(a_beat_that_moves_is_life_for_as_long_as_the_bound_says)
+{
+    beat("a", 1, 5, 0);
+    beat("a", 1, 6, 2000);
+    ck_assert_int_eq(at("a", 2001), TSP_ALIVE);
+    ck_assert(tsp_roster_settled(r, MS(2001)));
+    ck_assert_int_eq(at("a", 2000 + SILENT_MS - 1), TSP_ALIVE);
+    ck_assert_int_eq(at("a", 2000 + SILENT_MS), TSP_SILENT);
+    ck_assert_int_eq(at("a", 2000 + GONE_MS), TSP_GONE);
+    beat("a", 1, 6, 30000);                            /* the same words again are no sign of life */
+    ck_assert_int_eq(at("a", 30001), TSP_SILENT);
+    beat("a", 2, 1, 31000);                            /* another start is */
+    ck_assert_int_eq(at("a", 31001), TSP_ALIVE);
+}
+END_TEST
+
+START_TEST(states_repeated_after_a_reconnection_take_nothing_back)
+{
+    beat("a", 1, 5, 0);
+    beat("a", 1, 6, 1000);
+    revision = 0;
+    beat("a", 1, 5, 20000);
+    ck_assert_uint_eq(tsp_roster_node(r, "a", NULL)->beat, 6);
+    ck_assert_int_eq(at("a", 20001), TSP_SILENT);
+}
+END_TEST
+
+START_TEST(marks_hold_for_nodes_that_come_later_too)
+{
+    put("mark.a", "drain", 0);
+    beat("a", 1, 1, 0);
+    beat("a", 1, 2, 1);
+    ck_assert_int_eq(tsp_roster_node(r, "a", NULL)->state, TSP_NODE_DRAINING);
+    put("mark.a", "removed", 2);
+    ck_assert_int_eq(at("a", 3), TSP_GONE);
+    put("mark.a", NULL, 4);
+    ck_assert_int_eq(at("a", 5), TSP_ALIVE);
+    beat("a", 1, 3, 6);
+    ck_assert_int_eq(tsp_roster_node(r, "a", NULL)->state, TSP_NODE_UP);
+    put("node.a", NULL, 7);
+    ck_assert_int_eq(at("a", 8), TSP_GONE);
+    ck_assert_ptr_null(tsp_roster_node(r, "a", NULL));
+}
+END_TEST
+
+START_TEST(another_nodes_words_under_a_key_are_refused)
+{
+    ck_assert_int_eq(beat("a", 1, 1, 0), KL_OK);
+    ck_assert_int_eq(tsp_roster_see(r, "node.b", kl_buf_span(&bytes), 9, 0, &err), KL_EINVAL);
+    ck_assert_int_eq(tsp_roster_see(r, "node.a", kl_span("\xff", 1), 9, 0, &err), KL_EINVAL);
+    ck_assert_uint_eq(tsp_roster_node(r, "a", NULL)->beat, 1);
+    put("placement", "x", 0);
+}
+END_TEST
+
+START_TEST(a_list_is_by_name_and_bounded)
+{
+    struct tsp_present all[TSP_NODES_MAX];
+    char               name[16];
+
+    for (int i = TSP_NODES_MAX; i-- > 0;) {
+        snprintf(name, sizeof name, "n%04d", i);
+        ck_assert_int_eq(beat(name, 1, 1, 0), KL_OK);
+    }
+    ck_assert_int_eq(beat("one-more", 1, 1, 0), KL_ELIMIT);
+    ck_assert_uint_eq(tsp_roster_list(r, all, 0), TSP_NODES_MAX);
+    ck_assert_str_eq(all[7].node->name, "n0007");
+}
+END_TEST
+
+int main(void)
+{
+    Suite   *s = suite_create("libtsproto/roster");
+    TCase   *t = tcase_create("roster");
+    SRunner *runner = srunner_create(s);
+    int      failed;
+
+    tcase_add_checked_fixture(t, setup, teardown);
+    tcase_add_test(t, an_old_key_is_not_a_live_node);
+    tcase_add_test(t, a_beat_that_moves_is_life_for_as_long_as_the_bound_says);
+    tcase_add_test(t, states_repeated_after_a_reconnection_take_nothing_back);
+    tcase_add_test(t, marks_hold_for_nodes_that_come_later_too);
+    tcase_add_test(t, another_nodes_words_under_a_key_are_refused);
+    tcase_add_test(t, a_list_is_by_name_and_bounded);
+    suite_add_tcase(s, t);
+    srunner_run_all(runner, CK_NORMAL);
+    failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed != 0;
+}
