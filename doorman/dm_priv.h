@@ -15,6 +15,7 @@
 
 #include "doorman/doorman.h"
 #include "doorman/inspect.h"
+#include "doorman/share.h"
 #include "doorman/table.h"
 #include "doorman/tenants.h"
 #include "libtsproto/record.h"
@@ -38,6 +39,7 @@ struct dm_ticket {
     unsigned retry_after_s;
     char     words[300];
     struct dm_report report;
+    uint64_t seen;                                     /* samples read so far, refused ones too */
 };
 
 struct dm_defined { uint64_t ref; uint32_t row; };
@@ -76,9 +78,10 @@ struct dm_part {
 
 enum { DM_C_SAMPLES, DM_C_HISTS, DM_C_EXEMPLARS, DM_C_METADATA, DM_C_HITS, DM_C_MISSES, DM_C_EVICTED,
        DM_C_DEFINITIONS, DM_C_RECORDS, DM_C_RECORD_BYTES, DM_C_RETRIES, DM_C_FAILED, DM_C_PUSHES,
-       DM_C_TURNED_AWAY, DM_COUNTERS };
+       DM_C_TURNED_AWAY, DM_C_LIMITED, DM_COUNTERS };
 struct dm_counters {                                   /* of all gates together */
-    struct kl_metric *c[DM_COUNTERS], *refused[DM_REASONS], *remembered;
+    struct kl_metric *c[DM_COUNTERS];
+    struct kl_metric *by_reason[DM_REASONS];           /* refused; counted when a push is answered */
     struct kl_metric_hist *push_seconds;
     struct kl_metric unseen;                           /* where no registry was given */
 };
@@ -97,6 +100,8 @@ struct dm_gate {
     uint32_t serial;
     int64_t  born_ns;
     uint32_t now_s;                                    /* since then, as of the push being read */
+    uint16_t period;                                   /* of DM_ACTIVE_S; from 1 on */
+    struct kl_env_timer minute;
     bool     ending;
 
     struct tsp_placement *placement;                   /* NULL: not known yet */
@@ -115,6 +120,8 @@ struct dm_gate {
     size_t             writer_count;
 
     uint64_t hits, misses;                             /* since last told to the counters */
+    int64_t  active;                                   /* series, of all tenants */
+    struct kl_metric *remembered_gauge, *active_gauge;
     struct kl_labels_builder builder, aside;           /* scratch of the push being read */
     struct kl_buf    canonical;
     struct tsp_text *text;
@@ -128,10 +135,25 @@ struct dm_doorman {
     struct kl_bus *bus;
     struct dm_options options;
     struct dm_counters counters;
+    struct dm_policies *policies;
+    struct dm_shares *shares;
+    _Atomic unsigned doormen;                          /* that live, this one too: they share the rates */
     struct kl_budget inflight;                         /* bodies of pushes not yet answered */
     unsigned gate_count;
     struct dm_gate **gates;
 };
+
+/* ---- doorman.c ---- */
+struct kl_metric *dm_gate_gauge(struct dm_doorman *d, unsigned gate, const char *name, const char *help);
+
+/* ---- active.c: whose series are sent, and whether one more may be ---- */
+void dm_active_watch(struct dm_gate *g);               /* at its birth */
+void dm_active_begin(struct dm_gate *g);               /* on its loop */
+void dm_active_end(struct dm_gate *g);
+/* What it has counted is as of the gate's present period; makes its share if it has none. */
+void dm_active_tenant(struct dm_gate *g, struct dm_tenant *t);
+/* The row, or with NULL a new one, is being sent. False: that would be one series too many. */
+bool dm_active_touch(struct dm_gate *g, struct dm_tenant *t, struct dm_row *row);
 
 /* ---- gate.c ---- */
 struct dm_gate *dm_gate_new(struct dm_doorman *d, unsigned number);
@@ -169,7 +191,11 @@ struct dm_source {
     enum kl_code (*make)(void *ctx, struct kl_labels_builder *b, struct kl_err *err);
     void        *make_ctx;
 };
-struct dm_sender { struct kl_span tenant; uint32_t tenant_number; uint64_t tenant_hash; };
+struct dm_sender {
+    struct kl_span tenant; uint32_t tenant_number; uint64_t tenant_hash;
+    struct dm_tenant *own;
+    const struct dm_limits *limits;
+};
 bool dm_sender_of(struct dm_gate *g, struct dm_ticket *t, struct dm_sender *s);
 /* What a series of these bytes is remembered by. `format` keeps equal bytes of two formats apart. */
 struct kl_fp dm_key(const struct dm_sender *s, enum dm_format format, struct kl_span raw);

@@ -9,8 +9,6 @@ enum { GATES_MAX = 64 };
 
 static void defaults(struct dm_options *o)
 {
-    struct dm_limits *l = &o->limits;
-
     if (o->gates == 0)
         o->gates = 1;
     if (o->gates > GATES_MAX)
@@ -21,12 +19,6 @@ static void defaults(struct dm_options *o)
         o->inflight_bytes_max = 256 << 20;
     if (o->append_timeout_ms == 0)
         o->append_timeout_ms = 10000;
-    if (l->label_count_max == 0 || l->label_count_max > KL_LABELS_MAX)
-        l->label_count_max = KL_LABELS_MAX;
-    if (l->name_bytes_max == 0)
-        l->name_bytes_max = 1024;
-    if (l->value_bytes_max == 0)
-        l->value_bytes_max = 4096;
 }
 
 static void count_all(struct dm_doorman *d, struct kl_metrics *m)
@@ -50,6 +42,8 @@ static void count_all(struct dm_doorman *d, struct kl_metrics *m)
         [DM_C_PUSHES] = { "koalemos_doorman_pushes_total", "Pushes taken in." },
         [DM_C_TURNED_AWAY] = { "koalemos_doorman_pushes_turned_away_total",
                                "Pushes refused at once: too much in flight." },
+        [DM_C_LIMITED] = { "koalemos_doorman_pushes_limited_total",
+                           "Pushes refused for their tenant's rate: answered 429." },
     };
     static const double bounds[] = { 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5,
                                      5, 10 };
@@ -61,17 +55,23 @@ static void count_all(struct dm_doorman *d, struct kl_metrics *m)
                             : kl_metrics_add(m, KL_COUNTER, all[i][0], "", all[i][1]);
     for (int i = 0; i < DM_REASONS; i++) {
         snprintf(label, sizeof label, "reason=\"%s\"", dm_reason_name((enum dm_reason)i));
-        c->refused[i] = m == NULL || i == DM_GOOD ? &c->unseen
+        c->by_reason[i] = m == NULL || i == DM_GOOD ? &c->unseen
             : kl_metrics_add(m, KL_COUNTER, "koalemos_doorman_refused_total", label,
                              "Samples, lines and metadata refused, by reason.");
     }
-    c->remembered = m == NULL ? &c->unseen
-        : kl_metrics_add(m, KL_GAUGE, "koalemos_doorman_remembered_series", "",
-                         "Series that a gate remembers.");
     if (m != NULL)
         c->push_seconds = kl_metrics_hist(m, "koalemos_doorman_push_seconds", "",
                                           "From a push's arrival at its gate to its answer.", bounds,
                                           sizeof bounds / sizeof bounds[0]);
+}
+
+struct kl_metric *dm_gate_gauge(struct dm_doorman *d, unsigned gate, const char *name, const char *help)
+{
+    char label[24];
+
+    snprintf(label, sizeof label, "gate=\"%u\"", gate);
+    return d->options.metrics == NULL ? &d->counters.unseen
+                                      : kl_metrics_add(d->options.metrics, KL_GAUGE, name, label, help);
 }
 
 struct dm_doorman *dm_new(struct kl_env *env, struct kl_bus *bus, const struct dm_options *options)
@@ -82,6 +82,9 @@ struct dm_doorman *dm_new(struct kl_env *env, struct kl_bus *bus, const struct d
     d->bus = bus;
     d->options = *options;
     defaults(&d->options);
+    d->policies = dm_policies_new(options->config, &options->limits);
+    d->shares = dm_shares_new();
+    atomic_store(&d->doormen, 1);
     d->inflight.cap_bytes = (size_t)d->options.inflight_bytes_max;
     count_all(d, options->metrics);
     d->gate_count = d->options.gates;
@@ -98,6 +101,8 @@ void dm_free(struct dm_doorman *d)
     for (unsigned i = 0; i < d->gate_count; i++)
         dm_gate_free(d->gates[i]);
     free(d->gates);
+    dm_shares_free(d->shares);
+    dm_policies_free(d->policies);
     free(d);
 }
 
@@ -132,6 +137,13 @@ void dm_push(struct dm_doorman *d, unsigned connection, struct dm_push *p)
     }
     kl_count(d->counters.c[DM_C_PUSHES], 1);
 }
+
+const struct dm_limits *dm_limits_of(const struct dm_doorman *d, struct kl_span tenant)
+{
+    return &dm_policy_of(d->policies, tenant)->limits;
+}
+
+uint64_t dm_body_max(const struct dm_doorman *d) { return dm_policies_body_max(d->policies); }
 
 bool dm_ready(struct dm_doorman *d, struct kl_err *err)
 {

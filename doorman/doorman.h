@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "doorman/policy.h"
 #include "libkoal/base/buf.h"
 #include "libkoal/base/config.h"
 #include "libkoal/base/log.h"
@@ -19,19 +20,14 @@
 #include "libkoal/env/env.h"
 #include "libtsproto/placement.h"
 
-struct dm_limits {                                     /* a tenant's; from the configuration */
-    uint32_t label_count_max, name_bytes_max, value_bytes_max;
-    uint64_t body_bytes_max, inflated_bytes_max;       /* as sent, and unpacked */
-    int64_t  past_ms, future_ms;                       /* samples older or newer are refused; 0: no bound */
-};
 struct dm_options {
     unsigned gates;                                    /* 0: one */
     int64_t  linger_ms;                                /* 20 in a cluster, 0 locally: with the commit */
     uint64_t partition_inflight_bytes_max, inflight_bytes_max;
     int64_t  append_timeout_ms;                        /* then 503; retried inside until then */
     uint32_t remembered_series_max;                    /* a gate's; 0: 2 Mi (about 140 MB when full) */
-    struct dm_limits limits;
-    const struct kl_config *config;                    /* for what is per tenant; may be NULL */
+    struct dm_limits limits;                           /* of all tenants of whom `config` says nothing */
+    const struct kl_config *config;                    /* may be NULL; outlives the doorman */
     struct kl_log *log;
     struct kl_metrics *metrics;
 };
@@ -56,6 +52,9 @@ struct dm_doorman *dm_new(struct kl_env *env, struct kl_bus *bus, const struct d
 void dm_free(struct dm_doorman *d);                    /* not from a gate's loop */
 /* Any thread. Refuses at once (status 503, done called here) when too much is in flight. */
 void dm_push(struct dm_doorman *d, unsigned connection, struct dm_push *p);
+/* What holds for a tenant. Any thread. */
+const struct dm_limits *dm_limits_of(const struct dm_doorman *d, struct kl_span tenant);
+uint64_t dm_body_max(const struct dm_doorman *d);      /* the largest body that any of them may send */
 /* Can it take pushes: placement known, bus healthy? err has the words. Any thread. */
 bool dm_ready(struct dm_doorman *d, struct kl_err *err);
 

@@ -55,6 +55,7 @@ static void begin(struct kl_env_task *task)
     g->watch = (struct kl_bus_watch){ .prefix = TSP_PLACEMENT_KEY, .loop = g->loop,
                                       .change = on_placement, .current = on_current };
     g->bus->watch(g->bus, &g->watch);
+    dm_active_begin(g);
 }
 
 static void end(struct kl_env_task *task)
@@ -63,6 +64,7 @@ static void end(struct kl_env_task *task)
 
     g->ending = true;
     g->bus->unwatch(g->bus, &g->watch);
+    dm_active_end(g);
     dm_batches_end(g);
 }
 
@@ -105,6 +107,9 @@ static void answer(struct dm_gate *g, struct dm_ticket *t)
         kl_count(g->counters->c[DM_C_HISTS], p->hists_stored);
         kl_count(g->counters->c[DM_C_EXEMPLARS], p->exemplars_stored);
     }
+    for (int i = 0; i < DM_REASONS && t->report.total > 0; i++)
+        if (t->report.counts[i] > 0)
+            kl_count(g->counters->by_reason[i], t->report.counts[i]);
     if (g->counters->push_seconds != NULL)
         kl_metric_observe(g->counters->push_seconds,
                           (double)(kl_env_mono_ns(g->env) - t->begun_ns) / 1e9);
@@ -129,9 +134,47 @@ static void tell(struct dm_gate *g)
     kl_count(g->counters->c[DM_C_HITS], g->hits);
     kl_count(g->counters->c[DM_C_MISSES], g->misses);
     kl_count(g->counters->c[DM_C_EVICTED], evicted - g->evicted_told);
-    kl_gauge_set(g->counters->remembered, dm_table_count(g->table));
+    kl_gauge_set(g->remembered_gauge, dm_table_count(g->table));
+    kl_gauge_set(g->active_gauge, (double)g->active);
     g->hits = g->misses = 0;
     g->evicted_told = evicted;
+}
+
+static void read_push(struct dm_gate *g, struct dm_ticket *t)
+{
+    struct dm_push *p = t->push;
+
+    if (p->format == DM_RW1)
+        dm_take_rw1(g, t, kl_span(p->body, p->body_size));
+    else if (p->format == DM_RW2)
+        dm_take_rw2(g, t, kl_span(p->body, p->body_size));
+    else
+        dm_take_text(g, t, kl_span(p->body, p->body_size), p->format == DM_OPENMETRICS);
+}
+
+/* What the tenant's rate says, before anything is read. */
+static void admit(struct dm_gate *g, struct dm_ticket *t)
+{
+    struct dm_sender        s;
+    const struct dm_limits *l;
+    double                  per_s;
+    int64_t                 wait_ns;
+
+    if (!dm_sender_of(g, t, &s)) {
+        dm_ticket_fail(t, 503, 1, "too many tenants");
+        return;
+    }
+    l = s.limits;
+    per_s = l->samples_per_s / atomic_load_explicit(&g->doorman->doormen, memory_order_relaxed);
+    wait_ns = dm_rate_wait_ns(s.own->share, t->begun_ns, per_s, l->burst_samples);
+    if (wait_ns > 0) {
+        kl_count(g->counters->c[DM_C_LIMITED], 1);
+        dm_ticket_fail(t, 429, (unsigned)((wait_ns + 999999999) / 1000000000),
+                       "more samples than limits.samples_per_s: %.0f a second\n", l->samples_per_s);
+        return;
+    }
+    read_push(g, t);
+    dm_rate_spend(s.own->share, t->begun_ns, per_s, t->seen);
 }
 
 void dm_gate_take(struct kl_env_task *task)
@@ -149,12 +192,8 @@ void dm_gate_take(struct kl_env_task *task)
         dm_ticket_fail(t, 503, 1, "the doorman is stopping");
     else if (g->placement == NULL)
         dm_ticket_fail(t, 503, 1, "the placement table is not known yet");
-    else if (p->format == DM_RW1)
-        dm_take_rw1(g, t, kl_span(p->body, p->body_size));
-    else if (p->format == DM_RW2)
-        dm_take_rw2(g, t, kl_span(p->body, p->body_size));
     else
-        dm_take_text(g, t, kl_span(p->body, p->body_size), p->format == DM_OPENMETRICS);
+        admit(g, t);
     tell(g);
     free(p->body);
     p->body = NULL;
@@ -181,6 +220,11 @@ struct dm_gate *dm_gate_new(struct dm_doorman *d, unsigned number)
         snprintf(g->who_hex + 2 * i, 3, "%02x", g->who.bytes[i]);
     g->table = dm_table_new(most == 0 ? REMEMBERED_DEFAULT : most);
     g->tenants = dm_tenants_new();
+    dm_active_watch(g);
+    g->remembered_gauge = dm_gate_gauge(d, number, "koalemos_doorman_remembered_series",
+                                        "Series that a gate remembers.");
+    g->active_gauge = dm_gate_gauge(d, number, "koalemos_doorman_active_series",
+                                    "Series that came to a gate in the last ten to twenty minutes.");
     g->text = tsp_text_new();
     kl_buf_init(&g->canonical, 2 * KL_LABELS_BYTES_MAX);
     kl_buf_init(&g->meta, 4 * KL_LABELS_BYTES_MAX);

@@ -89,13 +89,19 @@ bool dm_http_is_type(const char *header, const char *type)
 static bool unpack(struct dm_http *h, struct dm_call *c, enum tsp_coding coding)
 {
     struct kl_http_request *r = c->request;
+    const struct dm_limits *l = dm_limits_of(h->doorman, kl_span_str(c->push.tenant));
     struct kl_err           err;
 
+    /* The route is bounded by what the largest tenant may send. */
+    if (l->body_bytes_max > 0 && kl_http_body(r).size > l->body_bytes_max) {
+        dm_http_say(r, 413, "the body is larger than limits.body_bytes_max\n");
+        return false;
+    }
     if (coding == TSP_IDENTITY) {
         kl_http_body_take(r, &c->push.body, &c->push.body_size);
         return true;
     }
-    switch (tsp_inflate(coding, kl_http_body(r), h->limits.inflated_bytes_max, &c->push.body,
+    switch (tsp_inflate(coding, kl_http_body(r), l->inflated_bytes_max, &c->push.body,
                         &c->push.body_size, &err)) {
     case KL_OK:     return true;
     case KL_ELIMIT: dm_http_say(r, 413, err.text); return false;
@@ -186,9 +192,10 @@ struct dm_http *dm_http_new(struct dm_doorman *d, struct kl_http_server *s,
                             const struct dm_options *options, struct kl_env *env)
 {
     struct dm_http *h = kl_new(sizeof *h);
-    size_t          most = options->limits.body_bytes_max;
+    size_t          most = (size_t)dm_body_max(d);
 
-    *h = (struct dm_http){ .doorman = d, .env = env, .limits = options->limits };
+    (void)options;
+    *h = (struct dm_http){ .doorman = d, .env = env };
     kl_http_route_add(s, &(struct kl_http_route){ "POST", "/api/v1/write", most, remote_write, h, true });
     kl_http_route_add(s, &(struct kl_http_route){ "POST", "/api/v1/push", most, remote_write, h, true });
     /* Raw: curl calls whatever it posts a form. */

@@ -11,7 +11,6 @@
 struct dm_http {
     struct dm_doorman *doorman;
     struct kl_env     *env;
-    struct dm_limits   limits;
 };
 
 struct dm_call {

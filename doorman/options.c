@@ -10,14 +10,6 @@ void dm_options_read(const struct kl_config *c, struct dm_options *o)
             (uint64_t)kl_config_int(c, "doorman.partition_inflight_bytes_max"),
         .inflight_bytes_max = (uint64_t)kl_config_int(c, "doorman.inflight_bytes_max"),
         .append_timeout_ms = kl_config_int(c, "doorman.append_timeout"),
-        .limits = {
-            .label_count_max = (uint32_t)kl_config_int(c, "limits.label_count_max"),
-            .name_bytes_max = (uint32_t)kl_config_int(c, "limits.name_bytes_max"),
-            .value_bytes_max = (uint32_t)kl_config_int(c, "limits.value_bytes_max"),
-            .body_bytes_max = (uint64_t)kl_config_int(c, "limits.body_bytes_max"),
-            .inflated_bytes_max = (uint64_t)kl_config_int(c, "limits.inflated_bytes_max"),
-            .past_ms = kl_config_int(c, "limits.past"),
-            .future_ms = kl_config_int(c, "limits.future"),
-        },
     };
+    dm_limits_read(c, &o->limits);
 }

@@ -8,13 +8,24 @@
 
 bool dm_sender_of(struct dm_gate *g, struct dm_ticket *t, struct dm_sender *s)
 {
+    struct dm_tenant *own;
+
     s->tenant = kl_span_str(t->push->tenant);
-    if (dm_tenants_number(g->tenants, s->tenant, &s->tenant_number, &s->tenant_hash))
-        return true;
-    /* More tenants than numbers: all series are new again, under new refs. Rare, and only dear. */
-    dm_tenants_reset(g->tenants);
-    dm_table_reset(g->table);
-    return dm_tenants_number(g->tenants, s->tenant, &s->tenant_number, &s->tenant_hash);
+    own = dm_tenants_of(g->tenants, s->tenant);
+    if (own == NULL) {
+        /* More tenants than numbers: all series are new again, under new refs. Rare, and only dear. */
+        dm_table_reset(g->table);
+        dm_tenants_reset(g->tenants);
+        own = dm_tenants_of(g->tenants, s->tenant);
+    }
+    if (own == NULL)
+        return false;
+    dm_active_tenant(g, own);
+    s->own = own;
+    s->tenant_number = own->number;
+    s->tenant_hash = own->hash;
+    s->limits = &own->policy->limits;
+    return true;
 }
 
 struct kl_fp dm_key_of(const struct dm_sender *s, enum dm_format format, struct kl_fp k)
@@ -54,7 +65,6 @@ void dm_series_refuse(struct dm_series *s, enum dm_reason why, uint64_t count)
     if (s->ticket->report.counts[why] == 0)            /* the first: its name is wanted */
         pairs_of(s, &b, &err);
     dm_report_add(&s->ticket->report, why, count, b, "");
-    kl_count(s->gate->counters->refused[why], count);
 }
 
 /* Reads, judges and makes canonical. The builder is the source's, or the gate's. */
@@ -67,7 +77,7 @@ static enum dm_reason read_labels(struct dm_series *s, struct kl_span *metric)
 
     if (pairs_of(s, &b, &err) != KL_OK)
         return err.code == KL_ELIMIT ? DM_TOO_MANY_LABELS : DM_MALFORMED;
-    why = dm_inspect_labels(&g->options->limits, b,
+    why = dm_inspect_labels(s->sender->limits, b,
                             s->source.pairs == NULL && s->source.make == NULL, metric);
     if (why != DM_GOOD)
         return why;
@@ -106,12 +116,17 @@ bool dm_series_find(struct dm_series *s, const struct kl_fp *key, uint64_t weigh
     s->row = key == NULL ? NULL : dm_table_find(g->table, *key, s->sender->tenant_number);
     if (s->row != NULL && s->row->placed == g->generation) {
         g->hits++;
-        return true;
+        if (s->row->active == g->period || dm_active_touch(g, s->sender->own, s->row))
+            return true;
+        dm_series_refuse(s, DM_TOO_MANY_SERIES, weight);
+        s->ticket->seen += weight;
+        return false;
     }
     g->misses++;
     why = read_labels(s, &metric);
     if (why != DM_GOOD) {
         dm_series_refuse(s, why, weight);
+        s->ticket->seen += weight;
         return false;
     }
     if (key == NULL) {                                 /* no bytes of its own to be known by */
@@ -119,8 +134,15 @@ bool dm_series_find(struct dm_series *s, const struct kl_fp *key, uint64_t weigh
         key = &own;
         s->row = dm_table_find(g->table, own, s->sender->tenant_number);
     }
-    if (s->row == NULL)
+    if (!dm_active_touch(g, s->sender->own, s->row)) {
+        dm_series_refuse(s, DM_TOO_MANY_SERIES, weight);
+        s->ticket->seen += weight;
+        return false;
+    }
+    if (s->row == NULL) {
         s->row = dm_table_add(g->table, *key, s->sender->tenant_number);
+        s->row->active = g->period;
+    }
     place(s, metric);
     return true;
 }
@@ -160,13 +182,27 @@ static void put_start(struct dm_series *s, struct dm_batch *b, int64_t time_ms, 
         tsp_record_start_time(b->writer, s->sender->tenant, s->row->ref, time_ms, start_ms);
 }
 
+/* How many of the next samples may still come in this push; the others are refused. */
+static size_t within_push(struct dm_series *s, size_t count)
+{
+    uint64_t most = s->sender->limits->samples_per_push_max, before = s->ticket->seen;
+    size_t   room = count;
+
+    s->ticket->seen += count;
+    if (most > 0 && before + count > most)
+        room = before >= most ? 0 : (size_t)(most - before);
+    dm_series_refuse(s, DM_TOO_MANY_SAMPLES, count - room);
+    return room;
+}
+
 void dm_series_floats(struct dm_series *s, int64_t *times_ms, double *values, int64_t *starts_ms,
                       size_t count)
 {
-    const struct dm_limits *limits = &s->gate->options->limits;
+    const struct dm_limits *limits = s->sender->limits;
     struct dm_batch *b;
     size_t           kept = 0;
 
+    count = within_push(s, count);
     for (size_t i = 0; i < count; i++) {
         enum dm_reason why = dm_inspect_time(limits, s->ticket->push->now_ms, times_ms[i]);
         if (why != DM_GOOD) {
@@ -189,9 +225,11 @@ void dm_series_floats(struct dm_series *s, int64_t *times_ms, double *values, in
 
 void dm_series_hist(struct dm_series *s, int64_t time_ms, int64_t start_ms, const struct kl_hist *h)
 {
-    enum dm_reason   why = dm_inspect_time(&s->gate->options->limits, s->ticket->push->now_ms, time_ms);
+    enum dm_reason   why = dm_inspect_time(s->sender->limits, s->ticket->push->now_ms, time_ms);
     struct dm_batch *b;
 
+    if (within_push(s, 1) == 0)
+        return;
     if (why == DM_GOOD && (uint64_t)h->pos_count + h->neg_count + h->bound_count +
                           h->pos_span_count + h->neg_span_count > DM_HIST_BUCKETS_MAX)
         why = DM_BAD_HIST;
@@ -210,7 +248,7 @@ void dm_series_hist(struct dm_series *s, int64_t time_ms, int64_t start_ms, cons
 void dm_series_exemplar(struct dm_series *s, int64_t time_ms, double value,
                         struct kl_labels_builder *labels)
 {
-    const struct dm_limits *limits = &s->gate->options->limits;
+    const struct dm_limits *limits = s->sender->limits;
     enum dm_reason   why = dm_inspect_time(limits, s->ticket->push->now_ms, time_ms);
     struct dm_batch *b;
     struct kl_span   metric;
@@ -239,7 +277,7 @@ void dm_series_exemplar(struct dm_series *s, int64_t time_ms, double value,
 void dm_metadata(struct dm_gate *g, struct dm_ticket *t, const struct dm_sender *sender,
                  struct kl_span metric, uint8_t type, struct kl_span unit, struct kl_span help)
 {
-    const struct dm_limits *limits = &g->options->limits;
+    const struct dm_limits *limits = sender->limits;
     struct dm_batch *b;
     uint32_t         first, count;
 
@@ -247,7 +285,6 @@ void dm_metadata(struct dm_gate *g, struct dm_ticket *t, const struct dm_sender 
         unit.size > limits->value_bytes_max || help.size > KL_LABELS_BYTES_MAX ||
         !kl_utf8_ok(metric) || !kl_utf8_ok(unit) || !kl_utf8_ok(help)) {
         dm_report_add(&t->report, DM_BAD_METADATA, 1, NULL, "not of a metric, too long or not UTF-8");
-        kl_count(g->counters->refused[DM_BAD_METADATA], 1);
         return;
     }
     tsp_placement_range(g->placement, sender->tenant, metric, &first, &count);

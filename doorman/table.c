@@ -1,6 +1,7 @@
 #include "doorman/table.h"
 
 #include "libkoal/base/mem.h"
+#include "libkoal/bus/bus.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -15,9 +16,12 @@ struct dm_table {
     uint32_t mask;                                     /* slots - 1; there are at least 2 a row */
     uint32_t count, room, rows_max, hand;
     uint64_t evicted;
+    void   (*gone)(void *ctx, const struct dm_row *row);
+    void    *ctx;
 };
 
 _Static_assert(sizeof(struct dm_row) == 48, "a remembered series weighs 48 bytes and its slots");
+_Static_assert(KL_BUS_PARTITIONS_MAX <= 1 << 12, "a row has twelve bits for its partition");
 
 static uint32_t tag_of(struct kl_fp key) { return (uint32_t)key.lo; }
 
@@ -62,6 +66,12 @@ void dm_table_free(struct dm_table *t)
     free(t->slots);
     free(t->rows);
     free(t);
+}
+
+void dm_table_watch(struct dm_table *t, void (*gone)(void *ctx, const struct dm_row *row), void *ctx)
+{
+    t->gone = gone;
+    t->ctx = ctx;
 }
 
 void dm_table_prefetch(const struct dm_table *t, const struct kl_fp *keys, size_t count)
@@ -118,6 +128,8 @@ static uint32_t evict(struct dm_table *t)
     row = t->hand;                                     /* where all were in use, simply the next */
     t->hand = (t->hand + 1) % t->count;
     unplace(t, row);
+    if (t->gone != NULL)
+        t->gone(t->ctx, &t->rows[row]);
     t->evicted++;
     return row;
 }
@@ -129,7 +141,7 @@ struct dm_row *dm_table_add(struct dm_table *t, struct kl_fp key, uint32_t tenan
     if (t->count == t->room && t->room < t->rows_max)
         resize(t, t->room > t->rows_max / 2 ? t->rows_max : t->room * 2);
     row = t->count < t->room ? t->count++ : evict(t);
-    t->rows[row] = (struct dm_row){ .key = key, .tenant = tenant, .used = true };
+    t->rows[row] = (struct dm_row){ .key = key, .tenant = (uint16_t)tenant, .used = true };
     place(t, tag_of(key), row);
     return &t->rows[row];
 }
@@ -148,6 +160,8 @@ struct dm_row *dm_table_at(struct dm_table *t, uint32_t index, uint32_t partitio
 
 void dm_table_reset(struct dm_table *t)
 {
+    for (uint32_t i = 0; t->gone != NULL && i < t->count; i++)
+        t->gone(t->ctx, &t->rows[i]);
     t->count = t->hand = 0;
     memset(t->slots, 0, ((size_t)t->mask + 1) * sizeof *t->slots);
 }

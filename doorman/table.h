@@ -22,17 +22,22 @@ enum { DM_TABLE_GROUP = 16 };                          /* look-ups prefetched to
 struct dm_row {
     struct kl_fp key;
     uint64_t ref;                                      /* counted up in its partition; 0: none yet */
-    uint32_t tenant;                                   /* dm_tenants' number: compared, not hashed */
     uint32_t placed;                                   /* the gate's placement generation */
     uint32_t defined_epoch;                            /* of the partition, when the definition was acked */
     uint32_t defined_s;                                /* when, in the gate's seconds */
     uint32_t in_batch;                                 /* serial of the last batch that carries it */
-    uint16_t partition;
-    bool     used;                                     /* since the hand passed */
+    uint16_t tenant;                                   /* dm_tenants' number: compared, not hashed */
+    uint16_t active;                                   /* the period in which it was last sent; 0: never */
+    uint16_t pair;                                     /* a hash of its cluster and replica; 0: no HA */
+    uint16_t partition : 12;
+    uint16_t used : 1;                                 /* since the hand passed */
+    uint16_t dropped : 1;                              /* by a rule: it has no ref */
 };
 
 struct dm_table;
 struct dm_table *dm_table_new(uint32_t rows_max);
+/* `gone` sees each row that gives way to another, and those of a reset. */
+void dm_table_watch(struct dm_table *t, void (*gone)(void *ctx, const struct dm_row *row), void *ctx);
 void dm_table_free(struct dm_table *t);
 /* Begins to load what looking up these keys will touch; at most DM_TABLE_GROUP. */
 void dm_table_prefetch(const struct dm_table *t, const struct kl_fp *keys, size_t count);

@@ -127,6 +127,5 @@ void dm_take_rw1(struct dm_gate *g, struct dm_ticket *t, struct kl_span body)
     } while (item == TSP_RW1_SERIES || item == TSP_RW1_META);
     if (item == TSP_RW1_BROKEN) {
         dm_report_add(&t->report, DM_BROKEN, 1, NULL, err.text);
-        kl_count(g->counters->refused[DM_BROKEN], 1);
     }
 }

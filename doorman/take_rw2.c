@@ -131,14 +131,12 @@ static bool key_of(struct group *gr, size_t i)
     why = err.code == KL_ELIMIT ? DM_TOO_MANY_LABELS : DM_MALFORMED;
     weight = weight > 0 ? weight : 1;
     dm_report_add(&gr->ticket->report, why, weight, NULL, err.text);
-    kl_count(gr->gate->counters->refused[why], weight);
     return false;
 }
 
 static void broken(struct group *gr, const struct kl_err *err)
 {
     dm_report_add(&gr->ticket->report, DM_BROKEN, 1, NULL, err->text);
-    kl_count(gr->gate->counters->refused[DM_BROKEN], 1);
 }
 
 void dm_take_rw2(struct dm_gate *g, struct dm_ticket *t, struct kl_span body)

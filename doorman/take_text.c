@@ -90,7 +90,6 @@ void dm_take_text(struct dm_gate *g, struct dm_ticket *t, struct kl_span body, b
         case TSP_TEXT_META:   gather(g, t, &sender, &m, &meta); break;
         default:
             dm_report_add(&t->report, DM_BAD_LINE, 1, NULL, err.text);
-            kl_count(g->counters->refused[DM_BAD_LINE], 1);
             break;
         }
     }

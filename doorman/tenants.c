@@ -7,11 +7,10 @@
 
 enum { SLOTS = 2 * DM_TENANTS_MAX };
 
-struct tenant { uint64_t hash; size_t size; char *name; };
 struct dm_tenants {
-    uint32_t       count, room;
-    struct tenant *all;
-    uint32_t       slots[SLOTS];                       /* number + 1; 0: empty */
+    uint32_t count, room;
+    struct dm_tenant **all;
+    uint32_t slots[SLOTS];                             /* number + 1; 0: empty */
 };
 
 struct dm_tenants *dm_tenants_new(void) { return kl_new(sizeof(struct dm_tenants)); }
@@ -19,7 +18,7 @@ struct dm_tenants *dm_tenants_new(void) { return kl_new(sizeof(struct dm_tenants
 void dm_tenants_reset(struct dm_tenants *t)
 {
     for (uint32_t i = 0; i < t->count; i++)
-        free(t->all[i].name);
+        free(t->all[i]);
     t->count = 0;
     memset(t->slots, 0, sizeof t->slots);
 }
@@ -33,37 +32,38 @@ void dm_tenants_free(struct dm_tenants *t)
     free(t);
 }
 
-static void add(struct dm_tenants *t, uint32_t slot, struct kl_span name, uint64_t hash)
+static struct dm_tenant *add(struct dm_tenants *t, uint32_t slot, struct kl_span name, uint64_t hash)
 {
-    struct tenant *x;
+    struct dm_tenant *x = kl_new(sizeof *x + name.size + 1);
 
     if (t->count == t->room) {
         t->room = t->room == 0 ? 16 : t->room * 2;
         t->all = kl_resize(t->all, t->room * sizeof *t->all);
     }
-    x = &t->all[t->count++];
-    *x = (struct tenant){ .hash = hash, .size = name.size, .name = kl_new(name.size + 1) };
+    x->number = t->count;
+    x->hash = hash;
+    x->size = name.size;
     if (name.size > 0)
         memcpy(x->name, name.at, name.size);
+    t->all[t->count++] = x;
     t->slots[slot] = t->count;
+    return x;
 }
 
-bool dm_tenants_number(struct dm_tenants *t, struct kl_span name, uint32_t *number, uint64_t *hash)
+struct dm_tenant *dm_tenants_of(struct dm_tenants *t, struct kl_span name)
 {
     uint64_t h = kl_hash64(name.at, name.size);
     uint32_t slot = (uint32_t)(h % SLOTS);
 
     for (; t->slots[slot] != 0; slot = (slot + 1) % SLOTS) {
-        const struct tenant *x = &t->all[t->slots[slot] - 1];
+        struct dm_tenant *x = t->all[t->slots[slot] - 1];
         if (x->hash == h && x->size == name.size && memcmp(x->name, name.at, name.size) == 0)
-            break;
+            return x;
     }
-    if (t->slots[slot] == 0) {
-        if (t->count == DM_TENANTS_MAX)
-            return false;
-        add(t, slot, name, h);
-    }
-    *number = t->slots[slot] - 1;
-    *hash = h;
-    return true;
+    return t->count == DM_TENANTS_MAX ? NULL : add(t, slot, name, h);
+}
+
+struct dm_tenant *dm_tenants_at(struct dm_tenants *t, uint32_t number)
+{
+    return number < t->count ? t->all[number] : NULL;
 }

@@ -58,6 +58,10 @@ const struct kl_option kl_app_options[] = {
     T_BYTES("limits.value_bytes_max", "4KiB", 1, 32768, "length of a label value"),
     T_BYTES("limits.body_bytes_max", "32MiB", 1024, TIB, "a request body as sent; past it 413"),
     T_BYTES("limits.inflated_bytes_max", "128MiB", 1024, TIB, "a request body unpacked; past it 413"),
+    T_INT("limits.samples_per_push_max", "0", 0, (int64_t)1 << 40, "samples of one push; those past it are refused; 0: no bound"),
+    T_INT("limits.samples_per_s", "0", 0, (int64_t)1 << 40, "samples a second, of all doormen together; past it 429; 0: no bound"),
+    T_INT("limits.burst_samples", "0", 0, (int64_t)1 << 40, "samples that may come at once after a pause; 0: ten seconds' worth"),
+    T_INT("limits.series_max", "0", 0, (int64_t)1 << 40, "series active in the last 10 to 20 minutes, of all doormen together; more are refused; 0: no bound"),
     T_MS("limits.past", "30d", 0, YEARS, "older samples are refused; 0: none are"),
     T_MS("limits.future", "10m", 0, YEARS, "samples further in the future are refused; 0: none are"),
 

@@ -82,18 +82,16 @@ END_TEST
 START_TEST(tenants_keep_their_numbers_and_are_bounded)
 {
     struct dm_tenants *t = dm_tenants_new();
-    uint32_t           number;
-    uint64_t           hash;
     char               name[16];
 
     for (uint32_t i = 0; i < 2 * DM_TENANTS_MAX; i++) {
         snprintf(name, sizeof name, "t%u", i % DM_TENANTS_MAX);
-        ck_assert(dm_tenants_number(t, kl_span_str(name), &number, &hash));
-        ck_assert_uint_eq(number, i % DM_TENANTS_MAX);
+        ck_assert_uint_eq(dm_tenants_of(t, kl_span_str(name))->number, i % DM_TENANTS_MAX);
     }
-    ck_assert(!dm_tenants_number(t, kl_span_str("one more"), &number, &hash));
+    ck_assert_ptr_null(dm_tenants_of(t, kl_span_str("one more")));
+    ck_assert_ptr_null(dm_tenants_at(t, DM_TENANTS_MAX));
     dm_tenants_reset(t);
-    ck_assert(dm_tenants_number(t, kl_span_str("one more"), &number, &hash));
+    ck_assert_ptr_nonnull(dm_tenants_of(t, kl_span_str("one more")));
     dm_tenants_free(t);
 }
 END_TEST

@@ -1,0 +1,107 @@
+#include "doorman/policy.h"
+
+#include "libkoal/base/labels.h"
+
+#include <stdlib.h>
+
+enum { BURST_S = 10 };                                 /* of the rate, where no burst is said */
+
+struct dm_policies {
+    const struct kl_config *config;
+    struct dm_policy  all;
+    size_t            count;
+    struct entry { const struct kl_config *view; struct dm_policy *policy; } *own;  /* by view */
+};
+
+void dm_limits_read(const struct kl_config *c, struct dm_limits *l)
+{
+    *l = (struct dm_limits){
+        .label_count_max = (uint32_t)kl_config_int(c, "limits.label_count_max"),
+        .name_bytes_max = (uint32_t)kl_config_int(c, "limits.name_bytes_max"),
+        .value_bytes_max = (uint32_t)kl_config_int(c, "limits.value_bytes_max"),
+        .body_bytes_max = (uint64_t)kl_config_int(c, "limits.body_bytes_max"),
+        .inflated_bytes_max = (uint64_t)kl_config_int(c, "limits.inflated_bytes_max"),
+        .past_ms = kl_config_int(c, "limits.past"),
+        .future_ms = kl_config_int(c, "limits.future"),
+        .samples_per_push_max = (uint64_t)kl_config_int(c, "limits.samples_per_push_max"),
+        .samples_per_s = (double)kl_config_int(c, "limits.samples_per_s"),
+        .burst_samples = (double)kl_config_int(c, "limits.burst_samples"),
+        .series_max = (uint64_t)kl_config_int(c, "limits.series_max"),
+    };
+}
+
+static void fill_in(struct dm_limits *l)
+{
+    if (l->label_count_max == 0 || l->label_count_max > KL_LABELS_MAX)
+        l->label_count_max = KL_LABELS_MAX;
+    if (l->name_bytes_max == 0)
+        l->name_bytes_max = 1024;
+    if (l->value_bytes_max == 0)
+        l->value_bytes_max = 4096;
+    if (l->burst_samples == 0)
+        l->burst_samples = l->samples_per_s * BURST_S;
+}
+
+static int by_view(const void *a, const void *b)
+{
+    const char *x = (const char *)((const struct entry *)a)->view;
+    const char *y = (const char *)((const struct entry *)b)->view;
+
+    return (x > y) - (x < y);
+}
+
+struct dm_policies *dm_policies_new(const struct kl_config *config, const struct dm_limits *all)
+{
+    struct dm_policies     *p = kl_new(sizeof *p);
+    const struct kl_config *view;
+    const char             *name;
+
+    p->config = config;
+    p->all.limits = *all;
+    fill_in(&p->all.limits);
+    if (config == NULL)
+        return p;
+    while (kl_config_tenant_at(config, p->count, &name) != NULL)
+        p->count++;
+    p->own = kl_new((p->count + 1) * sizeof *p->own);
+    for (size_t i = 0; (view = kl_config_tenant_at(config, i, &name)) != NULL; i++) {
+        p->own[i] = (struct entry){ view, kl_new(sizeof *p->own[i].policy) };
+        dm_limits_read(view, &p->own[i].policy->limits);
+        fill_in(&p->own[i].policy->limits);
+    }
+    qsort(p->own, p->count, sizeof *p->own, by_view);
+    return p;
+}
+
+void dm_policies_free(struct dm_policies *p)
+{
+    if (p == NULL)
+        return;
+    for (size_t i = 0; i < p->count; i++)
+        free(p->own[i].policy);
+    free(p->own);
+    free(p);
+}
+
+const struct dm_policy *dm_policy_of(const struct dm_policies *p, struct kl_span tenant)
+{
+    struct entry        want = { .view = p->config };
+    const struct entry *found;
+
+    if (p->count == 0)
+        return &p->all;
+    want.view = kl_config_tenant(p->config, tenant);
+    found = want.view == p->config ? NULL
+                                   : bsearch(&want, p->own, p->count, sizeof *p->own, by_view);
+    return found == NULL ? &p->all : found->policy;
+}
+
+uint64_t dm_policies_body_max(const struct dm_policies *p)
+{
+    uint64_t most = p->all.limits.body_bytes_max;
+
+    for (size_t i = 0; i < p->count; i++)
+        if (p->own[i].policy->limits.body_bytes_max > most)
+            most = p->own[i].policy->limits.body_bytes_max;
+    return most;
+}

@@ -1,0 +1,38 @@
+#ifndef DM_POLICY_H
+#define DM_POLICY_H
+/*
+ * What holds for a tenant: its limits, its relabelling, its HA pairs. Read out of the configuration
+ * once, when the doorman begins: one policy for all, and one for each tenant of whom the file says
+ * something. Immutable; any thread.
+ */
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "libkoal/base/config.h"
+#include "libkoal/base/mem.h"
+
+/* 0 where it says so: no bound. Times are judged by the doorman's clock. */
+struct dm_limits {
+    uint32_t label_count_max, name_bytes_max, value_bytes_max;
+    uint64_t body_bytes_max, inflated_bytes_max;       /* as sent, and unpacked */
+    int64_t  past_ms, future_ms;                       /* samples older or newer are refused; 0 */
+    uint64_t samples_per_push_max;                     /* more of one push are refused; 0 */
+    double   samples_per_s, burst_samples;             /* of all doormen together; 0 */
+    uint64_t series_max;                               /* active, of all doormen together; 0 */
+};
+struct dm_policy {
+    struct dm_limits limits;
+};
+
+struct dm_policies;
+/* `config` may be NULL: then `all` holds for everyone. */
+struct dm_policies *dm_policies_new(const struct kl_config *config, const struct dm_limits *all);
+void dm_policies_free(struct dm_policies *p);
+/* Lives as long as `p`. */
+const struct dm_policy *dm_policy_of(const struct dm_policies *p, struct kl_span tenant);
+/* The largest body that some tenant may send. */
+uint64_t dm_policies_body_max(const struct dm_policies *p);
+
+/* One configuration's limits, with what is left open filled in. Pure. */
+void dm_limits_read(const struct kl_config *c, struct dm_limits *l);
+#endif
