@@ -63,6 +63,8 @@ void blk_int_choose(const uint64_t *x, uint32_t count, struct blk_int_plan *plan
 void blk_int_write(const uint64_t *x, uint32_t count, const struct blk_int_plan *plan,
                    struct kl_buf *out);
 void blk_int_encode(const uint64_t *x, uint32_t count, struct kl_buf *out);
+/* As a line or packed differences, whichever it is, without a look at the rest of the menu. */
+void blk_int_encode_quick(const uint64_t *x, uint32_t count, struct kl_buf *out);
 /* False on bytes that no writer makes; `count` is 1..BLK_CHUNK_MAX. Moves the cursor past it. */
 bool blk_int_decode(const struct blk_kernels *k, struct kl_cur *c, uint32_t count, uint64_t *x);
 /* Moves past a column, checking as decode does; *head gets its first byte. */
@@ -86,11 +88,13 @@ bool blk_aside_read(struct kl_cur *c, uint32_t count, double *v);    /* v NULL: 
 
 /* codec_value.c: a column of doubles. */
 void blk_value_encode(const double *v, uint32_t count, struct kl_buf *out);
+void blk_value_encode_quick(const double *v, uint32_t count, struct kl_buf *out);  /* one, or raw */
 bool blk_value_decode(const struct blk_kernels *k, struct kl_cur *c, uint32_t count, double *v);
 bool blk_value_skip(struct kl_cur *c, uint32_t count, uint8_t *form, uint8_t *head);
 
 /* codec_time.c: a column of rising times; the first and last are known from elsewhere. */
 void blk_time_encode(const int64_t *t, uint32_t count, struct kl_buf *out);
+void blk_time_encode_quick(const int64_t *t, uint32_t count, struct kl_buf *out);
 /* Also checks that times rise strictly from `first` to `last`. */
 bool blk_time_decode(const struct blk_kernels *k, struct kl_cur *c, uint32_t count, int64_t first,
                      int64_t last, int64_t *t);

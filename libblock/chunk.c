@@ -26,7 +26,7 @@ static bool starts_known(const int64_t *starts_ms, uint32_t count)
 
 /* A start time is constant for long stretches, so the column holds it as it is. */
 static void put_head(uint8_t kind, const int64_t *times_ms, const int64_t *starts_ms,
-                     uint32_t count, struct kl_buf *out)
+                     uint32_t count, bool quick, struct kl_buf *out)
 {
     bool starts = starts_known(starts_ms, count);
 
@@ -34,13 +34,13 @@ static void put_head(uint8_t kind, const int64_t *times_ms, const int64_t *start
     kl_buf_addv(out, count);
     kl_buf_addz(out, times_ms[0]);
     kl_buf_addv(out, (uint64_t)times_ms[count - 1] - (uint64_t)times_ms[0]);
-    blk_time_encode(times_ms, count, out);
+    (quick ? blk_time_encode_quick : blk_time_encode)(times_ms, count, out);
     if (starts) {
         uint64_t x[BLK_CHUNK_MAX];
 
         for (uint32_t i = 0; i < count; i++)
             x[i] = (uint64_t)starts_ms[i];
-        blk_int_encode(x, count, out);
+        (quick ? blk_int_encode_quick : blk_int_encode)(x, count, out);
     }
 }
 
@@ -55,15 +55,23 @@ void blk_chunk_encode(const int64_t *times_ms, const double *values, const int64
                       uint32_t count, struct kl_buf *out)
 {
     check_input(times_ms, count);
-    put_head(BLK_FLOATS, times_ms, starts_ms, count, out);
+    put_head(BLK_FLOATS, times_ms, starts_ms, count, false, out);
     blk_value_encode(values, count, out);
+}
+
+void blk_chunk_encode_quick(const int64_t *times_ms, const double *values, const int64_t *starts_ms,
+                            uint32_t count, struct kl_buf *out)
+{
+    check_input(times_ms, count);
+    put_head(BLK_FLOATS, times_ms, starts_ms, count, true, out);
+    blk_value_encode_quick(values, count, out);
 }
 
 void blk_chunk_encode_hists(const int64_t *times_ms, const struct kl_hist *hists,
                             const int64_t *starts_ms, uint32_t count, struct kl_buf *out)
 {
     check_input(times_ms, count);
-    put_head(BLK_HISTS, times_ms, starts_ms, count, out);
+    put_head(BLK_HISTS, times_ms, starts_ms, count, false, out);
     blk_hists_encode(hists, count, out);
 }
 

@@ -22,6 +22,9 @@ struct blk_chunk_head { enum blk_chunk_kind kind; uint32_t count; int64_t first_
 /* times ascending, strictly. `starts_ms` may be NULL: start time of each sample, 0 unknown. */
 void blk_chunk_encode(const int64_t *times_ms, const double *values, const int64_t *starts_ms,
                       uint32_t count, struct kl_buf *out);
+/* The same chunk for one reader, soon: nothing is searched for, so it costs a copy of the values. */
+void blk_chunk_encode_quick(const int64_t *times_ms, const double *values, const int64_t *starts_ms,
+                            uint32_t count, struct kl_buf *out);
 enum kl_code blk_chunk_peek(struct kl_span chunk, struct blk_chunk_head *head, struct kl_err *err);
 /* Into arrays of at least head.count (BLK_CHUNK_MAX is always enough). `starts_ms` may be NULL;
  * else it gets zeros where the chunk has none. */

@@ -283,6 +283,24 @@ void blk_int_encode(const uint64_t *x, uint32_t count, struct kl_buf *out)
     blk_int_write(x, count, &plan, out);
 }
 
+void blk_int_encode_quick(const uint64_t *x, uint32_t count, struct kl_buf *out)
+{
+    struct blk_int_plan plan = { .factor = 1 };
+    uint64_t            y[BLK_CHUNK_MAX], step = count > 1 ? x[1] - x[0] : 0;
+    struct range        r;
+
+    plan.transform = step == 0 ? BLK_INT_CONST : BLK_INT_LINE;
+    for (uint32_t i = 2; i < count; i++)
+        if (x[i] - x[i - 1] != step) {
+            r = range_of(y, transform(x, count, BLK_INT_DELTA, y));
+            plan.transform = BLK_INT_DELTA;
+            plan.base = (uint64_t)r.least;
+            plan.width = (uint8_t)bit_length((uint64_t)r.most - (uint64_t)r.least);
+            break;
+        }
+    blk_int_write(x, count, &plan, out);
+}
+
 /* The fields before the packed parts; the same walk for decode and skip. */
 struct layout {
     uint8_t  how;

@@ -51,6 +51,16 @@ void blk_time_encode(const int64_t *t, uint32_t count, struct kl_buf *out)
     blk_int_write(x, count, &column, out);
 }
 
+void blk_time_encode_quick(const int64_t *t, uint32_t count, struct kl_buf *out)
+{
+    uint64_t x[BLK_CHUNK_MAX];
+
+    for (uint32_t i = 0; i < count; i++)
+        x[i] = (uint64_t)t[i] - (uint64_t)t[0];
+    kl_buf_add8(out, TIME_COLUMN);
+    blk_int_encode_quick(x, count, out);
+}
+
 bool blk_time_decode(const struct blk_kernels *k, struct kl_cur *c, uint32_t count, int64_t first,
                      int64_t last, int64_t *t)
 {

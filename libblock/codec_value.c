@@ -72,6 +72,22 @@ void blk_value_encode(const double *v, uint32_t count, struct kl_buf *out)
     blk_int_write(m, count, &decimal, out);
 }
 
+void blk_value_encode_quick(const double *v, uint32_t count, struct kl_buf *out)
+{
+    const uint64_t *bits = bits_of(v);
+    uint64_t        differ = 0;
+
+    for (uint32_t i = 1; i < count; i++)
+        differ |= bits[i] ^ bits[0];
+    if (differ == 0) {
+        kl_buf_add8(out, BITS);
+        blk_int_encode_quick(bits, count, out);
+    } else {
+        kl_buf_add8(out, RAW);
+        kl_buf_add(out, v, count * sizeof *v);
+    }
+}
+
 bool blk_value_decode(const struct blk_kernels *k, struct kl_cur *c, uint32_t count, double *v)
 {
     uint64_t      x[BLK_CHUNK_MAX];

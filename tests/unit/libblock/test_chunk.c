@@ -132,6 +132,10 @@ START_TEST(every_class_of_series_comes_back_bit_for_bit)
         blk_chunk_encode(times, values, round % 2 ? starts : NULL, n, &b);
         check_round(&b, n, round % 2);
         ck_assert_uint_lt(b.size, n * 18 + 40);        /* never much above raw */
+        kl_buf_reset(&b);
+        blk_chunk_encode_quick(times, values, round % 2 ? starts : NULL, n, &b);
+        check_round(&b, n, round % 2);
+        ck_assert_uint_lt(b.size, n * 24 + 40);
         kl_buf_deinit(&b);
     }
 }
