@@ -48,6 +48,8 @@ void ing_set_or(const struct ing_set *s, roaring_bitmap_t *into);
 void ing_set_and(const struct ing_set *s, roaring_bitmap_t *into);
 void ing_set_andnot(const struct ing_set *s, roaring_bitmap_t *from);
 bool ing_set_meets(const struct ing_set *s, const roaring_bitmap_t *other);
+/* Until `each` says false. */
+void ing_set_each(const struct ing_set *s, bool (*each)(void *ctx, uint32_t id), void *ctx);
 
 /* ---- pairs.c ---- */
 struct ing_pair {

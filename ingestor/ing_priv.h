@@ -92,6 +92,7 @@ struct ing_ask {
     struct kl_bus_question *q;
     struct kl_arena   arena;
     struct tsp_select select;
+    bool compiled;                                     /* its regexes */
     struct kl_bus_info info;
     uint64_t need_seq;
     int64_t  until_ns;
@@ -101,14 +102,14 @@ struct ing_ask {
     enum kl_code     code;
     struct kl_err    err;
 };
-struct ing_found {                                     /* what matched, kept for the next page */
+struct ing_found {                                     /* what matched, kept: page.c */
     char *key; size_t key_size;
     uint32_t *ids; uint32_t count;
-    uint64_t gone;                                     /* of the head, when it was made */
+    uint64_t gone, born;                               /* of the head, when it was made */
     int64_t  used_ns;
     struct ing_head *head;
 };
-enum { ING_FOUND_MAX = 8, ING_FOUND_KEEP_MS = 30000 };
+enum { ING_FOUND_MAX = 16, ING_FOUND_KEEP_MS = 300000, ING_FOUND_KEEP_LARGE_MS = 30000 };
 
 struct ing_wait {                                      /* a flush, in one partition */
     struct ing_wait  *next;
@@ -303,9 +304,11 @@ void ing_asks_check(struct ing_partition *p);          /* applied moved on, or t
 void ing_asks_resume(struct ing_partition *p);
 void ing_asks_end(struct ing_partition *p, enum kl_code code, const char *words);
 void ing_found_drop(struct ing_partition *p);
+void ing_found_tick(struct ing_partition *p, int64_t now_ns);
 struct ing_plan;
 struct ing_plan *ing_plan_new(struct ing_partition *p, struct ing_ask *a, struct kl_err *err);
 void ing_plan_render(struct ing_plan *plan, struct kl_buf *out, enum kl_code *code, struct kl_err *err);
+bool ing_plan_is_small(const struct ing_plan *plan);   /* to be made on the loop itself */
 void ing_plan_free(struct ing_plan *plan);
 /* metrics.c */
 void ing_metrics_init(struct ing_ingestor *i);

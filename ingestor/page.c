@@ -1,7 +1,9 @@
 /*
  * One page of an answer. The plan, made on the loop, finds the series, renders their labels, points
  * at their sealed chunks, which nobody frees while a page is being made, and copies the open tails
- * and late samples. The work encodes the copies and lays out the bytes of libtsproto/select.h.
+ * and late samples. The work encodes the copies and lays out the bytes of libtsproto/select.h. Of an
+ * open tail only what lies in the range is sent, as it is: it is read once, so packing it well would
+ * cost more than it saves.
  *
  * Chunks of a series may overlap: they stand in the order of precedence, later ones win.
  */
@@ -14,7 +16,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TAIL_GUESS = 9, ITEM_GUESS = 64, PLAN_ITEMS_MAX = 65536, FOUND_BYTES_MAX = 64 << 20 };
+enum { TAIL_GUESS = 9, ITEM_GUESS = 64, PLAN_ITEMS_MAX = 65536 };
+enum { FOUND_BYTES_MAX = 8 << 20, FOUND_BYTES_SMALL = 256 << 10 };     /* of one; small: kept longer */
+enum { INLINE_BYTES = 64 * 1024 };
+enum { AHEAD = 6 };                                    /* series are looked at that much later */
 
 struct item {
     struct kl_fp fp;
@@ -28,11 +33,19 @@ struct ing_plan {
     enum tsp_select_what what;
     struct tsp_page   page;
     const struct ing_files *files;
+    int64_t           from_ms, to_ms;
+    size_t            size;                            /* of the page, about */
+    bool              on_disk;                         /* some of its chunks lie in a file */
     struct item      *items; uint32_t count, room;
     const struct ing_chunk **chunks; uint32_t chunk_count, chunk_room;
     struct ing_late_sample *lates; size_t late_count, late_room;
     struct kl_buf     texts;                           /* labels and tails; or the items themselves */
 };
+
+bool ing_plan_is_small(const struct ing_plan *plan)
+{
+    return plan->size < INLINE_BYTES && !plan->on_disk;
+}
 
 void ing_plan_free(struct ing_plan *plan)
 {
@@ -45,7 +58,7 @@ void ing_plan_free(struct ing_plan *plan)
     free(plan);
 }
 
-/* ---- what matches, in rising order of fingerprints, kept from page to page ---- */
+/* ---- what matches, in rising order of fingerprints: kept for later pages and the next query ---- */
 
 struct by_fp { struct kl_fp fp; uint32_t id; };
 
@@ -67,37 +80,44 @@ void ing_found_drop(struct ing_partition *p)
         found_clear(&p->found[i]);
 }
 
-/* The question without its cursor. */
+void ing_found_tick(struct ing_partition *p, int64_t now_ns)
+{
+    for (int i = 0; i < ING_FOUND_MAX; i++) {
+        struct ing_found *f = &p->found[i];
+        int64_t           keep_ms = f->count * sizeof *f->ids <= FOUND_BYTES_SMALL
+                                  ? ING_FOUND_KEEP_MS : ING_FOUND_KEEP_LARGE_MS;
+
+        if (f->key != NULL && now_ns - f->used_ns > INT64_C(1000000) * keep_ms)
+            found_clear(f);
+    }
+}
+
+/* The matchers alone: ranges change from query to query. */
 static bool found_key(const struct tsp_select *s, struct kl_buf *key)
 {
-    struct tsp_select plain = *s;
+    struct tsp_select plain = { .what = TSP_SEL_SERIES, .tenant = s->tenant,
+                                .matcher_count = s->matcher_count };
     struct kl_err     err;
 
-    plain.has_cursor = false;
-    plain.cursor_fp = (struct kl_fp){ 0, 0 };
-    plain.cursor_text = kl_span(NULL, 0);
-    plain.limit = 0;
-    plain.timeout_ms = 0;
-    plain.min_seq = 0;
+    memcpy(plain.matchers, s->matchers, s->matcher_count * sizeof *s->matchers);
     return tsp_select_encode(&plain, key, &err) == KL_OK;
 }
 
-static struct ing_found *found_get(struct ing_partition *p, struct ing_head *h, struct kl_span key)
+/* A later page goes on with what the first one found; a first one wants what is there now. */
+static struct ing_found *found_get(struct ing_partition *p, struct ing_head *h, struct kl_span key,
+                                   bool later)
 {
-    int64_t now_ns = kl_env_mono_ns(p->i->env);
-
     for (int i = 0; i < ING_FOUND_MAX; i++) {
         struct ing_found *f = &p->found[i];
 
-        if (f->key == NULL)
+        if (f->key == NULL || f->head != h || !kl_span_eq(kl_span(f->key, f->key_size), key))
             continue;
-        if (f->gone != f->head->gone ||
-            now_ns - f->used_ns > INT64_C(1000000) * ING_FOUND_KEEP_MS) {
-            found_clear(f);
-        } else if (f->head == h && kl_span_eq(kl_span(f->key, f->key_size), key)) {
-            f->used_ns = now_ns;
-            return f;
+        if (f->gone != h->gone || (!later && f->born != h->born)) {
+            found_clear(f);                            /* a number may mean another series by now */
+            return NULL;
         }
+        f->used_ns = kl_env_mono_ns(p->i->env);
+        return f;
     }
     return NULL;
 }
@@ -126,8 +146,7 @@ static uint32_t *find(struct ing_head *h, const struct tsp_select *s, uint32_t *
     for (; it.has_value; roaring_advance_uint32_iterator(&it)) {
         const struct ing_series *x = ing_series_at(h, it.current_value);
 
-        if (ing_series_meets(x, s->from_ms, s->to_ms))
-            rows[n++] = (struct by_fp){ x->fp, x->id };
+        rows[n++] = (struct by_fp){ x->fp, x->id };
     }
     roaring_bitmap_free(set);
     qsort(rows, n, sizeof *rows, by_fp);
@@ -141,11 +160,25 @@ static uint32_t *find(struct ing_head *h, const struct tsp_select *s, uint32_t *
 
 /* ---- series and their chunks ---- */
 
+/* How many samples of a tail a range has, about: as if they were evenly spaced. */
+static size_t in_range(const struct ing_tail *t, const struct tsp_select *q)
+{
+    double from = q->from_ms > t->first_ms ? (double)q->from_ms : (double)t->first_ms;
+    double to = q->to_ms < t->last_ms ? (double)q->to_ms : (double)t->last_ms;
+    double span = (double)t->last_ms - (double)t->first_ms;
+
+    return span <= 0 ? 1 : (size_t)(2 + (to - from) / span * t->count);
+}
+
 static bool plan_chunks(struct ing_plan *plan, struct item *it, const struct ing_series *s,
                         const struct tsp_select *q, size_t *size)
 {
+    bool tail = s->tail.count > 0 && s->tail.first_ms <= q->to_ms && s->tail.last_ms >= q->from_ms;
+    bool tail_only = s->tail.count > 0 && s->tail.first_ms <= q->from_ms;
+
     it->chunk = plan->chunk_count;
-    for (const struct ing_chunk *c = s->first; c != NULL; c = c->next) {
+    /* Every chunk ends before the open tail begins: see series.c. */
+    for (const struct ing_chunk *c = tail_only ? NULL : s->first; c != NULL; c = c->next) {
         if (c->first_ms > q->to_ms || ing_chunk_last(c) < q->from_ms)
             continue;
         if (plan->chunk_count == plan->chunk_room) {
@@ -153,14 +186,15 @@ static bool plan_chunks(struct ing_plan *plan, struct item *it, const struct ing
             plan->chunks = kl_resize(plan->chunks, plan->chunk_room * sizeof *plan->chunks);
         }
         plan->chunks[plan->chunk_count++] = c;
+        plan->on_disk |= c->file != 0;
         it->chunk_count++;
         *size += c->size + 32;
     }
-    if (s->tail.count > 0 && s->tail.first_ms <= q->to_ms && s->tail.last_ms >= q->from_ms) {
+    if (tail) {
         it->tail = s->tail;
         it->tail_at = plan->texts.size;
         kl_buf_add(&plan->texts, s->tail.bytes, s->tail.size);
-        *size += (s->tail.kind == ING_FLOATS ? (size_t)s->tail.count * TAIL_GUESS
+        *size += (s->tail.kind == ING_FLOATS ? in_range(&s->tail, q) * TAIL_GUESS
                                              : (size_t)s->tail.size * 2) + 32;
     }
     for (uint32_t i = 0; s->late != NULL && i < s->late->count; i++) {
@@ -199,9 +233,18 @@ static void plan_series(struct ing_plan *plan, struct ing_head *h, const uint32_
         size_t                   chunks = plan->chunk_count, text = plan->texts.size, more = 0;
         size_t                   lates = plan->late_count;
 
+        if (at + 2 * AHEAD < count)                    /* they lie anywhere in memory */
+            __builtin_prefetch(ing_series_at(h, ids[at + 2 * AHEAD]));
+        if (at + AHEAD < count) {
+            const struct ing_series *then = ing_series_at(h, ids[at + AHEAD]);
+
+            __builtin_prefetch(then->tail.bytes);
+            __builtin_prefetch(then->pairs);
+        }
         if (!s->alive)
             continue;
-        if (q->what == TSP_SEL_SERIES && !plan_chunks(plan, &it, s, q, &more))
+        if (q->what == TSP_SEL_SERIES ? !plan_chunks(plan, &it, s, q, &more)
+                                      : !ing_series_meets(s, q->from_ms, q->to_ms))
             continue;
         it.labels = plan->texts.size;
         ing_render(h->pairs.pair_pages, h->pairs.name_pages, s->pairs, s->pair_count, &plan->texts);
@@ -223,29 +266,31 @@ static void plan_series(struct ing_plan *plan, struct ing_head *h, const uint32_
         plan->items[plan->count++] = it;
         plan->page.cursor = it.fp;
     }
+    plan->size = size;
 }
 
 /* ---- texts: names, values, metadata; laid out at once ---- */
 
-/* Does a series of this pair match and have samples in the range? */
+struct meet { struct ing_head *h; const roaring_bitmap_t *set; const struct tsp_select *q; bool met; };
+
+static bool meet(void *ctx, uint32_t id)
+{
+    struct meet *m = ctx;
+
+    m->met = (m->set == NULL || roaring_bitmap_contains(m->set, id)) &&
+             ing_series_meets(ing_series_at(m->h, id), m->q->from_ms, m->q->to_ms);
+    return !m->met;
+}
+
+/* Does a series of this pair match and have samples in the range? The first that does ends it. */
 static bool pair_meets(struct ing_head *h, const struct ing_pair *pair, const roaring_bitmap_t *set,
                        const struct tsp_select *q)
 {
-    roaring_bitmap_t         *both = roaring_bitmap_create();
-    roaring_uint32_iterator_t it;
-    bool                      meets = false;
+    struct meet m = { .h = h, .set = set, .q = q };
 
-    if (both == NULL)
-        abort();
-    if (pair->series.count > 0 && ing_set_meets(&pair->series, set)) {
-        ing_set_or(&pair->series, both);
-        roaring_bitmap_and_inplace(both, set);
-        roaring_init_iterator(both, &it);
-        for (; it.has_value && !meets; roaring_advance_uint32_iterator(&it))
-            meets = ing_series_meets(ing_series_at(h, it.current_value), q->from_ms, q->to_ms);
-    }
-    roaring_bitmap_free(both);
-    return meets;
+    if (set == NULL || pair->series.count <= 32 || ing_set_meets(&pair->series, set))
+        ing_set_each(&pair->series, meet, &m);
+    return m.met;
 }
 
 /* Adds a text to the page; false when it is full. */
@@ -333,9 +378,19 @@ static void plan_metadata(struct ing_plan *plan, const struct ing_head *h, const
 
 /* ---- plan and render ---- */
 
-static void plan_matched(struct ing_partition *p, struct ing_plan *plan, struct ing_head *h,
-                         const struct tsp_select *q)
+/* The regexes are compiled where they are needed. */
+static bool compile(struct ing_ask *a, struct kl_err *err)
 {
+    if (!a->compiled && tsp_select_compile(&a->select, err) != KL_OK)
+        return false;
+    a->compiled = true;
+    return true;
+}
+
+static bool plan_matched(struct ing_partition *p, struct ing_plan *plan, struct ing_head *h,
+                         struct ing_ask *a, struct kl_err *err)
+{
+    const struct tsp_select *q = &a->select;
     struct kl_buf     key;
     bool              keyed;
     struct ing_found *f = NULL;
@@ -343,18 +398,20 @@ static void plan_matched(struct ing_partition *p, struct ing_plan *plan, struct 
 
     kl_buf_init(&key, KL_BUS_MESSAGE_MAX);
     keyed = found_key(q, &key);
-    if (keyed && q->has_cursor)
-        f = found_get(p, h, kl_buf_span(&key));
+    if (keyed)
+        f = found_get(p, h, kl_buf_span(&key), q->has_cursor);
     if (f != NULL) {
         plan_series(plan, h, f->ids, f->count, q);
-        if (!plan->page.more)
-            found_clear(f);
         kl_buf_deinit(&key);
-        return;
+        return true;
+    }
+    if (!compile(a, err)) {
+        kl_buf_deinit(&key);
+        return false;
     }
     ids = find(h, q, &count);
     plan_series(plan, h, ids, count, q);
-    if (plan->page.more && keyed && count * sizeof *ids <= FOUND_BYTES_MAX / ING_FOUND_MAX) {
+    if (keyed && count * sizeof *ids <= FOUND_BYTES_MAX) {
         f = found_place(p);
         f->key = kl_resize(NULL, key.size + 1);
         memcpy(f->key, key.at, key.size);
@@ -363,11 +420,13 @@ static void plan_matched(struct ing_partition *p, struct ing_plan *plan, struct 
         f->count = count;
         f->head = h;
         f->gone = h->gone;
+        f->born = h->born;
         f->used_ns = kl_env_mono_ns(p->i->env);
     } else {
         free(ids);
     }
     kl_buf_deinit(&key);
+    return true;
 }
 
 struct ing_plan *ing_plan_new(struct ing_partition *p, struct ing_ask *a, struct kl_err *err)
@@ -378,6 +437,8 @@ struct ing_plan *ing_plan_new(struct ing_partition *p, struct ing_ask *a, struct
 
     plan->what = q->what;
     plan->files = &p->files;
+    plan->from_ms = q->from_ms;
+    plan->to_ms = q->to_ms;
     plan->page = (struct tsp_page){ .applied_seq = p->applied, .incarnation = p->incarnation,
                                     .placement_revision = atomic_load(&p->i->placement_revision),
                                     .catalogue_revision = p->manifest.revision,
@@ -385,17 +446,28 @@ struct ing_plan *ing_plan_new(struct ing_partition *p, struct ing_ask *a, struct
     if (t == NULL)
         return plan;
     if (q->what == TSP_SEL_SERIES || q->what == TSP_SEL_LABELS) {
-        plan_matched(p, plan, t->head, q);
+        if (!plan_matched(p, plan, t->head, a, err)) {
+            ing_plan_free(plan);
+            return NULL;
+        }
     } else if (q->what == TSP_SEL_METADATA) {
         plan_metadata(plan, t->head, q);
     } else if (q->what == TSP_SEL_NAMES || q->what == TSP_SEL_VALUES) {
-        roaring_bitmap_t *set = ing_match(t->head, q->matchers, q->matcher_count);
+        roaring_bitmap_t *set = NULL;                  /* NULL: all of them */
 
+        if (!compile(a, err)) {
+            ing_plan_free(plan);
+            return NULL;
+        }
+        if (q->matcher_count > 0)
+            set = ing_match(t->head, q->matchers, q->matcher_count);
         if (q->what == TSP_SEL_NAMES)
             plan_names(plan, t->head, set, q);
         else
             plan_values(plan, t->head, set, q);
-        roaring_bitmap_free(set);
+        if (set != NULL)
+            roaring_bitmap_free(set);
+        plan->size = plan->texts.size;
     } else {
         kl_fail(err, KL_EINVAL, "a question of an unknown kind");
         ing_plan_free(plan);
@@ -436,15 +508,52 @@ static enum kl_code add_lates(struct kl_buf *out, const struct ing_late_sample *
     return add_encoded(out, kl_buf_span(scratch), err);
 }
 
-static enum kl_code render_item(const struct ing_plan *plan, const struct item *it,
-                                struct kl_buf *out, struct kl_buf *scratch, struct kl_err *err)
+/* Samples [from, from + count) of an open tail, as a chunk. */
+static void add_run(struct kl_buf *out, const struct ing_run *run, uint32_t from, uint32_t count,
+                    struct kl_buf *scratch)
 {
+    const int64_t *starts = NULL;
+
+    for (uint32_t i = from; i < from + count && starts == NULL; i++)
+        if (run->starts[i] != 0)
+            starts = run->starts + from;
+    kl_buf_reset(scratch);
+    blk_chunk_encode_quick(run->times + from, run->values + from, starts, count, scratch);
+    kl_buf_addz(out, run->times[from]);
+    kl_buf_addv(out, (uint64_t)run->times[from + count - 1] - (uint64_t)run->times[from]);
+    kl_buf_addv(out, count);
+    kl_buf_add8(out, BLK_FLOATS);
+    kl_buf_addspan(out, kl_buf_span(scratch));
+}
+
+static enum kl_code render_item(const struct ing_plan *plan, const struct item *it,
+                                struct ing_run *room, struct kl_buf *out, struct kl_buf *scratch,
+                                struct kl_err *err)
+{
+    struct ing_tail       tail = it->tail;
+    const struct ing_run *run = NULL;
+    uint32_t              from = 0, to = 0;
+
+    if (tail.count > 0) {
+        tail.bytes = (uint8_t *)plan->texts.at + it->tail_at;
+        if (tail.kind == ING_FLOATS) {
+            ing_tail_floats(&tail, room);
+            for (to = room->count; to > 0 && room->times[to - 1] > plan->to_ms; to--)
+                ;
+            while (from < to && room->times[from] < plan->from_ms)
+                from++;
+            if (from < to)
+                run = room;
+            else
+                tail.count = 0;                        /* the range lies between two samples */
+        }
+    }
     kl_buf_add64(out, it->fp.hi);
     kl_buf_add64(out, it->fp.lo);
     kl_buf_addspan(out, kl_span(plan->texts.at + it->labels, it->labels_size));
     if (plan->what == TSP_SEL_LABELS)
         return KL_OK;
-    kl_buf_addv(out, it->chunk_count + (it->tail.count > 0) + (it->late_count > 0));
+    kl_buf_addv(out, it->chunk_count + (tail.count > 0) + (it->late_count > 0));
     for (uint32_t i = 0; i < it->chunk_count; i++) {
         const struct ing_chunk *c = plan->chunks[it->chunk + i];
         struct kl_span          bytes;
@@ -457,10 +566,9 @@ static enum kl_code render_item(const struct ing_plan *plan, const struct item *
         kl_buf_add8(out, c->kind);
         kl_buf_addspan(out, bytes);
     }
-    if (it->tail.count > 0) {
-        struct ing_tail tail = it->tail;
-
-        tail.bytes = (uint8_t *)plan->texts.at + it->tail_at;
+    if (run != NULL) {
+        add_run(out, run, from, to - from, scratch);
+    } else if (tail.count > 0) {
         kl_buf_reset(scratch);
         if (ing_tail_encode(&tail, scratch, err) != KL_OK ||
             add_encoded(out, kl_buf_span(scratch), err) != KL_OK)
@@ -473,16 +581,19 @@ static enum kl_code render_item(const struct ing_plan *plan, const struct item *
 void ing_plan_render(struct ing_plan *plan, struct kl_buf *out, enum kl_code *code,
                      struct kl_err *err)
 {
-    struct kl_buf scratch = { 0 };
+    struct kl_buf  scratch = { 0 };
+    struct ing_run run;
 
     *code = KL_OK;
+    kl_buf_reserve(out, plan->size + TSP_PAGE_HEAD_SIZE);
+    out->over = false;                                 /* a guess: what is written decides */
     tsp_page_begin(out);
     if (plan->what != TSP_SEL_SERIES && plan->what != TSP_SEL_LABELS)
         kl_buf_add(out, plan->texts.at, plan->texts.size);
     for (uint32_t i = 0; plan->items != NULL && i < plan->count && *code == KL_OK; i++) {
         size_t before = out->size;
 
-        *code = render_item(plan, &plan->items[i], out, &scratch, err);
+        *code = render_item(plan, &plan->items[i], &run, out, &scratch, err);
         if (!kl_buf_ok(out) && i > 0 && *code == KL_OK) {
             /* More than was guessed: this one begins the next page. */
             out->size = before;

@@ -351,6 +351,7 @@ void ing_partition_tick(struct ing_partition *p)
     }
     if (p->asks != NULL)
         ing_asks_check(p);
+    ing_found_tick(p, now_ns);
     if (state != ING_BROKEN) {
         ing_jobs_tick(p);
         ing_cut_tick(p);

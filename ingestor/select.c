@@ -44,6 +44,20 @@ static void render(struct kl_env_task *task)
     a->p->i->env->sched->post(a->p->shard->loop, &a->back);
 }
 
+static void send(struct ing_ask *a)
+{
+    struct ing_ingestor *i = a->p->i;
+
+    if (a->code != KL_OK) {
+        ask_refuse(a, a->code, a->err.text);
+        return;
+    }
+    kl_count(i->m.select_pages, 1);
+    kl_count(i->m.select_bytes, a->page.size);
+    i->bus->answer(i->bus, a->q, KL_OK, kl_buf_span(&a->page));
+    ask_free(a);
+}
+
 static void rendered(struct kl_env_task *task)
 {
     struct ing_ask       *a = kl_container_of(task, struct ing_ask, back);
@@ -51,14 +65,7 @@ static void rendered(struct kl_env_task *task)
 
     ing_in(p->i);
     p->rendering--;
-    if (a->code == KL_OK) {
-        kl_count(p->i->m.select_pages, 1);
-        kl_count(p->i->m.select_bytes, a->page.size);
-        p->i->bus->answer(p->i->bus, a->q, KL_OK, kl_buf_span(&a->page));
-        ask_free(a);
-    } else {
-        ask_refuse(a, a->code, a->err.text);
-    }
+    send(a);
     if (p->rendering == 0 && p->jobs != NULL && p->jobs->step == ING_LET_GO)
         ing_job_start(p);
 }
@@ -78,6 +85,11 @@ static void answer(struct ing_ask *a)
         return;
     }
     kl_buf_init(&a->page, KL_BUS_MESSAGE_MAX);
+    if (ing_plan_is_small(a->plan)) {                  /* less than a hop to a worker and back */
+        ing_plan_render(a->plan, &a->page, &a->code, &a->err);
+        send(a);
+        return;
+    }
     a->work = (struct kl_env_task){ .run = render };
     a->back = (struct kl_env_task){ .run = rendered };
     p->rendering++;
@@ -190,8 +202,7 @@ void ing_select(struct kl_bus_service *s, struct kl_bus_question *q)
     a->q = q;
     p->ask_count++;
     kl_arena_init(&a->arena, ASK_ARENA_MAX);
-    if (tsp_select_decode(q->bytes, &a->arena, &a->select, &err) != KL_OK ||
-        tsp_select_compile(&a->select, &err) != KL_OK) {
+    if (tsp_select_decode(q->bytes, &a->arena, &a->select, &err) != KL_OK) {
         ask_refuse(a, err.code, err.text);
         return;
     }

@@ -157,3 +157,17 @@ bool ing_set_meets(const struct ing_set *s, const roaring_bitmap_t *other)
             return true;
     return false;
 }
+
+void ing_set_each(const struct ing_set *s, bool (*each)(void *ctx, uint32_t id), void *ctx)
+{
+    if (s->room == MANY) {
+        roaring_uint32_iterator_t it;
+
+        roaring_init_iterator(s->many, &it);
+        while (it.has_value && each(ctx, it.current_value))
+            roaring_advance_uint32_iterator(&it);
+        return;
+    }
+    for (uint32_t i = 0; i < s->count && each(ctx, few(s)[i]); i++)
+        ;
+}
