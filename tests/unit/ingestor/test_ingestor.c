@@ -362,6 +362,75 @@ START_TEST(names_and_values_are_those_of_the_series_that_match)
 }
 END_TEST
 
+/* What matches is kept from question to question: until it changes. */
+START_TEST(a_question_asked_again_sees_series_that_came_and_not_those_that_went)
+{
+    struct tsp_select s = w_all(0, T);
+    struct w_answer   a = { 0 };
+    struct kl_err     err = { 0 };
+    int64_t           t = w_now(&w);
+
+    s.matcher_count = 1;
+    s.matchers[0] = (struct kl_matcher){ KL_MATCH_RE, kl_span_str("host"), kl_span_str("h[0-9]"),
+                                         NULL };
+    for (unsigned n = 0; n < 8; n++) {
+        w_write(&w, 0, T, n, t + n * 1000, n);
+        for (int again = 0; again < 2; again++) {
+            ck_assert_int_eq(w_live(&w, s, &a, &err), KL_OK);
+            ck_assert_uint_eq(a.count, n + 1);
+            w_answer_free(&a);
+        }
+    }
+    s.from_ms = t + 2000;                              /* the same matchers, another range */
+    s.to_ms = t + 4000;
+    ck_assert_int_eq(w_live(&w, s, &a, &err), KL_OK);
+    ck_assert_uint_eq(a.count, 3);
+    w_answer_free(&a);
+    s.what = TSP_SEL_LABELS;
+    ck_assert_int_eq(w_live(&w, s, &a, &err), KL_OK);
+    ck_assert_uint_eq(a.count, 3);
+    w_answer_free(&a);
+    ck_assert_int_eq(w_flush(&w, NULL, &err), KL_OK);
+    ck_assert_int_eq(w_live(&w, s, &a, &err), KL_OK);
+    ck_assert_uint_eq(a.count, 0);
+    w_answer_free(&a);
+    s.matchers[0].value = kl_span_str("h[");
+    ck_assert_int_eq(w_live(&w, s, &a, &err), KL_EINVAL);
+}
+END_TEST
+
+START_TEST(of_an_open_tail_only_what_the_range_has_is_sent)
+{
+    struct tsp_select s = w_all(0, T);
+    struct w_answer   a = { 0 };
+    struct kl_err     err = { 0 };
+    struct tsp_page   page;
+    struct kl_cur     c;
+    void             *answer;
+    size_t            whole, part;
+    int64_t           t = w_now(&w);
+
+    for (int i = 0; i < 100; i++)
+        w_write(&w, 0, T, 1, t + i * 100, i * 0.37);
+    ck_assert_int_eq(w_ask(&w, &s, &answer, &whole, &err), KL_OK);
+    free(answer);
+    s.from_ms = t + 5000;
+    s.to_ms = t + 5200;
+    ck_assert_int_eq(w_ask(&w, &s, &answer, &part, &err), KL_OK);
+    ck_assert_uint_lt(part + 90 * 8, whole);
+    free(answer);
+    ck_assert_int_eq(w_live(&w, s, &a, &err), KL_OK);
+    ck_assert(a.count == 1 && a.series[0].count == 3 && a.series[0].at[0].value == 50 * 0.37);
+    w_answer_free(&a);
+    s.from_ms = t + 5001;                              /* between two samples */
+    s.to_ms = t + 5099;
+    ck_assert_int_eq(w_ask(&w, &s, &answer, &part, &err), KL_OK);
+    ck_assert_int_eq(tsp_page_open(kl_span(answer, part), &page, &c, &err), KL_OK);
+    ck_assert_uint_lt(kl_cur_left(&c), 200);
+    free(answer);
+}
+END_TEST
+
 START_TEST(labels_come_without_samples_and_metadata_with_every_metric)
 {
     struct tsp_select s = w_all(0, T);
@@ -798,6 +867,8 @@ int main(void)
     tcase_add_test(t, a_large_answer_comes_in_pages_without_gap_or_repeat);
     tcase_add_loop_test(t, a_store_that_fails_delays_a_flush_but_loses_nothing, 0, 40);
     tcase_add_test(t, names_and_values_are_those_of_the_series_that_match);
+    tcase_add_test(t, a_question_asked_again_sees_series_that_came_and_not_those_that_went);
+    tcase_add_test(t, of_an_open_tail_only_what_the_range_has_is_sent);
     tcase_add_test(t, labels_come_without_samples_and_metadata_with_every_metric);
     tcase_add_test(t, histograms_and_start_times_come_back_from_memory_and_from_filesets);
     tcase_add_test(t, a_causal_read_waits_for_its_record_and_not_for_ever);
