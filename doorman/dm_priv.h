@@ -18,6 +18,8 @@
 #include "doorman/share.h"
 #include "doorman/table.h"
 #include "doorman/tenants.h"
+#include "libtsproto/influx.h"
+#include "libtsproto/jsonl.h"
 #include "libtsproto/record.h"
 #include "libtsproto/rw1.h"
 #include "libtsproto/rw2.h"
@@ -78,7 +80,7 @@ struct dm_part {
 
 enum { DM_C_SAMPLES, DM_C_HISTS, DM_C_EXEMPLARS, DM_C_METADATA, DM_C_HITS, DM_C_MISSES, DM_C_EVICTED,
        DM_C_DEFINITIONS, DM_C_RECORDS, DM_C_RECORD_BYTES, DM_C_RETRIES, DM_C_FAILED, DM_C_PUSHES,
-       DM_C_TURNED_AWAY, DM_C_LIMITED, DM_COUNTERS };
+       DM_C_TURNED_AWAY, DM_C_LIMITED, DM_C_TEXTS, DM_COUNTERS };
 struct dm_counters {                                   /* of all gates together */
     struct kl_metric *c[DM_COUNTERS];
     struct kl_metric *by_reason[DM_REASONS];           /* refused; counted when a push is answered */
@@ -125,6 +127,10 @@ struct dm_gate {
     struct kl_labels_builder builder, aside;           /* scratch of the push being read */
     struct kl_buf    canonical;
     struct tsp_text *text;
+    struct tsp_influx *influx;
+    struct tsp_jsonl  *jsonl;
+    struct tsp_csv    *csv;
+    struct kl_buf    name;                             /* a metric's, put together */
     struct kl_arena  arena;                            /* one histogram */
     struct kl_arena  symbols;                          /* of a remote write 2.0 message */
     struct kl_buf    meta, exemplar;
@@ -174,10 +180,15 @@ void dm_batch_flush(struct kl_env_task *task);         /* linger 0: at the end o
 void dm_batches_end(struct dm_gate *g);                /* the bus is closed: gives up all that wait */
 void dm_batches_free(struct dm_gate *g);
 
-/* ---- take_rw1.c, take_rw2.c, take_text.c: reading a push into batches ---- */
+/* ---- take_*.c: reading a push into batches ---- */
 void dm_take_rw1(struct dm_gate *g, struct dm_ticket *t, struct kl_span body);
 void dm_take_rw2(struct dm_gate *g, struct dm_ticket *t, struct kl_span body);
 void dm_take_text(struct dm_gate *g, struct dm_ticket *t, struct kl_span body, bool openmetrics);
+void dm_take_influx(struct dm_gate *g, struct dm_ticket *t, struct kl_span body);
+void dm_take_jsonl(struct dm_gate *g, struct dm_ticket *t, struct kl_span body);
+void dm_take_csv(struct dm_gate *g, struct dm_ticket *t, struct kl_span body);
+/* Counts one line, row or value that cannot be read; `words` say where and why. */
+void dm_bad_line(struct dm_ticket *t, const char *words);
 
 /* ---- series.c: one series of a push ---- */
 /* Where its labels are, in the form that its sender used. */

@@ -19,6 +19,10 @@ static void defaults(struct dm_options *o)
         o->inflight_bytes_max = 256 << 20;
     if (o->append_timeout_ms == 0)
         o->append_timeout_ms = 10000;
+    if (o->influx_separator == NULL)
+        o->influx_separator = "_";
+    if (o->influx_db_label == NULL)
+        o->influx_db_label = "";
 }
 
 static void count_all(struct dm_doorman *d, struct kl_metrics *m)
@@ -44,6 +48,8 @@ static void count_all(struct dm_doorman *d, struct kl_metrics *m)
                                "Pushes refused at once: too much in flight." },
         [DM_C_LIMITED] = { "koalemos_doorman_pushes_limited_total",
                            "Pushes refused for their tenant's rate: answered 429." },
+        [DM_C_TEXTS] = { "koalemos_doorman_influx_texts_total",
+                         "Fields of Influx lines left out because they are texts." },
     };
     static const double bounds[] = { 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5,
                                      5, 10 };

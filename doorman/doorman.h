@@ -18,6 +18,7 @@
 #include "libkoal/base/metrics.h"
 #include "libkoal/bus/bus.h"
 #include "libkoal/env/env.h"
+#include "libtsproto/csv.h"
 #include "libtsproto/placement.h"
 
 struct dm_options {
@@ -26,15 +27,24 @@ struct dm_options {
     uint64_t partition_inflight_bytes_max, inflight_bytes_max;
     int64_t  append_timeout_ms;                        /* then 503; retried inside until then */
     uint32_t remembered_series_max;                    /* a gate's; 0: 2 Mi (about 140 MB when full) */
+    const char *influx_separator;                      /* measurement SEPARATOR field; NULL: "_" */
+    const char *influx_db_label;                       /* the database as a label; NULL, "": it is none */
     struct dm_limits limits;                           /* of all tenants of whom `config` says nothing */
     const struct kl_config *config;                    /* may be NULL; outlives the doorman */
     struct kl_log *log;
     struct kl_metrics *metrics;
 };
 
-enum dm_format { DM_RW1, DM_TEXT, DM_OPENMETRICS, DM_RW2, DM_FORMATS };
+enum dm_format { DM_RW1, DM_TEXT, DM_OPENMETRICS, DM_RW2, DM_INFLUX, DM_JSONL, DM_CSV, DM_FORMATS };
+/* What some formats are told beside the body. */
+struct dm_import {
+    int64_t unit_ns;                                   /* of Influx times; 0: nanoseconds */
+    struct kl_span db;                                 /* Influx: the database or bucket; or empty */
+    const struct tsp_csv_format *csv;
+};
 struct dm_push {                                       /* the caller's until done */
     enum dm_format format;
+    struct dm_import import;                           /* what it points at lives until done */
     char  tenant[151];
     char *body; size_t body_size;                      /* malloc'ed, unpacked; the gate's from here */
     int64_t now_ms;                                    /* when it came; text samples without a time */

@@ -140,16 +140,18 @@ static void tell(struct dm_gate *g)
     g->evicted_told = evicted;
 }
 
-static void read_push(struct dm_gate *g, struct dm_ticket *t)
+static void read_push(struct dm_gate *g, struct dm_ticket *t, struct kl_span body)
 {
-    struct dm_push *p = t->push;
-
-    if (p->format == DM_RW1)
-        dm_take_rw1(g, t, kl_span(p->body, p->body_size));
-    else if (p->format == DM_RW2)
-        dm_take_rw2(g, t, kl_span(p->body, p->body_size));
-    else
-        dm_take_text(g, t, kl_span(p->body, p->body_size), p->format == DM_OPENMETRICS);
+    switch (t->push->format) {
+    case DM_RW1:         dm_take_rw1(g, t, body); break;
+    case DM_RW2:         dm_take_rw2(g, t, body); break;
+    case DM_TEXT:        dm_take_text(g, t, body, false); break;
+    case DM_OPENMETRICS: dm_take_text(g, t, body, true); break;
+    case DM_INFLUX:      dm_take_influx(g, t, body); break;
+    case DM_JSONL:       dm_take_jsonl(g, t, body); break;
+    case DM_CSV:         dm_take_csv(g, t, body); break;
+    case DM_FORMATS:     break;
+    }
 }
 
 /* What the tenant's rate says, before anything is read. */
@@ -173,7 +175,7 @@ static void admit(struct dm_gate *g, struct dm_ticket *t)
                        "more samples than limits.samples_per_s: %.0f a second\n", l->samples_per_s);
         return;
     }
-    read_push(g, t);
+    read_push(g, t, kl_span(t->push->body, t->push->body_size));
     dm_rate_spend(s.own->share, t->begun_ns, per_s, t->seen);
 }
 
@@ -226,7 +228,11 @@ struct dm_gate *dm_gate_new(struct dm_doorman *d, unsigned number)
     g->active_gauge = dm_gate_gauge(d, number, "koalemos_doorman_active_series",
                                     "Series that came to a gate in the last ten to twenty minutes.");
     g->text = tsp_text_new();
+    g->influx = tsp_influx_new();
+    g->jsonl = tsp_jsonl_new();
+    g->csv = tsp_csv_new();
     kl_buf_init(&g->canonical, 2 * KL_LABELS_BYTES_MAX);
+    kl_buf_init(&g->name, 2 * TSP_INFLUX_LINE_MAX);
     kl_buf_init(&g->meta, 4 * KL_LABELS_BYTES_MAX);
     kl_buf_init(&g->exemplar, 2 * KL_LABELS_BYTES_MAX);
     kl_arena_init(&g->arena, HIST_ARENA_BYTES);
@@ -249,9 +255,13 @@ void dm_gate_free(struct dm_gate *g)
         free(g->parts[i]);
     tsp_placement_free(g->placement);
     tsp_text_free(g->text);
+    tsp_influx_free(g->influx);
+    tsp_jsonl_free(g->jsonl);
+    tsp_csv_free(g->csv);
     dm_table_free(g->table);
     dm_tenants_free(g->tenants);
     kl_buf_deinit(&g->canonical);
+    kl_buf_deinit(&g->name);
     kl_buf_deinit(&g->meta);
     kl_buf_deinit(&g->exemplar);
     kl_arena_deinit(&g->arena);

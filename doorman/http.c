@@ -42,6 +42,13 @@ static void done(struct dm_push *p)
     if (p->format == DM_RW2)
         say_written(r, p);
     c->answer(c);
+    dm_http_drop(c);
+}
+
+void dm_http_drop(struct dm_call *c)
+{
+    if (c->release != NULL)
+        c->release(c);
     free(c);
 }
 
@@ -76,7 +83,6 @@ static bool tenant_of(struct kl_http_request *r, char *out, size_t size)
     return true;
 }
 
-/* Does the Content-Type say `type`? One that is absent says nothing against it. */
 bool dm_http_is_type(const char *header, const char *type)
 {
     size_t n = strlen(type);
@@ -112,7 +118,7 @@ static bool unpack(struct dm_http *h, struct dm_call *c, enum tsp_coding coding)
 void dm_http_take(struct dm_http *h, struct dm_call *c, enum tsp_coding coding)
 {
     if (!tenant_of(c->request, c->push.tenant, sizeof c->push.tenant) || !unpack(h, c, coding)) {
-        free(c);
+        dm_http_drop(c);
         return;
     }
     dm_push(h->doorman, kl_http_connection(c->request), &c->push);
@@ -170,6 +176,19 @@ static void remote_write(void *ctx, struct kl_http_request *r)
     dm_http_take(ctx, dm_http_call(ctx, r, format, 0), coding);
 }
 
+/* vmagent asks before it sends zstd instead of snappy: 1 is the version of its protocol that says no more
+ * than that. Nothing else is to be got here. */
+static void remote_write_protocol(void *ctx, struct kl_http_request *r)
+{
+    (void)ctx;
+    if (kl_http_param(r, "get_vm_proto_version", 0) != NULL) {
+        dm_http_say(r, 200, "1");
+        return;
+    }
+    kl_http_set(r, "Allow", "POST");
+    dm_http_say(r, 405, "POST is what this path takes\n");
+}
+
 static void import_text(void *ctx, struct kl_http_request *r)
 {
     const char     *type = kl_http_header(r, "Content-Type");
@@ -198,8 +217,11 @@ struct dm_http *dm_http_new(struct dm_doorman *d, struct kl_http_server *s,
     *h = (struct dm_http){ .doorman = d, .env = env };
     kl_http_route_add(s, &(struct kl_http_route){ "POST", "/api/v1/write", most, remote_write, h, true });
     kl_http_route_add(s, &(struct kl_http_route){ "POST", "/api/v1/push", most, remote_write, h, true });
+    kl_http_route_add(s, &(struct kl_http_route){ "GET", "/api/v1/write", 0, remote_write_protocol, h, false });
+    kl_http_route_add(s, &(struct kl_http_route){ "GET", "/api/v1/push", 0, remote_write_protocol, h, false });
     /* Raw: curl calls whatever it posts a form. */
     kl_http_route_add(s, &(struct kl_http_route){ "POST", "/api/v1/import/prometheus", most, import_text, h, true });
+    dm_http_import_routes(h, s, most);
     return h;
 }
 

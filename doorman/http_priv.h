@@ -19,19 +19,24 @@ struct dm_call {
     /* Says what became of the push: plain text unless the route sets another form. Retry-After and
      * what remote write wants are set already. */
     void (*answer)(struct dm_call *c);
+    void (*release)(struct dm_call *c);                /* lets go of what the route made; may be NULL */
     _Alignas(16) char more[];                          /* the route's own, zeroed, freed with the call */
 };
 
-/* A call with `more` bytes behind it; free() it if it is not handed on. */
+/* A call with `more` bytes behind it. */
 struct dm_call *dm_http_call(struct dm_http *h, struct kl_http_request *r, enum dm_format format,
                              size_t more);
 /* Tenant and body from the request, and on to the gate; or answers what is wrong with them. Takes
  * the call. */
 void dm_http_take(struct dm_http *h, struct dm_call *c, enum tsp_coding coding);
+void dm_http_drop(struct dm_call *c);                  /* one that is not handed on */
 
 void dm_http_say(struct kl_http_request *r, unsigned status, const char *words);      /* plain text */
 /* Does the Content-Type say `type`? One that is absent says nothing against it. */
 bool dm_http_is_type(const char *header, const char *type);
 /* The body's coding; false: there is none such, and 415 was answered. */
 bool dm_http_coding(struct kl_http_request *r, enum tsp_coding *coding);
+
+/* ---- http_import.c ---- */
+void dm_http_import_routes(struct dm_http *h, struct kl_http_server *s, size_t body_max);
 #endif

@@ -24,6 +24,7 @@ static const struct { const char *name, *words; } reasons[DM_REASONS] = {
     [DM_BAD_EXEMPLAR] = { "invalid_exemplar", "with an invalid exemplar" },
     [DM_BAD_METADATA] = { "invalid_metadata", "metadata that is no metric's" },
     [DM_BAD_LINE] = { "bad_line", "on a line that does not parse" },
+    [DM_BAD_NUMBER] = { "bad_number", "with a value or timestamp that is no number" },
     [DM_BROKEN] = { "broken_message", "beyond the point where the message breaks off" },
 };
 

@@ -69,6 +69,11 @@ static void take_sample(struct dm_gate *g, struct dm_ticket *t, const struct dm_
                            x->exemplar_value, x->exemplar_labels);
 }
 
+void dm_bad_line(struct dm_ticket *t, const char *words)
+{
+    dm_report_add(&t->report, DM_BAD_LINE, 1, NULL, words);
+}
+
 void dm_take_text(struct dm_gate *g, struct dm_ticket *t, struct kl_span body, bool openmetrics)
 {
     struct dm_sender       sender;
@@ -88,9 +93,7 @@ void dm_take_text(struct dm_gate *g, struct dm_ticket *t, struct kl_span body, b
         switch (item) {
         case TSP_TEXT_SAMPLE: take_sample(g, t, &sender, &sample); break;
         case TSP_TEXT_META:   gather(g, t, &sender, &m, &meta); break;
-        default:
-            dm_report_add(&t->report, DM_BAD_LINE, 1, NULL, err.text);
-            break;
+        default:              dm_bad_line(t, err.text); break;
         }
     }
     send_on(g, t, &sender, &m);

@@ -87,23 +87,37 @@ bool tsp_number_double(struct kl_span text, double *v)
     return true;
 }
 
-bool tsp_number_int64(struct kl_span text, int64_t *v)
+static bool digits(const char *at, const char *end, uint64_t most, uint64_t *v)
 {
-    const char *at = text.at, *end = at + text.size;
-    bool        negative = false;
-    uint64_t    n = 0, most;
+    uint64_t n = 0;
 
-    if (at < end && (*at == '+' || *at == '-'))
-        negative = *at++ == '-';
     if (at == end)
         return false;
-    most = (uint64_t)INT64_MAX + negative;
     for (; at < end; at++) {
         unsigned digit = (unsigned)(*at - '0');
         if (digit > 9 || n > (most - digit) / 10)
             return false;
         n = n * 10 + digit;
     }
+    *v = n;
+    return true;
+}
+
+bool tsp_number_int64(struct kl_span text, int64_t *v)
+{
+    const char *at = text.at, *end = at + text.size;
+    bool        negative = false;
+    uint64_t    n;
+
+    if (at < end && (*at == '+' || *at == '-'))
+        negative = *at++ == '-';
+    if (!digits(at, end, (uint64_t)INT64_MAX + negative, &n))
+        return false;
     *v = (int64_t)(negative ? 0 - n : n);
     return true;
+}
+
+bool tsp_number_uint64(struct kl_span text, uint64_t *v)
+{
+    return digits(text.at, (const char *)text.at + text.size, UINT64_MAX, v);
 }

@@ -1,6 +1,6 @@
 #!/bin/sh
 # The real servers that tests talk to. Prints the folder that holds them, as links:
-#   nats-server prometheus prometheus-node-exporter victoria-metrics vmagent vmalert promtool
+#   nats-server prometheus prometheus-node-exporter victoria-metrics vmagent vmalert promtool influx
 # One that is on the PATH is used; else its Debian package is downloaded and unpacked below DIR: nothing
 # is installed and no service is started on the machine.      Usage: peers.sh DIR
 set -eu
@@ -43,4 +43,5 @@ get nats-server nats-server
 get prometheus prometheus promtool
 get prometheus-node-exporter prometheus-node-exporter
 get victoria-metrics victoria-metrics vmagent vmalert
+get influxdb-client influx
 echo "$dir/bin"

@@ -52,6 +52,8 @@ const struct kl_option kl_app_options[] = {
     BYTES("doorman.inflight_bytes_max", "256MiB", 1 << 20, TIB, "bodies and records under way; past it 503"),
     BYTES("doorman.partition_inflight_bytes_max", "32MiB", 1 << 20, TIB, "records under way to one partition; past it 503"),
     MS("doorman.append_timeout", "10s", 100, 600000, "how long an append is retried before the push gets 503"),
+    TEXT("doorman.influx_separator", "_", "stands between measurement and field in a metric's name"),
+    TEXT("doorman.influx_db_label", "db", "label that an Influx line's database or bucket becomes; empty: none"),
 
     T_INT("limits.label_count_max", "64", 1, 256, "labels of a series"),
     T_BYTES("limits.name_bytes_max", "1KiB", 1, 32768, "length of a label name"),

@@ -94,6 +94,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                                       .env = kl_env_sim_env(sim) } };
     struct dm_options  o = { .limits = { .past_ms = 86400000, .future_ms = 600000 } };
     struct tsp_placement *table = tsp_placement_new(4);
+    struct tsp_csv_format *csv;
     struct dm_doorman *d;
     struct kl_err      err;
 
@@ -102,10 +103,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (tsp_placement_encode(table, &w.placement, &err) != KL_OK)
         abort();
     tsp_placement_free(table);
+    if (tsp_csv_format_parse("1:metric:a,2:metric:b,3:label:c", &csv, &err) != KL_OK)
+        abort();
     d = dm_new(w.bus.env, &w.bus, &o);
     kl_env_sim_run(sim, 1);
     for (unsigned i = 0; i < 2 && size > 0; i++) {
         struct dm_push p = { .format = (enum dm_format)(data[0] % DM_FORMATS), .tenant = "t",
+                             .import = { .db = kl_span_str("d"), .csv = csv },
                              .body_size = size - 1, .body = malloc(size), .done = done,
                              .now_ms = kl_env_now_ms(w.bus.env) };
         memcpy(p.body, data + 1, size - 1);
@@ -116,6 +120,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             abort();
     }
     dm_free(d);
+    tsp_csv_format_free(csv);
     tsp_record_reader_free(w.reader);
     kl_buf_deinit(&w.placement);
     kl_env_sim_free(sim);

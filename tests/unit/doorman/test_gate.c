@@ -6,6 +6,7 @@
 #include "doorman/doorman.h"
 
 #include <check.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,7 +27,27 @@ static struct kl_bus_reader    readers[PARTITIONS];
 static struct tsp_record_reader *decoder;
 static struct kl_err           err;
 static unsigned                definitions, samples, records;
+static struct kl_buf           defined;                /* each definition's labels, as text */
 static double                  last_value;
+static int64_t                 last_time;
+
+static void show(struct kl_labels l)
+{
+    struct kl_cur   c = kl_labels_cur(l);
+    struct kl_label x;
+
+    while (kl_labels_next(&c, &x))
+        kl_buf_addf(&defined, "%.*s=%.*s|", (int)x.name.size, (const char *)x.name.at, (int)x.value.size,
+                    (const char *)x.value.at);
+    kl_buf_adds(&defined, "\n");
+}
+
+static bool was_defined(const char *labels)
+{
+    kl_buf_add8(&defined, 0);
+    defined.size--;
+    return strstr(defined.at, labels) != NULL;
+}
 
 static void define(void *ctx, struct kl_span tenant, uint64_t ref, struct kl_fp fp, struct kl_labels l)
 {
@@ -34,14 +55,16 @@ static void define(void *ctx, struct kl_span tenant, uint64_t ref, struct kl_fp 
     ck_assert(kl_span_eq(tenant, kl_span_str("t")));
     ck_assert_int_eq(kl_fp_cmp(fp, kl_labels_fp(l)), 0);
     definitions++;
+    show(l);
 }
 
 static void floats(void *ctx, struct kl_span tenant, uint64_t ref, const int64_t *times,
                    const double *values, size_t n)
 {
-    (void)ctx, (void)ref, (void)times, (void)tenant;
+    (void)ctx, (void)ref, (void)tenant;
     samples += (unsigned)n;
     last_value = values[n - 1];
+    last_time = times[n - 1];
 }
 
 static void record(struct kl_bus_reader *r, const struct kl_bus_record *rec)
@@ -67,6 +90,7 @@ static void start(int64_t linger_ms)
     struct dm_options o = {
         .gates = 1, .linger_ms = linger_ms, .inflight_bytes_max = 1 << 20,
         .partition_inflight_bytes_max = 1 << 20, .append_timeout_ms = 1000, .metrics = metrics,
+        .influx_db_label = "db",
         .limits = { .label_count_max = 10, .name_bytes_max = 50, .value_bytes_max = 50,
                     .future_ms = 600000, .past_ms = 3600000 },
     };
@@ -95,6 +119,7 @@ static void setup(void)
     metrics = kl_metrics_new();
     decoder = tsp_record_reader_new();
     definitions = samples = records = 0;
+    kl_buf_reset(&defined);
 }
 
 static void teardown(void)
@@ -109,6 +134,7 @@ static void teardown(void)
     kl_metrics_free(metrics);
     tsp_record_reader_free(decoder);
     kl_env_sim_free(sim);
+    kl_buf_deinit(&defined);
 }
 
 static unsigned answered;
@@ -239,6 +265,83 @@ START_TEST(too_much_in_flight_is_refused_with_503_at_once)
 }
 END_TEST
 
+static unsigned push_as(enum dm_format format, const struct dm_import *import, const char *text)
+{
+    struct dm_push p;
+
+    answered = 0;
+    p = (struct dm_push){ .format = format, .tenant = "t", .import = *import, .body_size = strlen(text),
+                          .now_ms = kl_env_now_ms(env), .done = done };
+    p.body = malloc(p.body_size + 1);
+    memcpy(p.body, text, p.body_size);
+    dm_push(doorman, 0, &p);
+    kl_env_sim_run(sim, 100);
+    ck_assert_uint_eq(answered, 1);
+    return p.status;
+}
+
+START_TEST(influx_fields_are_metrics_of_measurement_and_field_with_the_database_as_a_label)
+{
+    struct dm_import import = { .db = kl_span_str("d") }, other = { .db = kl_span_str("e") };
+
+    start(0);
+    for (int i = 0; i < 2; i++) {                      /* the second time they are remembered */
+        ck_assert_uint_eq(push_as(DM_INFLUX, &import,
+            "cpu,host=a\\ b load\\ 1=1,value=2i,s=\"x\"\nmem,db=own free=3\n"), 204);
+        ck_assert_uint_eq(samples, 3 * ((unsigned)i + 1));
+        ck_assert_uint_eq(definitions, 3);
+    }
+    ck_assert(was_defined("__name__=cpu_load 1|db=d|host=a b|\n"));
+    ck_assert(was_defined("__name__=cpu_value|db=d|host=a b|\n"));
+    ck_assert(was_defined("__name__=mem_free|db=own|\n"));
+    ck_assert_uint_eq(push_as(DM_INFLUX, &other, "cpu,host=a\\ b value=5i\n"), 204);
+    ck_assert(was_defined("__name__=cpu_value|db=e|host=a b|\n"));    /* the same bytes, another series */
+    ck_assert_double_eq(last_value, 5);
+}
+END_TEST
+
+START_TEST(influx_times_are_in_the_unit_that_the_sender_says)
+{
+    static const struct { int64_t unit_ns, unit_per_s; } units[] = {
+        { 0, 1000000000 }, { 1, 1000000000 }, { 1000, 1000000 }, { 1000000, 1000 }, { 1000000000, 1 },
+    };
+    char text[100];
+
+    start(0);
+    for (unsigned i = 0; i < 5; i++) {
+        struct dm_import import = { .unit_ns = units[i].unit_ns };
+        snprintf(text, sizeof text, "m f=1 %lld\n",
+                 (long long)(kl_env_now_ms(env) / 1000 * units[i].unit_per_s));
+        ck_assert_uint_eq(push_as(DM_INFLUX, &import, text), 204);
+        ck_assert_int_eq(last_time, kl_env_now_ms(env) / 1000 * 1000);
+    }
+    ck_assert_uint_eq(push_as(DM_INFLUX, &(struct dm_import){ .unit_ns = INT64_C(3600000000000) },
+                              "m f=1 9223372036854775807\nm f=1 -9223372036854775808\n"), 400);
+    ck_assert_uint_eq(samples, 5);
+}
+END_TEST
+
+START_TEST(rows_and_objects_of_one_series_share_its_definition)
+{
+    struct dm_import       import = { 0 };
+    struct tsp_csv_format *csv;
+
+    start(0);
+    ck_assert_int_eq(tsp_csv_format_parse("1:label:l,2:metric:a,3:metric:b", &csv, &err), KL_OK);
+    import.csv = csv;
+    ck_assert_uint_eq(push_as(DM_CSV, &import, "x,1,2\nx,3,\ny,4,5\n"), 204);
+    tsp_csv_format_free(csv);
+    ck_assert_uint_eq(samples, 5);
+    ck_assert_uint_eq(definitions, 4);
+    ck_assert(was_defined("__name__=b|l=y|\n"));
+    ck_assert_uint_eq(push_as(DM_JSONL, &import, "{\"metric\":{\"__name__\":\"j\"},\"values\":[1,2],"
+        "\"timestamps\":[1700000000000,1700000001000]}{\"metric\":{\"__name__\":\"j\"},\"values\":[null],"
+        "\"timestamps\":[1700000002000]}"), 204);
+    ck_assert_uint_eq(samples, 8);
+    ck_assert_uint_eq(definitions, 5);
+}
+END_TEST
+
 int main(void)
 {
     Suite   *s = suite_create("doorman/gate");
@@ -255,6 +358,9 @@ int main(void)
     tcase_add_test(t, the_good_part_is_stored_and_the_bad_is_counted_and_named);
     tcase_add_loop_test(t, a_disk_that_fails_gives_503_and_never_204, 1, 5);
     tcase_add_test(t, too_much_in_flight_is_refused_with_503_at_once);
+    tcase_add_test(t, influx_fields_are_metrics_of_measurement_and_field_with_the_database_as_a_label);
+    tcase_add_test(t, influx_times_are_in_the_unit_that_the_sender_says);
+    tcase_add_test(t, rows_and_objects_of_one_series_share_its_definition);
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_ENV);
     failed = srunner_ntests_failed(r);

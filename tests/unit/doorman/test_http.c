@@ -197,6 +197,46 @@ START_TEST(text_is_taken_as_curl_and_agents_send_it)
 }
 END_TEST
 
+#define JSON(time) "{\"metric\":{\"__name__\":\"m\"},\"values\":[1],\"timestamps\":[" time "]}\n"
+static const struct { const char *path, *body; int status; const char *says; } imports[] = {
+    { "/write", "cpu,host=a load=1,user=\"x\"\n", 204, "X-Influxdb-Version: 1." },
+    { "/write?db=d&rp=r&precision=ms&u=x&p=y", "cpu load=1\n", 204, "" },
+    { "/write?precision=week", "cpu load=1\n", 400, "{\"error\":\"precision is" },
+    { "/write?precision=s", "cpu load=1 5\n", 400, "1 older than limits.past, the first: cpu_load{}" },
+    { "/write?db=d", "cpu load=1\ncpu,host=b load=oops\ncpu,x=\xff load=1\n", 400,
+      "{\"error\":\"partial write: 2 refused, 1 stored: 1 with a label that is not UTF-8" },
+    { "/write", "cpu,a=1,a=2 load=1\n", 400, "1 with a label name given twice" },
+    { "/api/v2/write?org=o&bucket=b&precision=us", "cpu,host=a load=1\n", 204, "" },
+    { "/api/v2/write?org=o&bucket=b", "cpu\n", 400, "{\"code\":\"invalid\",\"message\":\"partial write: 1 refused" },
+    { "/query?q=CREATE%20DATABASE%20x", "", 200, "{\"results\":[{\"statement_id\":0}]}" },
+    { "/query?q=show+databases&db=mine", "", 200, "\"values\":[[\"mine\"]]" },
+    { "/query?q=SELECT+1", "", 200, "\"error\":\"InfluxQL" },
+    { "/query", "", 400, "missing required parameter" },
+    { "/api/v1/import", "", 204, "" },
+    { "/api/v1/import", JSON("99"), 400, "1 refused, 0 stored: 1 older than limits.past, the first: m{}" },
+    { "/api/v1/import", "{\"metric\":{\"__name__\":\"m\"},\"values\":[x,y],\"timestamps\":[1,2]}", 400,
+      "2 with a value or timestamp that is no number, the first: m{}" },
+    { "/api/v1/import", "nonsense\n", 400, "line 1, column 1" },
+    { "/api/v1/import/csv?format=1:metric:m,2:label:l", "1,a\n2,b\n", 204, "" },
+    { "/api/v1/import/csv?format=1:metric:m,2:label:l", "1,a\nx,b\ny", 400, "2 refused, 1 stored" },
+    { "/api/v1/import/csv?format=1:metric", "1\n", 400, "COLUMN:TYPE:CONTEXT" },
+    { "/api/v1/import/csv", "1\n", 400, "?format=" },
+};
+
+START_TEST(imports_are_answered_in_their_own_words)
+{
+    const char *head = imports[_i].path[1] == 'q' ? "Content-Type: application/x-www-form-urlencoded\r\n" : "";
+
+    ck_assert_msg(post(imports[_i].path, head, imports[_i].body, strlen(imports[_i].body), answer,
+                       sizeof answer) == imports[_i].status, "%s", answer);
+    ck_assert_msg(strstr(answer, imports[_i].says) != NULL, "%s", answer);
+    if (imports[_i].path[1] == 'a' || imports[_i].path[1] == 'w') {
+        ck_assert_int_eq(post(imports[_i].path, "X-Scope-OrgID: ..\r\n", "", 0, answer, sizeof answer), 400);
+        ck_assert_int_eq(post(imports[_i].path, "Content-Encoding: gzip\r\n", "x", 1, answer, sizeof answer), 400);
+    }
+}
+END_TEST
+
 START_TEST(a_log_that_is_full_is_503_with_retry_after)
 {
     bus.acks_at_once = false;
@@ -274,6 +314,8 @@ int main(void)
     tcase_add_test(t, a_broken_body_is_400_and_a_large_one_413);
     tcase_add_test(t, what_is_refused_is_counted_and_named_and_shown_at_metrics);
     tcase_add_loop_test(t, text_is_taken_as_curl_and_agents_send_it, 0, 6);
+    tcase_add_loop_test(t, imports_are_answered_in_their_own_words, 0,
+                        (int)(sizeof imports / sizeof imports[0]));
     tcase_add_test(t, a_log_that_is_full_is_503_with_retry_after);
     tcase_add_test(t, remote_write_2_is_told_what_was_written);
     tcase_add_test(t, many_connections_push_at_once);
