@@ -94,11 +94,13 @@ enum kl_code tsp_node_encode(const struct tsp_node *n, struct kl_buf *out, struc
 {
     struct kl_span name = kl_span_str(n->name), zone = kl_span_str(n->zone),
                    address = kl_span_str(n->address), version = kl_span_str(n->version),
-                   instance = kl_span(n->instance.bytes, sizeof n->instance.bytes);
+                   instance = kl_span(n->instance.bytes, sizeof n->instance.bytes),
+                   disk = kl_span(n->disk.bytes, sizeof n->disk.bytes);
     koalemos_Node  m = {
         .name = tsp_pb_put(&name), .zone = tsp_pb_put(&zone), .capacity = n->capacity,
         .instance = tsp_pb_put(&instance), .address = tsp_pb_put(&address), .state = n->state,
         .beat = n->beat, .started_ms = n->started_ms, .version = tsp_pb_put(&version),
+        .disk = tsp_pb_put(&disk),
         .holdings = { .funcs.encode = put_holdings, .arg = (void *)n },
     };
 
@@ -153,10 +155,12 @@ static enum kl_code sixteen(struct kl_span from, struct tsp_incarnation *to, str
 enum kl_code tsp_node_decode(struct kl_span bytes, struct tsp_node *n, struct kl_err *err)
 {
     struct kl_arena     arena;
-    struct kl_span      name = { "", 0 }, zone = name, address = name, version = name, instance = name;
+    struct kl_span      name = { "", 0 }, zone = name, address = name, version = name, instance = name,
+                        disk = name;
     struct got_node     gn = { 0 };
     struct tsp_pb_bytes to[] = { { &arena, &name }, { &arena, &zone }, { &arena, &address },
-                                 { &arena, &version }, { &arena, &instance } };
+                                 { &arena, &version }, { &arena, &instance },
+                                 { &arena, &disk } };
     koalemos_Node       m = koalemos_Node_init_zero;
     enum kl_code        code;
 
@@ -166,6 +170,7 @@ enum kl_code tsp_node_decode(struct kl_span bytes, struct tsp_node *n, struct kl
     m.address = tsp_pb_get(&to[2]);
     m.version = tsp_pb_get(&to[3]);
     m.instance = tsp_pb_get(&to[4]);
+    m.disk = tsp_pb_get(&to[5]);
     m.holdings = (pb_callback_t){ .funcs.decode = get_holding, .arg = &gn };
     code = tsp_pb_decode(koalemos_Node_fields, bytes, &m, "node", err);
     gn.node.capacity = m.capacity;
@@ -177,7 +182,8 @@ enum kl_code tsp_node_decode(struct kl_span bytes, struct tsp_node *n, struct kl
          (code = text(zone, gn.node.zone, sizeof gn.node.zone, "node: a zone", err)) != KL_OK ||
          (code = text(address, gn.node.address, sizeof gn.node.address, "node: an address", err)) != KL_OK ||
          (code = text(version, gn.node.version, sizeof gn.node.version, "node: a version", err)) != KL_OK ||
-         (code = sixteen(instance, &gn.node.instance, err)) != KL_OK))
+         (code = sixteen(instance, &gn.node.instance, err)) != KL_OK ||
+         (code = sixteen(disk, &gn.node.disk, err)) != KL_OK))
         kl_within(err, "node");
     if (code == KL_OK)
         code = tsp_node_check(&gn.node, err);

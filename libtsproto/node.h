@@ -11,6 +11,9 @@
  * itself counts its lease from the moment at which it *sent* the last heartbeat that was taken, and
  * for three quarters of the TTL only: so it has stopped acting before anybody thinks it silent.
  *
+ * A name belongs to the instance that wrote the key last. Another one may take it when the old one is
+ * silent; or at once when it is of the same disk, since a data folder is locked by who uses it.
+ *
  * A lease changes hands by compare-and-set with the next epoch, and never expires by itself: it is
  * void when its owner's node is silent, is another instance, or is gone. What a lease guards carries
  * the epoch (a cut in the log, the catalogue's pointer), so that one who slept through the loss of
@@ -42,7 +45,7 @@ struct tsp_node {
     char     name[TSP_NAME_MAX + 1], zone[TSP_ZONE_MAX + 1], address[TSP_ADDRESS_MAX + 1];
     char     version[TSP_VERSION_MAX + 1];
     uint32_t capacity;                                 /* a weight; 100 by default */
-    struct tsp_incarnation instance;
+    struct tsp_incarnation instance, disk;             /* of this start; of its data folder */
     enum tsp_node_state state;
     uint64_t beat;
     int64_t  started_ms;
@@ -59,7 +62,7 @@ enum kl_code tsp_node_decode(struct kl_span bytes, struct tsp_node *n, struct kl
 const struct tsp_holding *tsp_node_holding(const struct tsp_node *n, uint32_t partition);
 
 struct tsp_lease {
-    char     owner[TSP_NAME_MAX + 1];
+    char     owner[TSP_NAME_MAX + 1];                  /* "": given back, free for whoever is next */
     struct tsp_incarnation instance;
     uint64_t epoch, beat;
 };

@@ -16,7 +16,7 @@ static void setup(void)
     kl_buf_init(&out, 64 * 1024);
     got = (struct tsp_node){ 0 };
     n = (struct tsp_node){ .name = "ingestor-0", .zone = "a", .address = "10.0.0.1:4481",
-                           .version = "1", .capacity = 100, .instance = { { 1, 2, 3, 0, 5 } },
+                           .version = "1", .capacity = 100, .instance = { { 1, 2, 3, 0, 5 } }, .disk = { { 6 } },
                            .state = TSP_NODE_DRAINING, .beat = 7, .started_ms = -5 };
 }
 
@@ -42,6 +42,7 @@ START_TEST(a_node_comes_back_as_it_went)
     ck_assert_str_eq(got.address, n.address);
     ck_assert_str_eq(got.version, n.version);
     ck_assert_int_eq(memcmp(&got.instance, &n.instance, sizeof n.instance), 0);
+    ck_assert_int_eq(memcmp(&got.disk, &n.disk, sizeof n.disk), 0);
     ck_assert_uint_eq(got.beat, 7);
     ck_assert_int_eq(got.started_ms, -5);
     ck_assert_int_eq(got.state, TSP_NODE_DRAINING);

@@ -1,0 +1,54 @@
+#ifndef ING_MEMBER_PRIV_H
+#define ING_MEMBER_PRIV_H
+/* member.c keeps the name, member_lease.c the leases. On the member's loop but for what is atomic. */
+#include <stdatomic.h>
+
+#include "ingestor/member.h"
+
+struct ing_lease {                                     /* one a partition */
+    struct ing_member *m;
+    uint32_t partition;
+    bool     there, out;                               /* the key; an operation of ours */
+    struct tsp_lease seen;
+    uint64_t revision;
+    _Atomic uint64_t epoch;                            /* ours; 0: not ours */
+    struct kl_bus_kv op;
+    struct kl_buf    bytes;
+};
+enum ing_member_words { ING_MEMBER_OK, ING_MEMBER_UNREACHED, ING_MEMBER_NAME_TAKEN, ING_MEMBER_REMOVED };
+struct ing_member {
+    struct kl_env *env;
+    struct kl_bus *bus;
+    struct kl_env_loop *loop;
+    struct ing_member_options o;
+    struct tsp_node node;                              /* what is said next; holdings have room for all */
+    struct tsp_roster    *roster;
+    struct tsp_placement *table;                       /* NULL: not seen */
+    bool     nodes_current, leases_current;
+
+    bool     mine, out;                                /* the name; a heartbeat is under way */
+    uint64_t revision;                                 /* of our key as we wrote it */
+    int64_t  sent_ns;
+    struct tsp_incarnation other;                      /* who has the name, */
+    uint64_t other_beat;
+    int64_t  other_since_ns;                           /* and since when its beat stands still */
+    _Atomic int64_t until_ns;                          /* owns nothing from then on */
+    _Atomic int     words;                             /* enum ing_member_words */
+    struct ing_lease *leases;
+
+    struct kl_bus_watch node_watch, mark_watch, lease_watch, table_watch;
+    struct kl_bus_kv  op;
+    struct kl_buf     bytes;
+    struct kl_env_task  begin, end;
+    struct kl_env_timer tick;
+    struct kl_metric *owned, *taken, *given, *heartbeats, *failures;
+};
+
+/* member_lease.c */
+void ing_leases_init(struct ing_member *m);
+void ing_leases_deinit(struct ing_member *m);
+void ing_leases_watch(struct ing_member *m);
+void ing_leases_tick(struct ing_member *m);
+/* The name is lost, or time is up: nothing is ours. */
+void ing_leases_drop(struct ing_member *m);
+#endif
