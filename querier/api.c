@@ -279,6 +279,8 @@ struct qr_listing *qr_listing_new(struct qr_http *h, struct kl_http_request *r,
 
 void qr_listing_free(struct qr_listing *l)
 {
+    if (l->extra != NULL)
+        l->extra_free(l->extra);
     qr_names_deinit(&l->names);
     free(l->label);
     free(l->body);
@@ -360,6 +362,7 @@ struct qr_http *qr_http_new(struct qr_querier *q, struct kl_http_server *s, stru
     h->server = s;
     qr_api_query_open(h);
     qr_api_labels_open(h);
+    qr_api_search_open(h);
     qr_api_export_open(h);
     qr_api_read_open(h);
     qr_api_status_open(h);

@@ -97,7 +97,7 @@ static void series(void *ctx, struct kl_http_request *r)
 
 /* ---- metadata ---- */
 
-static const char *type_name(uint8_t type)
+const char *qr_type_name(uint8_t type)
 {
     static const char *const names[] = {
         [TSP_META_UNKNOWN] = "unknown",     [TSP_META_COUNTER] = "counter",
@@ -137,7 +137,7 @@ static void render_metadata(struct qr_listing *l, struct kl_buf *out)
         if (l->per_metric > 0 && of_metric >= l->per_metric)
             continue;
         kl_buf_addf(out, "%s{\"type\":\"%s\",\"help\":", of_metric++ > 0 ? "," : "",
-                    type_name(m->type));
+                    qr_type_name(m->type));
         kl_json_str(out, m->help);
         kl_buf_adds(out, ",\"unit\":");
         kl_json_str(out, m->unit);

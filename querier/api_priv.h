@@ -88,6 +88,8 @@ struct qr_listing {
     int64_t limit, per_metric;
     bool samples, streamed;                            /* remote read: what the client takes */
     const char *content_encoding;                      /* or NULL */
+    void *extra;                                       /* a family's own; freed with it */
+    void (*extra_free)(void *extra);
     bool over_budget;                                  /* set by render: an error instead */
     char *body;                                        /* what the selectors lie in */
     struct kl_env_task task;
@@ -114,12 +116,15 @@ void qr_top_init(struct qr_top *t, size_t most);
 void qr_top_deinit(struct qr_top *t);
 void qr_top_add(struct qr_top *t, struct kl_span name, struct kl_span value, uint64_t count);
 
+const char *qr_type_name(uint8_t type);               /* of metadata: "counter" */
+
 /* ---- api_explain.c: what a finished query read and did ---- */
 void qr_explain_json(const struct qr_query *x, struct kl_buf *out);
 void qr_explain_text(const struct qr_query *x, struct kl_buf *out);
 
 void qr_api_query_open(struct qr_http *h);             /* each registers its routes */
 void qr_api_labels_open(struct qr_http *h);
+void qr_api_search_open(struct qr_http *h);
 void qr_api_export_open(struct qr_http *h);
 void qr_api_read_open(struct qr_http *h);
 void qr_api_status_open(struct qr_http *h);

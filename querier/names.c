@@ -61,7 +61,7 @@ static int by_text(const void *a, const void *b)
 
 static void unite_texts(struct qr_names *n, size_t total)
 {
-    size_t out = 0;
+    size_t out = 0, count;
 
     n->texts = kl_resize(NULL, total * sizeof *n->texts);
     for (size_t i = 0; i < n->fetch_count; i++) {
@@ -71,10 +71,11 @@ static void unite_texts(struct qr_names *n, size_t total)
             memcpy(n->texts + out, f->texts, f->text_count * sizeof *n->texts);
         out += f->text_count;
     }
+    count = out;                                       /* of the total, some may be metadata */
     if (n->fetch_count > 1)
-        qsort(n->texts, total, sizeof *n->texts, by_text);
+        qsort(n->texts, count, sizeof *n->texts, by_text);
     out = 0;
-    for (size_t i = 0; i < total; i++)
+    for (size_t i = 0; i < count; i++)
         if (i == 0 || !kl_span_eq(n->texts[i], n->texts[out - 1]))
             n->texts[out++] = n->texts[i];
     n->count = out;
@@ -107,9 +108,9 @@ static void unite_metas(struct qr_names *n, size_t total)
     n->metas = kl_resize(NULL, total * sizeof *n->metas);
     for (size_t i = 0; i < n->fetch_count; i++) {
         if (n->fetches[i].meta_count > 0)
-            memcpy(n->metas + n->count, n->fetches[i].metas,
+            memcpy(n->metas + n->meta_count, n->fetches[i].metas,
                    n->fetches[i].meta_count * sizeof *n->metas);
-        n->count += n->fetches[i].meta_count;
+        n->meta_count += n->fetches[i].meta_count;
     }
 }
 
@@ -159,10 +160,12 @@ static void unite(struct qr_names *n)
         unite_texts(n, total);
     else if (n->what == TSP_SEL_LABELS)
         unite_labels(n, total);
-    else if (n->what == TSP_SEL_METADATA)
-        unite_metas(n, total);
-    else
+    else if (n->what == TSP_SEL_SERIES)
         unite_series(n, total);
+    if (n->what == TSP_SEL_METADATA || n->with_metadata)
+        unite_metas(n, total);
+    if (n->what == TSP_SEL_METADATA)
+        n->count = n->meta_count;
     if (n->limit > 0 && n->count > n->limit && n->what != TSP_SEL_METADATA) {
         n->count = n->limit;
         n->limited = true;
@@ -175,7 +178,10 @@ static void united(struct kl_env_task *task)
 
     if (n->limited)
         qr_job_warn(&n->job, "results truncated due to limit");
-    qr_job_done(&n->job);
+    if (n->refine == NULL)
+        qr_job_done(&n->job);
+    else if (!n->job.ended)
+        n->refine(n);
     qr_drop(&n->job);
 }
 
@@ -246,7 +252,8 @@ static void fetched(struct qr_fetch *f)
 static void start(struct qr_job *j)
 {
     struct qr_names *n = kl_container_of(j, struct qr_names, job);
-    size_t           count = n->selector_count > 0 ? n->selector_count : 1;
+    size_t           selects = n->selector_count > 0 ? n->selector_count : 1;
+    size_t           count = selects + n->with_metadata;
 
     for (unsigned i = 0; i < PQL_WORKERS_MAX; i++)
         kl_arena_init(&n->arenas[i], (size_t)(j->q->o.query_memory_max_bytes / 2) /
@@ -258,7 +265,7 @@ static void start(struct qr_job *j)
         struct qr_fetch *f = n->list[i] = &n->fetches[i];
 
         f->job = j;
-        f->what = n->what;
+        f->what = i < selects ? n->what : TSP_SEL_METADATA;
         if (i < n->selector_count) {
             f->matchers = n->selectors[i].matchers;
             f->matcher_count = n->selectors[i].count;

@@ -411,6 +411,9 @@ struct qr_names {
     struct kl_span label;
     int64_t from_ms, to_ms;
     uint32_t limit;                                    /* 0: none */
+    bool with_metadata;                                /* besides, of the same time: `metas` */
+    /* On the loop, between the union and the answer; ends in qr_job_done. NULL: at once. */
+    void (*refine)(struct qr_names *n);
     bool separate;                                     /* SERIES: no union; each by its own range */
     size_t selector_count;                             /* 0: one that matches everything */
     struct { const struct kl_matcher *matchers; size_t count; int64_t from_ms, to_ms; }
@@ -421,6 +424,7 @@ struct qr_names {
     struct kl_span *texts;                             /* sorted, each once */
     struct kl_labels *labels;                          /* sorted by kl_labels_cmp, each once */
     struct qr_meta *metas;                             /* sorted by metric */
+    size_t meta_count;                                 /* of them; `count` too where they are all */
     struct pql_series *series;
     size_t count;
     size_t counts[QR_SELECTORS_MAX];                   /* separate: of each, one after another */
