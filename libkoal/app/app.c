@@ -116,6 +116,43 @@ static enum kl_code load(const struct flags *f, struct kl_config **config, struc
     return code == KL_OK ? check(config, err) : code;
 }
 
+static const char *text_of(const struct kl_config *c, const char *path)
+{
+    const char *text = kl_config_text(c, path);
+
+    return text != NULL ? text : "";
+}
+
+enum kl_code kl_app_reread(struct app *a, struct kl_err *err)
+{
+    struct flags      f = { 0 };
+    struct kl_config *c = NULL;
+    struct kl_buf     was = { 0 }, is = { 0 }, changed = { 0 };
+    enum kl_code      code = read_flags(a->argc, a->argv, a->first, &f, err);
+
+    if (code == KL_OK)
+        code = load(&f, &c, err);
+    if (code == KL_OK) {
+        for (const struct kl_option *o = kl_app_options; o->path != NULL; o++)
+            if (strcmp(text_of(a->config, o->path), text_of(c, o->path)) != 0)
+                kl_buf_addf(&changed, "%s%s", changed.size > 0 ? ", " : "", o->path);
+        kl_config_print(a->config, &was);
+        kl_config_print(c, &is);
+        if (changed.size == 0 && !kl_span_eq(kl_buf_span(&was), kl_buf_span(&is)))
+            kl_buf_adds(&changed, "tenants");
+        if (changed.size > 0)
+            code = kl_fail(err, KL_ELIMIT, "changed, and takes a restart: %.*s", (int)changed.size,
+                           changed.at);
+        kl_config_free(c);
+    }
+    for (unsigned i = 0; i < f.count; i++)
+        free(f.args[i]);
+    kl_buf_deinit(&was);
+    kl_buf_deinit(&is);
+    kl_buf_deinit(&changed);
+    return code;
+}
+
 static void print_help(const char *name)
 {
     struct kl_buf b = { 0 };
@@ -197,6 +234,9 @@ struct kl_app *kl_app_open(const char *name, int argc, char **argv, int first,
             a = kl_new(sizeof *a);
             a->config = config;
             a->app.name = name;
+            a->argc = argc;
+            a->argv = argv;
+            a->first = first;
             a->app.config = config;
             kl_app_log_init(&a->log, name);
             kl_app_log_configure(&a->log, config);

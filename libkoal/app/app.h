@@ -3,7 +3,7 @@
 /*
  * What each program does alike: read flags, environment and file into a config; a log on stderr; a
  * registry of metrics; an HTTP server with /-/healthy, /-/ready, /ready, /metrics, /version,
- * /-/quit; SIGTERM and SIGINT to a graceful stop; a sentence and an exit status on failure.
+ * /-/quit, /-/reload; SIGTERM and SIGINT to a graceful stop; a sentence and an exit status on failure.
  */
 #include "libkoal/base/config.h"
 #include "libkoal/base/log.h"

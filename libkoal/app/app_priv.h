@@ -14,11 +14,16 @@ struct app {
     struct kl_app_log log;
     struct kl_config *config;
     char   *listen;
+    int     argc, first;                               /* as the program was called: for a reload */
+    char  **argv;
     int     wake[2];                                   /* a pipe: a byte in it ends the run */
     _Atomic bool running;                              /* until it is, and once it no longer is: not ready */
     int64_t started_ms;
 };
-void kl_app_routes(struct app *a);                     /* health, metrics, version, quit */
+void kl_app_routes(struct app *a);                     /* health, metrics, version, quit, reload */
+/* Reads the configuration again as at the start: KL_EINVAL when it is none any more, KL_ELIMIT with the
+ * options that have changed, since each takes a restart; KL_OK when it says what it said. */
+enum kl_code kl_app_reread(struct app *a, struct kl_err *err);
 /* What each process says of itself at /metrics, in the text format. */
 void kl_app_process_metrics(const char *service, int64_t started_ms, struct kl_buf *out);
 #endif

@@ -8,6 +8,7 @@
 
 #define TEXT(path, fallback, help)         { path, KL_OPT_TEXT, fallback, 0, 0, NULL, help }
 #define CHOICE(path, fallback, list, help) { path, KL_OPT_CHOICE, fallback, 0, 0, list, help }
+#define BOOL(path, fallback, help)         { path, KL_OPT_BOOL, fallback, 0, 0, NULL, help }
 #define INT(path, fallback, least, most, help)   { path, KL_OPT_INT, fallback, least, most, NULL, help }
 #define BYTES(path, fallback, least, most, help) { path, KL_OPT_BYTES, fallback, least, most, NULL, help }
 #define MS(path, fallback, least, most, help)    { path, KL_OPT_MS, fallback, least, most, NULL, help }
@@ -38,6 +39,7 @@ const struct kl_option kl_app_options[] = {
     TEXT("nats.key.file", NULL, "its key"),
     MS("bus.timeout", "5s", 100, 600000, "how long one operation of the bus waits for NATS"),
 
+    BOOL("http.lifecycle", "false", "whether POST /-/quit (from this machine) and /-/reload are answered"),
     INT("http.threads", "0", 0, 256, "threads of the HTTP server; 0: one a core"),
     INT("http.connections_max", "10000", 1, 1000000, "connections at once"),
     BYTES("http.buffered_bytes_max", "256MiB", 1 << 20, TIB, "request bodies in memory; past it 503"),

@@ -1,5 +1,6 @@
 #include "libkoal/app/app_priv.h"
 
+#include <stdio.h>
 #include <unistd.h>
 
 #include "libkoal/base/json.h"
@@ -48,11 +49,36 @@ static void version(void *ctx, struct kl_http_request *r)
     kl_http_answer_take(r, 200, "application/json", &out);
 }
 
+/* False: answered. */
+static bool lifecycle(struct app *a, struct kl_http_request *r)
+{
+    if (kl_config_bool(a->config, "http.lifecycle"))
+        return true;
+    kl_http_answer(r, 403, plain, kl_span_str("the lifecycle API is not enabled: http.lifecycle\n"));
+    return false;
+}
+
+static void reload(void *ctx, struct kl_http_request *r)
+{
+    struct app   *a = ctx;
+    struct kl_err err;
+    char          words[KL_ERR_TEXT_MAX + 2];
+    enum kl_code  code;
+
+    if (!lifecycle(a, r))
+        return;
+    code = kl_app_reread(a, &err);
+    snprintf(words, sizeof words, "%s\n", code == KL_OK ? "unchanged" : err.text);
+    kl_http_answer(r, code == KL_OK ? 200 : code == KL_ELIMIT ? 409 : 500, plain, kl_span_str(words));
+}
+
 static void quit(void *ctx, struct kl_http_request *r)
 {
     struct app *a = ctx;
     ssize_t     n;
 
+    if (!lifecycle(a, r))
+        return;
     if (!kl_http_is_local(r)) {
         kl_http_answer(r, 403, plain, kl_span_str("only this machine may stop the server\n"));
         return;
@@ -67,7 +93,8 @@ void kl_app_routes(struct app *a)
     const struct kl_http_route routes[] = {
         { "GET", "/-/healthy", 0, healthy, a }, { "GET", "/-/ready", 0, ready, a },
         { "GET", "/ready", 0, ready, a },       { "GET", "/metrics", 0, metrics, a },
-        { "GET", "/version", 0, version, a },   { "POST", "/-/quit", 1024, quit, a },
+        { "GET", "/version", 0, version, a },   { "POST,PUT", "/-/quit", 1024, quit, a },
+        { "POST,PUT", "/-/reload", 1024, reload, a },
     };
 
     for (size_t i = 0; i < sizeof routes / sizeof routes[0]; i++)

@@ -378,6 +378,26 @@ static void print_values(const struct kl_config *c, size_t indent, struct kl_buf
     }
 }
 
+void kl_config_json(const struct kl_config *c, bool per_tenant_only, struct kl_buf *out)
+{
+    char comma = '{';
+
+    for (size_t i = 0; i < c->count; i++) {
+        const struct kl_option *o = &c->table[i];
+        const char             *text = get(c, o->path)->text;
+
+        if (text == NULL || (per_tenant_only && !o->per_tenant))
+            continue;
+        kl_buf_addf(out, "%c\"%s\":", comma, o->path);
+        comma = ',';
+        if (o->type == KL_OPT_LIST)
+            kl_json_cstr(out, text);
+        else
+            put_text(out, text);
+    }
+    kl_buf_adds(out, comma == '{' ? "{}" : "}");
+}
+
 void kl_config_print(const struct kl_config *c, struct kl_buf *out)
 {
     const struct kl_config *view;

@@ -71,6 +71,8 @@ enum kl_code kl_config_list(const char *text,
                                                   struct kl_span value, struct kl_err *err),
                             void *ctx, struct kl_err *err);
 void         kl_config_help(const struct kl_option *table, struct kl_buf *out);
+/* One flat object of JSON, path to text, unset ones left out; secrets as in kl_config_print. */
+void         kl_config_json(const struct kl_config *c, bool per_tenant_only, struct kl_buf *out);
 /* As YAML that loads to the same, but for what stands before the @ of an address: a secret. */
 void         kl_config_print(const struct kl_config *c, struct kl_buf *out);
 #endif

@@ -142,8 +142,12 @@ static void write_file(const char *text)
 {
     int fd;
 
-    strcpy(file, "/tmp/app-XXXXXX");
-    fd = mkstemp(file);
+    if (file[0] == '\0') {
+        strcpy(file, "/tmp/app-XXXXXX");
+        fd = mkstemp(file);
+    } else {
+        fd = open(file, O_WRONLY | O_TRUNC);
+    }
     ck_assert_int_eq(write(fd, text, strlen(text)), (ssize_t)strlen(text));
     close(fd);
 }
@@ -244,7 +248,7 @@ START_TEST(process_answers_for_itself_and_ends_on_request)
 {
     unsigned port;
 
-    start((const char *const[]){ "--log.format=json", NULL });
+    start((const char *const[]){ "--log.format=json", "--http.lifecycle=true", NULL });
     port = wait_port();
     ck_assert_uint_eq(ask(port, "GET /-/healthy"), 200);
     ck_assert_uint_eq(ask(port, "GET /-/ready"), 200);
@@ -260,6 +264,39 @@ START_TEST(process_answers_for_itself_and_ends_on_request)
     ck_assert_uint_eq(ask(port, "POST /-/quit"), 200);
     ck_assert_int_eq(finish(), 0);
     SAYS("\"level\":\"info\",\"service\":\"tester\"");
+}
+END_TEST
+
+START_TEST(lifecycle_is_closed_unless_it_is_opened)
+{
+    unsigned port;
+
+    start((const char *const[]){ "--log.format=json", NULL });
+    port = wait_port();
+    ck_assert_uint_eq(ask(port, "POST /-/quit"), 403);
+    ck_assert_uint_eq(ask(port, "POST /-/reload"), 403);
+    ck_assert_uint_eq(ask(port, "GET /-/healthy"), 200);
+    kill(run.pid, SIGTERM);
+    ck_assert_int_eq(finish(), 0);
+}
+END_TEST
+
+START_TEST(a_reload_says_what_has_changed)
+{
+    unsigned port;
+
+    write_file("http: {lifecycle: true}\nlimits: {past: 1h}\n");
+    start((const char *const[]){ "--config", file, NULL });
+    port = wait_port();
+    ck_assert_uint_eq(ask(port, "POST /-/reload"), 200);
+    write_file("http: {lifecycle: true}\nlimits: {past: 2h}\n");
+    ck_assert_uint_eq(ask(port, "POST /-/reload"), 409);
+    ck_assert_ptr_nonnull(strstr(answer, "changed, and takes a restart: limits.past"));
+    write_file("http: {lifecycle: true}\nlimits: {past: soon}\n");
+    ck_assert_uint_eq(ask(port, "POST /-/reload"), 500);
+    ck_assert_ptr_nonnull(strstr(answer, "limits.past"));
+    kill(run.pid, SIGTERM);
+    ck_assert_int_eq(finish(), 0);
 }
 END_TEST
 
@@ -330,6 +367,8 @@ int main(void)
     tcase_add_test(t, wrong_options_are_told_with_what_would_be_right);
     tcase_add_test(t, taken_port_is_a_sentence_and_a_failure);
     tcase_add_test(t, process_answers_for_itself_and_ends_on_request);
+    tcase_add_test(t, lifecycle_is_closed_unless_it_is_opened);
+    tcase_add_test(t, a_reload_says_what_has_changed);
     tcase_add_test(t, readiness_says_why_not);
     tcase_add_test(t, stop_waits_for_http_drain_and_no_longer);
     tcase_add_test(t, second_signal_ends_a_stop_that_waits);
