@@ -83,6 +83,8 @@ static void start_services(struct serve *s, struct tsp_placement *placement_take
     qo.strong = true;                                  /* what was acked is in every later answer */
     qo.log = a->log;
     qo.metrics = a->metrics;
+    qo.hostname = a->hostname;
+    qo.folder = a->folder;
 
     s->bootstrap = dm_bootstrap_new(a->env, s->bus, placement_take, a->log);
     s->ingestor = ing_new(a->env, s->bus, s->data, s->store, &io);

@@ -154,6 +154,12 @@ bool qr_api_limit(struct kl_http_request *r, uint32_t *limit)
 
 /* ---- listings ---- */
 
+void qr_api_nothing(struct qr_listing *l, struct kl_buf *out)
+{
+    (void)l;
+    (void)out;
+}
+
 static bool listing_gone(struct qr_job *j)
 {
     struct qr_names *n = kl_container_of(j, struct qr_names, job);
@@ -363,6 +369,10 @@ struct qr_http *qr_http_new(struct qr_querier *q, struct kl_http_server *s, stru
     qr_api_query_open(h);
     qr_api_labels_open(h);
     qr_api_search_open(h);
+    qr_api_features_open(h);
+    qr_api_user_open(h);
+    qr_api_blocks_open(h);
+    qr_api_csv_open(h);
     qr_api_export_open(h);
     qr_api_read_open(h);
     qr_api_status_open(h);

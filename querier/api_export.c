@@ -54,12 +54,6 @@ static void export_item(struct qr_listing *l, size_t i, struct kl_buf *out)
     kl_buf_adds(out, "]}\n");
 }
 
-static void nothing(struct qr_listing *l, struct kl_buf *out)
-{
-    (void)l;
-    (void)out;
-}
-
 static void export(void *ctx, struct kl_http_request *r)
 {
     struct qr_listing *l = qr_listing_new(ctx, r, TSP_SEL_SERIES);
@@ -67,7 +61,7 @@ static void export(void *ctx, struct kl_http_request *r)
     if (l == NULL)
         return;
     l->content_type = "application/stream+json; charset=utf-8";
-    l->render = nothing;
+    l->render = qr_api_nothing;
     l->item = export_item;
     /* Half of it, and no place to say so, is worse than none. */
     l->names.job.partial = false;

@@ -116,6 +116,9 @@ void qr_top_init(struct qr_top *t, size_t most);
 void qr_top_deinit(struct qr_top *t);
 void qr_top_add(struct qr_top *t, struct kl_span name, struct kl_span value, uint64_t count);
 
+void qr_api_stamp(struct kl_buf *b, int64_t ms);        /* RFC 3339, in UTC */
+/* The form of a listing that has nothing before its items. */
+void qr_api_nothing(struct qr_listing *l, struct kl_buf *out);
 const char *qr_type_name(uint8_t type);               /* of metadata: "counter" */
 
 /* ---- api_explain.c: what a finished query read and did ---- */
@@ -125,6 +128,10 @@ void qr_explain_text(const struct qr_query *x, struct kl_buf *out);
 void qr_api_query_open(struct qr_http *h);             /* each registers its routes */
 void qr_api_labels_open(struct qr_http *h);
 void qr_api_search_open(struct qr_http *h);
+void qr_api_features_open(struct qr_http *h);
+void qr_api_user_open(struct qr_http *h);
+void qr_api_blocks_open(struct qr_http *h);
+void qr_api_csv_open(struct qr_http *h);
 void qr_api_export_open(struct qr_http *h);
 void qr_api_read_open(struct qr_http *h);
 void qr_api_status_open(struct qr_http *h);

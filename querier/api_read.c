@@ -39,18 +39,12 @@ static void frame_item(struct qr_listing *l, size_t i, struct kl_buf *out)
     qr_read_frame(out, &l->names.series[i], query);
 }
 
-static void nothing(struct qr_listing *l, struct kl_buf *out)
-{
-    (void)l;
-    (void)out;
-}
-
 static void decide(struct qr_listing *l)
 {
     l->render = render_samples;
     /* XOR chunks hold floats; who takes samples too gets native histograms that way. */
     if (l->streamed && !(l->samples && any_hist(&l->names))) {
-        l->render = nothing;
+        l->render = qr_api_nothing;
         l->item = frame_item;
         l->content_type = "application/x-streamed-protobuf; proto=prometheus.ChunkedReadResponse";
     }

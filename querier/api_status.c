@@ -4,6 +4,7 @@
  */
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 
 #include "querier/api_priv.h"
@@ -60,57 +61,109 @@ static void buildinfo(void *ctx, struct kl_http_request *r)
                    "\"branch\":\"\",\"buildUser\":\"\",\"buildDate\":\"\",\"goVersion\":\"\"}");
 }
 
+/* Every option that is set, by name; addresses without what stands before their @. */
 static void flags(void *ctx, struct kl_http_request *r)
 {
-    (void)ctx;
-    qr_api_data(r, "{}");
+    struct qr_http *h = ctx;
+    struct kl_buf   b;
+
+    kl_buf_init(&b, 0);                                /* of our own options */
+    qr_api_begin(&b);
+    if (h->q->o.config != NULL)
+        kl_config_json(h->q->o.config, false, &b);
+    else
+        kl_buf_adds(&b, "{}");
+    qr_api_end(&b, NULL, 0, NULL, 0);
+    qr_api_send(r, "application/json", &b);
 }
 
+/* What --print-config prints. Of a tenant's own settings, those of others are left out: a querier
+ * serves many, and none is told of another. */
 static void config(void *ctx, struct kl_http_request *r)
 {
-    (void)ctx;
-    qr_api_data(r, "{\"yaml\":\"\"}");
+    struct qr_http *h = ctx;
+    struct kl_buf   b, yaml;
+
+    kl_buf_init(&b, 0);
+    kl_buf_init(&yaml, 0);
+    if (h->q->o.config != NULL)
+        kl_config_print(h->q->o.config, &yaml);
+    for (size_t i = 0; i + 9 <= yaml.size; i++)
+        if ((i == 0 || yaml.at[i - 1] == '\n') && memcmp(yaml.at + i, "tenants:\n", 9) == 0)
+            yaml.size = i;
+    qr_api_begin(&b);
+    kl_buf_adds(&b, "{\"yaml\":");
+    kl_json_str(&b, kl_buf_span(&yaml));
+    kl_buf_add8(&b, '}');
+    qr_api_end(&b, NULL, 0, NULL, 0);
+    kl_buf_deinit(&yaml);
+    qr_api_send(r, "application/json", &b);
 }
 
+/* A querier replays nothing: it is ready or it is not. */
 static void walreplay(void *ctx, struct kl_http_request *r)
 {
     (void)ctx;
     qr_api_data(r, "{\"min\":0,\"max\":0,\"current\":0}");
 }
 
-static void stamp(struct kl_buf *b, int64_t ms)
+/* "2006-01-02T15:04:05.000Z", without quotes. */
+void qr_api_stamp(struct kl_buf *b, int64_t ms)
 {
-    time_t    s = (time_t)(ms / 1000);
+    int64_t   whole = ms / 1000 - (ms % 1000 < 0);
+    time_t    s = (time_t)whole;
     struct tm tm;
 
-    gmtime_r(&s, &tm);
-    kl_buf_addf(b, "\"%04d-%02d-%02dT%02d:%02d:%02d.%03dZ\"", tm.tm_year + 1900, tm.tm_mon + 1,
-                tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec, (int)(ms % 1000));
+    if (gmtime_r(&s, &tm) == NULL) {                   /* further away than years count */
+        kl_buf_addf(b, "%" PRId64, ms);
+        return;
+    }
+    kl_buf_addf(b, "%04d-%02d-%02dT%02d:%02d:%02d.%03dZ", tm.tm_year + 1900, tm.tm_mon + 1,
+                tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec, (int)(ms - whole * 1000));
+}
+
+static void stamp(struct kl_buf *b, int64_t ms)
+{
+    kl_buf_add8(b, '"');
+    qr_api_stamp(b, ms);
+    kl_buf_add8(b, '"');
+}
+
+static void text_field(struct kl_buf *b, const char *name, const char *text)
+{
+    kl_buf_addf(b, ",\"%s\":", name);
+    kl_json_cstr(b, text != NULL ? text : "");
 }
 
 static void runtimeinfo(void *ctx, struct kl_http_request *r)
 {
-    struct qr_http *h = ctx;
-    struct kl_buf   b;
+    struct qr_http          *h = ctx;
+    const struct qr_options *o = &h->q->o;
+    struct kl_buf            b;
 
     kl_buf_init(&b, 0);                                /* of our own words */
     qr_api_begin(&b);
     kl_buf_adds(&b, "{\"startTime\":");
     stamp(&b, h->q->started_ms);
+    text_field(&b, "CWD", o->folder);
+    text_field(&b, "hostname", o->hostname);
     kl_buf_adds(&b, ",\"serverTime\":");
     stamp(&b, kl_env_now_ms(h->env));
-    kl_buf_adds(&b, ",\"lastConfigTime\":");
+    kl_buf_adds(&b, ",\"reloadConfigSuccess\":true,\"lastConfigTime\":");
     stamp(&b, h->q->started_ms);
-    kl_buf_addf(&b, ",\"CWD\":\"\",\"hostname\":\"\",\"reloadConfigSuccess\":true,"
-                    "\"corruptionCount\":0,\"goroutineCount\":%u,\"GOMAXPROCS\":%u,"
-                    "\"GOMEMLIMIT\":0,\"GOGC\":\"\",\"GODEBUG\":\"\",\"storageRetention\":\"\"}",
-                h->q->workers + h->q->shard_count, h->q->workers);
+    /* Ours are threads: those that answer queries. */
+    kl_buf_addf(&b, ",\"corruptionCount\":0,\"goroutineCount\":%u,\"GOMAXPROCS\":%u,"
+                    "\"GOMEMLIMIT\":%" PRIu64 ",\"GOGC\":\"\",\"GODEBUG\":\"\"",
+                h->q->workers + h->q->shard_count, h->q->workers, o->query_memory_max_bytes);
+    text_field(&b, "storageRetention", o->config != NULL ? kl_config_text(o->config, "retention") : "");
+    kl_buf_add8(&b, '}');
     qr_api_end(&b, NULL, 0, NULL, 0);
     qr_api_send(r, "application/json", &b);
 }
 
 void qr_api_status_open(struct qr_http *h)
 {
+    qr_api_routes(h, "GET", "/notifications", empty_list);
     qr_api_routes(h, "GET", "/rules", rules);
     qr_api_routes(h, "GET", "/alerts", alerts);
     qr_api_routes(h, "GET", "/targets", targets);

@@ -52,6 +52,8 @@ int main(int argc, char **argv)
     qr_options_read(a->config, &o);
     o.log = a->log;
     o.metrics = a->metrics;
+    o.hostname = a->hostname;
+    o.folder = a->folder;
     if (open_store(&p, a->config, &err) != KL_OK ||
         kl_bus_nats_open(a->env, &bo, &p.bus, &err) != KL_OK) {
         status = kl_app_failed(a, &err);

@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "libkoal/base/config.h"
 #include "libkoal/base/log.h"
 #include "libkoal/base/metrics.h"
 #include "libkoal/bus/bus.h"
@@ -26,6 +27,9 @@ struct qr_options {
     unsigned concurrent_max;                           /* queries at once; more wait in a bounded queue */
     struct kl_log *log;
     struct kl_metrics *metrics;
+    /* What /status/{flags,config,runtimeinfo} and /user_limits tell; each may be NULL. They outlive it. */
+    const struct kl_config *config;
+    const char *hostname, *folder;
 };
 struct qr_querier;
 struct qr_querier *qr_new(struct kl_env *env, struct kl_bus *bus, struct kl_store *store,

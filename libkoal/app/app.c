@@ -234,6 +234,12 @@ struct kl_app *kl_app_open(const char *name, int argc, char **argv, int first,
             a = kl_new(sizeof *a);
             a->config = config;
             a->app.name = name;
+            if (gethostname(a->hostname, sizeof a->hostname - 1) != 0)
+                a->hostname[0] = '\0';
+            if (getcwd(a->folder, sizeof a->folder) == NULL)
+                a->folder[0] = '\0';
+            a->app.hostname = a->hostname;
+            a->app.folder = a->folder;
             a->argc = argc;
             a->argv = argv;
             a->first = first;

@@ -19,6 +19,7 @@ struct kl_app {
     struct kl_log *log;
     struct kl_metrics *metrics;
     struct kl_env *env;
+    const char *hostname, *folder;                     /* this machine's, and where it was started */
     struct kl_http_server *http;                       /* routes may be added until run */
     /* Asked by /-/ready: false and words when it cannot serve. */
     bool (*ready)(void *ctx, struct kl_err *err);

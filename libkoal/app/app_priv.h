@@ -13,7 +13,7 @@ struct app {
     struct kl_app app;
     struct kl_app_log log;
     struct kl_config *config;
-    char   *listen;
+    char   *listen, hostname[256], folder[4096];
     int     argc, first;                               /* as the program was called: for a reload */
     char  **argv;
     int     wake[2];                                   /* a pipe: a byte in it ends the run */

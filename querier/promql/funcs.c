@@ -98,6 +98,11 @@ static const struct pql_func table[] = {
     { "year", V_VECTOR, 1, { V_VECTOR }, 1, FN_YEAR, true },
 };
 
+const char *pql_function_name(size_t i)
+{
+    return i < sizeof table / sizeof *table ? table[i].name : NULL;
+}
+
 const struct pql_func *pql_func_find(struct kl_span name)
 {
     size_t low = 0, high = sizeof table / sizeof *table;

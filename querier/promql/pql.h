@@ -127,6 +127,8 @@ void         pql_selector_free(const struct kl_matcher *matchers, size_t count);
 /* Prometheus' own formatting, and its JSON tree. */
 enum kl_code pql_format(struct kl_span text, struct kl_buf *out, struct kl_err *err);
 enum kl_code pql_tree_json(struct kl_span text, struct kl_buf *out, struct kl_err *err);
+/* The i-th of all functions, by name; NULL past the last. */
+const char  *pql_function_name(size_t i);
 /* "5m", "1h30m", "300", "1.5" (seconds) -> ms. The forms of the API's step and timeout. */
 enum kl_code pql_duration(const char *text, int64_t *ms, struct kl_err *err);
 #endif
