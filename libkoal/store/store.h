@@ -6,8 +6,12 @@
  *
  * Calls block and belong on a worker (env->sched->work), never on a loop; any thread, several at
  * once. KL_ENOENT: there is none. KL_EEXIST: put of a key that is there. KL_EAGAIN: the store asks
- * for patience or is out of reach, after bounded retries. KL_EIO: anything else, with words.
- * put is durable when it returns KL_OK; after a failure the object is absent or whole.
+ * for patience or is out of reach, after bounded retries. KL_ECANCELED: after `cancel`. KL_EINVAL:
+ * not a key. KL_EIO: anything else, with words. put is durable when it returns KL_OK; after a
+ * failure the object is absent or whole, perhaps some time later only. A failed list may have
+ * called `each` for some keys.
+ *
+ * What else lies in a bucket is not ours: list passes over keys that we would not choose.
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -33,12 +37,56 @@ struct kl_store {
                          void (*each)(void *ctx, const char *key, uint64_t size_bytes), void *ctx,
                          struct kl_err *err);
     enum kl_code (*remove)(struct kl_store *s, const char *key, struct kl_err *err); /* absent: OK */
-    void (*close)(struct kl_store *s);
+    /* From now on calls end soon, those under way too. Any thread. NULL where none takes long. */
+    void (*cancel)(struct kl_store *s);
+    void (*close)(struct kl_store *s);                 /* no call is under way */
 };
+static inline void kl_store_cancel(struct kl_store *s)
+{
+    if (s != NULL && s->cancel != NULL)
+        s->cancel(s);
+}
+bool kl_store_key_fit(const char *key);                /* store_key.c: is it one of ours? */
 
 /* A folder: key "a/b/c" is file c in folders a/b. `dir` stays the caller's, and outlives it.
  * This one is for a folder that only this process puts objects into; */
 struct kl_store *kl_store_dir_new(struct kl_env_dir *dir);
 /* this one for any: what it writes aside has a name that no other process chooses. */
 struct kl_store *kl_store_dir_shared_new(struct kl_env *env, struct kl_env_dir *dir);
+
+/*
+ * An S3 service, over HTTP (libcurl), requests signed with AWS Signature Version 4. Objects lie at
+ * <prefix>/<key> of one bucket, which exists already.
+ *
+ * A request that fails by 5xx, 429, a reset or a timeout is sent again, at most `tries` times, after
+ * ever longer waits of random length. Bodies carry their SHA-256, which the service checks. Objects
+ * of more than `part_bytes` go up in parts. Whether a put replaces is for the service to watch
+ * (If-None-Match: *), where it does: `conditional_put`. Where not, and for objects in parts, the key
+ * is looked at before: enough for one writer a key, as our leases have it. A put whose answer got
+ * lost, and that is refused when sent again, recognises its own object by a random mark.
+ */
+struct kl_store_s3_keys { char access[132], secret[260]; char token[4096]; };   /* token "": none */
+enum { KL_STORE_S3_PREFIX_MAX = 200, KL_STORE_S3_PART = 16 << 20, KL_STORE_S3_PART_MIN = 5 << 20 };
+struct kl_log;
+struct kl_metrics;
+struct kl_store_s3_options {
+    const char *endpoint;                              /* "https://host[:port]"; NULL: AWS' of `region` */
+    const char *region, *bucket, *prefix;              /* prefix "" or "a/b" */
+    bool        path_style;                            /* <endpoint>/<bucket>/<key>, else bucket.host */
+    bool        conditional_put;
+    /* Files whose first line is it; read at open, and again when the service refuses what they held.
+     * token_file may be NULL. With access_key_file NULL: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and
+     * AWS_SESSION_TOKEN of the environment. */
+    const char *access_key_file, *secret_key_file, *token_file;
+    const char *ca_file, *proxy;                       /* NULL: the system's CAs; no proxy */
+    int64_t     connect_timeout_ms, stall_timeout_ms, timeout_ms;   /* each of one request; 0: default */
+    unsigned    tries;                                 /* 0: 5 */
+    uint64_t    part_bytes;                            /* 0: KL_STORE_S3_PART */
+    unsigned    list_page;                             /* keys of a list at a time; 0: the service's */
+    struct kl_log *log;
+    struct kl_metrics *metrics;
+};
+/* Copies the options. KL_EINVAL with words; asks the service nothing. */
+enum kl_code kl_store_s3_open(struct kl_env *env, const struct kl_store_s3_options *options,
+                              struct kl_store **s, struct kl_err *err);
 #endif

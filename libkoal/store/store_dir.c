@@ -12,7 +12,7 @@
  * in whatever process, one succeeds. The folders on the way are synced by each put, also when they
  * were there: whoever made them may not have come to it yet.
  */
-static const char aside[] = ".put-";                   /* what a crash may leave; never listed */
+static const char aside[] = ".put-";                   /* what a crash may leave; no key begins so */
 
 struct dir_store {
     struct kl_store    store;
@@ -20,25 +20,6 @@ struct dir_store {
     uint64_t           mark;                           /* of this process, in names aside */
     _Atomic unsigned   turn;
 };
-
-static bool fit_key(const char *key)
-{
-    static const char fit[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.=-";
-    size_t n = strlen(key);
-
-    if (n == 0 || n > KL_STORE_KEY_MAX)
-        return false;
-    for (const char *part = key; ; part++) {
-        size_t size = strspn(part, fit);
-        if (size == 0 || size > KL_ENV_DIR_NAME_MAX || (size == 1 && part[0] == '.') ||
-            (size == 2 && part[0] == '.' && part[1] == '.') ||
-            strncmp(part, aside, sizeof aside - 1) == 0 || (size == 4 && memcmp(part, "LOCK", 4) == 0))
-            return false;                              /* the last two are the folder's own */
-        part += size;
-        if (*part != '/')
-            return *part == '\0';
-    }
-}
 
 /* The folders on the way to an object, each to be left. */
 enum { DEPTH_MAX = 32 };
@@ -68,7 +49,7 @@ static enum kl_code step(struct way *w, const char *name, bool make, struct kl_e
 static enum kl_code walk(struct dir_store *s, const char *key, bool make, struct way *w,
                          struct kl_err *err)
 {
-    if (!fit_key(key))
+    if (!kl_store_key_fit(key))
         return kl_fail(err, KL_EINVAL, "\"%.100s\" is no key of an object", key);
     *w = (struct way){ .dirs = { s->root }, .depth = 1 };
     for (;;) {

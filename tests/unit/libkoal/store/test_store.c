@@ -1,5 +1,5 @@
 /*
- * libkoal/store: one suite over every store. Today: a folder, real and simulated.
+ * libkoal/store: one suite over every store: a folder, real and simulated, and S3.
  */
 #include "libkoal/store/store.h"
 
@@ -7,42 +7,79 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
-enum { REAL, SIM, STORES };
+#include "tests/unit/libkoal/store/s3.h"
 
-static char                    path[64];
-static struct kl_env_dir      *dirs[STORES];
+enum { REAL, SIM, FOLDERS, S3 = FOLDERS, S3_REPLACING, STORES };
+
+static char                    path[64], keys_path[80];
+static struct kl_env_dir      *dirs[FOLDERS];
 static struct kl_env_disk_sim *disk;
+static struct kl_env          *env;
+static struct s3_kit           s3;
 static struct kl_store        *stores[STORES];
 static struct kl_err           err;
+static bool                    have_s3;
 
-static void setup(void)
+static void setup_folders(void)
 {
     strcpy(path, "/tmp/store-XXXXXX");
     ck_assert_ptr_nonnull(mkdtemp(path));
+    snprintf(keys_path, sizeof keys_path, "%s.keys", path);
+    ck_assert_int_eq(mkdir(keys_path, 0700), 0);
     ck_assert_int_eq(kl_env_dir_real_open(path, false, &dirs[REAL], &err), KL_OK);
     disk = kl_env_disk_sim_new();
     dirs[SIM] = kl_env_disk_sim_root(disk);
-    for (int i = 0; i < STORES; i++)
+    for (int i = 0; i < FOLDERS; i++)
         stores[i] = kl_store_dir_new(dirs[i]);
+}
+
+static void setup(void)
+{
+    setup_folders();
+    env = kl_env_real_new(1);
+    for (int i = S3; i <= S3_REPLACING && have_s3; i++) {
+        s3_kit(&s3, env, keys_path);
+        s3.o.conditional_put = i == S3;                /* the other: a service that just replaces */
+        ck_assert_msg(kl_store_s3_open(env, &s3.o, &stores[i], &err) == KL_OK, "%s", err.text);
+    }
 }
 
 static void teardown(void)
 {
-    char command[100];
+    char command[200];
 
-    for (int i = 0; i < STORES; i++) {
-        stores[i]->close(stores[i]);
+    for (int i = 0; i < STORES; i++)
+        if (stores[i] != NULL)
+            stores[i]->close(stores[i]);
+    for (int i = 0; i < FOLDERS; i++)
         dirs[i]->leave(dirs[i]);
-    }
     kl_env_disk_sim_free(disk);
-    snprintf(command, sizeof command, "rm -rf %s", path);
+    if (env != NULL)
+        kl_env_real_free(env);
+    snprintf(command, sizeof command, "rm -rf %s %s", path, keys_path);
     ck_assert_int_eq(system(command), 0);
+}
+
+static void count_each(void *ctx, const char *key, uint64_t size)
+{
+    static char last[KL_STORE_KEY_MAX + 1];
+    unsigned   *count = ctx;
+
+    ck_assert(*count == 0 || strcmp(last, key) < 0);
+    ck_assert_uint_eq(size, 1);
+    strcpy(last, key);
+    ++*count;
 }
 
 static enum kl_code put(struct kl_store *s, const char *key, const char *text)
 {
-    return s->put(s, key, kl_span_str(text), &err);
+    enum kl_code code = s->put(s, key, kl_span_str(text), &err);
+
+    ck_assert_msg(code == KL_OK || code == KL_EEXIST || code == KL_EINVAL || code == KL_EIO, "%s",
+                  err.text);
+    return code;
 }
 
 static void holds(struct kl_store *s, const char *key, const char *text)
@@ -96,6 +133,55 @@ START_TEST(what_is_not_there_is_not_found_and_may_be_removed)
     ck_assert_int_eq(s->head(s, "yes", &size, &err), KL_ENOENT);
     ck_assert_int_eq(put(s, "yes", "2"), KL_OK);
     holds(s, "yes", "2");
+}
+END_TEST
+
+START_TEST(an_object_that_goes_up_in_parts_is_the_same_and_never_replaced)
+{
+    struct kl_store *s = stores[_i];
+    size_t           size = 11 << 20;
+    char            *there = malloc(size), *bytes = malloc(size);
+    uint64_t         n;
+
+    for (size_t i = 0; i < size; i++)
+        bytes[i] = (char)(i * 2654435761u >> 13);
+    ck_assert_msg(s->put(s, "large/one", kl_span(bytes, size), &err) == KL_OK, "%s", err.text);
+    ck_assert_int_eq(s->put(s, "large/one", kl_span(bytes, size), &err), KL_EEXIST);
+    ck_assert_int_eq(put(s, "large/one", "small"), KL_EEXIST);
+    ck_assert_int_eq(s->head(s, "large/one", &n, &err), KL_OK);
+    ck_assert_uint_eq(n, size);
+    ck_assert_msg(s->get(s, "large/one", 0, there, size, &err) == KL_OK, "%s", err.text);
+    ck_assert_int_eq(memcmp(there, bytes, size), 0);
+    ck_assert_int_eq(s->get(s, "large/one", 6 << 20, there, 1000, &err), KL_OK);
+    ck_assert_int_eq(memcmp(there, bytes + (6 << 20), 1000), 0);
+    free(there);
+    free(bytes);
+}
+END_TEST
+
+START_TEST(a_list_of_many_keys_is_whole)
+{
+    struct kl_store *s = stores[_i];
+    unsigned         count = 0;
+
+    for (int i = 0; i < 23; i++) {                     /* S3 gives them 5 at a time */
+        char key[40];
+        snprintf(key, sizeof key, "many/%d=%d", i % 7, i);
+        ck_assert_int_eq(put(s, key, "x"), KL_OK);
+    }
+    ck_assert_msg(s->list(s, "many/", count_each, &count, &err) == KL_OK, "%s", err.text);
+    ck_assert_uint_eq(count, 23);
+}
+END_TEST
+
+START_TEST(after_a_cancel_calls_end_at_once)
+{
+    struct kl_store *s = stores[_i];
+    uint64_t         size;
+
+    ck_assert_int_eq(put(s, "before", "x"), KL_OK);
+    kl_store_cancel(s);
+    ck_assert_int_eq(s->head(s, "before", &size, &err), s->cancel != NULL ? KL_ECANCELED : KL_OK);
 }
 END_TEST
 
@@ -198,19 +284,28 @@ int main(void)
 {
     Suite   *s = suite_create("libkoal/store");
     TCase   *t = tcase_create("all");
+    TCase   *folders = tcase_create("folders");
     SRunner *r = srunner_create(s);
-    int      failed;
+    int      failed, stores_count;
+
+    have_s3 = s3_there();
+    stores_count = have_s3 ? STORES : FOLDERS;
 
     tcase_add_checked_fixture(t, setup, teardown);
-    tcase_add_loop_test(t, what_was_put_is_read_whole_and_by_ranges, 0, STORES);
-    tcase_add_loop_test(t, put_never_replaces, 0, STORES);
-    tcase_add_loop_test(t, what_is_not_there_is_not_found_and_may_be_removed, 0, STORES);
-    tcase_add_loop_test(t, an_acked_object_outlives_a_crash_in_a_folder_that_another_put_made, 0, 20);
-    tcase_add_loop_test(t, stores_of_several_processes_share_a_folder, 0, STORES);
-    tcase_add_loop_test(t, keys_that_could_leave_the_folder_are_refused, 0, STORES);
-    tcase_add_loop_test(t, list_gives_every_key_with_the_prefix_in_bytewise_order, 0, STORES);
-    tcase_add_loop_test(t, a_crash_leaves_an_object_absent_or_whole_and_whole_if_it_was_acked, 0, 160);
+    tcase_add_loop_test(t, what_was_put_is_read_whole_and_by_ranges, 0, stores_count);
+    tcase_add_loop_test(t, put_never_replaces, 0, stores_count);
+    tcase_add_loop_test(t, what_is_not_there_is_not_found_and_may_be_removed, 0, stores_count);
+    tcase_add_loop_test(t, an_object_that_goes_up_in_parts_is_the_same_and_never_replaced, 0, stores_count);
+    tcase_add_loop_test(t, a_list_of_many_keys_is_whole, 0, stores_count);
+    tcase_add_loop_test(t, after_a_cancel_calls_end_at_once, 0, stores_count);
+    tcase_add_loop_test(t, keys_that_could_leave_the_folder_are_refused, 0, stores_count);
+    tcase_add_loop_test(t, list_gives_every_key_with_the_prefix_in_bytewise_order, 0, stores_count);
+    tcase_add_checked_fixture(folders, setup_folders, teardown);
+    tcase_add_loop_test(folders, an_acked_object_outlives_a_crash_in_a_folder_that_another_put_made, 0, 20);
+    tcase_add_loop_test(folders, stores_of_several_processes_share_a_folder, 0, FOLDERS);
+    tcase_add_loop_test(folders, a_crash_leaves_an_object_absent_or_whole_and_whole_if_it_was_acked, 0, 160);
     suite_add_tcase(s, t);
+    suite_add_tcase(s, folders);
     srunner_run_all(r, CK_ENV);
     failed = srunner_ntests_failed(r);
     srunner_free(r);
