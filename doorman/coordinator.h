@@ -34,6 +34,17 @@ struct dm_coordinator *dm_coordinator_new(struct kl_env *env, struct kl_bus *bus
 /* After the bus is closed: a call under way has come back by then. */
 void dm_coordinator_free(struct dm_coordinator *c);
 
+/* What a person wants to know of the cell, as lines of text; made on the coordinator's loop, where `done`
+ * is called too. One at a time. `complete`: everything was seen that there is to see. */
+struct dm_cluster_text {
+    struct kl_buf out;                                 /* the caller frees it */
+    bool complete;
+    void (*done)(struct dm_cluster_text *t);
+    struct kl_env_task task;
+    struct dm_coordinator *c;
+};
+void dm_coordinator_text(struct dm_coordinator *c, struct dm_cluster_text *t);
+
 /* The routes below /api/v1/koalemos/. Lives with the coordinator. */
 struct kl_http_server;
 struct dm_coordinator_http;

@@ -11,6 +11,14 @@
 #include "libkoal/env/env.h"
 #include "libkoal/http/http.h"
 
+/* For a program that does one thing and ends: its main thread waits for what a loop or a worker will
+ * tell, once. wait_for: false when it was not told in time. */
+struct kl_app_wait;
+struct kl_app_wait *kl_app_wait_new(void);
+void kl_app_wait_free(struct kl_app_wait *w);
+void kl_app_wait_tell(struct kl_app_wait *w);
+bool kl_app_wait_for(struct kl_app_wait *w, int64_t most_ms);
+
 #define KL_APP_VERSION "0.1.0"
 
 struct kl_app {

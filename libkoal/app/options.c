@@ -46,9 +46,16 @@ const struct kl_option kl_app_options[] = {
     MS("http.idle_timeout", "60s", 1000, 3600000, "a connection on which nothing happens is closed"),
     MS("http.drain", "10s", 0, 600000, "how long a stop waits for answers under way"),
 
+    INT("cluster.replicas", "2", 1, 4, "ingestors that hold each partition, in different zones where there are enough"),
+    INT("cluster.joins_at_once", "4", 0, 4096, "partitions that may be loading at once while they move; 0: any number"),
+    MS("cluster.heartbeat", "2s", 100, 60000, "how often an ingestor says that it lives"),
+    MS("cluster.silent", "10s", 500, 600000, "an ingestor whose heartbeat stands still so long owns nothing; at least three heartbeats"),
+    MS("cluster.gone", "10m", 1000, YEARS, "after this its partitions are given to others"),
+
     TEXT("placement.static", "", "which ingestor has which partitions: ingestor-0=0-7,ingestor-1=8-15; empty: ingestor-0 has all"),
     TEXT("store.dir", NULL, "folder that is the object storage, the same for every ingestor and querier"),
 
+    TEXT("doorman.name", "doorman", "this doorman's name, for people"),
     INT("doorman.gates", "0", 0, 64, "gates, each a thread with a remembered table of its own; 0: one"),
     MS("doorman.linger", "20ms", 0, 10000, "how long a record waits for company"),
     BYTES("doorman.inflight_bytes_max", "256MiB", 1 << 20, TIB, "bodies and records under way; past it 503"),
@@ -72,6 +79,8 @@ const struct kl_option kl_app_options[] = {
     T_MS("retention", "0", 0, YEARS, "how long data is kept; 0: for ever"),
 
     TEXT("ingestor.name", "ingestor-0", "this ingestor's name in the placement table"),
+    TEXT("ingestor.zone", "", "zone (rack, availability zone) that this ingestor fails with"),
+    INT("ingestor.capacity", "100", 1, 1000000, "its share of the partitions, by this weight"),
     INT("ingestor.loops", "0", 0, 64, "threads that own partitions; 0: one"),
     T_MS("ingestor.window", "2h", 60000, YEARS, "time span of a block"),
     MS("ingestor.cut_delay", "10m", 0, 86400000, "a window is cut this long after its end"),
