@@ -7,6 +7,7 @@
 #include "doorman/bootstrap.h"
 #include "doorman/doorman.h"
 #include "doorman/options.h"
+#include "libkoal/app/app.h"
 #include "libtsproto/record.h"
 
 #include <check.h>
@@ -16,26 +17,29 @@
 
 enum { WORLD_PARTITIONS = 2, WORLD_DOORMEN = 2, WORLD_SEEN_MAX = 4096 };
 
-/* The rows that a doorman asks for; those of the program are in libkoal/app. */
-static const struct kl_option world_table[] = {
-    { "doorman.gates", KL_OPT_INT, "1", 0, 64, NULL, "" },
-    { "doorman.linger", KL_OPT_MS, "0", 0, 10000, NULL, "" },
-    { "doorman.inflight_bytes_max", KL_OPT_BYTES, "16MiB", 1, INT64_MAX, NULL, "" },
-    { "doorman.partition_inflight_bytes_max", KL_OPT_BYTES, "16MiB", 1, INT64_MAX, NULL, "" },
-    { "doorman.append_timeout", KL_OPT_MS, "1s", 1, INT64_MAX, NULL, "" },
-    { "limits.label_count_max", KL_OPT_INT, "10", 1, 256, NULL, "", true },
-    { "limits.name_bytes_max", KL_OPT_BYTES, "50", 1, 32768, NULL, "", true },
-    { "limits.value_bytes_max", KL_OPT_BYTES, "50", 1, 32768, NULL, "", true },
-    { "limits.body_bytes_max", KL_OPT_BYTES, "1MiB", 1, INT64_MAX, NULL, "", true },
-    { "limits.inflated_bytes_max", KL_OPT_BYTES, "1MiB", 1, INT64_MAX, NULL, "", true },
-    { "limits.samples_per_push_max", KL_OPT_INT, "0", 0, INT64_MAX, NULL, "", true },
-    { "limits.samples_per_s", KL_OPT_INT, "0", 0, INT64_MAX, NULL, "", true },
-    { "limits.burst_samples", KL_OPT_INT, "0", 0, INT64_MAX, NULL, "", true },
-    { "limits.series_max", KL_OPT_INT, "0", 0, INT64_MAX, NULL, "", true },
-    { "limits.past", KL_OPT_MS, "1h", 0, INT64_MAX, NULL, "", true },
-    { "limits.future", KL_OPT_MS, "10m", 0, INT64_MAX, NULL, "", true },
-    { 0 },
+/* The options there are, with defaults that a test reaches. */
+static const struct { const char *path, *fallback; } world_defaults[] = {
+    { "doorman.linger", "0" },          { "doorman.inflight_bytes_max", "16MiB" },
+    { "doorman.partition_inflight_bytes_max", "16MiB" }, { "doorman.append_timeout", "1s" },
+    { "limits.label_count_max", "10" }, { "limits.name_bytes_max", "50" },
+    { "limits.value_bytes_max", "50" }, { "limits.body_bytes_max", "1MiB" },
+    { "limits.inflated_bytes_max", "1MiB" }, { "limits.past", "1h" },
 };
+static struct kl_option world_table[500];
+
+static void world_options(void)
+{
+    size_t n = 0;
+
+    for (; kl_app_options[n].path != NULL; n++) {
+        ck_assert_uint_lt(n + 1, sizeof world_table / sizeof world_table[0]);
+        world_table[n] = kl_app_options[n];
+        for (size_t i = 0; i < sizeof world_defaults / sizeof world_defaults[0]; i++)
+            if (strcmp(world_table[n].path, world_defaults[i].path) == 0)
+                world_table[n].fallback = world_defaults[i].fallback;
+    }
+    world_table[n] = (struct kl_option){ 0 };
+}
 
 struct world {
     struct kl_env_sim      *sim;
@@ -121,6 +125,7 @@ static void world_start(const char *yaml, unsigned doormen, uint64_t seed)
     w.root = kl_env_disk_sim_root(w.disk);
     w.metrics = kl_metrics_new();
     w.decoder = tsp_record_reader_new();
+    world_options();
     ck_assert_msg(kl_config_load(world_table, "test.yml", kl_span_str(yaml), NULL, NULL, &w.config, &e) ==
                   KL_OK, "%s", e.text);
     ck_assert_int_eq(kl_bus_local_open(w.env, w.root, &bo, &w.bus, &e), KL_OK);
