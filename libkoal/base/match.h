@@ -28,6 +28,10 @@ size_t       kl_regex_groups(const struct kl_regex *re, struct kl_span text,
                              struct kl_span *groups, size_t max);
 int          kl_regex_group_index(const struct kl_regex *re, struct kl_span name);
 
+/* Go's Regexp.Expand: `form` with $1, ${1}, $name and ${name} replaced by groups; $$ is a dollar. */
+void         kl_regex_expand(const struct kl_regex *re, struct kl_span form,
+                             const struct kl_span *groups, size_t count, struct kl_buf *out);
+
 enum kl_match_op { KL_MATCH_EQ, KL_MATCH_NE, KL_MATCH_RE, KL_MATCH_NRE };
 struct kl_matcher {
     enum kl_match_op op;

@@ -34,62 +34,7 @@ static void relabel(struct pql_op *op, struct pql_row *r, struct kl_span name, s
 
 /* ---- label_replace ---- */
 
-static bool word_byte(char c)
-{
-    return c == '_' || (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-}
-
-/* The group `$name`, `${name}`, `$1` speaks of; 0x7FFFFFFF for none. Moves past it. */
-static int group_of(const struct kl_regex *re, const char **at, const char *end)
-{
-    bool        brace = *at < end && **at == '{';
-    const char *name = *at + brace, *s = name;
-    int         n = 0;
-
-    while (s < end && word_byte(*s))
-        s++;
-    if (s == name || (brace && (s == end || *s != '}')))
-        return -2;                                     /* no reference: a plain dollar sign */
-    *at = s + brace;
-    for (const char *d = name; d < s; d++) {
-        if (*d < '0' || *d > '9')
-            return kl_regex_group_index(re, kl_span(name, (size_t)(s - name)));
-        n = n < 1000000 ? n * 10 + (*d - '0') : n;
-    }
-    return n;
-}
-
 enum { GROUPS_MAX = 64 };
-
-/* Go's Regexp.Expand. */
-static void expand(struct kl_buf *out, const struct kl_regex *re, struct kl_span form,
-                   const struct kl_span *groups, size_t count)
-{
-    const char *s = form.at, *end = s + form.size;
-
-    while (s < end) {
-        const char *after;
-        int         n;
-        if (*s != '$') {
-            kl_buf_add8(out, (uint8_t)*s++);
-            continue;
-        }
-        after = ++s;
-        if (s < end && *s == '$') {
-            kl_buf_add8(out, '$');
-            s++;
-            continue;
-        }
-        n = group_of(re, &after, end);
-        if (n == -2) {
-            kl_buf_add8(out, '$');
-            continue;
-        }
-        s = after;
-        if (n >= 0 && (size_t)n < count)
-            kl_buf_add(out, groups[n].at, groups[n].size);
-    }
-}
 
 static void label_replace(struct pql_op *op)
 {
@@ -113,7 +58,7 @@ static void label_replace(struct pql_op *op)
             if (n == 0)
                 continue;
             kl_buf_reset(&value);
-            expand(&value, re, form, groups, n);
+            kl_regex_expand(re, form, groups, n, &value);
             relabel(op, &r[i], dst, kl_buf_span(&value));
         }
         kl_buf_deinit(&value);
