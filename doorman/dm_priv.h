@@ -80,7 +80,7 @@ struct dm_part {
 
 enum { DM_C_SAMPLES, DM_C_HISTS, DM_C_EXEMPLARS, DM_C_METADATA, DM_C_HITS, DM_C_MISSES, DM_C_EVICTED,
        DM_C_DEFINITIONS, DM_C_RECORDS, DM_C_RECORD_BYTES, DM_C_RETRIES, DM_C_FAILED, DM_C_PUSHES,
-       DM_C_TURNED_AWAY, DM_C_LIMITED, DM_C_TEXTS, DM_COUNTERS };
+       DM_C_TURNED_AWAY, DM_C_LIMITED, DM_C_TEXTS, DM_C_DROPPED, DM_COUNTERS };
 struct dm_counters {                                   /* of all gates together */
     struct kl_metric *c[DM_COUNTERS];
     struct kl_metric *by_reason[DM_REASONS];           /* refused; counted when a push is answered */
@@ -124,7 +124,8 @@ struct dm_gate {
     uint64_t hits, misses;                             /* since last told to the counters */
     int64_t  active;                                   /* series, of all tenants */
     struct kl_metric *remembered_gauge, *active_gauge;
-    struct kl_labels_builder builder, aside;           /* scratch of the push being read */
+    struct kl_labels_builder builder, aside, changed;  /* scratch of the push being read */
+    struct kl_arena  relabelled;                       /* text of one series */
     struct kl_buf    canonical;
     struct tsp_text *text;
     struct tsp_influx *influx;
@@ -218,8 +219,10 @@ struct dm_series {
     struct dm_row   *row;
     struct kl_labels labels;                           /* canonical, in the gate's scratch; {0}: not read */
     bool defined;                                      /* its definition went into a batch just now */
+    bool passed_over;                                  /* neither stored nor refused: a rule says so */
 };
-/* Finds or makes its row. False when its labels are refused: then `weight` samples are counted. */
+/* Finds or makes its row. False when it is refused: then `weight` samples are counted; or when it is
+ * passed over. */
 bool dm_series_find(struct dm_series *s, const struct kl_fp *key, uint64_t weight);
 /* The batch that takes its samples, its definition in it where it must be. NULL: the ticket failed. */
 struct dm_batch *dm_series_batch(struct dm_series *s);

@@ -50,6 +50,7 @@ static void count_all(struct dm_doorman *d, struct kl_metrics *m)
                            "Pushes refused for their tenant's rate: answered 429." },
         [DM_C_TEXTS] = { "koalemos_doorman_influx_texts_total",
                          "Fields of Influx lines left out because they are texts." },
+        [DM_C_DROPPED] = { "koalemos_doorman_dropped_total", "Samples that a relabelling rule dropped." },
     };
     static const double bounds[] = { 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5,
                                      5, 10 };
@@ -128,6 +129,7 @@ void dm_push(struct dm_doorman *d, unsigned connection, struct dm_push *p)
     struct dm_gate *g = d->gates[connection % d->gate_count];
 
     p->samples_stored = p->hists_stored = p->exemplars_stored = p->refused = 0;
+    p->samples_passed_over = p->hists_passed_over = p->exemplars_passed_over = 0;
     p->retry_after_s = 0;
     p->text[0] = '\0';
     if (!kl_budget_take(&d->inflight, p->body_size)) {

@@ -237,6 +237,7 @@ struct dm_gate *dm_gate_new(struct dm_doorman *d, unsigned number)
     kl_buf_init(&g->exemplar, 2 * KL_LABELS_BYTES_MAX);
     kl_arena_init(&g->arena, HIST_ARENA_BYTES);
     kl_arena_init(&g->symbols, SYMBOLS_ARENA_BYTES);
+    kl_arena_init(&g->relabelled, 4 * KL_LABELS_BYTES_MAX);
     g->begin.run = begin;
     g->end.run = end;
     g->flush.run = dm_batch_flush;
@@ -266,5 +267,6 @@ void dm_gate_free(struct dm_gate *g)
     kl_buf_deinit(&g->exemplar);
     kl_arena_deinit(&g->arena);
     kl_arena_deinit(&g->symbols);
+    kl_arena_deinit(&g->relabelled);
     free(g);
 }

@@ -17,9 +17,9 @@ static void say_written(struct kl_http_request *r, const struct dm_push *p)
 {
     bool known = p->status == 204 || p->status == 400;
     const struct { const char *name; uint64_t count; } all[] = {
-        { "X-Prometheus-Remote-Write-Samples-Written", p->samples_stored },
-        { "X-Prometheus-Remote-Write-Histograms-Written", p->hists_stored },
-        { "X-Prometheus-Remote-Write-Exemplars-Written", p->exemplars_stored },
+        { "X-Prometheus-Remote-Write-Samples-Written", p->samples_stored + p->samples_passed_over },
+        { "X-Prometheus-Remote-Write-Histograms-Written", p->hists_stored + p->hists_passed_over },
+        { "X-Prometheus-Remote-Write-Exemplars-Written", p->exemplars_stored + p->exemplars_passed_over },
     };
     char number[24];
 

@@ -30,6 +30,23 @@ static const struct { const char *name, *words; } reasons[DM_REASONS] = {
 
 const char *dm_reason_name(enum dm_reason r) { return reasons[r].name; }
 
+enum dm_reason dm_inspect_form(const struct kl_labels_builder *b, bool in_order)
+{
+    for (size_t i = 0; i < b->count; i++) {
+        const struct kl_label *x = &b->pairs[i];
+        if (x->name.size == 0)
+            return DM_NO_LABEL_NAME;
+        if (!kl_utf8_ok(x->name) || !kl_utf8_ok(x->value))
+            return DM_NOT_UTF8;
+        for (size_t k = 0; k < i; k++)
+            if (kl_span_eq(b->pairs[k].name, x->name))
+                return DM_TWICE;
+        if (in_order && i > 0 && kl_span_cmp(b->pairs[i - 1].name, x->name) > 0)
+            return DM_UNSORTED;
+    }
+    return DM_GOOD;
+}
+
 enum dm_reason dm_inspect_labels(const struct dm_limits *limits, const struct kl_labels_builder *b,
                                  bool in_order, struct kl_span *metric)
 {

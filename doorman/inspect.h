@@ -19,7 +19,8 @@ enum dm_reason {
     DM_TOO_OLD, DM_TOO_NEW,
     DM_TOO_MANY_SERIES, DM_TOO_MANY_SAMPLES,
     DM_BAD_HIST, DM_BAD_EXEMPLAR, DM_BAD_METADATA, DM_BAD_LINE, DM_BAD_NUMBER, DM_BROKEN,
-    DM_REASONS
+    DM_REASONS,
+    DM_DROPPED                                         /* no refusal: a rule wants it gone */
 };
 /* Times beyond it would overflow arithmetic further in: 2^53 ms, some 285,000 years. */
 #define DM_TIME_MAX INT64_C(9007199254740992)
@@ -32,6 +33,8 @@ struct dm_report {
 
 /* Judges a label set as sent. `in_order`: the format demands sorted names (remote write). Names
  * given twice are found here only when in order; kl_labels_finish finds the others. */
+/* The same of its form alone, before rules that may change it: names given twice are always found. */
+enum dm_reason dm_inspect_form(const struct kl_labels_builder *b, bool in_order);
 enum dm_reason dm_inspect_labels(const struct dm_limits *limits, const struct kl_labels_builder *b,
                                  bool in_order, struct kl_span *metric);
 enum dm_reason dm_inspect_time(const struct dm_limits *limits, int64_t now_ms, int64_t time_ms);

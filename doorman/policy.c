@@ -9,6 +9,8 @@ enum { BURST_S = 10 };                                 /* of the rate, where no 
 struct dm_policies {
     const struct kl_config *config;
     struct dm_policy  all;
+    struct rules { const char *text; struct kl_relabel *relabel; } *rules;   /* each text once */
+    size_t            rules_count;
     size_t            count;
     struct entry { const struct kl_config *view; struct dm_policy *policy; } *own;  /* by view */
 };
@@ -42,6 +44,28 @@ static void fill_in(struct dm_limits *l)
         l->burst_samples = l->samples_per_s * BURST_S;
 }
 
+/* A tenant that inherits its rules has the very text of those it inherits from. */
+static const struct kl_relabel *rules_of(struct dm_policies *p, const struct kl_config *view)
+{
+    const char        *text = kl_config_text(view, "write_relabel");
+    struct kl_relabel *r;
+    struct kl_err      err;
+
+    if (text == NULL)
+        return NULL;
+    if (p->rules_count > 0 && p->rules[0].text == text)
+        return p->rules[0].relabel;
+    if (kl_relabel_new(text, &r, &err) != KL_OK)
+        abort();                                       /* the option's check has passed it */
+    if (kl_relabel_count(r) == 0) {
+        kl_relabel_free(r);
+        return NULL;
+    }
+    p->rules = kl_resize(p->rules, (p->rules_count + 1) * sizeof *p->rules);
+    p->rules[p->rules_count++] = (struct rules){ text, r };
+    return r;
+}
+
 static int by_view(const void *a, const void *b)
 {
     const char *x = (const char *)((const struct entry *)a)->view;
@@ -61,6 +85,7 @@ struct dm_policies *dm_policies_new(const struct kl_config *config, const struct
     fill_in(&p->all.limits);
     if (config == NULL)
         return p;
+    p->all.relabel = rules_of(p, config);
     while (kl_config_tenant_at(config, p->count, &name) != NULL)
         p->count++;
     p->own = kl_new((p->count + 1) * sizeof *p->own);
@@ -68,6 +93,7 @@ struct dm_policies *dm_policies_new(const struct kl_config *config, const struct
         p->own[i] = (struct entry){ view, kl_new(sizeof *p->own[i].policy) };
         dm_limits_read(view, &p->own[i].policy->limits);
         fill_in(&p->own[i].policy->limits);
+        p->own[i].policy->relabel = rules_of(p, view);
     }
     qsort(p->own, p->count, sizeof *p->own, by_view);
     return p;
@@ -79,6 +105,9 @@ void dm_policies_free(struct dm_policies *p)
         return;
     for (size_t i = 0; i < p->count; i++)
         free(p->own[i].policy);
+    for (size_t i = 0; i < p->rules_count; i++)
+        kl_relabel_free(p->rules[i].relabel);
+    free(p->rules);
     free(p->own);
     free(p);
 }

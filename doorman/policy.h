@@ -10,6 +10,7 @@
 
 #include "libkoal/base/config.h"
 #include "libkoal/base/mem.h"
+#include "libkoal/base/relabel.h"
 
 /* 0 where it says so: no bound. Times are judged by the doorman's clock. */
 struct dm_limits {
@@ -22,6 +23,7 @@ struct dm_limits {
 };
 struct dm_policy {
     struct dm_limits limits;
+    const struct kl_relabel *relabel;                  /* NULL: no rules */
 };
 
 struct dm_policies;

@@ -67,6 +67,25 @@ void dm_series_refuse(struct dm_series *s, enum dm_reason why, uint64_t count)
     dm_report_add(&s->ticket->report, why, count, b, "");
 }
 
+/* By the tenant's rules. What they change is in a builder of the gate's own. */
+static enum dm_reason relabelled(struct dm_series *s, struct kl_labels_builder **b)
+{
+    struct dm_gate *g = s->gate;
+    enum dm_reason  why = dm_inspect_form(*b, s->source.pairs == NULL && s->source.make == NULL);
+
+    if (why != DM_GOOD)
+        return why;
+    g->changed.count = (*b)->count;
+    memcpy(g->changed.pairs, (*b)->pairs, (*b)->count * sizeof (*b)->pairs[0]);
+    *b = &g->changed;
+    kl_arena_deinit(&g->relabelled);
+    switch (kl_relabel_apply(s->sender->own->policy->relabel, *b, &g->relabelled)) {
+    case KL_RELABEL_KEPT:    return DM_GOOD;
+    case KL_RELABEL_DROPPED: return DM_DROPPED;
+    default:                 return DM_LARGE_SET;
+    }
+}
+
 /* Reads, judges and makes canonical. The builder is the source's, or the gate's. */
 static enum dm_reason read_labels(struct dm_series *s, struct kl_span *metric)
 {
@@ -74,11 +93,15 @@ static enum dm_reason read_labels(struct dm_series *s, struct kl_span *metric)
     struct kl_labels_builder *b;
     enum dm_reason  why;
     struct kl_err   err;
+    bool            rules;
 
     if (pairs_of(s, &b, &err) != KL_OK)
         return err.code == KL_ELIMIT ? DM_TOO_MANY_LABELS : DM_MALFORMED;
+    rules = s->sender->own->policy->relabel != NULL;
+    if (rules && (why = relabelled(s, &b)) != DM_GOOD)
+        return why;
     why = dm_inspect_labels(s->sender->limits, b,
-                            s->source.pairs == NULL && s->source.make == NULL, metric);
+                            !rules && s->source.pairs == NULL && s->source.make == NULL, metric);
     if (why != DM_GOOD)
         return why;
     kl_buf_reset(&g->canonical);
@@ -102,8 +125,24 @@ static void place(struct dm_series *s, struct kl_span metric)
         s->row->defined_epoch = 0;
         s->row->in_batch = 0;
     }
-    s->row->partition = (uint16_t)partition;
+    s->row->partition = (uint16_t)(partition & 0xfff);
+    s->row->dropped = false;
     s->row->placed = g->generation;
+}
+
+static bool pass_over(struct dm_series *s, uint64_t weight)
+{
+    kl_count(s->gate->counters->c[DM_C_DROPPED], weight);
+    s->passed_over = true;
+    return false;
+}
+
+static void remember_dropped(struct dm_series *s, struct kl_fp key)
+{
+    if (s->row == NULL)
+        s->row = dm_table_add(s->gate->table, key, s->sender->tenant_number);
+    s->row->dropped = true;
+    s->row->placed = s->gate->generation;
 }
 
 bool dm_series_find(struct dm_series *s, const struct kl_fp *key, uint64_t weight)
@@ -116,6 +155,8 @@ bool dm_series_find(struct dm_series *s, const struct kl_fp *key, uint64_t weigh
     s->row = key == NULL ? NULL : dm_table_find(g->table, *key, s->sender->tenant_number);
     if (s->row != NULL && s->row->placed == g->generation) {
         g->hits++;
+        if (s->row->dropped)
+            return pass_over(s, weight);
         if (s->row->active == g->period || dm_active_touch(g, s->sender->own, s->row))
             return true;
         dm_series_refuse(s, DM_TOO_MANY_SERIES, weight);
@@ -124,6 +165,11 @@ bool dm_series_find(struct dm_series *s, const struct kl_fp *key, uint64_t weigh
     }
     g->misses++;
     why = read_labels(s, &metric);
+    if (why == DM_DROPPED) {
+        if (key != NULL)
+            remember_dropped(s, *key);
+        return pass_over(s, weight);
+    }
     if (why != DM_GOOD) {
         dm_series_refuse(s, why, weight);
         s->ticket->seen += weight;

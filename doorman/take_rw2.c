@@ -92,6 +92,18 @@ static void take_metadata(struct group *gr, struct dm_series *s)
         dm_metadata(gr->gate, gr->ticket, &gr->sender, metric, m.type, m.unit, m.help);
 }
 
+/* What a rule drops is done with: told that it was not written, a sender would call it an error. */
+static void pass_over(struct dm_series *s, const struct tsp_rw2_series *x)
+{
+    struct dm_push *p = s->ticket->push;
+
+    if (!s->passed_over)
+        return;
+    p->samples_passed_over += x->sample_count;
+    p->hists_passed_over += x->hist_count;
+    p->exemplars_passed_over += x->exemplar_count;
+}
+
 static void take_group(struct group *gr)
 {
     dm_table_prefetch(gr->gate->table, gr->keys, gr->count);
@@ -101,8 +113,10 @@ static void take_group(struct group *gr)
                                .source = { .rw2_in = &gr->in, .rw2 = x } };
         uint64_t weight = (uint64_t)x->sample_count + x->hist_count + x->exemplar_count;
 
-        if (!dm_series_find(&s, &gr->keys[i], weight > 0 ? weight : 1))
+        if (!dm_series_find(&s, &gr->keys[i], weight > 0 ? weight : 1)) {
+            pass_over(&s, x);
             continue;
+        }
         if (x->sample_count > 0)
             take_samples(&s);
         if (x->hist_count > 0)

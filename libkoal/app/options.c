@@ -1,5 +1,7 @@
 #include "libkoal/app/app.h"
 
+#include "libkoal/base/relabel.h"
+
 #include <stddef.h>
 
 /* Bounds that say "as large as makes sense". */
@@ -75,6 +77,8 @@ const struct kl_option kl_app_options[] = {
     T_INT("limits.series_max", "0", 0, (int64_t)1 << 40, "series active in the last 10 to 20 minutes, of all doormen together; more are refused; 0: no bound"),
     T_MS("limits.past", "30d", 0, YEARS, "older samples are refused; 0: none are"),
     T_MS("limits.future", "10m", 0, YEARS, "samples further in the future are refused; 0: none are"),
+
+    { "write_relabel", KL_OPT_LIST, NULL, 0, 0, NULL, "Prometheus' relabelling rules for what comes in", true, kl_relabel_check },
 
     T_MS("retention", "0", 0, YEARS, "how long data is kept; 0: for ever"),
 

@@ -185,7 +185,7 @@ END_TEST
 START_TEST(a_builder_that_is_full_takes_no_more_labels)
 {
     struct kl_labels_builder b;
-    char names[KL_LABELS_MAX][8];
+    char names[KL_LABELS_MAX][16];
 
     ck_assert_int_eq(load("[{regex: '(.*)', action: labelmap, replacement: new_$1}]"), KL_OK);
     kl_labels_start(&b);
