@@ -85,22 +85,35 @@ static void unfinished(void *ctx, const char *path)
         leftover(l, path);
 }
 
-/* Whole and in the catalogue: it was uploaded. Whole and not: the replay will come to its cut. */
+static bool listed(const struct ing_partition *p, const struct blk_info *info)
+{
+    return blk_manifest_find(&p->loaded, info) < p->loaded.fileset_count;
+}
+
+/* Whole and in the catalogue: it was uploaded. Whole and not: the replay will come to its cut; what
+ * a compaction made nobody will come to. */
 static void whole(void *ctx, const char *path)
 {
-    struct leftovers          *l = ctx;
-    const struct blk_manifest *m = &l->p->loaded;
-    struct blk_info            info;
-    struct kl_err              err;
+    struct leftovers *l = ctx;
+    struct blk_info   info;
+    struct kl_err     err;
 
-    if (blk_fileset_path_parse(path, &info, &err) != KL_OK || info.partition != l->p->number)
-        return;
-    for (uint32_t i = 0; i < m->fileset_count; i++)
-        if (m->filesets[i].id == info.id && strcmp(m->filesets[i].tenant, info.tenant) == 0 &&
-            m->filesets[i].window_start_ms == info.window_start_ms) {
-            leftover(l, path);
-            return;
-        }
+    if (blk_fileset_path_parse(path, &info, &err) == KL_OK && info.partition == l->p->number &&
+        (info.generation != 0 || listed(l->p, &info)))
+        leftover(l, path);
+}
+
+/* A compaction that never came to its commit may have been uploaded; the local folder goes last. */
+static enum kl_code remove_leftover(struct ing_partition *p, const char *path, struct kl_err *err)
+{
+    struct blk_info info;
+
+    if (blk_fileset_path_parse(path, &info, err) != KL_OK)
+        return err->code;
+    if (info.generation != 0 && !listed(p, &info) &&
+        blk_fileset_remove_stored(p->i->store, path, err) != KL_OK)
+        return err->code;
+    return blk_fileset_remove(p->filesets, path, err);
 }
 
 static enum kl_code tidy(struct ing_partition *p, struct kl_err *err)
@@ -117,7 +130,7 @@ static enum kl_code tidy(struct ing_partition *p, struct kl_err *err)
         struct kl_err failed = { 0 };
 
         if (err->code == KL_OK &&
-            blk_fileset_remove(p->filesets, l.paths[i], &failed) != KL_OK &&
+            remove_leftover(p, l.paths[i], &failed) != KL_OK &&
             failed.code != KL_ENOENT)
             kl_logf(p->i->o.log, KL_WARN, "ingestor: partition %" PRIu32 ": cannot remove the "
                     "leftover %s: %s", p->number, l.paths[i], failed.text);
@@ -125,6 +138,34 @@ static enum kl_code tidy(struct ing_partition *p, struct kl_err *err)
     }
     free(l.paths);
     return err->code;
+}
+
+/* Manifests before the newest: a start finds what the process before it had not come to remove. */
+struct older { struct ing_partition *p; size_t prefix; int64_t at_ms; };
+
+static void older(void *ctx, const char *key, uint64_t size_bytes)
+{
+    struct older *o = ctx;
+    uint64_t      revision;
+    char         *end;
+
+    (void)size_bytes;
+    revision = strtoull(key + o->prefix, &end, 10);
+    if (*end == '\0' && revision < o->p->loaded.revision)
+        ing_olds_add(o->p, revision, o->at_ms);
+}
+
+static enum kl_code find_older(struct ing_partition *p, struct kl_err *err)
+{
+    char         key[KL_STORE_KEY_MAX + 1];
+    struct older o = { .p = p, .at_ms = kl_env_now_ms(p->i->env) + ING_OLD_MS };
+
+    p->old_count = 0;
+    blk_manifest_key(p->number, 0, key);
+    o.prefix = (size_t)(strrchr(key, '/') + 1 - key);
+    key[o.prefix] = '\0';
+    return p->i->store->list(p->i->store, key, older, &o, err) == KL_OK
+         ? KL_OK : kl_within(err, "older manifests");
 }
 
 /* ---- the steps ---- */
@@ -180,6 +221,8 @@ static void load_work(struct kl_env_task *task)
     if (p->load_code == KL_OK) {
         p->load_err = (struct kl_err){ 0 };
         p->load_code = tidy(p, &p->load_err);
+        if (p->load_code == KL_OK && p->pointer_revision != 0)
+            p->load_code = find_older(p, &p->load_err);
     }
     p->i->env->sched->post(p->shard->loop, &p->load_back);
 }

@@ -404,9 +404,13 @@ void ing_flush_begin(struct kl_env_task *task)
  * job's attempt failed; it goes on trying, but whoever waits for it is told. */
 void ing_flush_check(struct ing_partition *p, const struct kl_err *failed)
 {
-    uint64_t first = p->jobs == NULL || p->jobs->step >= ING_CLEAN
-                   ? (p->jobs == NULL || p->jobs->next == NULL ? UINT64_MAX : p->jobs->next->seq)
-                   : p->jobs->seq;
+    uint64_t first = UINT64_MAX;                       /* the first cut that is not in the catalogue */
+
+    for (const struct ing_job *j = p->jobs; j != NULL; j = j->next)
+        if (j->tidy == NULL && j->step < ING_CLEAN) {
+            first = j->seq;
+            break;
+        }
 
     for (struct ing_wait **at = &p->waits; *at != NULL;) {
         struct ing_wait *w = *at;

@@ -27,6 +27,7 @@ void ing_job_free(struct ing_job *j)
         free(part->exemplars);
     }
     free(j->parts);
+    ing_tidy_free(j->tidy);
     blk_manifest_deinit(&j->manifest);
     kl_buf_deinit(&j->bytes);
     free(j);
@@ -133,8 +134,12 @@ static void remove_tenant_folder(struct kl_env_dir *root, const char *path)
 static void clean_work(struct ing_job *j)
 {
     struct ing_partition *p = j->p;
-    char                  path[BLK_PATH_MAX + 1], key[KL_STORE_KEY_MAX + 1];
+    char                  path[BLK_PATH_MAX + 1];
 
+    if (j->tidy != NULL) {
+        j->code = ing_tidy_clean(j->tidy, &j->err);
+        return;
+    }
     j->code = ing_folder(p, &j->err);
     for (uint32_t i = 0; i < j->part_count && j->code == KL_OK; i++) {
         fileset_path(&j->parts[i], path);
@@ -143,15 +148,6 @@ static void clean_work(struct ing_job *j)
             j->code = KL_OK;
         if (j->code == KL_OK)
             remove_tenant_folder(p->filesets, path);
-    }
-    for (uint32_t i = 0; i < p->old_count && p->olds[i].at_ms != 0; i++) {
-        struct kl_err err;
-
-        if (p->olds[i].revision == 0 || p->olds[i].at_ms > kl_env_now_ms(p->i->env))
-            continue;
-        blk_manifest_key(p->number, p->olds[i].revision, key);
-        if (p->i->store->remove(p->i->store, key, &err) == KL_OK)
-            p->olds[i].revision = 0;
     }
     if (j->code != KL_OK)
         ing_load_leave(p);
@@ -197,38 +193,14 @@ uint64_t ing_replay_from(struct ing_partition *p, const struct ing_job *without)
     return from < p->manifest.replay_from ? p->manifest.replay_from : from;
 }
 
-static void manifest_copy(struct blk_manifest *to, const struct blk_manifest *from)
-{
-    blk_manifest_deinit(to);
-    *to = *from;
-    to->filesets = kl_resize(NULL, (from->fileset_count + 1) * sizeof *to->filesets);
-    if (from->fileset_count > 0)
-        memcpy(to->filesets, from->filesets, from->fileset_count * sizeof *to->filesets);
-}
-
-static bool listed(const struct blk_manifest *m, const struct blk_info *info)
-{
-    for (uint32_t i = 0; i < m->fileset_count; i++)
-        if (m->filesets[i].id == info->id && m->filesets[i].incarnation == info->incarnation &&
-            m->filesets[i].window_start_ms == info->window_start_ms &&
-            strcmp(m->filesets[i].tenant, info->tenant) == 0)
-            return true;
-    return false;
-}
-
-static void build(struct ing_job *j)
+/* The next manifest. False: there shall be none, what housekeeping built upon has changed. */
+static bool build(struct ing_job *j)
 {
     struct ing_partition *p = j->p;
-    struct blk_manifest   next = { 0 };
 
-    /* blk_manifest_add grows the array in its own steps: it starts from one of its own making. */
-    next = p->manifest;
-    next.filesets = NULL;
-    next.fileset_count = 0;
-    for (uint32_t i = 0; i < p->manifest.fileset_count; i++)
-        blk_manifest_add(&next, &p->manifest.filesets[i]);
-    blk_manifest_deinit(&j->manifest);
-    j->manifest = next;
+    blk_manifest_copy(&j->manifest, &p->manifest);
+    if (j->tidy != NULL && !ing_tidy_apply(j->tidy, &j->manifest, kl_env_now_ms(p->i->env)))
+        return false;
     j->manifest.revision++;
     j->manifest.partition = p->number;
     if (j->manifest.epoch < ING_EPOCH_STATIC)
@@ -239,13 +211,16 @@ static void build(struct ing_job *j)
         j->manifest.incarnation = j->adopt;
         j->manifest.cut_count = 0;
         j->manifest.replay_from = 1;
-        return;
+        return true;
     }
+    if (j->tidy != NULL)
+        return true;
     for (uint32_t i = 0; i < j->part_count; i++)
-        if (!listed(&j->manifest, &j->parts[i].info))
+        if (blk_manifest_find(&j->manifest, &j->parts[i].info) == j->manifest.fileset_count)
             blk_manifest_add(&j->manifest, &j->parts[i].info);
     blk_manifest_cut(&j->manifest, j->seq, j->end_ms);
     j->manifest.replay_from = ing_replay_from(p, j);
+    return true;
 }
 
 static void pointed(struct kl_bus_kv *op);
@@ -268,25 +243,29 @@ static void point(struct ing_job *j)
     p->i->bus->kv(p->i->bus, &j->kv);
 }
 
+void ing_olds_add(struct ing_partition *p, uint64_t revision, int64_t at_ms)
+{
+    if (p->old_count == p->old_room) {
+        p->old_room = p->old_room == 0 ? 16 : p->old_room * 2;
+        p->olds = kl_resize(p->olds, p->old_room * sizeof *p->olds);
+    }
+    p->olds[p->old_count++] = (struct ing_old){ revision, at_ms };
+}
+
 static void committed(struct ing_job *j)
 {
     struct ing_partition *p = j->p;
     int64_t               now_ms = kl_env_now_ms(p->i->env);
     uint64_t              old = p->manifest.revision;
 
-    manifest_copy(&p->manifest, &j->manifest);
-    if (old != 0) {
-        uint32_t n = 0;
-
-        for (uint32_t i = 0; i < p->old_count; i++)    /* those that are gone make room */
-            if (p->olds[i].revision != 0)
-                p->olds[n++] = p->olds[i];
-        p->old_count = n;
-        if (n < ING_OLDS_MAX) {
-            p->olds[n].revision = old;
-            p->olds[n].at_ms = now_ms + ING_OLD_MS;
-            p->old_count++;
-        }
+    blk_manifest_copy(&p->manifest, &j->manifest);
+    if (old != 0)
+        ing_olds_add(p, old, now_ms + ING_OLD_MS);
+    j->failures = 0;
+    if (j->tidy != NULL) {
+        ing_tidy_committed(j->tidy);
+        j->step = ING_CLEAN;
+        return;
     }
     if (j->adopt == 0 && p->manifest.replay_from > 1) {
         if (p->purge_count == ING_PURGES_MAX)
@@ -296,7 +275,6 @@ static void committed(struct ing_job *j)
     }
     kl_count(p->i->m.flushes, 1);
     kl_count(p->i->m.filesets, j->part_count);
-    j->failures = 0;
     j->step = ING_LET_GO;
 }
 
@@ -401,7 +379,7 @@ static void work_back(struct kl_env_task *task)
         j->step = ING_POINT;
         break;
     case ING_CONFLICT:
-        manifest_copy(&p->manifest, &j->manifest);
+        blk_manifest_copy(&p->manifest, &j->manifest);
         j->step = ING_PUT;
         break;
     case ING_CLEAN:
@@ -466,8 +444,8 @@ void ing_job_start(struct ing_partition *p)
         point(j);
         return;
     }
-    if (j->step == ING_PUT)
-        build(j);
+    if (j->step == ING_PUT && !build(j))
+        j->step = ING_CLEAN;                           /* what was written goes again */
     j->work = (struct kl_env_task){ .run = work };
     j->back = (struct kl_env_task){ .run = work_back };
     j->out = true;

@@ -15,6 +15,7 @@
 
 #include "ingestor/head_priv.h"
 #include "ingestor/ingestor.h"
+#include "ingestor/tidy_priv.h"
 #include "libblock/manifest.h"
 #include "libkoal/base/hash.h"
 #include "libtsproto/placement.h"
@@ -25,7 +26,7 @@ enum { ING_ORPHAN_BYTES_MAX = 64 << 20, ING_SPANS_MAX = 4096, ING_JOBS_MAX = 64 
 enum { ING_BATCH = 32 };
 enum { ING_ASKS_MAX = 1024 };                          /* questions waiting or being rendered */
 enum { ING_TICK_MS = 200, ING_RETRY_FIRST_MS = 500, ING_RETRY_MAX_MS = 60000 };
-enum { ING_PURGES_MAX = 64, ING_OLDS_MAX = 64, ING_OLD_MS = 15 * 60 * 1000 };
+enum { ING_PURGES_MAX = 64, ING_OLD_MS = 15 * 60 * 1000 };
 enum { ING_MANIFEST_BYTES_MAX = 256 << 20 };
 enum { ING_FORMAT = 1, ING_EPOCH_STATIC = 1 };         /* no lease yet: one epoch for ever */
 
@@ -48,6 +49,9 @@ struct ing_tenant { struct ing_head *head; struct ing_refs *refs; };
 
 /* ---- the first record that holds samples of a window which no cut has taken yet ---- */
 struct ing_first { int64_t window_ms_start; uint64_t seq; };
+
+/* A manifest that is not the newest any more, and when it shall be removed. */
+struct ing_old { uint64_t revision; int64_t at_ms; };
 
 struct ing_partition;
 struct ing_shard;
@@ -76,6 +80,7 @@ struct ing_job {
     enum ing_step step;
     unsigned failures;
     uint64_t adopt;                                    /* a new incarnation to commit; 0: a cut */
+    struct ing_tidy *tidy;                             /* or housekeeping to commit; then no parts */
     struct blk_manifest manifest;                      /* the next one */
     struct kl_buf   bytes;                             /* it, or the pointer, encoded */
     struct kl_env_task work, back;
@@ -191,7 +196,11 @@ struct ing_partition {
     int64_t  job_again_ns;
     struct kl_bus_purge purge; bool purging;
     struct { uint64_t seq; int64_t at_ms; } purges[ING_PURGES_MAX]; uint32_t purge_count;
-    struct { uint64_t revision; int64_t at_ms; } olds[ING_OLDS_MAX]; uint32_t old_count;
+    struct ing_old *olds; uint32_t old_count, old_room;        /* manifests to be removed */
+    struct ing_tidy *tidy;                             /* housekeeping under way, before its commit */
+    unsigned tidy_failures;
+    int64_t  tidy_again_ns;                            /* none before */
+    bool     checked;                                  /* what is in quarantine was looked at */
 
     struct ing_append *appends;
     struct ing_wait   *waits;
@@ -217,7 +226,8 @@ struct ing_shard {
 struct ing_counters {
     struct kl_metric *records, *samples, *hists, *cuts, *flushes, *flush_failures, *unknown_refs,
                      *alarms, *selects, *select_pages, *select_bytes, *select_refused, *filesets,
-                     *exemplars_dropped;
+                     *exemplars_dropped, *compactions, *compacted, *compacted_samples, *expired,
+                     *quarantined, *swept, *tidy_failures;
     struct kl_metric *series, *memory[ING_MEM_KINDS], *applied_lag, *orphans, *late, *equal,
                      *partitions, *broken, *jobs;
 };
@@ -237,6 +247,7 @@ struct ing_ingestor {
     _Atomic bool placed;                               /* a placement table was seen */
     _Atomic uint64_t placement_revision;
     _Atomic int64_t  memory;                           /* of all heads */
+    _Atomic bool     compacting;                       /* some partition's housekeeping merges */
     _Atomic uint32_t out;                              /* operations and work under way */
     _Atomic bool stopping;
     struct ing_counters m;
@@ -295,6 +306,7 @@ void ing_job_start(struct ing_partition *p);           /* the first job's next s
 void ing_job_let_go(struct ing_partition *p);
 void ing_job_free(struct ing_job *j);
 void ing_jobs_tick(struct ing_partition *p);
+void ing_olds_add(struct ing_partition *p, uint64_t revision, int64_t at_ms);
 uint64_t ing_replay_from(struct ing_partition *p, const struct ing_job *without);
 /* write.c */
 enum kl_code ing_part_write(struct ing_job *j, struct ing_part *part, struct kl_err *err);

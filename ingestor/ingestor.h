@@ -30,6 +30,10 @@ struct ing_options {
     int64_t  cut_delay_ms;                             /* a window is cut this long after its end; 10 min */
     int64_t  log_keep_ms;                              /* purge nothing younger; 6 h, 0 locally */
     uint64_t memory_max_bytes;                         /* of the heads together; past it: early flush */
+    int64_t  retention_ms;                             /* 0: for ever; where config does not say */
+    int64_t  compact_window_ms;                        /* filesets are merged into these; the same */
+    uint32_t compact_files;                            /* so many small ones are worth a merge */
+    uint64_t compact_bytes_max;                        /* of what is merged at once; 0: nothing is */
     const struct kl_config *config;                    /* for what is per tenant; may be NULL */
     struct kl_log *log;
     struct kl_metrics *metrics;

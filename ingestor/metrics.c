@@ -24,6 +24,19 @@ void ing_metrics_init(struct ing_ingestor *i)
     m->cuts = counter(i, "koalemos_ingestor_cuts_total", "Cuts obeyed");
     m->flushes = counter(i, "koalemos_ingestor_flushes_total", "Catalogue commits");
     m->filesets = counter(i, "koalemos_ingestor_filesets_total", "Filesets written and uploaded");
+    m->compactions = counter(i, "koalemos_ingestor_compactions_total", "Merges of filesets committed");
+    m->compacted = counter(i, "koalemos_ingestor_filesets_compacted_total",
+                           "Filesets that merges took the place of");
+    m->compacted_samples = counter(i, "koalemos_ingestor_compacted_samples_total",
+                                   "Samples written by merges");
+    m->expired = counter(i, "koalemos_ingestor_filesets_expired_total",
+                         "Filesets dropped past their retention");
+    m->quarantined = counter(i, "koalemos_ingestor_filesets_quarantined_total",
+                             "Filesets found corrupt and marked so");
+    m->swept = counter(i, "koalemos_ingestor_filesets_removed_total",
+                       "Replaced or expired filesets removed from the store");
+    m->tidy_failures = counter(i, "koalemos_ingestor_housekeeping_failures_total",
+                               "Merges that failed and are tried again");
     m->flush_failures = counter(i, "koalemos_ingestor_flush_failures_total",
                                 "Steps of a flush that failed and are tried again");
     m->unknown_refs = counter(i, "koalemos_ingestor_unknown_refs_total",

@@ -11,5 +11,9 @@ void ing_options_read(const struct kl_config *c, struct ing_options *o)
         .cut_delay_ms = kl_config_int(c, "ingestor.cut_delay"),
         .log_keep_ms = kl_config_int(c, "ingestor.log_keep"),
         .memory_max_bytes = (uint64_t)kl_config_int(c, "ingestor.memory_max"),
+        .retention_ms = kl_config_int(c, "retention"),
+        .compact_window_ms = kl_config_int(c, "compaction.window"),
+        .compact_files = (uint32_t)kl_config_int(c, "compaction.files"),
+        .compact_bytes_max = (uint64_t)kl_config_int(c, "compaction.bytes_max"),
     };
 }

@@ -71,6 +71,9 @@ void ing_partition_empty(struct ing_partition *p)
     p->cut_number = 0;
     p->aged_ms = 0;
     p->purge_count = p->old_count = 0;
+    p->tidy_again_ns = 0;
+    p->tidy_failures = 0;
+    p->checked = false;
     p->cut_err = (struct kl_err){ 0 };
     ing_metrics_collect(p);
 }
@@ -92,6 +95,7 @@ void ing_partition_deinit(struct ing_partition *p)
         free(w);
     }
     blk_manifest_deinit(&p->loaded);
+    free(p->olds);
     ing_load_leave(p);
 }
 
@@ -286,7 +290,7 @@ static void serve(struct ing_partition *p)
 static bool quiet(const struct ing_partition *p)
 {
     return !p->loading && p->rendering == 0 && !p->purging && p->appends == NULL &&
-           p->ask_count == 0 && (p->jobs == NULL || !p->jobs->out);
+           p->ask_count == 0 && p->tidy == NULL && (p->jobs == NULL || !p->jobs->out);
 }
 
 static void come(struct ing_partition *p)
@@ -354,6 +358,7 @@ void ing_partition_tick(struct ing_partition *p)
     ing_found_tick(p, now_ns);
     if (state != ING_BROKEN) {
         ing_jobs_tick(p);
+        ing_tidy_tick(p);
         ing_cut_tick(p);
     }
     ing_metrics_collect(p);

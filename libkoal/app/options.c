@@ -80,13 +80,17 @@ const struct kl_option kl_app_options[] = {
 
     { "write_relabel", KL_OPT_LIST, NULL, 0, 0, NULL, "Prometheus' relabelling rules for what comes in", true, kl_relabel_check },
 
-    T_MS("retention", "0", 0, YEARS, "how long data is kept; 0: for ever"),
+    T_MS("retention", "0", 0, YEARS, "how long data is kept: a block goes when its last sample is older; 0: for ever"),
+
+    T_MS("compaction.window", "24h", 60000, YEARS, "time span that blocks are merged into; taken as the next multiple of ingestor.window"),
+    INT("compaction.files", "8", 2, 256, "so many small blocks of one window are worth a merge"),
+    BYTES("compaction.bytes_max", "1GiB", 0, 1024 * TIB, "chunks that are merged at once; 0: nothing is merged"),
 
     TEXT("ingestor.name", "ingestor-0", "this ingestor's name in the placement table"),
     TEXT("ingestor.zone", "", "zone (rack, availability zone) that this ingestor fails with"),
     INT("ingestor.capacity", "100", 1, 1000000, "its share of the partitions, by this weight"),
     INT("ingestor.loops", "0", 0, 64, "threads that own partitions; 0: one"),
-    T_MS("ingestor.window", "2h", 60000, YEARS, "time span of a block"),
+    MS("ingestor.window", "2h", 60000, YEARS, "time span of a block as it is cut from memory"),
     MS("ingestor.cut_delay", "10m", 0, 86400000, "a window is cut this long after its end"),
     MS("ingestor.log_keep", "6h", 0, YEARS, "the log in NATS is purged of nothing younger"),
     BYTES("ingestor.memory_max", "4GiB", 16 << 20, 1024 * TIB, "of the heads together; past it they are flushed early"),

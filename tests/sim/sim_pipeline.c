@@ -179,6 +179,7 @@ static void live(uint64_t seed)
     l->seed = seed;
     l->draws = seed * 1000003;
     w_init(&l->w, seed, PARTITIONS);
+    l->w.compacts = seed % 4 != 0;                     /* most lives merge filesets beside all else */
     w_start(&l->w);
     w_ready(&l->w);
     for (unsigned round = 0; round < ROUNDS; round++) {
@@ -330,6 +331,7 @@ static void live_pushed(uint64_t seed)
     l->seed = seed;
     l->draws = seed * 7000003;
     w_init(&l->w, seed, PARTITIONS);
+    l->w.compacts = seed % 4 != 0;
     w_start(&l->w);
     w_ready(&l->w);
     d = doorman_new(l);

@@ -37,6 +37,8 @@ struct world {
     uint32_t                partitions;
     int64_t                 window_ms, log_keep_ms, fsync_ms;
     uint64_t                memory_max_bytes;
+    int64_t                 retention_ms;
+    bool                    compacts;                  /* windows into fours, three small ones into one */
     struct tsp_incarnation  who;                       /* the writer's */
     uint64_t                counter;
     struct tsp_record_writer *writer;
@@ -96,6 +98,9 @@ static inline void w_ingestor(struct world *w)
     struct ing_options o = { .name = "a", .loops = 2, .partitions = w->partitions,
                              .window_ms = w->window_ms, .cut_delay_ms = WORLD_CUT_DELAY_MS,
                              .log_keep_ms = w->log_keep_ms, .memory_max_bytes = w->memory_max_bytes,
+                             .retention_ms = w->retention_ms, .compact_files = 3,
+                             .compact_window_ms = 4 * w->window_ms,
+                             .compact_bytes_max = w->compacts ? 1 << 30 : 0,
                              .log = w->log, .metrics = w->metrics };
 
     w->ing = ing_new(w->env, w->bus, w->data_dir, w->store, &o);
@@ -437,6 +442,44 @@ static inline void w_catalogue(struct world *w, uint32_t partition, struct blk_m
     ck_assert(kl_hash64(bytes, size) == at.digest);
     ck_assert_msg(blk_manifest_decode(kl_span(bytes, size), m, &err) == KL_OK, "%s", err.text);
     free(bytes);
+}
+
+/* Every object of the store is one that the catalogues name, as there, gone, or theirs. */
+struct w_objects { struct world *w; struct blk_manifest m[16]; unsigned strange; char first[256]; };
+static inline void w_object(void *ctx, const char *key, uint64_t size)
+{
+    struct w_objects *o = ctx;
+    char              path[BLK_PATH_MAX + 1];
+    const char       *slash = strrchr(key, '/');
+    struct blk_info   info;
+    struct kl_err     err;
+    bool              known = false;
+
+    (void)size;
+    if (strncmp(key, "catalogue/", 10) == 0) {
+        unsigned p = (unsigned)strtoul(key + 10, NULL, 10);
+
+        known = strtoull(slash + 1, NULL, 10) == o->m[p].revision;
+    } else {
+        snprintf(path, sizeof path, "%.*s", (int)(slash - key), key);
+        ck_assert_int_eq(blk_fileset_path_parse(path, &info, &err), KL_OK);
+        known = blk_manifest_find(&o->m[info.partition], &info) < o->m[info.partition].fileset_count;
+        for (uint32_t i = 0; i < o->m[info.partition].gone_count; i++)
+            known |= strcmp(o->m[info.partition].gone[i].path, path) == 0;
+    }
+    if (!known && o->strange++ == 0)
+        snprintf(o->first, sizeof o->first, "%s", key);
+}
+static inline void w_objects(struct world *w, struct w_objects *o)
+{
+    struct kl_err err = { 0 };
+
+    *o = (struct w_objects){ .w = w };
+    for (uint32_t p = 0; p < w->partitions; p++)
+        w_catalogue(w, p, &o->m[p]);
+    ck_assert_msg(w->store->list(w->store, "", w_object, o, &err) == KL_OK, "%s", err.text);
+    for (uint32_t p = 0; p < w->partitions; p++)
+        blk_manifest_deinit(&o->m[p]);
 }
 
 static inline int w_by_id(const void *a, const void *b)

@@ -1,0 +1,88 @@
+#ifndef ING_TIDY_PRIV_H
+#define ING_TIDY_PRIV_H
+/*
+ * Housekeeping of a partition's catalogue: what is past its retention is dropped, small and
+ * overlapping filesets are merged into larger windows, what is corrupt is marked, what is gone is
+ * removed. One thing at a time in a partition, one compaction at a time in an ingestor.
+ *
+ *   LIVE partition, nothing under way: ing_tidy_plan says what is worth doing
+ *     -> drop: a commit alone
+ *     -> compact: slices of work (open, merge a slice, ..., finish, upload), then a commit
+ *     -> check: a fileset marked corrupt is read again once after a start; well: a commit
+ *     -> sweep: objects and manifests that have been gone for ING_OLD_MS are removed
+ *
+ * A commit is a job of the partition's queue (flush.c), so it takes its turn among the cuts. It swaps
+ * inputs for outputs by the catalogue's compare-and-set: a reader finds the old or the new, never
+ * both; who reads by the old manifest still finds the old filesets for ING_OLD_MS.
+ *
+ * A failure: what was written is removed, nothing else has changed, and it is tried later. A crash
+ * leaves: outputs that no manifest names. They are found by their local folders at the next start,
+ * which is removed last, and removed from the store as well. What was dropped is listed as gone in
+ * the manifest until it has been removed.
+ */
+#include "libblock/compact.h"
+#include "libblock/manifest.h"
+#include "libkoal/env/sched.h"
+
+/* ---- tidy_plan.c: what is worth doing. A pure function. ---- */
+struct ing_tidy_rules {
+    int64_t  block_ms;                                 /* the window of a cut */
+    int64_t  settle_ms;                                /* a window is merged this long after its end */
+    uint32_t files_min;                                /* so many small ones are worth a merge */
+    uint64_t bytes_max;                                /* of what is merged at once; 0: nothing is */
+    /* Of one tenant. Retention 0: for ever. The window is what is aimed at. */
+    void   (*tenant)(void *ctx, const char *tenant, int64_t *retention_ms, int64_t *window_ms);
+    void    *ctx;
+};
+enum ing_tidy_what { ING_TIDY_NOTHING, ING_TIDY_DROP, ING_TIDY_COMPACT, ING_TIDY_CHECK, ING_TIDY_SWEEP };
+enum { ING_TIDY_DROPS_MAX = 1000 };
+struct ing_tidy_output {
+    uint32_t first, count;                             /* of the inputs */
+    int64_t  window_start_ms, window_ms;               /* window_ms 0: what is left of an input */
+    int64_t  from_ms, to_ms;                           /* the samples, both included */
+};
+struct ing_tidy_plan {
+    enum ing_tidy_what what;
+    struct blk_info   *inputs; uint32_t input_count;   /* malloc'ed; compact: the later win */
+    struct ing_tidy_output *outputs; uint32_t output_count;    /* malloc'ed */
+};
+void ing_tidy_plan(const struct blk_manifest *m, const struct ing_tidy_rules *rules, int64_t now_ms,
+                   struct ing_tidy_plan *plan);
+void ing_tidy_plan_deinit(struct ing_tidy_plan *plan);
+
+/* ---- tidy.c: doing it ---- */
+struct ing_partition;
+struct ing_job;
+enum ing_tidy_step { ING_TIDY_OPEN, ING_TIDY_BEGIN, ING_TIDY_MERGE, ING_TIDY_FINISH,
+                     ING_TIDY_UPLOAD, ING_TIDY_BLAME, ING_TIDY_REMOVE, ING_TIDY_ABANDON,
+                     ING_TIDY_DONE };
+struct ing_tidy {
+    struct ing_partition *p;
+    struct ing_tidy_plan plan;
+    enum ing_tidy_step step;
+    uint64_t generation;                               /* of the outputs */
+    uint32_t at;                                       /* the input, or the output, at hand */
+    struct kl_env_dir   *filesets;                     /* our own handle */
+    struct blk_fileset **open;                         /* of the inputs */
+    struct blk_compaction *running;
+    struct blk_compact   compact;
+    struct blk_info      named;                        /* the output at hand */
+    struct blk_info     *done; uint32_t done_count;    /* outputs that are in the store */
+    bool    *bad;                                      /* of the inputs: corrupt; checked: well */
+    uint32_t bad_count;
+    bool     compacting;                               /* holds the ingestor's one turn */
+    char   (*paths)[BLK_PATH_MAX + 1]; uint32_t path_count;    /* sweep: gone filesets, */
+    uint64_t *revisions; uint32_t revision_count;      /* and manifests */
+    bool     committed;
+    struct kl_env_task work, back;
+    enum kl_code  code;
+    struct kl_err err;
+};
+void ing_tidy_tick(struct ing_partition *p);
+void ing_tidy_free(struct ing_tidy *t);
+/* Of a job that commits: into its manifest; false when what it builds upon is no longer there. */
+bool ing_tidy_apply(struct ing_tidy *t, struct blk_manifest *m, int64_t now_ms);
+void ing_tidy_committed(struct ing_tidy *t);
+/* On a worker, after the commit, or when there shall be none: removes what is not needed. */
+enum kl_code ing_tidy_clean(struct ing_tidy *t, struct kl_err *err);
+#endif

@@ -1,0 +1,417 @@
+/* Housekeeping in a simulated world: merges, retention, quarantine; failures and crashes in between. */
+#include "world.h"
+
+static struct world w;
+static const char   T[] = "anonymous";
+enum { SERIES = 6, POINTS = 400 };
+static double  sent[SERIES][POINTS];                   /* by ten seconds since `base` */
+static bool    has[SERIES][POINTS];
+static int64_t base;
+static bool    crashed;                                /* a killed process leaves handles open */
+
+static void setup(void)
+{
+    memset(has, 0, sizeof has);
+    w_init(&w, 7, 1);
+    w.compacts = true;
+    w_start(&w);
+    w_ready(&w);
+    base = w_now(&w) / 240000 * 240000;
+}
+
+static void teardown(void)
+{
+    w_stop(&w);
+    if (!crashed)
+        w_deinit(&w);
+}
+
+static void put(unsigned series, unsigned point, double value)
+{
+    w_write(&w, 0, T, series, base + (int64_t)point * 10000, value);
+    sent[series][point] = value;
+    has[series][point] = true;
+}
+
+/* The same where the log may have been hit: then it is opened anew. */
+static void put_hard(unsigned series, unsigned point, double value)
+{
+    int64_t         t = base + (int64_t)point * 10000;
+    struct w_append a;
+
+    for (int tries = 0; tries < 2; tries++) {
+        w_define(&w, T, series);
+        tsp_record_floats(w.writer, kl_span_str(T), series, &t, &value, 1);
+        w_send(&w, 0, &a);
+        ck_assert(w_until(&w, &a.done));
+        kl_buf_deinit(&a.bytes);
+        if (a.op.code == KL_OK)
+            break;
+        ck_assert_int_eq(tries, 0);
+        w_stop(&w);
+        w_start(&w);
+        w_ready(&w);
+    }
+    sent[series][point] = value;
+    has[series][point] = true;
+}
+
+static void check(const char *when)
+{
+    struct w_answer a;
+    struct kl_err   err = { 0 };
+    size_t          held = 0, known = 0;
+
+    ck_assert_msg(w_read_all(&w, w_all(0, T), &a, &err) == KL_OK, "%s: %s", when, err.text);
+    for (unsigned s = 0; s < SERIES; s++) {
+        const struct w_series *x = w_find(&a, s);
+
+        held += x == NULL ? 0 : x->count;
+        for (unsigned p = 0; p < POINTS; p++) {
+            const struct w_sample *got = w_sample_at(x, base + (int64_t)p * 10000);
+
+            ck_assert_msg((got != NULL) == has[s][p], "%s: series %u, point %u", when, s, p);
+            ck_assert_msg(got == NULL || got->value == sent[s][p], "%s: series %u, point %u: %f, not "
+                          "%f", when, s, p, got->value, sent[s][p]);
+            known += got != NULL;
+        }
+    }
+    ck_assert_msg(held == known, "%s: samples that nobody sent", when);
+    w_answer_free(&a);
+}
+
+static uint32_t filesets(uint32_t *gone)
+{
+    struct blk_manifest m;
+    uint32_t            n;
+
+    w_catalogue(&w, 0, &m);
+    n = m.fileset_count;
+    if (gone != NULL)
+        *gone = m.gone_count;
+    blk_manifest_deinit(&m);
+    return n;
+}
+
+/* Windows by the clock, flushes in between, late samples over what was flushed. */
+static void fill(unsigned minutes)
+{
+    struct kl_err err = { 0 };
+
+    for (unsigned p = 0; p < minutes * 6; p++) {
+        while (w_now(&w) < base + (int64_t)p * 10000)
+            kl_env_sim_run(w.sim, 1000);
+        for (unsigned s = 0; s < SERIES; s++)
+            put(s, p, p * 10 + s);
+        if (p > 20 && p % 5 == 0)
+            put(p % SERIES, p - 17, -(double)p);       /* overwrites what may be in a fileset */
+        if (p % 9 == 4)
+            ck_assert_msg(w_flush(&w, NULL, &err) == KL_OK, "%s", err.text);
+    }
+}
+
+START_TEST(small_filesets_become_few_and_answers_stay_the_same)
+{
+    struct w_objects o;
+    uint32_t         before, after;
+
+    w.compacts = false;
+    w_stop(&w);
+    w_start(&w);
+    w_ready(&w);
+    fill(20);
+    kl_env_sim_run(w.sim, 120000);
+    check("before");
+    before = filesets(NULL);
+    ck_assert_uint_gt(before, 20);
+    w_stop(&w);
+    w.compacts = true;
+    w_start(&w);
+    w_ready(&w);
+    kl_env_sim_run(w.sim, 600000);
+    after = filesets(NULL);
+    ck_assert_uint_le(after, 8);                       /* twenty minutes are five windows of four */
+    check("after");
+    kl_env_sim_run(w.sim, 20 * 60000);                 /* what was replaced is removed */
+    check("later");
+    w_objects(&w, &o);
+    ck_assert_msg(o.strange <= 1, "%u objects that nobody knows, such as %s", o.strange, o.first);
+    w_stop(&w);
+    w_start(&w);
+    w_ready(&w);
+    check("after a restart");
+}
+END_TEST
+
+START_TEST(merging_goes_on_beside_writes_flushes_and_late_samples)
+{
+    struct blk_manifest m;
+    bool                merged = false;
+
+    fill(30);
+    check("meanwhile");
+    kl_env_sim_run(w.sim, 600000);
+    check("after");
+    w_catalogue(&w, 0, &m);
+    for (uint32_t i = 0; i < m.fileset_count; i++)
+        merged |= m.filesets[i].generation > 0 && m.filesets[i].window_ms == 4 * WORLD_WINDOW_MS;
+    blk_manifest_deinit(&m);
+    ck_assert(merged);
+}
+END_TEST
+
+START_TEST(what_is_past_its_retention_goes_from_the_catalogue_and_then_from_the_store)
+{
+    struct w_objects o;
+    uint32_t         gone;
+
+    fill(8);
+    kl_env_sim_run(w.sim, 600000);
+    check("kept for ever");
+    w_stop(&w);
+    w.retention_ms = 3600000;
+    w_start(&w);
+    w_ready(&w);
+    kl_env_sim_run(w.sim, 30 * 60000);
+    check("young enough");
+    kl_env_sim_run(w.sim, 60 * 60000);
+    ck_assert_uint_eq(filesets(&gone), 0);
+    memset(has, 0, sizeof has);
+    check("expired");
+    kl_env_sim_run(w.sim, 30 * 60000);
+    w_write(&w, 0, T, 0, w_now(&w), 1);                /* the next commit forgets what was removed */
+    ck_assert_int_eq(w_flush(&w, NULL, &(struct kl_err){ 0 }), KL_OK);
+    kl_env_sim_run(w.sim, 30 * 60000);
+    filesets(&gone);
+    ck_assert_uint_eq(gone, 0);
+    w_objects(&w, &o);
+    ck_assert_msg(o.strange == 0, "%s", o.first);
+}
+END_TEST
+
+/* ---- a stored object is damaged ---- */
+
+static void damage(const char *path, bool repair)
+{
+    static void       *whole;
+    static size_t      size;
+    struct kl_env_dir *dirs[4];
+    struct kl_env_file *f;
+    struct blk_info    info;
+    struct kl_err      err = { 0 };
+    char               text[BLK_PATH_MAX + 1], *part = text, *slash;
+    int                n = 0;
+
+    ck_assert_int_eq(blk_fileset_path_parse(path, &info, &err), KL_OK);
+    strcpy(text, path);
+    dirs[n++] = w.store_dir;
+    for (; (slash = strchr(part, '/')) != NULL; part = slash + 1, n++) {
+        *slash = '\0';
+        ck_assert_int_eq(dirs[n - 1]->enter(dirs[n - 1], part, false, &dirs[n], &err), KL_OK);
+    }
+    ck_assert_int_eq(dirs[n - 1]->enter(dirs[n - 1], part, false, &dirs[n], &err), KL_OK);
+    if (!repair)
+        ck_assert_int_eq(dirs[n]->read(dirs[n], "data", 1 << 20, &whole, &size, &err), KL_OK);
+    ((uint8_t *)whole)[size / 2] ^= 1;
+    ck_assert_int_eq(dirs[n]->create(dirs[n], "aside", &f, &err), KL_OK);
+    ck_assert_int_eq(dirs[n]->append(f, whole, size, &err), KL_OK);
+    ck_assert_int_eq(dirs[n]->sync(f, &err), KL_OK);
+    ck_assert_int_eq(dirs[n]->publish(f, "data", &err), KL_OK);
+    dirs[n]->close(f);
+    for (; n > 0; n--)
+        dirs[n]->leave(dirs[n]);
+    if (repair)
+        free(whole);
+}
+
+static double metric(const char *name)
+{
+    struct kl_buf b = { 0 };
+    const char   *at;
+    double        v;
+
+    kl_metrics_write(w.metrics, &b);
+    kl_buf_add8(&b, 0);
+    at = b.at;
+    do
+        at = strstr(at + 1, name);
+    while (at != NULL && (at[-1] != '\n' || at[strlen(name)] != ' '));
+    ck_assert_msg(at != NULL, "%s", name);
+    v = strtod(at + strlen(name), NULL);
+    kl_buf_deinit(&b);
+    return v;
+}
+
+static uint32_t quarantined(char path[BLK_PATH_MAX + 1])
+{
+    struct blk_manifest m;
+    uint32_t            n = 0;
+
+    w_catalogue(&w, 0, &m);
+    for (uint32_t i = 0; i < m.fileset_count; i++)
+        if (m.filesets[i].quarantined) {
+            blk_fileset_path(&m.filesets[i], path);
+            n++;
+        }
+    blk_manifest_deinit(&m);
+    return n;
+}
+
+START_TEST(one_bad_fileset_is_in_quarantine_by_name_and_the_others_go_on)
+{
+    struct blk_manifest m;
+    struct kl_err       err = { 0 };
+    char                path[BLK_PATH_MAX + 1], named[BLK_PATH_MAX + 1];
+    uint32_t            before;
+
+    w.compacts = false;
+    w_stop(&w);
+    w_start(&w);
+    w_ready(&w);
+    fill(16);
+    kl_env_sim_run(w.sim, 120000);
+    w_catalogue(&w, 0, &m);
+    before = m.fileset_count;
+    blk_fileset_path(&m.filesets[before / 2], path);
+    blk_manifest_deinit(&m);
+    damage(path, false);
+    w_stop(&w);
+    w.compacts = true;
+    w_start(&w);
+    w_ready(&w);
+    kl_env_sim_run(w.sim, 600000);
+    ck_assert_uint_eq(quarantined(named), 1);
+    ck_assert_str_eq(named, path);
+    ck_assert_uint_lt(filesets(NULL), before - 2);     /* others were merged */
+    ck_assert(metric("koalemos_ingestor_filesets_quarantined_total") == 1);
+    ck_assert(metric("koalemos_ingestor_housekeeping_failures_total") == 0);
+    put(0, 390, 1);
+    ck_assert_msg(w_flush(&w, NULL, &err) == KL_OK, "%s", err.text);
+
+    w_stop(&w);                                        /* still bad: a start does not believe it */
+    w_start(&w);
+    w_ready(&w);
+    kl_env_sim_run(w.sim, 60000);
+    ck_assert_uint_eq(quarantined(named), 1);
+
+    damage(path, true);                                /* put right: the next start finds it so */
+    w_stop(&w);
+    w_start(&w);
+    w_ready(&w);
+    kl_env_sim_run(w.sim, 600000);
+    ck_assert_uint_eq(quarantined(named), 0);
+    check("put right");
+}
+END_TEST
+
+/* ---- failures ---- */
+
+START_TEST(any_failing_call_of_the_disk_leaves_the_old_state_readable_and_is_made_good)
+{
+    struct w_objects o;
+    struct kl_err    err = { 0 };
+
+    /* Each call of the disk in its turn, over everything that flushes and merges do. */
+    for (unsigned p = 0; p < 180; p++) {
+        while (w_now(&w) < base + (int64_t)p * 10000)
+            kl_env_sim_run(w.sim, 1000);
+        for (unsigned s = 0; s < SERIES; s += 2)
+            put_hard(s, p, p * 10 + s);
+        if (p % 4 == 3) {
+            kl_env_disk_sim_fail(w.disk, 1 + (uint64_t)_i * 7 + p * 3, p % 8 == 3 ? KL_EIO : KL_ELIMIT);
+            w_flush(&w, NULL, &err);
+            kl_env_sim_run(w.sim, 20000);
+            kl_env_disk_sim_fail(w.disk, 0, KL_OK);
+            if (!w.bus->healthy(w.bus, &err)) {        /* the log itself was hit: it is opened anew */
+                w_stop(&w);
+                w_start(&w);
+                w_ready(&w);
+            }
+            check("meanwhile");
+        }
+    }
+    kl_env_sim_run(w.sim, 900000);
+    check("after");
+    ck_assert_uint_lt(filesets(NULL), 24);
+    w_stop(&w);
+    w_start(&w);
+    w_ready(&w);
+    kl_env_sim_run(w.sim, 40 * 60000);
+    check("at the end");
+    w_objects(&w, &o);
+    ck_assert_msg(o.strange <= 1, "%u objects that nobody knows, such as %s", o.strange, o.first);
+}
+END_TEST
+
+START_TEST(a_crash_at_any_moment_loses_doubles_and_leaves_nothing)
+{
+    struct w_objects o;
+    struct kl_err    err = { 0 };
+
+    w.compacts = false;
+    w_stop(&w);
+    w_start(&w);
+    w_ready(&w);
+    fill(10);
+    kl_env_sim_run(w.sim, 120000);
+    w_stop(&w);
+    w.compacts = true;
+    for (unsigned round = 0; round < 12; round++) {
+        uint64_t steps = (uint64_t)_i * 13 + round * 29 % 128;
+        int64_t  until;
+
+        w_start(&w);
+        w_ready(&w);
+        for (unsigned n = 0; n < 3; n++) {             /* enough for a merge */
+            put(n, 80 + round * 3 + n, round);
+            put(n, 60 + round, -(double)round);
+            ck_assert_msg(w_flush(&w, NULL, &err) == KL_OK, "%s", err.text);
+        }
+        until = kl_env_mono_ns(w.env) + INT64_C(60000000000);
+        while (steps-- > 0 && kl_env_sim_step(w.sim, until))
+            ;
+        w_crash(&w, round % 3 != 0, (uint64_t)_i * 100 + round);
+        crashed = true;
+    }
+    w_start(&w);
+    w_ready(&w);
+    check("after the crashes");
+    kl_env_sim_run(w.sim, 600000);
+    check("merged");
+    ck_assert_uint_le(filesets(NULL), 5);
+    kl_env_sim_run(w.sim, 30 * 60000);
+    put(0, 390, 1);
+    ck_assert_msg(w_flush(&w, NULL, &err) == KL_OK, "%s", err.text);
+    kl_env_sim_run(w.sim, 30 * 60000);
+    check("later");
+    w_objects(&w, &o);
+    ck_assert_msg(o.strange == 0, "%u objects that nobody knows, such as %s", o.strange, o.first);
+}
+END_TEST
+
+/* A killed process frees nothing. */
+const char *__asan_default_options(void);
+const char *__asan_default_options(void) { return "detect_leaks=0"; }
+
+int main(void)
+{
+    Suite   *s = suite_create("ingestor/tidy");
+    TCase   *t = tcase_create("all");
+    SRunner *r = srunner_create(s);
+    int      failed;
+
+    tcase_set_timeout(t, 120);
+    tcase_add_checked_fixture(t, setup, teardown);
+    tcase_add_test(t, small_filesets_become_few_and_answers_stay_the_same);
+    tcase_add_test(t, merging_goes_on_beside_writes_flushes_and_late_samples);
+    tcase_add_test(t, what_is_past_its_retention_goes_from_the_catalogue_and_then_from_the_store);
+    tcase_add_test(t, one_bad_fileset_is_in_quarantine_by_name_and_the_others_go_on);
+    tcase_add_loop_test(t, any_failing_call_of_the_disk_leaves_the_old_state_readable_and_is_made_good,
+                        0, 8);
+    tcase_add_loop_test(t, a_crash_at_any_moment_loses_doubles_and_leaves_nothing, 0, 12);
+    suite_add_tcase(s, t);
+    srunner_run_all(r, CK_ENV);
+    failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed != 0;
+}
