@@ -6,6 +6,7 @@
 
 #include "libtsproto/pb_priv.h"
 #include "libtsproto/placement.pb.h"
+#include "libtsproto/placement_priv.h"
 #include "libtsproto/record.h"
 
 enum { METRIC_MAX = 64 * 1024, DECODE_ARENA = 16 << 20 };
@@ -21,7 +22,7 @@ struct tsp_placement {
 };
 
 /* Which partition the metric begins in; also what its exceptions are found by. */
-static uint64_t base_of(struct kl_span tenant, struct kl_span metric)
+uint64_t tsp_placement_base(struct kl_span tenant, struct kl_span metric)
 {
     char     small[1024], *at = small;
     uint64_t h;
@@ -190,11 +191,25 @@ static uint8_t spread_of(const struct tsp_placement *p, uint64_t key, struct kl_
     return best;
 }
 
+static bool fit_spread(const struct tsp_placement *p, const struct tsp_spread *s)
+{
+    return s->tenant.size > 0 && s->tenant.size <= TSP_TENANT_MAX && s->metric.size <= METRIC_MAX &&
+           s->spread > 0 && s->spread <= 31 && 1u << s->spread <= p->partitions;
+}
+
+/* One more, behind those of its key that are there. */
+static void insert(struct tsp_placement *p, size_t at, uint64_t key, const struct tsp_spread *s)
+{
+    memmove(&p->spreads[at + 1], &p->spreads[at], (p->spread_count - at) * sizeof *p->spreads);
+    p->spreads[at] = (struct spread){ .key = key, .tenant = own(s->tenant), .metric = own(s->metric),
+                                      .spread = s->spread, .valid_from_ms = s->valid_from_ms };
+    p->spread_count++;
+}
+
 enum kl_code tsp_placement_spread(struct tsp_placement *p, const struct tsp_spread *s,
                                   struct kl_err *err)
 {
     uint64_t key;
-    size_t   at;
 
     if (s->tenant.size == 0 || s->tenant.size > TSP_TENANT_MAX || s->metric.size > METRIC_MAX)
         return kl_fail(err, KL_EINVAL, "a spread for a tenant or metric that cannot be");
@@ -203,24 +218,81 @@ enum kl_code tsp_placement_spread(struct tsp_placement *p, const struct tsp_spre
                        p->partitions, 31 - __builtin_clz(p->partitions));
     if (p->spread_count == TSP_SPREADS_MAX)
         return kl_fail(err, KL_ELIMIT, "the placement table has %d spreads already", TSP_SPREADS_MAX);
-    key = base_of(s->tenant, s->metric);
+    key = tsp_placement_base(s->tenant, s->metric);
     if (s->spread <= spread_of(p, key, s->tenant, s->metric, INT64_MAX))
         return kl_fail(err, KL_EINVAL, "spread %u of \"%.*s\" is no larger than the one recorded",
                        s->spread, (int)(s->metric.size < 100 ? s->metric.size : 100),
                        (const char *)s->metric.at);
-    at = lower(p, key);
     p->spreads = kl_resize(p->spreads, (p->spread_count + 1) * sizeof *p->spreads);
-    memmove(&p->spreads[at + 1], &p->spreads[at], (p->spread_count - at) * sizeof *p->spreads);
-    p->spreads[at] = (struct spread){ .key = key, .tenant = own(s->tenant), .metric = own(s->metric),
-                                      .spread = s->spread, .valid_from_ms = s->valid_from_ms };
-    p->spread_count++;
+    insert(p, lower(p, key), key, s);
     return KL_OK;
+}
+
+static int by_base(const void *a, const void *b)
+{
+    const struct tsp_spread *x = *(const struct tsp_spread *const *)a;
+    const struct tsp_spread *y = *(const struct tsp_spread *const *)b;
+    uint64_t bx = tsp_placement_base(x->tenant, x->metric), by = tsp_placement_base(y->tenant, y->metric);
+
+    if (bx != by)
+        return bx < by ? -1 : 1;
+    return (x->spread > y->spread) - (x->spread < y->spread);
+}
+
+/* By key, so that where the table has none yet each goes to its end; of one metric the smaller first. */
+void tsp_placement_take_spreads(struct tsp_placement *p, const struct tsp_spread **all, size_t count)
+{
+    size_t room = p->spread_count + count < TSP_SPREADS_MAX ? p->spread_count + count : TSP_SPREADS_MAX;
+
+    qsort(all, count, sizeof *all, by_base);
+    p->spreads = kl_resize(p->spreads, (room + 1) * sizeof *p->spreads);
+    for (size_t i = 0; i < count && p->spread_count < room; i++) {
+        const struct tsp_spread *s = all[i];
+        uint64_t                 key = tsp_placement_base(s->tenant, s->metric);
+        size_t                   at;
+
+        if (!fit_spread(p, s) || s->spread <= spread_of(p, key, s->tenant, s->metric, INT64_MAX))
+            continue;
+        for (at = lower(p, key); at < p->spread_count && p->spreads[at].key == key; )
+            at++;
+        insert(p, at, key, s);
+    }
+}
+
+uint32_t tsp_placement_steps(const struct tsp_placement *p, int64_t now_ms, int64_t *next_ms)
+{
+    uint32_t begun = 0;
+
+    *next_ms = INT64_MAX;
+    for (size_t i = 0; i < p->spread_count; i++) {
+        int64_t from = p->spreads[i].valid_from_ms;
+        if (from <= now_ms)
+            begun++;
+        else if (from < *next_ms)
+            *next_ms = from;
+    }
+    return begun;
+}
+
+uint8_t tsp_placement_spread_of(const struct tsp_placement *p, struct kl_span tenant,
+                                struct kl_span metric, int64_t *valid_from_ms)
+{
+    uint64_t key = tsp_placement_base(tenant, metric);
+    uint8_t  best = 0;
+
+    *valid_from_ms = INT64_MIN;
+    for (size_t i = lower(p, key); i < p->spread_count && p->spreads[i].key == key; i++)
+        if (same_metric(&p->spreads[i], tenant, metric) && p->spreads[i].spread > best) {
+            best = p->spreads[i].spread;
+            *valid_from_ms = p->spreads[i].valid_from_ms;
+        }
+    return best;
 }
 
 uint32_t tsp_placement_of(const struct tsp_placement *p, struct kl_span tenant,
                           struct kl_span metric, struct kl_fp fp, int64_t now_ms)
 {
-    uint64_t base = base_of(tenant, metric);
+    uint64_t base = tsp_placement_base(tenant, metric);
     uint8_t  spread = p->spread_count == 0 ? 0 : spread_of(p, base, tenant, metric, now_ms);
 
     return (uint32_t)((base + (fp.lo & ((1u << spread) - 1))) & (p->partitions - 1));
@@ -229,7 +301,7 @@ uint32_t tsp_placement_of(const struct tsp_placement *p, struct kl_span tenant,
 void tsp_placement_range(const struct tsp_placement *p, struct kl_span tenant,
                          struct kl_span metric, uint32_t *first, uint32_t *count)
 {
-    uint64_t base = base_of(tenant, metric);
+    uint64_t base = tsp_placement_base(tenant, metric);
 
     *first = (uint32_t)(base & (p->partitions - 1));
     *count = 1u << spread_of(p, base, tenant, metric, INT64_MAX);
@@ -291,7 +363,7 @@ enum kl_code tsp_placement_encode(const struct tsp_placement *p, struct kl_buf *
 /* Assignments and spreads may come before `partitions`: they are kept until it is known. */
 struct got_assignment { struct got_assignment *next; uint32_t partition; unsigned count;
                         struct kl_span members[TSP_REPLICAS_MAX]; };
-struct got_spread { struct got_spread *next; uint64_t key; struct tsp_spread spread; };
+struct got_spread { struct got_spread *next; struct tsp_spread spread; };
 struct got { struct kl_arena arena; unsigned count; struct got_assignment *assignments;
              struct got_spread *spreads; };
 struct got_members { struct got *got; struct got_assignment *to; };
@@ -353,35 +425,24 @@ static bool get_spread(pb_istream_t *stream, const pb_field_t *field, void **arg
     return true;
 }
 
-static int by_spread(const void *a, const void *b)
-{
-    const struct got_spread *x = *(struct got_spread *const *)a, *y = *(struct got_spread *const *)b;
-
-    if (x->key != y->key)
-        return x->key < y->key ? -1 : 1;
-    return (x->spread.spread > y->spread.spread) - (x->spread.spread < y->spread.spread);
-}
-
-/* By key, so that each goes to the end of the table; of one metric the smaller spreads first, as
- * tsp_placement_spread wants them. */
 static enum kl_code take_spreads(struct tsp_placement *p, struct got *got, struct kl_err *err)
 {
-    struct got_spread **sorted;
-    size_t              n = 0, i = 0;
-    enum kl_code        code = KL_OK;
+    const struct tsp_spread **all;
+    size_t                    n = 0, i = 0;
 
-    for (struct got_spread *s = got->spreads; s != NULL; s = s->next)
-        n++;
-    sorted = kl_new((n + 1) * sizeof *sorted);
     for (struct got_spread *s = got->spreads; s != NULL; s = s->next) {
-        s->key = base_of(s->spread.tenant, s->spread.metric);
-        sorted[i++] = s;
+        if (!fit_spread(p, &s->spread))
+            return kl_fail(err, KL_EINVAL, "a spread that cannot be");
+        n++;
     }
-    qsort(sorted, n, sizeof *sorted, by_spread);
-    for (i = 0; i < n && code == KL_OK; i++)
-        code = tsp_placement_spread(p, &sorted[i]->spread, err);
-    free(sorted);
-    return code;
+    if (n > TSP_SPREADS_MAX)
+        return kl_fail(err, KL_ELIMIT, "%zu spreads, at most %d", n, TSP_SPREADS_MAX);
+    all = kl_new((n + 1) * sizeof *all);
+    for (struct got_spread *s = got->spreads; s != NULL; s = s->next)
+        all[i++] = &s->spread;
+    tsp_placement_take_spreads(p, all, n);
+    free(all);
+    return KL_OK;
 }
 
 static enum kl_code take(const koalemos_Placement *m, struct got *got, struct tsp_placement **out,

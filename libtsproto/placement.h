@@ -9,7 +9,8 @@
  * stored. A writer uses the spread valid at its clock; a reader always the largest ever recorded.
  * P is a power of two; sets of x mod P and x mod 2P nest. The table is immutable; a changed one is
  * a new object with a higher revision. It is kept in the KV under TSP_PLACEMENT_KEY as the protobuf
- * message koalemos.Placement (placement.proto, nanopb), written only by compare-and-set.
+ * message koalemos.Placement (placement.proto, nanopb), written only by compare-and-set; its spreads
+ * have keys of their own (layout.h).
  */
 #include <stdint.h>
 
@@ -45,6 +46,13 @@ uint32_t tsp_placement_of(const struct tsp_placement *p, struct kl_span tenant,
 /* For a reader: the first partition and how many follow it (modulo P) that may hold `metric`. */
 void     tsp_placement_range(const struct tsp_placement *p, struct kl_span tenant,
                              struct kl_span metric, uint32_t *first, uint32_t *count);
+
+/* The largest spread recorded for the metric, 0 without one, and since when writers go by it. */
+uint8_t  tsp_placement_spread_of(const struct tsp_placement *p, struct kl_span tenant,
+                                 struct kl_span metric, int64_t *valid_from_ms);
+/* How many spreads writers go by at `now_ms`: where that is the same at two times, so is every series'
+ * place. *next_ms: when the next begins, or INT64_MAX. Looks at all of them. */
+uint32_t tsp_placement_steps(const struct tsp_placement *p, int64_t now_ms, int64_t *next_ms);
 
 enum kl_code tsp_placement_encode(const struct tsp_placement *p, struct kl_buf *out,
                                   struct kl_err *err);
