@@ -20,6 +20,7 @@
 #include "doorman/tenants.h"
 #include "libtsproto/influx.h"
 #include "libtsproto/jsonl.h"
+#include "libtsproto/layout.h"
 #include "libtsproto/record.h"
 #include "libtsproto/rw1.h"
 #include "libtsproto/rw2.h"
@@ -106,8 +107,11 @@ struct dm_gate {
     struct kl_env_timer minute;
     bool     ending;
 
-    struct tsp_placement *placement;                   /* NULL: not known yet */
-    uint32_t generation;                               /* rises when it changes; starts at 1 */
+    struct tsp_layout    *layout;
+    struct tsp_placement *placement;                   /* out of it; NULL: not known yet */
+    uint32_t generation;                               /* rises when places change; starts at 1 */
+    uint32_t steps;                                    /* spreads that have begun */
+    int64_t  placing_ms, next_step_ms;                 /* the clock places go by; when it matters next */
     _Atomic bool placed;
     struct kl_bus_watch watch;
     struct kl_env_task  begin, end, flush;

@@ -23,6 +23,28 @@ struct dm_part *dm_gate_part(struct dm_gate *g, uint32_t number)
 
 /* ---- the placement table ---- */
 
+/* The spreads that writers go by may have changed: then every series is placed anew. */
+static void look_at_steps(struct dm_gate *g)
+{
+    uint32_t steps = tsp_placement_steps(g->placement, g->placing_ms, &g->next_step_ms);
+
+    if (steps != g->steps)
+        g->generation++;
+    g->steps = steps;
+}
+
+static void take_table(struct dm_gate *g, struct tsp_placement *p)
+{
+    if (g->placement == NULL || tsp_placement_partitions(g->placement) != tsp_placement_partitions(p))
+        g->generation++;
+    tsp_placement_free(g->placement);
+    g->placement = p;
+    if (g->placing_ms < kl_env_now_ms(g->env))
+        g->placing_ms = kl_env_now_ms(g->env);
+    look_at_steps(g);
+    atomic_store(&g->placed, true);
+}
+
 static void on_placement(struct kl_bus_watch *w, const char *key, struct kl_span value,
                          uint64_t revision)
 {
@@ -30,20 +52,13 @@ static void on_placement(struct kl_bus_watch *w, const char *key, struct kl_span
     struct tsp_placement *p;
     struct kl_err         err;
 
-    if (strcmp(key, TSP_PLACEMENT_KEY) != 0)
-        return;
-    if (value.at == NULL) {
+    if (value.at == NULL && strcmp(key, TSP_PLACEMENT_KEY) == 0)
         kl_logf(g->log, KL_ERROR, "the placement table was deleted: going on with the last one");
-        return;
-    }
-    if (tsp_placement_decode(value, &p, &err) != KL_OK) {
-        kl_logf(g->log, KL_ERROR, "placement table, revision %" PRIu64 ": %s", revision, err.text);
-        return;
-    }
-    tsp_placement_free(g->placement);
-    g->placement = p;
-    g->generation++;
-    atomic_store(&g->placed, true);
+    if (tsp_layout_see(g->layout, key, value, revision, &err) &&
+        (p = tsp_layout_table(g->layout)) != NULL)
+        take_table(g, p);
+    else if (err.code != KL_OK)
+        kl_logf(g->log, KL_ERROR, "%s, revision %" PRIu64 ": %s", key, revision, err.text);
 }
 
 static void on_current(struct kl_bus_watch *w) { (void)w; }
@@ -190,6 +205,10 @@ void dm_gate_take(struct kl_env_task *task)
     t->begun_ns = kl_env_mono_ns(g->env);
     g->now_s = (uint32_t)((t->begun_ns - g->born_ns) / 1000000000);
     t->pending = 1;                                    /* until it has been read */
+    if (g->placing_ms < p->now_ms)                     /* never back: a place once left is left */
+        g->placing_ms = p->now_ms;
+    if (g->placement != NULL && g->placing_ms >= g->next_step_ms)
+        look_at_steps(g);
     if (g->ending)
         dm_ticket_fail(t, 503, 1, "the doorman is stopping");
     else if (g->placement == NULL)
@@ -220,6 +239,8 @@ struct dm_gate *dm_gate_new(struct dm_doorman *d, unsigned number)
     g->env->random->fill(g->env->random, g->who.bytes, sizeof g->who.bytes);
     for (size_t i = 0; i < sizeof g->who.bytes; i++)
         snprintf(g->who_hex + 2 * i, 3, "%02x", g->who.bytes[i]);
+    g->layout = tsp_layout_new();
+    g->next_step_ms = INT64_MAX;
     g->table = dm_table_new(most == 0 ? REMEMBERED_DEFAULT : most);
     g->tenants = dm_tenants_new();
     dm_active_watch(g);
@@ -255,6 +276,7 @@ void dm_gate_free(struct dm_gate *g)
     for (uint32_t i = 0; i < TSP_PARTITIONS_MAX; i++)
         free(g->parts[i]);
     tsp_placement_free(g->placement);
+    tsp_layout_free(g->layout);
     tsp_text_free(g->text);
     tsp_influx_free(g->influx);
     tsp_jsonl_free(g->jsonl);

@@ -118,7 +118,7 @@ static void place(struct dm_series *s, struct kl_span metric)
 {
     struct dm_gate *g = s->gate;
     uint32_t partition = tsp_placement_of(g->placement, s->sender->tenant, metric,
-                                          kl_labels_fp(s->labels), s->ticket->push->now_ms);
+                                          kl_labels_fp(s->labels), g->placing_ms);
 
     if (s->row->ref == 0 || partition != s->row->partition) {  /* refs are a partition's own */
         s->row->ref = ++dm_gate_part(g, partition)->refs;

@@ -18,7 +18,7 @@
 #include "ingestor/tidy_priv.h"
 #include "libblock/manifest.h"
 #include "libkoal/base/hash.h"
-#include "libtsproto/placement.h"
+#include "libtsproto/layout.h"
 #include "libtsproto/record.h"
 #include "libtsproto/select.h"
 
@@ -243,6 +243,7 @@ struct ing_ingestor {
     struct ing_shard *shards; unsigned shard_count;
     struct ing_partition *partitions;
     struct kl_bus_watch watch;
+    struct tsp_layout *layout;                         /* the first shard's, as the watch */
     bool watching, said_ready;
     _Atomic bool placed;                               /* a placement table was seen */
     _Atomic uint64_t placement_revision;

@@ -38,16 +38,16 @@ static void change(struct kl_bus_watch *w, const char *key, struct kl_span value
     struct tsp_placement *t;
     struct kl_err         err;
 
-    (void)revision;
-    if (value.at == NULL || strcmp(key, TSP_PLACEMENT_KEY) != 0)
-        return;                                        /* gone: the last table goes on working */
-    if (tsp_placement_decode(value, &t, &err) != KL_OK) {
-        kl_logf(i->o.log, KL_ERROR, "ingestor: the placement table cannot be read, the last one is "
-                "followed: %s", err.text);
+    if (!tsp_layout_see(i->layout, key, value, revision, &err)) {
+        if (err.code != KL_OK)
+            kl_logf(i->o.log, KL_ERROR, "ingestor: %s cannot be read, what was known is followed: %s",
+                    key, err.text);
         return;
     }
-    if (!atomic_load(&i->placed) || tsp_placement_revision(t) >= atomic_load(&i->placement_revision))
-        placed(i, t);
+    t = tsp_layout_table(i->layout);
+    if (t == NULL)
+        return;
+    placed(i, t);
     tsp_placement_free(t);
     if (!i->shards[0].stopping)                        /* the other shards see it at their next tick */
         i->env->sched->arm(i->shards[0].loop, &i->shards[0].tick, 0);
@@ -138,6 +138,7 @@ struct ing_ingestor *ing_new(struct kl_env *env, struct kl_bus *bus, struct kl_e
     i->dir = dir;
     i->store = store;
     i->o = *options;
+    i->layout = tsp_layout_new();
     snprintf(i->name, sizeof i->name, "%s", options->name);
     if (i->o.metrics == NULL)
         i->o.metrics = i->own_metrics = kl_metrics_new();
@@ -178,6 +179,7 @@ void ing_free(struct ing_ingestor *i)
     for (uint32_t n = 0; n < i->o.partitions; n++)
         ing_partition_deinit(&i->partitions[n]);
     kl_metrics_free(i->own_metrics);
+    tsp_layout_free(i->layout);
     free(i->partitions);
     free(i->shards);
     free(i);

@@ -94,7 +94,7 @@ static void start(struct qr_job *j)
 {
     struct blocks *b = of_job(j);
 
-    if (j->shard->table == NULL) {
+    if (!atomic_load(&j->shard->placement_known)) {
         qr_job_fail(j, PQL_UNAVAILABLE, "the placement table has not been read yet");
         return;
     }

@@ -42,58 +42,77 @@ void qr_manifest_unref(struct qr_manifest *m)
 
 /* ---- the placement table ---- */
 
-static void take_table(struct qr_shard *s, struct kl_span value)
+/* One of the table's keys, watched or read again. */
+static void take_key(struct qr_shard *s, const char *key, struct kl_span value, uint64_t revision)
 {
     struct tsp_placement *p;
-    struct kl_err         err = { 0 };
+    struct kl_err         err;
 
-    if (tsp_placement_decode(value, &p, &err) != KL_OK) {
-        kl_logf(s->q->o.log, KL_ERROR, "querier: the placement table cannot be read: %s", err.text);
+    if (s->layout == NULL)
+        return;                                        /* closing */
+    if (!tsp_layout_see(s->layout, key, value, revision, &err)) {
+        if (err.code != KL_OK)
+            kl_logf(s->q->o.log, KL_ERROR, "querier: %s cannot be read: %s", key, err.text);
         return;
     }
-    if (s->table != NULL &&
-        tsp_placement_revision(s->table->placement) > tsp_placement_revision(p)) {
-        tsp_placement_free(p);
+    p = tsp_layout_table(s->layout);
+    if (p == NULL)
         return;
-    }
     qr_table_unref(s->table);
     s->table = kl_new(sizeof *s->table);
     s->table->placement = p;
     s->table->refs = 1;
-    atomic_store(&s->placement_known, true);
+    atomic_store(&s->placement_known, s->placement_current);
 }
 
 static void placement_change(struct kl_bus_watch *w, const char *key, struct kl_span value,
                              uint64_t revision)
 {
-    (void)revision;                                    /* the table carries its own */
-    if (strcmp(key, TSP_PLACEMENT_KEY) == 0 && value.at != NULL)
-        take_table(w->ctx, value);
+    take_key(w->ctx, key, value, revision);
 }
 
+static void reread_next(struct qr_reread *r);
+
+/* A key that is not there was never written. */
 static void reread_back(struct kl_bus_kv *kv)
 {
     struct qr_reread *r = kl_container_of(kv, struct qr_reread, kv);
     struct qr_job    *j = r->job;
 
-    r->code = kv->code;
-    r->err = kv->err;
     if (kv->code == KL_OK) {
-        take_table(j->shard, kl_span(kv->got, kv->got_size));
+        take_key(j->shard, kv->key, kl_span(kv->got, kv->got_size), kv->revision);
         free(kv->got);
+    }
+    if (kv->code == KL_OK || (kv->code == KL_ENOENT && r->number > 0)) {
+        r->code = KL_OK;
+        if (++r->number <= TSP_SPREAD_KEYS) {
+            reread_next(r);
+            return;
+        }
+    } else {
+        r->code = kv->code;
+        r->err = kv->err;
     }
     r->done(r);
     qr_drop(j);
 }
 
-void qr_placement_reread(struct qr_reread *r)
+static void reread_next(struct qr_reread *r)
 {
     struct qr_job *j = r->job;
 
     r->kv = (struct kl_bus_kv){ .kind = KL_BUS_KV_GET, .key = TSP_PLACEMENT_KEY,
                                 .loop = j->shard->loop, .done = reread_back };
-    qr_hold(j);
+    if (r->number > 0)
+        tsp_spread_key(r->number - 1, r->kv.key, sizeof r->kv.key);
     j->q->bus->kv(j->q->bus, &r->kv);
+}
+
+void qr_placement_reread(struct qr_reread *r)
+{
+    r->number = 0;
+    qr_hold(r->job);
+    reread_next(r);
 }
 
 /* ---- the catalogue ---- */
@@ -157,13 +176,18 @@ static void catalogue_current(struct kl_bus_watch *w)
     atomic_store(&s->catalogue_known, true);
 }
 
+/* From here on all keys that there are have been seen. */
 static void placement_current(struct kl_bus_watch *w)
 {
-    (void)w;                                           /* known is when there is a table */
+    struct qr_shard *s = w->ctx;
+
+    s->placement_current = true;
+    atomic_store(&s->placement_known, s->table != NULL);
 }
 
 void qr_catalogue_open(struct qr_shard *s)
 {
+    s->layout = tsp_layout_new();
     s->placement_watch = (struct kl_bus_watch){ .loop = s->loop, .change = placement_change,
                                                 .current = placement_current, .ctx = s };
     snprintf(s->placement_watch.prefix, sizeof s->placement_watch.prefix, "%s", TSP_PLACEMENT_KEY);
@@ -180,6 +204,8 @@ void qr_catalogue_close(struct qr_shard *s)
     s->q->bus->unwatch(s->q->bus, &s->catalogue_watch);
     qr_table_unref(s->table);
     s->table = NULL;
+    tsp_layout_free(s->layout);
+    s->layout = NULL;
     for (size_t i = 0; i < s->pointer_count; i++)
         qr_manifest_unref(s->pointers[i].manifest);
     free(s->pointers);

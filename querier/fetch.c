@@ -297,7 +297,7 @@ void qr_fetch_start(struct qr_fetch *f)
 {
     struct qr_job *j = f->job;
 
-    if (j->shard->table == NULL) {
+    if (!atomic_load(&j->shard->placement_known)) {
         qr_job_fail(j, PQL_UNAVAILABLE, "the placement table has not been read yet");
         return;
     }

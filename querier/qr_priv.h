@@ -20,7 +20,7 @@
 #include <stdatomic.h>
 
 #include "libblock/manifest.h"
-#include "libtsproto/placement.h"
+#include "libtsproto/layout.h"
 #include "libtsproto/select.h"
 #include "querier/promql/pql.h"
 #include "querier/querier.h"
@@ -58,7 +58,9 @@ struct qr_shard {
     struct kl_bus_watch placement_watch, catalogue_watch;
     struct kl_env_task open_task, close_task;
     _Atomic bool opened, closed, placement_known, catalogue_known;
-    struct qr_table *table;
+    struct tsp_layout *layout;
+    bool placement_current;                            /* every key of the table was seen */
+    struct qr_table *table;                            /* out of it */
     uint64_t placement_seen;                           /* revisions up to here have been re-read for */
     struct qr_pointer *pointers;
     size_t pointer_count;
@@ -188,6 +190,7 @@ struct qr_reread {
     struct qr_job *job;
     void (*done)(struct qr_reread *r);
     struct kl_bus_kv kv;
+    uint32_t number;                                   /* 0: the table itself, then its spreads' keys */
     enum kl_code code; struct kl_err err;
 };
 void qr_placement_reread(struct qr_reread *r);
