@@ -319,6 +319,9 @@ void ing_asks_end(struct ing_partition *p, enum kl_code code, const char *words)
 void ing_found_drop(struct ing_partition *p);
 void ing_found_tick(struct ing_partition *p, int64_t now_ns);
 struct ing_plan;
+/* exemplars.c: items of TSP_SEL_EXEMPLARS, and in `page` whether there is more. NULL: of all series. */
+void ing_exemplars_page(const struct ing_head *h, const roaring_bitmap_t *set,
+                        const struct tsp_select *q, struct kl_buf *out, struct tsp_page *page);
 struct ing_plan *ing_plan_new(struct ing_partition *p, struct ing_ask *a, struct kl_err *err);
 void ing_plan_render(struct ing_plan *plan, struct kl_buf *out, enum kl_code *code, struct kl_err *err);
 bool ing_plan_is_small(const struct ing_plan *plan);   /* to be made on the loop itself */

@@ -452,7 +452,8 @@ struct ing_plan *ing_plan_new(struct ing_partition *p, struct ing_ask *a, struct
         }
     } else if (q->what == TSP_SEL_METADATA) {
         plan_metadata(plan, t->head, q);
-    } else if (q->what == TSP_SEL_NAMES || q->what == TSP_SEL_VALUES) {
+    } else if (q->what == TSP_SEL_NAMES || q->what == TSP_SEL_VALUES ||
+               q->what == TSP_SEL_EXEMPLARS) {
         roaring_bitmap_t *set = NULL;                  /* NULL: all of them */
 
         if (!compile(a, err)) {
@@ -461,7 +462,9 @@ struct ing_plan *ing_plan_new(struct ing_partition *p, struct ing_ask *a, struct
         }
         if (q->matcher_count > 0)
             set = ing_match(t->head, q->matchers, q->matcher_count);
-        if (q->what == TSP_SEL_NAMES)
+        if (q->what == TSP_SEL_EXEMPLARS)
+            ing_exemplars_page(t->head, set, q, &plan->texts, &plan->page);
+        else if (q->what == TSP_SEL_NAMES)
             plan_names(plan, t->head, set, q);
         else
             plan_values(plan, t->head, set, q);

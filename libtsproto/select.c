@@ -89,7 +89,7 @@ enum kl_code tsp_select_decode(struct kl_span bytes, struct kl_arena *arena, str
     m.matchers = (pb_callback_t){ .funcs.decode = get_matcher, .arg = &matchers };
     if (tsp_pb_decode(koalemos_Select_fields, bytes, &m, "select", err) != KL_OK)
         return err->code;
-    if (m.what < TSP_SEL_SERIES || m.what > TSP_SEL_METADATA || m.consistency > TSP_READ_CAUSAL ||
+    if (m.what < TSP_SEL_SERIES || m.what > TSP_SEL_EXEMPLARS || m.consistency > TSP_READ_CAUSAL ||
         tenant.size == 0 || tenant.size > TSP_TENANT_MAX)
         return kl_fail(err, KL_EINVAL, "select: a question that this version does not know");
     s->what = (enum tsp_select_what)m.what;
@@ -133,6 +133,39 @@ void tsp_select_release(struct tsp_select *s)
 }
 
 /* ---- the answer ---- */
+
+void tsp_exemplar_put(struct kl_buf *run, int64_t time_ms, double value, struct kl_span labels)
+{
+    kl_buf_addz(run, time_ms);
+    kl_buf_addf64(run, value);
+    kl_buf_addspan(run, labels);
+}
+
+void tsp_exemplars_end(struct kl_buf *out, int64_t first_ms, int64_t last_ms, size_t count,
+                       struct kl_span run)
+{
+    kl_buf_addv(out, 1);
+    kl_buf_addz(out, first_ms);
+    kl_buf_addv(out, (uint64_t)last_ms - (uint64_t)first_ms);
+    kl_buf_addv(out, count);
+    kl_buf_add8(out, TSP_CHUNK_EXEMPLARS);
+    kl_buf_addspan(out, run);
+}
+
+bool tsp_exemplar_next(struct kl_cur *c, int64_t *time_ms, double *value, struct kl_labels *labels)
+{
+    struct kl_span bytes;
+
+    if (kl_cur_left(c) == 0 || c->bad)
+        return false;
+    *time_ms = kl_cur_z(c);
+    *value = kl_cur_f64(c);
+    bytes = kl_cur_span(c);
+    *labels = (struct kl_labels){ bytes.at, bytes.size };
+    if (bytes.size > KL_LABELS_BYTES_MAX)
+        c->bad = true;
+    return !c->bad;
+}
 
 void tsp_page_begin(struct kl_buf *out)
 {

@@ -14,6 +14,8 @@
  *     LABELS   u64 fp.hi, u64 fp.lo, span labels               (series without samples)
  *     NAMES, VALUES   span text                                (sorted; cursor by text: see below)
  *     METADATA span metric, u8 type, span unit, span help
+ *     EXEMPLARS as SERIES, with one chunk of kind TSP_CHUNK_EXEMPLARS a series, whose bytes are
+ *              { zigzag time, f64 value, span canonical labels } by time; the newest 256 KiB of them
  * A chunk's bytes are libblock's business (blk_chunk_*): opaque here.
  *
  * Series come in rising fingerprint order, NAMES and VALUES in bytewise order; the next page starts
@@ -30,7 +32,8 @@
 #include "libtsproto/record.h"
 
 enum { TSP_SELECT_PAGE = 512 * 1024, TSP_MATCHERS_MAX = 64 };
-enum tsp_select_what { TSP_SEL_SERIES = 1, TSP_SEL_LABELS, TSP_SEL_NAMES, TSP_SEL_VALUES, TSP_SEL_METADATA };
+enum tsp_select_what { TSP_SEL_SERIES = 1, TSP_SEL_LABELS, TSP_SEL_NAMES, TSP_SEL_VALUES, TSP_SEL_METADATA,
+                       TSP_SEL_EXEMPLARS };
 enum tsp_consistency { TSP_READ_DEFAULT, TSP_READ_STRONG, TSP_READ_CAUSAL };
 
 struct tsp_select {
@@ -57,6 +60,14 @@ enum kl_code tsp_select_decode(struct kl_span bytes, struct kl_arena *arena, str
 /* Compiles the regexes; tsp_select_release frees them. */
 enum kl_code tsp_select_compile(struct tsp_select *s, struct kl_err *err);
 void         tsp_select_release(struct tsp_select *s);
+
+/* Of an item of EXEMPLARS: each of its exemplars, and what stands behind fingerprint and labels. */
+enum { TSP_CHUNK_EXEMPLARS = 0xee };
+void tsp_exemplar_put(struct kl_buf *run, int64_t time_ms, double value, struct kl_span labels);
+void tsp_exemplars_end(struct kl_buf *out, int64_t first_ms, int64_t last_ms, size_t count,
+                       struct kl_span run);
+/* The next of a run; false at its end, or with c->bad. Its labels are not checked. */
+bool tsp_exemplar_next(struct kl_cur *c, int64_t *time_ms, double *value, struct kl_labels *labels);
 
 struct tsp_page {                                      /* the head of an answer */
     bool more;

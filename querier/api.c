@@ -340,7 +340,7 @@ void qr_api_route(struct qr_http *h, const char *method, const char *path,
                   void (*handle)(void *ctx, struct kl_http_request *r))
 {
     struct kl_http_route route = { .method = method, .body_max_bytes = QR_BODY_MAX,
-                                   .handle = handle, .ctx = h };
+                                   .handle = handle, .ctx = h, .cors = true };
 
     h->paths = kl_resize(h->paths, (h->path_count + 1) * sizeof *h->paths);
     route.path = h->paths[h->path_count++] = kl_strdup(path);
@@ -368,6 +368,8 @@ struct qr_http *qr_http_new(struct qr_querier *q, struct kl_http_server *s, stru
     h->server = s;
     qr_api_query_open(h);
     qr_api_labels_open(h);
+    qr_api_exemplars_open(h);
+    qr_api_openapi_open(h);
     qr_api_search_open(h);
     qr_api_features_open(h);
     qr_api_user_open(h);

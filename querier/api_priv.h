@@ -121,12 +121,18 @@ void qr_api_stamp(struct kl_buf *b, int64_t ms);        /* RFC 3339, in UTC */
 void qr_api_nothing(struct qr_listing *l, struct kl_buf *out);
 const char *qr_type_name(uint8_t type);               /* of metadata: "counter" */
 
+/* ---- api_openapi.c: every route below /api/v1, as the document tells of it; ends with path NULL ---- */
+struct qr_operation { const char *path, *methods, *summary, *params, *type; };
+extern const struct qr_operation qr_operations[];
+
 /* ---- api_explain.c: what a finished query read and did ---- */
 void qr_explain_json(const struct qr_query *x, struct kl_buf *out);
 void qr_explain_text(const struct qr_query *x, struct kl_buf *out);
 
 void qr_api_query_open(struct qr_http *h);             /* each registers its routes */
 void qr_api_labels_open(struct qr_http *h);
+void qr_api_exemplars_open(struct qr_http *h);
+void qr_api_openapi_open(struct qr_http *h);
 void qr_api_search_open(struct qr_http *h);
 void qr_api_features_open(struct qr_http *h);
 void qr_api_user_open(struct qr_http *h);

@@ -1,4 +1,4 @@
-/* /query and /query_range; what needs only the text: /format_query, /parse_query, /query_exemplars. */
+/* /query and /query_range; what needs only the text: /format_query, /parse_query. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -393,30 +393,6 @@ static void parse_query(void *ctx, struct kl_http_request *r)
     }
 }
 
-/* Exemplars are logged and stored, and no query reads them yet: valid, and empty. */
-static void query_exemplars(void *ctx, struct kl_http_request *r)
-{
-    struct kl_span text;
-    struct kl_buf  formatted;
-    struct kl_err  err;
-    int64_t        from_ms, to_ms;
-
-    (void)ctx;
-    if (!text_of(r, &text) || !qr_api_time(r, "start", INT64_MIN, &from_ms) ||
-        !qr_api_time(r, "end", INT64_MAX, &to_ms))
-        return;
-    if (to_ms < from_ms) {
-        qr_api_error(r, PQL_BAD_DATA, "end timestamp must not be before start timestamp");
-        return;
-    }
-    kl_buf_init(&formatted, TEXT_ANSWER_MAX);
-    if (pql_format(text, &formatted, &err) != KL_OK)
-        qr_api_error(r, PQL_BAD_DATA, "invalid parameter \"query\": %s", err.text);
-    else
-        qr_api_data(r, "[]");
-    kl_buf_deinit(&formatted);
-}
-
 void qr_api_query_open(struct qr_http *h)
 {
     qr_api_routes(h, "GET,POST", "/query", query);
@@ -424,5 +400,4 @@ void qr_api_query_open(struct qr_http *h)
     qr_api_routes(h, "GET,POST", "/query_explain", query_explain);
     qr_api_routes(h, "GET,POST", "/format_query", format_query);
     qr_api_routes(h, "GET,POST", "/parse_query", parse_query);
-    qr_api_routes(h, "GET,POST", "/query_exemplars", query_exemplars);
 }

@@ -234,7 +234,8 @@ void qr_live_parse(struct qr_part *p, struct qr_source *s, struct kl_err *err)
         switch (p->f->what) {
         case TSP_SEL_SERIES:
         case TSP_SEL_LABELS:
-            parse_series(p, s, &c, p->f->what == TSP_SEL_SERIES, err);
+        case TSP_SEL_EXEMPLARS:
+            parse_series(p, s, &c, p->f->what != TSP_SEL_LABELS, err);
             break;
         case TSP_SEL_NAMES:
         case TSP_SEL_VALUES:

@@ -26,6 +26,7 @@ void qr_names_deinit(struct qr_names *n)
     free(n->labels);
     free(n->metas);
     free(n->series);
+    free(n->exemplars);
 }
 
 static bool matches_empty(const struct kl_matcher *m)
@@ -141,6 +142,57 @@ static void unite_series(struct qr_names *n, size_t total)
     n->count = out;
 }
 
+static int by_series(const void *a, const void *b)
+{
+    const struct qr_exemplar *x = a, *y = b;
+    int                       c = x->series.at == y->series.at ? 0 : kl_labels_cmp(x->series, y->series);
+
+    if (c == 0)
+        c = x->time_ms < y->time_ms ? -1 : x->time_ms > y->time_ms;
+    if (c == 0)
+        c = kl_labels_cmp(x->labels, y->labels);
+    return c != 0 ? c : memcmp(&x->value, &y->value, sizeof x->value);
+}
+
+/* The exemplars of one chunk; false past the budget or on damage. */
+static bool add_exemplars(struct qr_names *n, struct kl_labels series,
+                          const struct blk_chunk_ref *chunk)
+{
+    struct kl_cur      c = kl_cur(chunk->bytes.at, chunk->bytes.size);
+    struct qr_exemplar e = { .series = series };
+
+    if (chunk->kind != TSP_CHUNK_EXEMPLARS)
+        return false;
+    while (tsp_exemplar_next(&c, &e.time_ms, &e.value, &e.labels)) {
+        if (n->count % 1024 == 0) {
+            if (!kl_budget_take(&n->job.budget, 1024 * sizeof e))
+                return false;
+            n->exemplars = kl_resize(n->exemplars, (n->count + 1024) * sizeof e);
+        }
+        n->exemplars[n->count++] = e;
+    }
+    return !c.bad;
+}
+
+static void unite_exemplars(struct qr_names *n)
+{
+    size_t out = 0;
+
+    for (size_t i = 0; i < n->fetch_count; i++)
+        for (size_t k = 0; k < n->fetches[i].found_count; k++) {
+            const struct qr_found *f = &n->fetches[i].found[k];
+
+            for (uint32_t m = 0; m < f->chunk_count && !n->over; m++)
+                n->over = !add_exemplars(n, f->labels, &f->chunks[m]);
+        }
+    if (n->count > 1)
+        qsort(n->exemplars, n->count, sizeof *n->exemplars, by_series);
+    for (size_t i = 0; i < n->count; i++)
+        if (i == 0 || by_series(&n->exemplars[i], &n->exemplars[out - 1]) != 0)
+            n->exemplars[out++] = n->exemplars[i];
+    n->count = out;
+}
+
 static size_t total_of(const struct qr_names *n)
 {
     size_t total = 0;
@@ -162,6 +214,8 @@ static void unite(struct qr_names *n)
         unite_labels(n, total);
     else if (n->what == TSP_SEL_SERIES)
         unite_series(n, total);
+    else if (n->what == TSP_SEL_EXEMPLARS)
+        unite_exemplars(n);
     if (n->what == TSP_SEL_METADATA || n->with_metadata)
         unite_metas(n, total);
     if (n->what == TSP_SEL_METADATA)
@@ -176,11 +230,17 @@ static void united(struct kl_env_task *task)
 {
     struct qr_names *n = kl_container_of(task, struct qr_names, task);
 
+    if (n->over && !n->job.ended) {
+        struct kl_err err;
+
+        qr_over_budget(&n->job, &err);
+        qr_job_fail(&n->job, PQL_EXECUTION, "%s", err.text);
+    }
     if (n->limited)
         qr_job_warn(&n->job, "results truncated due to limit");
-    if (n->refine == NULL)
+    if (n->refine == NULL || n->job.ended)
         qr_job_done(&n->job);
-    else if (!n->job.ended)
+    else
         n->refine(n);
     qr_drop(&n->job);
 }
@@ -266,6 +326,7 @@ static void start(struct qr_job *j)
 
         f->job = j;
         f->what = i < selects ? n->what : TSP_SEL_METADATA;
+        f->quiet = i >= selects;
         if (i < n->selector_count) {
             f->matchers = n->selectors[i].matchers;
             f->matcher_count = n->selectors[i].count;

@@ -37,7 +37,7 @@ enum {
     QR_FILESETS_BYTES_MAX = 256 << 20,                 /* memory of open filesets, of a shard */
     QR_FILESETS_OPEN_MAX = 4096,
     QR_WARNINGS_MAX = 64,
-    QR_METADATA_FILES_MAX = 12,                        /* the newest of a partition tell the metadata */
+    QR_METADATA_FILES_MAX = 100,                       /* the newest of a partition tell the metadata */
     QR_SELECTORS_MAX = 64,                             /* match[] of one request */
     QR_RAN_MAX = 1000, QR_RAN_TEXT_MAX = 4096,         /* the ledger's, of a shard */
     QR_TICK_MS = 200,                                  /* how often a job asks whether it is wanted */
@@ -230,6 +230,7 @@ void qr_cache_close(struct qr_shard *s);
 
 /* ---- fetch.c: what matches one selector ---- */
 struct qr_meta { struct kl_span metric, unit, help; uint8_t type; };
+struct qr_exemplar { struct kl_labels series, labels; int64_t time_ms; double value; };
 struct qr_found {                                      /* a series in one source */
     struct kl_fp fp;
     struct kl_labels labels;
@@ -287,6 +288,7 @@ struct qr_fetch {
     int64_t from_ms, to_ms;
     struct kl_span label;
     uint32_t limit;
+    bool quiet;                                        /* metadata: no word of filesets left unread */
     void (*done)(struct qr_fetch *f);                  /* on the loop; not after the job has ended */
     uint32_t id;                                       /* the asker's */
     /* out: runs of equal fingerprints, in order of precedence; or texts, or metadata */
@@ -429,9 +431,10 @@ struct qr_names {
     struct qr_meta *metas;                             /* sorted by metric */
     size_t meta_count;                                 /* of them; `count` too where they are all */
     struct pql_series *series;
+    struct qr_exemplar *exemplars;                     /* by series, then time; each once */
     size_t count;
     size_t counts[QR_SELECTORS_MAX];                   /* separate: of each, one after another */
-    bool limited;
+    bool limited, over;                                /* cut; past its budget, or damaged */
     /* state */
     struct qr_fetch *fetches;
     struct qr_fetch **list;

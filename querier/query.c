@@ -284,6 +284,7 @@ static void start(struct qr_job *j)
         x->params.lookback_ms = j->q->o.lookback_ms;
     x->params.memory_max_bytes = j->q->o.query_memory_max_bytes / 2;
     x->params.samples_max = j->q->o.query_samples_max;
+    x->params.step_each = x->explain;
     x->mark_ns = kl_env_mono_ns(j->q->env);
     qr_hold(j);
     if (x->params.text.size <= PARSE_HERE_BYTES) {

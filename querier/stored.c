@@ -24,10 +24,15 @@ void qr_stored_free(struct qr_part *p)
     p->file_count = p->file_next = 0;
 }
 
+/* Exemplars go with the cut that finds them, whose samples may end a little before. */
+enum { EXEMPLAR_SLACK_MS = 4 * 60 * 60 * 1000 };
+
 static bool wanted(const struct qr_part *p, const struct blk_info *i)
 {
-    return i->series_count > 0 && i->min_ms <= p->f->to_ms && i->max_ms >= p->f->from_ms &&
-           strcmp(i->tenant, p->f->job->tenant) == 0;
+    int64_t slack = p->f->what == TSP_SEL_EXEMPLARS ? EXEMPLAR_SLACK_MS : 0;
+
+    return i->series_count > 0 && i->min_ms - slack <= p->f->to_ms &&
+           i->max_ms + slack >= p->f->from_ms && strcmp(i->tenant, p->f->job->tenant) == 0;
 }
 
 static int by_id(const void *a, const void *b)
@@ -73,8 +78,14 @@ static void looked_up(struct qr_lookup *l)
         qsort(p->files, p->file_count, sizeof *p->files, by_id);
         for (size_t i = 0; i < p->file_count; i++)
             p->files[i].part = p;
-        if (p->f->what == TSP_SEL_METADATA && p->file_count > QR_METADATA_FILES_MAX)
+        /* Each cut hands on all metadata that its head has: only that of metrics that nobody has sent
+         * since is in older ones. */
+        if (p->f->what == TSP_SEL_METADATA && p->file_count > QR_METADATA_FILES_MAX) {
             p->file_next = p->file_count - QR_METADATA_FILES_MAX;
+            if (!p->f->quiet)
+                qr_job_warn(p->f->job, "metadata of the %d newest filesets of each partition: what has "
+                            "been sent in none of them is missing", QR_METADATA_FILES_MAX);
+        }
     }
     pump(p);
 }
@@ -233,6 +244,118 @@ static enum kl_code select_texts(struct qr_stored *x, struct kl_err *err)
     return code;
 }
 
+/* ---- exemplars: those of the fileset, then whose of them are wanted ---- */
+
+struct run { struct kl_fp fp; int64_t time_ms; double value; struct kl_span labels; };
+struct runs {
+    struct qr_stored *x;
+    struct kl_err err;
+    struct run *at;
+    size_t count, room;
+};
+
+static void each_exemplar(void *ctx, struct kl_fp fp, int64_t time_ms, double value,
+                          struct kl_labels labels)
+{
+    struct runs      *t = ctx;
+    struct qr_fetch  *f = t->x->part->f;
+    void             *at;
+
+    if (t->err.code != KL_OK || time_ms < f->from_ms || time_ms > f->to_ms)
+        return;
+    if (t->count == t->room) {
+        size_t room = t->room == 0 ? 64 : t->room * 2;
+
+        if (!kl_budget_take(&f->job->budget, (room - t->room) * sizeof *t->at)) {
+            qr_over_budget(f->job, &t->err);
+            return;
+        }
+        t->room = room;
+        t->at = kl_resize(t->at, room * sizeof *t->at);
+    }
+    at = kl_arena_copy(&t->x->source->arena, labels.at, labels.size);
+    if (at == NULL && labels.size > 0)
+        qr_over_budget(f->job, &t->err);
+    else
+        t->at[t->count++] = (struct run){ fp, time_ms, value, kl_span(at, labels.size) };
+}
+
+static int by_series(const void *a, const void *b)
+{
+    const struct run *x = a, *y = b;
+    int               c = kl_fp_cmp(x->fp, y->fp);
+
+    return c != 0 ? c : x->time_ms < y->time_ms ? -1 : x->time_ms > y->time_ms;
+}
+
+/* A series' exemplars, as an owner would have sent them. */
+static enum kl_code keep_exemplars(struct qr_stored *x, const struct blk_selected *got,
+                                   const struct run *runs, size_t count, struct kl_err *err)
+{
+    struct qr_job       *j = x->part->f->job;
+    struct kl_arena     *arena = &x->source->arena;
+    struct blk_chunk_ref ref = { .first_ms = runs[0].time_ms, .last_ms = runs[count - 1].time_ms,
+                                 .count = (uint32_t)count, .kind = TSP_CHUNK_EXEMPLARS };
+    struct kl_buf        bytes = { 0 };
+    struct qr_found      found = { .fp = got->fp, .chunk_count = 1,
+                                   .partition = x->source->partition };
+
+    for (size_t i = 0; i < count; i++)
+        tsp_exemplar_put(&bytes, runs[i].time_ms, runs[i].value, runs[i].labels);
+    ref.bytes = kl_span(kl_arena_copy(arena, bytes.at, bytes.size), bytes.size);
+    kl_buf_deinit(&bytes);
+    found.labels = (struct kl_labels){ kl_arena_copy(arena, got->labels.at, got->labels.size),
+                                       got->labels.size };
+    found.chunks = kl_arena_copy(arena, &ref, sizeof ref);
+    if (ref.bytes.at == NULL || found.labels.at == NULL || found.chunks == NULL)
+        return qr_over_budget(j, err);
+    return qr_source_found(j, x->source, &found, err);
+}
+
+static enum kl_code match_exemplars(struct qr_stored *x, const struct runs *t, struct kl_err *err)
+{
+    struct qr_fetch    *f = x->part->f;
+    struct blk_select  *s;
+    struct blk_selected got;
+    enum kl_code        code;
+    size_t              at = 0, n;
+
+    code = blk_select_open(x->open.fileset, f->matchers, f->matcher_count, INT64_MIN, INT64_MAX,
+                           false, &s, err);
+    if (code != KL_OK)
+        return code;
+    while (at < t->count && (code = blk_select_next(s, &got, err)) == KL_OK) {
+        while (at < t->count && kl_fp_cmp(t->at[at].fp, got.fp) < 0)
+            at++;
+        for (n = 0; at + n < t->count && kl_fp_cmp(t->at[at + n].fp, got.fp) == 0; n++)
+            ;
+        if (n > 0 && (code = keep_exemplars(x, &got, t->at + at, n, err)) != KL_OK)
+            break;
+        at += n;
+    }
+    blk_select_close(s);
+    return code == KL_ENOENT ? KL_OK : code;
+}
+
+static enum kl_code select_exemplars(struct qr_stored *x, struct kl_err *err)
+{
+    struct runs            t = { .x = x };
+    struct blk_extras_each extras = { .exemplar = each_exemplar, .ctx = &t };
+    enum kl_code           code = blk_fileset_extras(x->open.fileset, &extras, err);
+
+    if (code == KL_OK && t.err.code != KL_OK) {
+        *err = t.err;
+        code = t.err.code;
+    }
+    if (code == KL_OK && t.count > 0) {
+        qsort(t.at, t.count, sizeof *t.at, by_series);
+        code = match_exemplars(x, &t, err);
+    }
+    kl_budget_give(&x->part->f->job->budget, t.room * sizeof *t.at);
+    free(t.at);
+    return code;
+}
+
 static void selected(struct kl_env_task *task)
 {
     struct qr_stored *x = kl_container_of(task, struct qr_stored, task);
@@ -255,6 +378,8 @@ static void select_work(struct kl_env_task *task)
 
     if (f->what == TSP_SEL_SERIES || f->what == TSP_SEL_LABELS)
         x->code = select_series(x, &x->err);
+    else if (f->what == TSP_SEL_EXEMPLARS)
+        x->code = select_exemplars(x, &x->err);
     else
         x->code = select_texts(x, &x->err);
     task->run = selected;

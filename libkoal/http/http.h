@@ -83,6 +83,8 @@ struct kl_http_route {
     void (*handle)(void *ctx, struct kl_http_request *r);
     void *ctx;
     bool raw_body;                                     /* never a form, whatever its Content-Type says */
+    bool cors;                                         /* pages of any origin may read the answer; then
+                                                          OPTIONS is answered, too */
 };
 struct kl_http_options {
     const char *listen;                                /* "127.0.0.1:4480", "[::1]:0" */

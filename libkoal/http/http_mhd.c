@@ -102,6 +102,16 @@ static struct MHD_Response *response_new(char *bytes_take, size_t size, const ch
     return m;
 }
 
+/* For pages of other origins, as Prometheus does it. */
+static void add_cors(struct MHD_Response *m)
+{
+    MHD_add_response_header(m, MHD_HTTP_HEADER_ACCESS_CONTROL_ALLOW_ORIGIN, "*");
+    MHD_add_response_header(m, MHD_HTTP_HEADER_ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, OPTIONS");
+    MHD_add_response_header(m, MHD_HTTP_HEADER_ACCESS_CONTROL_ALLOW_HEADERS,
+                            "Accept, Authorization, Content-Type, Origin, X-Scope-OrgID");
+    MHD_add_response_header(m, MHD_HTTP_HEADER_ACCESS_CONTROL_EXPOSE_HEADERS, "Date");
+}
+
 /* The answer: counted, and given to whoever has the connection now. */
 static void answer(struct kl_http_request *r, unsigned status, struct MHD_Response *m)
 {
@@ -110,6 +120,8 @@ static void answer(struct kl_http_request *r, unsigned status, struct MHD_Respon
 
     for (size_t i = 0; i < r->extra.count; i++)
         MHD_add_response_header(m, r->extra.at[i].name, r->extra.at[i].value);
+    if (r->route->is.cors && kl_http_header(r, MHD_HTTP_HEADER_ORIGIN) != NULL)
+        add_cors(m);
     clock_gettime(CLOCK_MONOTONIC, &now);
     pthread_mutex_lock(&s->lock);
     assert(!r->answered);
@@ -307,13 +319,15 @@ static enum MHD_Result queue(struct kl_http_request *r)
 static enum MHD_Result refuse(struct kl_http_request *r, unsigned status, bool at_once,
                               const char *words)
 {
-    size_t size = strlen(words);
+    size_t size = words != NULL ? strlen(words) : 0;
     char  *text = kl_new(size + 2);
 
-    memcpy(text, words, size);
+    if (size > 0)
+        memcpy(text, words, size);
     text[size] = '\n';
     r->status = status;
-    r->response = response_new(text, size + 1, "text/plain; charset=utf-8");
+    r->response = response_new(text, size > 0 ? size + 1 : 0,
+                               size > 0 ? "text/plain; charset=utf-8" : NULL);
     if (status == MHD_HTTP_SERVICE_UNAVAILABLE)
         MHD_add_response_header(r->response, MHD_HTTP_HEADER_RETRY_AFTER, "1");
     r->discard = true;
@@ -388,6 +402,20 @@ static enum MHD_Result begin(struct kl_http_request *r, const char *method)
     if (kl_http_path_init(&r->path, r->raw, path_size, &err) != KL_OK && err.code == KL_EINVAL)
         return refuse(r, MHD_HTTP_BAD_REQUEST, much, err.text);
     route = kl_http_routes_find(&r->server->routes, &r->path, r->method, &r->wild, allow, sizeof allow);
+    if (route == NULL && strcmp(r->method, MHD_HTTP_METHOD_OPTIONS) == 0 && allow[0] != '\0') {
+        char again[sizeof allow];
+
+        route = kl_http_routes_find(&r->server->routes, &r->path,
+                                    strstr(allow, "GET") != NULL ? "GET" : "POST", &r->wild, again,
+                                    sizeof again);
+        if (route != NULL && route->is.cors) {
+            enum MHD_Result done = refuse(r, MHD_HTTP_NO_CONTENT, false, NULL);
+
+            add_cors(r->response);
+            return done;
+        }
+        route = NULL;
+    }
     if (route == NULL) {
         enum MHD_Result done = refuse(r, allow[0] != '\0' ? MHD_HTTP_METHOD_NOT_ALLOWED
                                                           : MHD_HTTP_NOT_FOUND,

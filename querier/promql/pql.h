@@ -35,6 +35,8 @@ struct pql_params {
     uint64_t memory_max_bytes, samples_max, series_max;    /* 0: 512 MiB, 50 M, 5 M */
     uint32_t result_limit;                             /* series in the answer, 0: all */
     bool    samples_per_step;                          /* whether to count them, for stats=all */
+    bool    step_each;                                 /* a step ends with its operator, as WORK of no
+                                                          items, so that each one's time can be told */
 };
 
 enum pql_error { PQL_OK, PQL_BAD_DATA, PQL_EXECUTION, PQL_TIMEOUT, PQL_CANCELED, PQL_UNAVAILABLE, PQL_INTERNAL };
@@ -108,6 +110,9 @@ struct pql_cursor { size_t series; uint32_t point; bool begun, hists, listed; };
 bool pql_result_json_piece(const struct pql_result *r, struct pql_cursor *c, size_t bytes,
                            struct kl_buf *out);
 
+/* A sample's value as the API writes it, without quotes. */
+void pql_value_json(struct kl_buf *out, double v);
+
 /* ---- what it does, for query_explain ---- */
 /* Operators run in order: pql_operator tells which one is next or at work, so that the caller, who has
  * a clock, may sum up time for each. */
@@ -124,6 +129,11 @@ void   pql_explain_text(const struct pql_query *q, const int64_t *ns, struct kl_
 enum kl_code pql_selector(struct kl_span text, struct kl_arena *arena,
                           const struct kl_matcher **matchers, size_t *count, struct kl_err *err);
 void         pql_selector_free(const struct kl_matcher *matchers, size_t count);
+/* The matchers of each selector of a query, in the order of the text, as pql_selector gives them; at
+ * most `most` (KL_ELIMIT past it). *count is set on a failure too: what is there wants freeing. */
+struct pql_selected { const struct kl_matcher *matchers; size_t count; };
+enum kl_code pql_selectors(struct kl_span text, struct kl_arena *arena, struct pql_selected *out,
+                           size_t most, size_t *count, struct kl_err *err);
 /* Prometheus' own formatting, and its JSON tree. */
 enum kl_code pql_format(struct kl_span text, struct kl_buf *out, struct kl_err *err);
 enum kl_code pql_tree_json(struct kl_span text, struct kl_buf *out, struct kl_err *err);

@@ -355,6 +355,8 @@ enum pql_state pql_step(struct pql_query *q)
         default:
             end(op);
             q->cur = op->next;
+            if (q->params.step_each && q->cur != NULL && !pql_failed(q))
+                return PQL_WORK;
         }
     }
     return PQL_DONE;

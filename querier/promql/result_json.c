@@ -3,6 +3,11 @@
 
 #include "libkoal/base/json.h"
 
+void pql_value_json(struct kl_buf *out, double v)
+{
+    pql_fmt_json(out, v);
+}
+
 static void value(struct kl_buf *b, double v)
 {
     kl_buf_add8(b, '"');

@@ -51,6 +51,73 @@ void pql_selector_free(const struct kl_matcher *matchers, size_t count)
         kl_regex_free((struct kl_regex *)matchers[i].re);
 }
 
+struct extract { struct kl_arena *arena; struct pql_selected *out; size_t most, *count; };
+
+/* A copy of one selector's matchers, with regexes of its own. */
+static enum kl_code extract_one(struct extract *x, const struct pql_selector_node *s,
+                                struct kl_err *err)
+{
+    struct kl_matcher *m;
+    size_t             n = 0;
+
+    if (*x->count == x->most)
+        return kl_fail(err, KL_ELIMIT, "more than %zu selectors", x->most);
+    m = kl_arena_alloc(x->arena, (s->count + 1) * sizeof *m);
+    if (m == NULL)
+        return kl_fail(err, KL_ELIMIT, "selectors need more memory than allowed");
+    x->out[*x->count] = (struct pql_selected){ m, 0 };
+    for (uint32_t i = 0; i < s->count; i++) {
+        struct kl_regex *re = NULL;
+
+        m[n] = s->matchers[i];
+        m[n].re = NULL;
+        if (!copy_span(x->arena, &m[n].name) || !copy_span(x->arena, &m[n].value)) {
+            (*x->count)++;
+            return kl_fail(err, KL_ELIMIT, "selectors need more memory than allowed");
+        }
+        if ((m[n].op == KL_MATCH_RE || m[n].op == KL_MATCH_NRE) &&
+            kl_regex_new(m[n].value, &re, err) != KL_OK) {
+            (*x->count)++;
+            return err->code;
+        }
+        m[n++].re = re;
+        x->out[*x->count].count = n;
+    }
+    (*x->count)++;
+    return KL_OK;
+}
+
+static enum kl_code extract(struct extract *x, const struct pql_node *n, struct kl_err *err)
+{
+    if (n == NULL)
+        return KL_OK;
+    if (n->kind == N_VECTOR)
+        return extract_one(x, n->sel, err);
+    for (uint32_t i = 0; n->kind == N_CALL && i < n->count; i++)
+        if (extract(x, n->args[i], err) != KL_OK)
+            return err->code;
+    /* An aggregation's parameter stands before what it aggregates. */
+    if (extract(x, n->kind == N_AGG ? n->b : n->a, err) != KL_OK)
+        return err->code;
+    return extract(x, n->kind == N_AGG ? n->a : n->b, err);
+}
+
+enum kl_code pql_selectors(struct kl_span text, struct kl_arena *arena, struct pql_selected *out,
+                           size_t most, size_t *count, struct kl_err *err)
+{
+    struct pql_parse p;
+    struct pql_node *n;
+    struct extract   x = { arena, out, most, count };
+    enum kl_code     code;
+
+    *count = 0;
+    pql_parse_init(&p, text);
+    n = pql_parse_expr(&p);
+    code = n == NULL ? kl_fail(err, KL_EINVAL, "%s", p.error) : extract(&x, n, err);
+    pql_parse_deinit(&p);
+    return code;
+}
+
 static enum kl_code with_tree(struct kl_span text, struct kl_buf *out, bool json, struct kl_err *err)
 {
     struct pql_parse p;

@@ -94,7 +94,7 @@ START_TEST(a_question_that_cannot_be_is_refused)
 {
     switch (_i) {
     case 0: asked.what = (enum tsp_select_what)0; break;
-    case 1: asked.what = (enum tsp_select_what)6; break;
+    case 1: asked.what = (enum tsp_select_what)7; break;
     case 2: asked.tenant = text(""); break;
     case 3: asked.consistency = (enum tsp_consistency)3; break;
     case 4: asked.matchers[0].op = (enum kl_match_op)4; break;
@@ -173,6 +173,32 @@ START_TEST(an_answer_that_is_no_page_is_corrupt)
 }
 END_TEST
 
+START_TEST(a_run_of_exemplars_reads_back_and_a_cut_one_is_bad)
+{
+    static const char labels[] = "\001a\001b";
+    struct kl_labels  l;
+    struct kl_cur     c;
+    int64_t           ms;
+    double            v;
+
+    tsp_exemplar_put(&out, -5, 0.5, kl_span(labels, 4));
+    tsp_exemplar_put(&out, 7, 2, kl_span("", 0));
+    c = kl_cur(out.at, out.size);
+    ck_assert(tsp_exemplar_next(&c, &ms, &v, &l));
+    ck_assert(ms == -5 && v == 0.5 && l.size == 4);
+    ck_assert(tsp_exemplar_next(&c, &ms, &v, &l));
+    ck_assert(ms == 7 && v == 2 && l.size == 0);
+    ck_assert(!tsp_exemplar_next(&c, &ms, &v, &l) && !c.bad);
+    for (size_t size = 1; size < out.size; size++) {
+        unsigned whole = 0;
+
+        for (c = kl_cur(out.at, size); tsp_exemplar_next(&c, &ms, &v, &l);)
+            whole++;
+        ck_assert(whole < 2 && (c.bad || whole == 1));
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite   *s = suite_create("libtsproto/select");
@@ -190,6 +216,7 @@ int main(void)
     tcase_add_test(t, a_subject_names_its_partition);
     tcase_add_test(t, a_page_has_its_head_and_its_items);
     tcase_add_loop_test(t, an_answer_that_is_no_page_is_corrupt, 0, 4);
+    tcase_add_test(t, a_run_of_exemplars_reads_back_and_a_cut_one_is_bad);
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_ENV);
     failed = srunner_ntests_failed(r);

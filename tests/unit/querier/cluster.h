@@ -25,7 +25,7 @@ struct owner {
     enum kl_code fails;                                /* the next `fail_times` questions */
     unsigned fail_times;
     bool silent;                                       /* answers only when the question times out */
-    struct kl_buf by_what[TSP_SEL_METADATA + 1];       /* instead of `pages`, for such questions */
+    struct kl_buf by_what[TSP_SEL_EXEMPLARS + 1];       /* instead of `pages`, for such questions */
     uint8_t last_what;
     uint8_t last_consistency;
     char last_tenant[TSP_TENANT_MAX + 1];
@@ -268,7 +268,7 @@ static UNUSED void cluster_deinit(struct cluster *c)
     for (unsigned i = 0; i < PARTS; i++) {
         for (unsigned k = 0; k < PAGES; k++)
             kl_buf_deinit(&c->owners[i].pages[k]);
-        for (unsigned k = 0; k <= TSP_SEL_METADATA; k++)
+        for (unsigned k = 0; k <= TSP_SEL_EXEMPLARS; k++)
             kl_buf_deinit(&c->owners[i].by_what[k]);
     }
     for (unsigned i = 0; i < KEYS; i++)

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "libkoal/http/http.h"
+#include "querier/api_priv.h"
 #include "tests/unit/querier/cluster.h"
 
 static struct cluster         c;
@@ -95,6 +96,66 @@ static void has(const char *part)
 {
     ck_assert_msg(strstr(body, part) != NULL, "no %s in %u %s", part, status, body);
 }
+
+/* "/label/{name}/values" of the document is "/label/{*}/values" of the routes. */
+static bool told(const char *path)
+{
+    for (const struct qr_operation *o = qr_operations; o->path != NULL; o++)
+        if (strcmp(o->path, path) == 0 ||
+            (strcmp(o->path, "/label/{name}/values") == 0 && strcmp(path, "/label/*/values") == 0))
+            return true;
+    return false;
+}
+
+START_TEST(the_openapi_document_tells_of_every_route_and_of_no_other)
+{
+    size_t below = 0, told_of = 0;
+
+    for (size_t i = 0; i < api->path_count; i++)
+        if (strncmp(api->paths[i], "/api/v1/", 8) == 0) {
+            ck_assert_msg(told(api->paths[i] + 7), "%s is not in the document", api->paths[i]);
+            below++;
+        }
+    for (const struct qr_operation *o = qr_operations; o->path != NULL; o++)
+        told_of++;
+    ck_assert_uint_eq(told_of, below);
+    get_path("/api/v1/openapi.yaml");
+    ck_assert_uint_eq(status, 200);
+    for (const struct qr_operation *o = qr_operations; o->path != NULL; o++)
+        has(o->path);
+}
+END_TEST
+
+START_TEST(a_search_answers_lines_and_a_trailer)
+{
+    get_path("/api/v1/search/label_names?search[]=jb&include_score=1&start=900&end=2000");
+    ck_assert_uint_eq(status, 200);
+    ck_assert_str_eq(body, "{\"results\":[{\"name\":\"job\",\"score\":0.41625}]}\n"
+                           "{\"status\":\"success\",\"has_more\":false}\n");
+    get_path("/api/v1/search/label_values?label=job&batch_size=1&limit=1&sort_by=alpha&sort_dir=dsc");
+    ck_assert_uint_eq(status, 200);
+    ck_assert_str_eq(body, "{\"results\":[{\"value\":\"b\"}]}\n"
+                           "{\"status\":\"success\",\"has_more\":true}\n");
+}
+END_TEST
+
+START_TEST(exemplars_of_a_query_without_a_selector_are_no_content)
+{
+    get_path("/api/v1/query_exemplars?query=1");
+    ck_assert_uint_eq(status, 204);
+}
+END_TEST
+
+START_TEST(csv_has_the_columns_that_are_asked_for)
+{
+    get_path("/api/v1/export/csv?match[]=up&start=1000&end=1015&"
+             "format=job,__value__,__timestamp__:unix_ms,none");
+    ck_assert_uint_eq(status, 200);
+    ck_assert_str_eq(body, "a,1,1000000,\na,2,1015000,\nb,100,1000000,\nb,101,1015000,\n");
+    get_path("/api/v1/export/csv?match[]=up&format=__timestamp__:custom:2006");
+    ck_assert_uint_eq(status, 400);
+}
+END_TEST
 
 START_TEST(an_instant_query_answers_prometheus_json)
 {
@@ -370,6 +431,10 @@ int main(void)
 
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_set_timeout(t, 60);
+    tcase_add_test(t, the_openapi_document_tells_of_every_route_and_of_no_other);
+    tcase_add_test(t, a_search_answers_lines_and_a_trailer);
+    tcase_add_test(t, exemplars_of_a_query_without_a_selector_are_no_content);
+    tcase_add_test(t, csv_has_the_columns_that_are_asked_for);
     tcase_add_test(t, an_instant_query_answers_prometheus_json);
     tcase_add_test(t, a_range_query_answers_a_matrix);
     tcase_add_test(t, a_posted_form_is_as_good_as_a_query_string);
