@@ -139,6 +139,8 @@ struct dm_gate {
     struct kl_arena  arena;                            /* one histogram */
     struct kl_arena  symbols;                          /* of a remote write 2.0 message */
     struct kl_buf    meta, exemplar;
+    struct kl_buf    numbers;                          /* an OTLP histogram's buckets */
+    struct dm_deltas *deltas;
 };
 
 struct dm_doorman {
@@ -188,6 +190,7 @@ void dm_batches_free(struct dm_gate *g);
 /* ---- take_*.c: reading a push into batches ---- */
 void dm_take_rw1(struct dm_gate *g, struct dm_ticket *t, struct kl_span body);
 void dm_take_rw2(struct dm_gate *g, struct dm_ticket *t, struct kl_span body);
+void dm_take_otlp(struct dm_gate *g, struct dm_ticket *t, struct kl_span body);
 void dm_take_text(struct dm_gate *g, struct dm_ticket *t, struct kl_span body, bool openmetrics);
 void dm_take_influx(struct dm_gate *g, struct dm_ticket *t, struct kl_span body);
 void dm_take_jsonl(struct dm_gate *g, struct dm_ticket *t, struct kl_span body);

@@ -17,6 +17,8 @@ static void defaults(struct dm_options *o)
         o->partition_inflight_bytes_max = 16 << 20;
     if (o->inflight_bytes_max == 0)
         o->inflight_bytes_max = 256 << 20;
+    if (o->delta_bytes_max == 0)
+        o->delta_bytes_max = 64 << 20;
     if (o->append_timeout_ms == 0)
         o->append_timeout_ms = 10000;
     if (o->influx_separator == NULL)
@@ -130,6 +132,7 @@ void dm_push(struct dm_doorman *d, unsigned connection, struct dm_push *p)
 
     p->samples_stored = p->hists_stored = p->exemplars_stored = p->refused = 0;
     p->samples_passed_over = p->hists_passed_over = p->exemplars_passed_over = 0;
+    p->points_refused = 0;
     p->retry_after_s = 0;
     p->text[0] = '\0';
     if (!kl_budget_take(&d->inflight, p->body_size)) {

@@ -19,6 +19,7 @@
 #include "libkoal/bus/bus.h"
 #include "libkoal/env/env.h"
 #include "libtsproto/csv.h"
+#include "libtsproto/otlp_labels.h"
 #include "libtsproto/placement.h"
 
 struct dm_options {
@@ -31,11 +32,14 @@ struct dm_options {
     const char *influx_db_label;                       /* the database as a label; NULL, "": it is none */
     struct dm_limits limits;                           /* of all tenants of whom `config` says nothing */
     const struct kl_config *config;                    /* may be NULL; outlives the doorman */
+    struct tsp_otlp_settings otlp;
+    uint64_t delta_bytes_max;                          /* a gate's sums of deltas; 0: 64 MiB */
     struct kl_log *log;
     struct kl_metrics *metrics;
 };
 
-enum dm_format { DM_RW1, DM_TEXT, DM_OPENMETRICS, DM_RW2, DM_INFLUX, DM_JSONL, DM_CSV, DM_FORMATS };
+enum dm_format { DM_RW1, DM_TEXT, DM_OPENMETRICS, DM_RW2, DM_INFLUX, DM_JSONL, DM_CSV, DM_OTLP,
+                 DM_FORMATS };
 /* What some formats are told beside the body. */
 struct dm_import {
     int64_t unit_ns;                                   /* of Influx times; 0: nanoseconds */
@@ -54,6 +58,7 @@ struct dm_push {                                       /* the caller's until don
     unsigned status; char text[2048]; unsigned retry_after_s;
     uint64_t samples_stored, hists_stored, exemplars_stored, refused;
     uint64_t samples_passed_over, hists_passed_over, exemplars_passed_over;   /* of remote write 2.0 */
+    uint64_t points_refused;                           /* OTLP's data points, in part or whole */
     struct kl_env_task task; void *own; void *gate;
 };
 

@@ -1,4 +1,5 @@
 /* A gate: its birth and end, the placement table it goes by, and the pushes that wait in it. */
+#include "doorman/deltas.h"
 #include "doorman/dm_priv.h"
 
 #include <assert.h>
@@ -165,6 +166,7 @@ static void read_push(struct dm_gate *g, struct dm_ticket *t, struct kl_span bod
     case DM_INFLUX:      dm_take_influx(g, t, body); break;
     case DM_JSONL:       dm_take_jsonl(g, t, body); break;
     case DM_CSV:         dm_take_csv(g, t, body); break;
+    case DM_OTLP:        dm_take_otlp(g, t, body); break;
     case DM_FORMATS:     break;
     }
 }
@@ -256,6 +258,8 @@ struct dm_gate *dm_gate_new(struct dm_doorman *d, unsigned number)
     kl_buf_init(&g->name, 2 * TSP_INFLUX_LINE_MAX);
     kl_buf_init(&g->meta, 4 * KL_LABELS_BYTES_MAX);
     kl_buf_init(&g->exemplar, 2 * KL_LABELS_BYTES_MAX);
+    kl_buf_init(&g->numbers, 4 * DM_HIST_BUCKETS_MAX * sizeof(double));
+    g->deltas = dm_deltas_new(d->options.delta_bytes_max);
     kl_arena_init(&g->arena, HIST_ARENA_BYTES);
     kl_arena_init(&g->symbols, SYMBOLS_ARENA_BYTES);
     kl_arena_init(&g->relabelled, 4 * KL_LABELS_BYTES_MAX);
@@ -287,6 +291,8 @@ void dm_gate_free(struct dm_gate *g)
     kl_buf_deinit(&g->name);
     kl_buf_deinit(&g->meta);
     kl_buf_deinit(&g->exemplar);
+    kl_buf_deinit(&g->numbers);
+    dm_deltas_free(g->deltas);
     kl_arena_deinit(&g->arena);
     kl_arena_deinit(&g->symbols);
     kl_arena_deinit(&g->relabelled);

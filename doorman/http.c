@@ -67,20 +67,12 @@ struct dm_call *dm_http_call(struct dm_http *h, struct kl_http_request *r, enum 
     return c;
 }
 
-/* Tenants become folder names and parts of subjects: no path, no wildcard, no blank. */
 static bool tenant_of(struct kl_http_request *r, char *out, size_t size)
 {
-    const char *sent = kl_http_header(r, "X-Scope-OrgID");
-
-    if (sent == NULL || sent[0] == '\0')
-        sent = "anonymous";
-    if (strlen(sent) >= size || !kl_tenant_ok(kl_span_str(sent))) {
-        dm_http_say(r, 400, "X-Scope-OrgID: a tenant is 1 to 150 letters, digits, '.', '_' and '-', and not "
-                    "\".\" or \"..\"\n");
-        return false;
-    }
-    strcpy(out, sent);
-    return true;
+    if (dm_tenant_fit(kl_http_header(r, "X-Scope-OrgID"), out, size))
+        return true;
+    dm_http_say(r, 400, "X-Scope-OrgID: " DM_TENANT_WORDS);
+    return false;
 }
 
 bool dm_http_is_type(const char *header, const char *type)
@@ -222,6 +214,7 @@ struct dm_http *dm_http_new(struct dm_doorman *d, struct kl_http_server *s,
     /* Raw: curl calls whatever it posts a form. */
     kl_http_route_add(s, &(struct kl_http_route){ "POST", "/api/v1/import/prometheus", most, import_text, h, true });
     dm_http_import_routes(h, s, most);
+    dm_http_otlp(h, s, most);
     return h;
 }
 

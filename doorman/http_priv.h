@@ -5,6 +5,7 @@
  * handler makes one, fills in what its format needs, and hands it on. Each family of routes has its file.
  */
 #include "doorman/doorman.h"
+#include "doorman/tenants.h"
 #include "libkoal/http/http.h"
 #include "libtsproto/inflate.h"
 
@@ -39,4 +40,6 @@ bool dm_http_coding(struct kl_http_request *r, enum tsp_coding *coding);
 
 /* ---- http_import.c ---- */
 void dm_http_import_routes(struct dm_http *h, struct kl_http_server *s, size_t body_max);
+/* ---- http_otlp.c ---- */
+void dm_http_otlp(struct dm_http *h, struct kl_http_server *s, size_t body_max);
 #endif

@@ -26,6 +26,11 @@ static const struct { const char *name, *words; } reasons[DM_REASONS] = {
     [DM_BAD_LINE] = { "bad_line", "on a line that does not parse" },
     [DM_BAD_NUMBER] = { "bad_number", "with a value or timestamp that is no number" },
     [DM_BROKEN] = { "broken_message", "beyond the point where the message breaks off" },
+    [DM_BAD_POINT] = { "invalid_point", "that are no data points" },
+    [DM_NO_VALUE] = { "no_value", "without a value" },
+    [DM_TEMPORALITY] = { "invalid_temporality", "of no temporality, or of one that otlp.delta refuses" },
+    [DM_DELTA_LATE] = { "late_delta", "deltas not newer than the last" },
+    [DM_DELTA_FULL] = { "too_many_deltas", "deltas beyond what otlp.delta_bytes_max can remember" },
 };
 
 const char *dm_reason_name(enum dm_reason r) { return reasons[r].name; }

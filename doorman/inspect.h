@@ -19,6 +19,7 @@ enum dm_reason {
     DM_TOO_OLD, DM_TOO_NEW,
     DM_TOO_MANY_SERIES, DM_TOO_MANY_SAMPLES,
     DM_BAD_HIST, DM_BAD_EXEMPLAR, DM_BAD_METADATA, DM_BAD_LINE, DM_BAD_NUMBER, DM_BROKEN,
+    DM_BAD_POINT, DM_NO_VALUE, DM_TEMPORALITY, DM_DELTA_LATE, DM_DELTA_FULL,
     DM_REASONS,
     DM_DROPPED                                         /* no refusal: a rule wants it gone */
 };

@@ -1,5 +1,6 @@
 #include "doorman/tenants.h"
 
+#include "libkoal/base/config.h"
 #include "libkoal/base/hash.h"
 
 #include <stdlib.h>
@@ -12,6 +13,16 @@ struct dm_tenants {
     struct dm_tenant **all;
     uint32_t slots[SLOTS];                             /* number + 1; 0: empty */
 };
+
+bool dm_tenant_fit(const char *sent, char *out, size_t size)
+{
+    if (sent == NULL || sent[0] == '\0')
+        sent = "anonymous";
+    if (strlen(sent) >= size || !kl_tenant_ok(kl_span_str(sent)))
+        return false;
+    strcpy(out, sent);
+    return true;
+}
 
 struct dm_tenants *dm_tenants_new(void) { return kl_new(sizeof(struct dm_tenants)); }
 

@@ -50,7 +50,7 @@ static void fake_complete(struct fake_bus *f, size_t i, enum kl_code code, uint6
     f->bus.env->sched->post(op->loop, &op->task);
 }
 
-static void fake_append(struct kl_bus *b, struct kl_bus_append *op)
+static inline void fake_append(struct kl_bus *b, struct kl_bus_append *op)
 {
     struct fake_bus *f = kl_container_of(b, struct fake_bus, bus);
 
@@ -127,7 +127,7 @@ static void rw1_label(struct kl_buf *series, const char *name, const char *value
     kl_buf_deinit(&l);
 }
 
-static void rw1_sample(struct kl_buf *series, int64_t time_ms, double value)
+static inline void rw1_sample(struct kl_buf *series, int64_t time_ms, double value)
 {
     struct kl_buf s = { 0 };
 
