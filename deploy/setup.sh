@@ -11,6 +11,9 @@ build="gcc g++ make pkg-config protobuf-compiler nanopb libnanopb-dev libnats-de
 test="check python3 binutils dpkg"
 fuzz="clang-14 libclang-rt-14-dev llvm"        # llvm: names of functions in what a fuzzer found
 
+# Debian's, unless there is a node of another origin.
+command -v node >/dev/null && command -v npm >/dev/null || test="$test nodejs npm"
+
 case "${1:-}" in
 build) want=$build ;;
 test)  want="$build $test" ;;

@@ -1,5 +1,6 @@
 #!/bin/sh
-# The real servers that tests talk to. Prints the folder that holds them, as links:
+# The real servers that tests talk to, and node's modules of package.json (in DIR/npm). Prints the folder that
+# holds the servers, as links:
 #   nats-server prometheus prometheus-node-exporter victoria-metrics vmagent vmalert promtool influx
 # One that is on the PATH is used; else its Debian package is downloaded and unpacked below DIR: nothing
 # is installed and no service is started on the machine.      Usage: peers.sh DIR
@@ -44,4 +45,15 @@ get prometheus prometheus promtool
 get prometheus-node-exporter prometheus-node-exporter
 get victoria-metrics victoria-metrics vmagent vmalert
 get influxdb-client influx
+
+# What tests/package.json names, for node; anew when the lock file has changed.
+here=$(dirname "$0")
+lock=$(cksum <"$here/package-lock.json")
+if [ "$lock" != "$(cat "$dir/npm/installed" 2>/dev/null)" ]; then
+    rm -rf "$dir/npm"
+    mkdir -p "$dir/npm"
+    cp "$here/package.json" "$here/package-lock.json" "$here/.npmrc" "$dir/npm/"
+    (cd "$dir/npm" && npm ci --silent) >&2
+    echo "$lock" >"$dir/npm/installed"
+fi
 echo "$dir/bin"

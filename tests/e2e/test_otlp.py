@@ -1,0 +1,140 @@
+"""OpenTelemetry's own SDK pushes known values with each of its exporters; PromQL reads them back exactly."""
+import json
+import os
+import subprocess
+import time
+
+import koa
+from koa import api, check, http, instant, one
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+MODULES = lambda: os.path.join(os.path.dirname(koa.PEERS), "npm", "node_modules")
+SIZES = [1, 2, 3, 4, 1024, 0, 0.001]
+
+
+def export(protocol, url, temporality, compression, tenant):
+    p = subprocess.run(["node", os.path.join(HERE, "otlp_push.js"), protocol, url, temporality, compression, tenant],
+                       env={**os.environ, "NODE_PATH": MODULES(), "NO_PROXY": "127.0.0.1"},
+                       capture_output=True, text=True, timeout=120)
+    check(p.returncode == 0 and p.stdout.strip().endswith("done") and not p.stderr.strip(),
+          f"{protocol} {temporality}: {p.returncode} {p.stdout[-500:]} {p.stderr[-1500:]}")
+
+
+def holds(buckets, value):
+    """The count of the bucket that `value` lies in."""
+    for rule, left, right, count in buckets:
+        left, right = float(left), float(right)
+        if left < value < right or (value == right and rule in (0, 3)) or (value == left and rule in (1, 3)):
+            return float(count)
+    return 0
+
+
+def read_back(base, instance, tenant):
+    ask = lambda q: one(base, q, tenant=tenant)
+    who = f'job="shop/e2e",instance="{instance}"'
+    got = {k: v for k, v in instant(base, f'e2e_requests_total{{{who},code="200",ok="true"}}', tenant=tenant).items()}
+    check(sorted(got.values()) == [104, 1013], f"requests: {got}")
+    check(ask(f'e2e_requests_total{{{who},http_route="/a"}}') == 1013, "requests of /a")
+    check(ask(f'e2e_queue{{{who}}}') == 10, "an up-down counter")
+    check(ask(f'e2e_temperature_celsius{{{who}}}') == -3.125, "a gauge")
+    for le, count in (("10", 2), ("100", 3), ("+Inf", 5)):
+        check(ask(f'e2e_latency_milliseconds_bucket{{{who},le="{le}"}}') == count, f"bucket {le}")
+    check(ask(f'e2e_latency_milliseconds_count{{{who}}}') == 5, "count")
+    check(ask(f'e2e_latency_milliseconds_sum{{{who}}}') == 665.5, "sum")
+    check(ask(f'histogram_count(e2e_sizes_bytes{{{who}}})') == len(SIZES), "count of a native histogram")
+    check(ask(f'histogram_sum(e2e_sizes_bytes{{{who}}})') == sum(SIZES), "sum of a native histogram")
+    data = api(base, "query", query=f'e2e_sizes_bytes{{{who}}}', tenant=tenant)["result"]
+    buckets = data[0]["histogram"][1]["buckets"]
+    check(sum(float(b[3]) for b in buckets) == len(SIZES), f"buckets {buckets}")
+    for size in SIZES:
+        check(holds(buckets, size) == 1, f"{size} lies in none of {buckets}")
+    check(instant(base, f'target_info{{{who}}}', tenant=tenant) ==
+          {(("__name__", "target_info"), ("host_name", "box"), ("instance", instance), ("job", "shop/e2e"),
+            ("list", '["a","b"]')): 1}, "target_info")
+    # Three exports, each of its own time and value: the sums, one by one.
+    rounds = api(base, "query", query=f'e2e_requests_total{{{who},http_route="/a"}}[5m]', tenant=tenant)["result"]
+    values = [v for _, v in rounds[0]["values"]]       # a shutdown may export the last once more
+    check(values[:3] == ["3", "13", "1013"] and set(values[3:]) <= {"1013"}, f"samples {rounds}")
+    meta = api(base, "metadata", tenant=tenant)
+    check(meta["e2e_requests_total"] == [{"type": "counter", "help": "What came.", "unit": ""}], f"{meta}")
+    check(meta["e2e_latency_milliseconds"][0]["type"] == "histogram" and
+          meta["e2e_temperature_celsius"][0]["unit"] == "celsius", f"{meta}")
+
+
+def every_way(ways, base):
+    for protocol, url in ways:
+        for temporality, compression in (("cumulative", "none"), ("delta", "gzip")):
+            tenant = f"{protocol}-{temporality}"
+            export(protocol, url, temporality, compression, tenant)
+            read_back(base, protocol, tenant)
+
+
+def test_opentelemetrys_exporters_are_read_back_exactly_over_http(world):
+    serve = koa.Serve(world)
+    every_way([("proto", f"{serve.push}/api/v1/otlp/v1/metrics"), ("json", f"{serve.push}/otlp/v1/metrics")],
+              serve.query)
+    serve.flush_all()
+    read_back(serve.query, "proto", "proto-delta")
+    serve.process.kill()
+    serve.process.start()
+    serve.ready()
+    read_back(serve.query, "json", "json-delta")
+
+
+def test_cluster_reads_opentelemetrys_exporters_back_exactly(world):
+    cluster = koa.Cluster(world)
+    every_way([("proto", f"{cluster.push}/otlp/v1/metrics")], cluster.query)
+
+
+def post(serve, body, kind="application/json", **headers):
+    status, head, answer = http(f"{serve.push}/otlp/v1/metrics", body,
+                                {"Content-Type": kind, **{k.replace("_", "-"): v for k, v in headers.items()}})
+    return status, head, answer
+
+
+def gauge(name, points):
+    return {"name": name, "gauge": {"dataPoints": points}}
+
+
+def request(*metrics):
+    return json.dumps({"resourceMetrics": [{"scopeMetrics": [{"metrics": list(metrics)}]}]}).encode()
+
+
+def test_otlp_answers_in_the_senders_encoding_and_counts_what_it_refused(world):
+    serve = koa.Serve(world)
+    now = time.time_ns()
+    good = {"timeUnixNano": str(now), "asInt": "7"}
+    status, head, body = post(serve, request(gauge("fine", [good])))
+    check((status, head["Content-Type"], json.loads(body)) == (200, "application/json", {}), f"{status} {body!r}")
+    check(one(serve.query, "fine") == 7, "what was taken")
+
+    old = {"timeUnixNano": "1000000000", "asInt": "7"}
+    no_value = {"timeUnixNano": str(now)}
+    long = {**good, "attributes": [{"key": "a", "value": {"stringValue": "x" * 5000}}]}
+    status, head, body = post(serve, request(gauge("mixed", [good, old, no_value, long])))
+    partial = json.loads(body)["partialSuccess"]
+    check(status == 200 and partial["rejectedDataPoints"] == "3", f"{status} {body!r}")
+    for words in ("1 older than limits.past", "1 without a value", "1 with a label value longer", "mixed"):
+        check(words in partial["errorMessage"], f"{words}: {partial}")
+    check(one(serve.query, "mixed") == 7, "the good one among them")
+    metrics = http(f"{serve.push}/metrics")[2].decode()
+    for reason in ("too_old", "no_value", "long_label_value"):
+        check(f'reason="{reason}"}} 1\n' in metrics, f"{reason} is not counted once")
+
+    for body, kind, headers, status, words in (
+            (b"{", "application/json", {}, 400, "JSON"),
+            (b"\x0a\xff", "application/x-protobuf", {}, 400, "no OTLP metrics"),
+            (b"{}", "text/xml", {}, 415, "Content-Type"),
+            (b"{}", "application/json", {"Content_Encoding": "br"}, 415, "br"),
+            (b"not gzip", "application/json", {"Content_Encoding": "gzip"}, 400, "gzip"),
+            (b"{}", "application/json", {"X_Scope_OrgID": "../x"}, 400, "tenant"),
+            (b"[" * 100000, "application/json", {}, 400, "JSON"),
+            (b'{"x":' * 100000, "application/json", {}, 413, "nested")):
+        got, head, answer = post(serve, body, kind, **headers)
+        check(got == status, f"{kind} {body[:20]!r}: {got} {answer!r}")
+        if head["Content-Type"] == "application/json":
+            said = json.loads(answer)
+            check(said["code"] > 0 and words in said["message"], f"{said}")
+        else:
+            check(head["Content-Type"] == "application/x-protobuf" and answer[0] == 8 and words.encode() in answer,
+                  f"{answer!r}")
