@@ -14,6 +14,7 @@
 #include <stdatomic.h>
 
 #include "doorman/doorman.h"
+#include "doorman/ha.h"
 #include "doorman/inspect.h"
 #include "doorman/share.h"
 #include "doorman/table.h"
@@ -43,6 +44,11 @@ struct dm_ticket {
     char     words[300];
     struct dm_report report;
     uint64_t seen;                                     /* samples read so far, refused ones too */
+    uint64_t dropped, deduplicated;                    /* by a rule; of a replica that does not lead */
+    struct dm_ha_pair pair;                            /* of the series before */
+    struct dm_ha_cluster *waits_on;                    /* set: what is read now counts for nothing */
+    struct dm_ticket *next_waiting;
+    unsigned waits;
 };
 
 struct dm_defined { uint64_t ref; uint32_t row; };
@@ -81,7 +87,8 @@ struct dm_part {
 
 enum { DM_C_SAMPLES, DM_C_HISTS, DM_C_EXEMPLARS, DM_C_METADATA, DM_C_HITS, DM_C_MISSES, DM_C_EVICTED,
        DM_C_DEFINITIONS, DM_C_RECORDS, DM_C_RECORD_BYTES, DM_C_RETRIES, DM_C_FAILED, DM_C_PUSHES,
-       DM_C_TURNED_AWAY, DM_C_LIMITED, DM_C_TEXTS, DM_C_DROPPED, DM_COUNTERS };
+       DM_C_TURNED_AWAY, DM_C_LIMITED, DM_C_TEXTS, DM_C_DROPPED, DM_C_DEDUPLICATED,
+       DM_COUNTERS };
 struct dm_counters {                                   /* of all gates together */
     struct kl_metric *c[DM_COUNTERS];
     struct kl_metric *by_reason[DM_REASONS];           /* refused; counted when a push is answered */
@@ -118,6 +125,7 @@ struct dm_gate {
 
     struct dm_table   *table;
     struct dm_tenants *tenants;
+    struct dm_ha      *ha;                             /* NULL: no tenant has pairs */
     uint64_t evicted_told;
     struct dm_part    *parts[TSP_PARTITIONS_MAX];      /* made when first used */
     struct dm_batch   *live, *spare;
@@ -173,6 +181,8 @@ struct dm_gate *dm_gate_new(struct dm_doorman *d, unsigned number);
 void     dm_gate_free(struct dm_gate *g);
 void     dm_gate_take(struct kl_env_task *task);       /* a push's task arrives */
 struct dm_part *dm_gate_part(struct dm_gate *g, uint32_t number);
+void     dm_gate_reread(struct dm_gate *g, struct dm_ticket *t);        /* from its beginning */
+void     dm_gate_finish(struct dm_gate *g, struct dm_ticket *t);        /* it has been read, or failed */
 void     dm_ticket_fail(struct dm_ticket *t, unsigned status, unsigned retry_after_s, const char *fmt,
                         ...) __attribute__((format(printf, 4, 5)));
 void     dm_ticket_release(struct dm_gate *g, struct dm_ticket *t);

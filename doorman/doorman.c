@@ -53,6 +53,8 @@ static void count_all(struct dm_doorman *d, struct kl_metrics *m)
         [DM_C_TEXTS] = { "koalemos_doorman_influx_texts_total",
                          "Fields of Influx lines left out because they are texts." },
         [DM_C_DROPPED] = { "koalemos_doorman_dropped_total", "Samples that a relabelling rule dropped." },
+        [DM_C_DEDUPLICATED] = { "koalemos_doorman_deduplicated_total",
+                                "Samples passed over because another replica leads their HA pair." },
     };
     static const double bounds[] = { 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5,
                                      5, 10 };
@@ -131,6 +133,7 @@ void dm_push(struct dm_doorman *d, unsigned connection, struct dm_push *p)
     struct dm_gate *g = d->gates[connection % d->gate_count];
 
     p->samples_stored = p->hists_stored = p->exemplars_stored = p->refused = 0;
+    p->deduplicated = false;
     p->samples_passed_over = p->hists_passed_over = p->exemplars_passed_over = 0;
     p->points_refused = 0;
     p->retry_after_s = 0;
@@ -163,6 +166,9 @@ bool dm_ready(struct dm_doorman *d, struct kl_err *err)
     for (unsigned i = 0; i < d->gate_count; i++)
         if (!atomic_load(&d->gates[i]->placed)) {
             kl_fail(err, KL_EAGAIN, "doorman: the placement table is not known yet");
+            return false;
+        } else if (d->gates[i]->ha != NULL && !dm_ha_known(d->gates[i]->ha)) {
+            kl_fail(err, KL_EAGAIN, "doorman: the leaders of HA pairs are not known yet");
             return false;
         }
     return true;

@@ -57,6 +57,7 @@ struct dm_push {                                       /* the caller's until don
     /* out: 204, 400, 429, 503 ...; the sentence to send; how many were stored and refused */
     unsigned status; char text[2048]; unsigned retry_after_s;
     uint64_t samples_stored, hists_stored, exemplars_stored, refused;
+    bool deduplicated;                                 /* all of it: another replica leads */
     uint64_t samples_passed_over, hists_passed_over, exemplars_passed_over;   /* of remote write 2.0 */
     uint64_t points_refused;                           /* OTLP's data points, in part or whole */
     struct kl_env_task task; void *own; void *gate;

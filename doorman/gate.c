@@ -72,6 +72,8 @@ static void begin(struct kl_env_task *task)
                                       .change = on_placement, .current = on_current };
     g->bus->watch(g->bus, &g->watch);
     dm_active_begin(g);
+    if (g->ha != NULL)
+        dm_ha_begin(g->ha);
 }
 
 static void end(struct kl_env_task *task)
@@ -81,6 +83,8 @@ static void end(struct kl_env_task *task)
     g->ending = true;
     g->bus->unwatch(g->bus, &g->watch);
     dm_active_end(g);
+    if (g->ha != NULL)
+        dm_ha_end(g->ha);
     dm_batches_end(g);
 }
 
@@ -117,7 +121,11 @@ static void answer(struct dm_gate *g, struct dm_ticket *t)
                         sizeof p->text);
     } else {
         p->status = 204;
+        p->deduplicated = t->deduplicated > 0 &&
+                          p->samples_stored + p->hists_stored + p->exemplars_stored == 0;
     }
+    kl_count(g->counters->c[DM_C_DROPPED], t->dropped);
+    kl_count(g->counters->c[DM_C_DEDUPLICATED], t->deduplicated);
     if (p->status != 503) {
         kl_count(g->counters->c[DM_C_SAMPLES], p->samples_stored);
         kl_count(g->counters->c[DM_C_HISTS], p->hists_stored);
@@ -171,29 +179,72 @@ static void read_push(struct dm_gate *g, struct dm_ticket *t, struct kl_span bod
     }
 }
 
-/* What the tenant's rate says, before anything is read. */
-static void admit(struct dm_gate *g, struct dm_ticket *t)
+/* This doorman's part of what all may let in. */
+static double rate_of(const struct dm_gate *g, const struct dm_limits *l)
 {
-    struct dm_sender        s;
-    const struct dm_limits *l;
-    double                  per_s;
-    int64_t                 wait_ns;
+    return l->samples_per_s / atomic_load_explicit(&g->doorman->doormen, memory_order_relaxed);
+}
 
-    if (!dm_sender_of(g, t, &s)) {
-        dm_ticket_fail(t, 503, 1, "too many tenants");
-        return;
-    }
-    l = s.limits;
-    per_s = l->samples_per_s / atomic_load_explicit(&g->doorman->doormen, memory_order_relaxed);
-    wait_ns = dm_rate_wait_ns(s.own->share, t->begun_ns, per_s, l->burst_samples);
+/* What can be said before anything is read. False: the ticket failed. */
+static bool admit(struct dm_gate *g, struct dm_ticket *t, const struct dm_sender *s)
+{
+    const struct dm_limits *l = s->limits;
+    int64_t wait_ns = dm_rate_wait_ns(s->own->share, t->begun_ns, rate_of(g, l), l->burst_samples);
+
     if (wait_ns > 0) {
         kl_count(g->counters->c[DM_C_LIMITED], 1);
         dm_ticket_fail(t, 429, (unsigned)((wait_ns + 999999999) / 1000000000),
                        "more samples than limits.samples_per_s: %.0f a second\n", l->samples_per_s);
+        return false;
+    }
+    if (s->own->policy->ha && !dm_ha_known(g->ha)) {
+        dm_ticket_fail(t, 503, 1, "the leaders of HA pairs are not known yet");
+        return false;
+    }
+    return true;
+}
+
+/* It may have to wait for the leader of its pair: then it is read again. */
+static void read_all(struct dm_gate *g, struct dm_ticket *t, const struct dm_sender *s)
+{
+    read_push(g, t, kl_span(t->push->body, t->push->body_size));
+    if (t->waits_on != NULL && t->status == 0) {
+        dm_ha_wait(t->waits_on, t);
         return;
     }
-    read_push(g, t, kl_span(t->push->body, t->push->body_size));
-    dm_rate_spend(s.own->share, t->begun_ns, per_s, t->seen);
+    dm_rate_spend(s->own->share, t->begun_ns, rate_of(g, s->limits), t->seen);
+    dm_gate_finish(g, t);
+}
+
+void dm_gate_finish(struct dm_gate *g, struct dm_ticket *t)
+{
+    tell(g);
+    free(t->push->body);
+    t->push->body = NULL;
+    dm_ticket_release(g, t);
+}
+
+void dm_gate_reread(struct dm_gate *g, struct dm_ticket *t)
+{
+    struct dm_push  *p = t->push;
+    struct dm_sender s;
+
+    t->waits_on = NULL;
+    t->pair = (struct dm_ha_pair){ 0 };
+    memset(&t->report, 0, sizeof t->report);
+    t->seen = t->dropped = t->deduplicated = 0;
+    p->samples_stored = p->hists_stored = p->exemplars_stored = 0;
+    p->samples_passed_over = p->hists_passed_over = p->exemplars_passed_over = 0;
+    if (g->ending)
+        dm_ticket_fail(t, 503, 1, "the doorman is stopping");
+    else if (++t->waits > DM_HA_WAITS_MAX)
+        dm_ticket_fail(t, 503, 1, "the leader of an HA pair changes too fast");
+    else if (!dm_sender_of(g, t, &s))
+        dm_ticket_fail(t, 503, 1, "too many tenants");
+    if (t->status == 0)
+        read_all(g, t, &s);
+    else
+        dm_gate_finish(g, t);
 }
 
 void dm_gate_take(struct kl_env_task *task)
@@ -201,6 +252,7 @@ void dm_gate_take(struct kl_env_task *task)
     struct dm_push   *p = kl_container_of(task, struct dm_push, task);
     struct dm_gate   *g = p->gate;
     struct dm_ticket *t = kl_new(sizeof *t);
+    struct dm_sender  s;
 
     t->push = p;
     t->serial = ++g->ticket_serial;
@@ -215,12 +267,12 @@ void dm_gate_take(struct kl_env_task *task)
         dm_ticket_fail(t, 503, 1, "the doorman is stopping");
     else if (g->placement == NULL)
         dm_ticket_fail(t, 503, 1, "the placement table is not known yet");
+    else if (!dm_sender_of(g, t, &s))
+        dm_ticket_fail(t, 503, 1, "too many tenants");
+    if (t->status == 0 && admit(g, t, &s))
+        read_all(g, t, &s);
     else
-        admit(g, t);
-    tell(g);
-    free(p->body);
-    p->body = NULL;
-    dm_ticket_release(g, t);
+        dm_gate_finish(g, t);
 }
 
 /* ---- birth and end ---- */
@@ -246,6 +298,7 @@ struct dm_gate *dm_gate_new(struct dm_doorman *d, unsigned number)
     g->table = dm_table_new(most == 0 ? REMEMBERED_DEFAULT : most);
     g->tenants = dm_tenants_new();
     dm_active_watch(g);
+    g->ha = dm_policies_ha(d->policies) ? dm_ha_new(g) : NULL;
     g->remembered_gauge = dm_gate_gauge(d, number, "koalemos_doorman_remembered_series",
                                         "Series that a gate remembers.");
     g->active_gauge = dm_gate_gauge(d, number, "koalemos_doorman_active_series",
@@ -276,6 +329,7 @@ void dm_gate_free(struct dm_gate *g)
 {
     g->env->sched->post(g->loop, &g->end);
     g->env->sched->loop_free(g->loop);
+    dm_ha_free(g->ha);
     dm_batches_free(g);
     for (uint32_t i = 0; i < TSP_PARTITIONS_MAX; i++)
         free(g->parts[i]);

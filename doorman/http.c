@@ -52,7 +52,11 @@ void dm_http_drop(struct dm_call *c)
     free(c);
 }
 
-static void answer_plain(struct dm_call *c) { dm_http_say(c->request, c->push.status, c->push.text); }
+/* 202, as others answer the replica that does not lead. */
+static void answer_plain(struct dm_call *c)
+{
+    dm_http_say(c->request, c->push.deduplicated ? 202 : c->push.status, c->push.text);
+}
 
 struct dm_call *dm_http_call(struct dm_http *h, struct kl_http_request *r, enum dm_format format,
                              size_t more)

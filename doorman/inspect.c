@@ -20,6 +20,7 @@ static const struct { const char *name, *words; } reasons[DM_REASONS] = {
     [DM_TOO_NEW] = { "too_new", "newer than limits.future" },
     [DM_TOO_MANY_SERIES] = { "too_many_series", "of series beyond limits.series_max" },
     [DM_TOO_MANY_SAMPLES] = { "too_many_samples", "beyond limits.samples_per_push_max" },
+    [DM_TOO_MANY_CLUSTERS] = { "too_many_clusters", "of HA clusters beyond ha.clusters_max" },
     [DM_BAD_HIST] = { "invalid_histogram", "with an invalid histogram" },
     [DM_BAD_EXEMPLAR] = { "invalid_exemplar", "with an invalid exemplar" },
     [DM_BAD_METADATA] = { "invalid_metadata", "metadata that is no metric's" },

@@ -66,6 +66,17 @@ static const struct kl_relabel *rules_of(struct dm_policies *p, const struct kl_
     return r;
 }
 
+static void read_ha(const struct kl_config *c, struct dm_policy *p)
+{
+    const char *cluster = kl_config_text(c, "ha.cluster_label"), *replica = kl_config_text(c, "ha.replica_label");
+
+    p->ha = kl_config_bool(c, "ha.enabled") && cluster[0] != '\0' && replica[0] != '\0';
+    p->ha_cluster = kl_span_str(cluster);
+    p->ha_replica = kl_span_str(replica);
+    p->ha_failover_ms = kl_config_int(c, "ha.failover");
+    p->ha_clusters_max = (uint32_t)kl_config_int(c, "ha.clusters_max");
+}
+
 static int by_view(const void *a, const void *b)
 {
     const char *x = (const char *)((const struct entry *)a)->view;
@@ -86,6 +97,7 @@ struct dm_policies *dm_policies_new(const struct kl_config *config, const struct
     if (config == NULL)
         return p;
     p->all.relabel = rules_of(p, config);
+    read_ha(config, &p->all);
     while (kl_config_tenant_at(config, p->count, &name) != NULL)
         p->count++;
     p->own = kl_new((p->count + 1) * sizeof *p->own);
@@ -94,6 +106,7 @@ struct dm_policies *dm_policies_new(const struct kl_config *config, const struct
         dm_limits_read(view, &p->own[i].policy->limits);
         fill_in(&p->own[i].policy->limits);
         p->own[i].policy->relabel = rules_of(p, view);
+        read_ha(view, p->own[i].policy);
     }
     qsort(p->own, p->count, sizeof *p->own, by_view);
     return p;
@@ -123,6 +136,15 @@ const struct dm_policy *dm_policy_of(const struct dm_policies *p, struct kl_span
     found = want.view == p->config ? NULL
                                    : bsearch(&want, p->own, p->count, sizeof *p->own, by_view);
     return found == NULL ? &p->all : found->policy;
+}
+
+bool dm_policies_ha(const struct dm_policies *p)
+{
+    bool any = p->all.ha;
+
+    for (size_t i = 0; i < p->count; i++)
+        any = any || p->own[i].policy->ha;
+    return any;
 }
 
 uint64_t dm_policies_body_max(const struct dm_policies *p)

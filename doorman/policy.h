@@ -24,6 +24,10 @@ struct dm_limits {
 struct dm_policy {
     struct dm_limits limits;
     const struct kl_relabel *relabel;                  /* NULL: no rules */
+    bool ha;                                           /* of two replicas of a cluster one is taken */
+    struct kl_span ha_cluster, ha_replica;             /* the labels */
+    int64_t  ha_failover_ms;
+    uint32_t ha_clusters_max;
 };
 
 struct dm_policies;
@@ -32,6 +36,7 @@ struct dm_policies *dm_policies_new(const struct kl_config *config, const struct
 void dm_policies_free(struct dm_policies *p);
 /* Lives as long as `p`. */
 const struct dm_policy *dm_policy_of(const struct dm_policies *p, struct kl_span tenant);
+bool dm_policies_ha(const struct dm_policies *p);      /* is there a tenant with HA pairs? */
 /* The largest body that some tenant may send. */
 uint64_t dm_policies_body_max(const struct dm_policies *p);
 

@@ -67,10 +67,21 @@ void dm_series_refuse(struct dm_series *s, enum dm_reason why, uint64_t count)
     dm_report_add(&s->ticket->report, why, count, b, "");
 }
 
+/* Of a series that came from a pair. */
+static void without_replica(struct kl_labels_builder *b, struct kl_span replica)
+{
+    for (size_t i = 0; i < b->count; i++)
+        if (kl_span_eq(b->pairs[i].name, replica)) {
+            memmove(&b->pairs[i], &b->pairs[i + 1], (--b->count - i) * sizeof b->pairs[0]);
+            return;
+        }
+}
+
 /* By the tenant's rules. What they change is in a builder of the gate's own. */
 static enum dm_reason relabelled(struct dm_series *s, struct kl_labels_builder **b)
 {
     struct dm_gate *g = s->gate;
+    const struct dm_policy *p = s->sender->own->policy;
     enum dm_reason  why = dm_inspect_form(*b, s->source.pairs == NULL && s->source.make == NULL);
 
     if (why != DM_GOOD)
@@ -78,8 +89,12 @@ static enum dm_reason relabelled(struct dm_series *s, struct kl_labels_builder *
     g->changed.count = (*b)->count;
     memcpy(g->changed.pairs, (*b)->pairs, (*b)->count * sizeof (*b)->pairs[0]);
     *b = &g->changed;
+    if (p->ha && s->ticket->pair.tag > 1)
+        without_replica(*b, p->ha_replica);
+    if (p->relabel == NULL)
+        return DM_GOOD;
     kl_arena_deinit(&g->relabelled);
-    switch (kl_relabel_apply(s->sender->own->policy->relabel, *b, &g->relabelled)) {
+    switch (kl_relabel_apply(p->relabel, *b, &g->relabelled)) {
     case KL_RELABEL_KEPT:    return DM_GOOD;
     case KL_RELABEL_DROPPED: return DM_DROPPED;
     default:                 return DM_LARGE_SET;
@@ -97,7 +112,7 @@ static enum dm_reason read_labels(struct dm_series *s, struct kl_span *metric)
 
     if (pairs_of(s, &b, &err) != KL_OK)
         return err.code == KL_ELIMIT ? DM_TOO_MANY_LABELS : DM_MALFORMED;
-    rules = s->sender->own->policy->relabel != NULL;
+    rules = s->sender->own->policy->relabel != NULL || s->sender->own->policy->ha;
     if (rules && (why = relabelled(s, &b)) != DM_GOOD)
         return why;
     why = dm_inspect_labels(s->sender->limits, b,
@@ -132,7 +147,7 @@ static void place(struct dm_series *s, struct kl_span metric)
 
 static bool pass_over(struct dm_series *s, uint64_t weight)
 {
-    kl_count(s->gate->counters->c[DM_C_DROPPED], weight);
+    s->ticket->dropped += weight;
     s->passed_over = true;
     return false;
 }
@@ -142,7 +157,77 @@ static void remember_dropped(struct dm_series *s, struct kl_fp key)
     if (s->row == NULL)
         s->row = dm_table_add(s->gate->table, key, s->sender->tenant_number);
     s->row->dropped = true;
+    s->row->pair = s->ticket->pair.tag;
     s->row->placed = s->gate->generation;
+}
+
+/* ---- HA pairs ---- */
+
+static struct kl_span value_of(const struct kl_labels_builder *b, struct kl_span name)
+{
+    for (size_t i = 0; i < b->count; i++)
+        if (kl_span_eq(b->pairs[i].name, name))
+            return b->pairs[i].value;
+    return kl_span("", 0);
+}
+
+/* Never 0, which is nothing; 1 is a series that is of no pair. */
+static uint16_t tag_of(struct kl_span cluster, struct kl_span replica)
+{
+    uint64_t h = kl_hash64(cluster.at, cluster.size) * 31 + kl_hash64(replica.at, replica.size);
+
+    return (uint16_t)(h % 65534 + 2);
+}
+
+/* What its pair means for it, which is that of the series before in all but strange pushes. A known row
+ * is compared by a tag: a push of one pair is judged by its names, once. DM_GOOD, or why not. */
+static enum dm_reason judge_pair(struct dm_series *s)
+{
+    const struct dm_policy   *p = s->sender->own->policy;
+    struct dm_ticket         *t = s->ticket;
+    struct kl_labels_builder *b;
+    struct kl_span cluster, replica;
+    struct kl_err  err;
+
+    if (s->row != NULL && s->row->pair != 0 && s->row->pair == t->pair.tag)
+        return DM_GOOD;
+    if (pairs_of(s, &b, &err) != KL_OK)
+        return err.code == KL_ELIMIT ? DM_TOO_MANY_LABELS : DM_MALFORMED;
+    cluster = value_of(b, p->ha_cluster);
+    replica = value_of(b, p->ha_replica);
+    if (cluster.size > DM_HA_NAME_MAX || replica.size > DM_HA_NAME_MAX)
+        return DM_LONG_VALUE;
+    if (cluster.size == 0 || replica.size == 0)
+        t->pair = (struct dm_ha_pair){ 1, DM_HA_TAKE };
+    else
+        t->pair = (struct dm_ha_pair){ tag_of(cluster, replica),
+            dm_ha_judge(s->gate->ha, p, s->sender->tenant, cluster, replica, &t->waits_on) };
+    if (t->pair.verdict != DM_HA_WAIT)
+        t->waits_on = NULL;
+    return DM_GOOD;
+}
+
+/* False: passed over, refused, or to be read again. */
+static bool pair_lets_in(struct dm_series *s, uint64_t weight)
+{
+    struct dm_ticket *t = s->ticket;
+    enum dm_reason    why;
+
+    if (t->waits_on != NULL)
+        return false;
+    why = judge_pair(s);
+    if (why == DM_GOOD && t->pair.verdict == DM_HA_TOO_MANY)
+        why = DM_TOO_MANY_CLUSTERS;
+    if (why != DM_GOOD) {
+        dm_series_refuse(s, why, weight);
+        t->seen += weight;
+        return false;
+    }
+    if (t->pair.verdict == DM_HA_PASS_OVER) {
+        t->deduplicated += weight;
+        s->passed_over = true;
+    }
+    return t->pair.verdict == DM_HA_TAKE;
 }
 
 bool dm_series_find(struct dm_series *s, const struct kl_fp *key, uint64_t weight)
@@ -153,6 +238,8 @@ bool dm_series_find(struct dm_series *s, const struct kl_fp *key, uint64_t weigh
     struct kl_fp    own;
 
     s->row = key == NULL ? NULL : dm_table_find(g->table, *key, s->sender->tenant_number);
+    if (s->sender->own->policy->ha && !pair_lets_in(s, weight))
+        return false;
     if (s->row != NULL && s->row->placed == g->generation) {
         g->hits++;
         if (s->row->dropped)
@@ -189,6 +276,7 @@ bool dm_series_find(struct dm_series *s, const struct kl_fp *key, uint64_t weigh
         s->row = dm_table_add(g->table, *key, s->sender->tenant_number);
         s->row->active = g->period;
     }
+    s->row->pair = s->ticket->pair.tag;
     place(s, metric);
     return true;
 }
@@ -327,6 +415,8 @@ void dm_metadata(struct dm_gate *g, struct dm_ticket *t, const struct dm_sender 
     struct dm_batch *b;
     uint32_t         first, count;
 
+    if (t->waits_on != NULL)
+        return;
     if (metric.size == 0 || metric.size > limits->value_bytes_max ||
         unit.size > limits->value_bytes_max || help.size > KL_LABELS_BYTES_MAX ||
         !kl_utf8_ok(metric) || !kl_utf8_ok(unit) || !kl_utf8_ok(help)) {

@@ -78,6 +78,12 @@ const struct kl_option kl_app_options[] = {
     T_MS("limits.past", "30d", 0, YEARS, "older samples are refused; 0: none are"),
     T_MS("limits.future", "10m", 0, YEARS, "samples further in the future are refused; 0: none are"),
 
+    { "ha.enabled", KL_OPT_BOOL, "false", 0, 0, NULL, "of senders with equal cluster labels and different replica labels one is taken", true },
+    { "ha.cluster_label", KL_OPT_TEXT, "cluster", 0, 0, NULL, "names what both of a pair scrape", true },
+    { "ha.replica_label", KL_OPT_TEXT, "__replica__", 0, 0, NULL, "names which of the pair; not stored", true },
+    T_MS("ha.failover", "30s", 3000, 86400000, "the other replica takes over when the leader sends nothing for so long"),
+    T_INT("ha.clusters_max", "100", 1, 10000, "clusters of a tenant"),
+
     { "write_relabel", KL_OPT_LIST, NULL, 0, 0, NULL, "Prometheus' relabelling rules for what comes in", true, kl_relabel_check },
 
     T_MS("retention", "0", 0, YEARS, "how long data is kept: a block goes when its last sample is older; 0: for ever"),
