@@ -153,8 +153,15 @@ e2e: all
 	@python3 tests/e2e/run.py --bin $(B)/bin --peers $(peers)/bin $(TESTS)
 conformance: all
 	@python3 tests/e2e/conformance.py --bin $(B)/bin $(ARGS)
+# A Debian package of the programs; test-deb tries it in a bare Debian made by debootstrap (as root).
+deb: setup-build
+	@deploy/setup.sh deb
+	@$(MAKE) --no-print-directory all
+	@mkdir -p build/deb && deploy/deb.sh $(B)/bin build/deb
+test-deb: deb
+	@tests/deb.sh $$(ls -t build/deb/*.deb | head -n 1) build/deb/try
 -include bench/bench.mk
 clean: ; rm -rf build
-.PHONY: all check fuzz fuzz-run layers pure clean setup-build setup-test setup-fuzz run run-cluster test e2e conformance
+.PHONY: all check fuzz fuzz-run layers pure clean setup-build setup-test setup-fuzz run run-cluster test e2e conformance deb test-deb
 .SECONDARY:
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

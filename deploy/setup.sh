@@ -1,5 +1,5 @@
 #!/bin/sh
-# Asks apt for what is missing, and for nothing else.  Usage: setup.sh build|test|fuzz
+# Asks apt for what is missing, and for nothing else.  Usage: setup.sh build|test|fuzz|deb
 # `build`: what the programs are compiled from, and curl, which the first words to a new user need.
 # `test`: that, and what the tests need besides; servers that the tests start are fetched by
 # tests/peers.sh, unpacked beside the build and never installed. `fuzz`: the compiler with libFuzzer.
@@ -9,6 +9,7 @@ build="gcc g++ make pkg-config protobuf-compiler nanopb libnanopb-dev libnats-de
  libsnappy-dev zlib1g-dev libmicrohttpd-dev libroaring-dev libxxhash-dev libisal-dev libre2-dev
  libyaml-dev libcurl4-openssl-dev libssl-dev curl"
 test="check python3 binutils dpkg"
+deb="dpkg-dev debootstrap curl python3"
 fuzz="clang-14 libclang-rt-14-dev llvm"        # llvm: names of functions in what a fuzzer found
 
 # Debian's, unless there is a node of another origin.
@@ -18,7 +19,8 @@ case "${1:-}" in
 build) want=$build ;;
 test)  want="$build $test" ;;
 fuzz)  want="$build $fuzz" ;;
-*)     echo "usage: setup.sh build|test|fuzz" >&2; exit 2 ;;
+deb)   want="$build $deb" ;;
+*)     echo "usage: setup.sh build|test|fuzz|deb" >&2; exit 2 ;;
 esac
 
 missing=
