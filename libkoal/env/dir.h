@@ -68,7 +68,11 @@ struct kl_env_dir {
 
     /* KL_ENOENT without one. Not durable: until the next publish, a crash may bring it back. */
     enum kl_code (*remove)(struct kl_env_dir *dir, const char *name, struct kl_err *err);
-    /* Makes removals and new folders durable without a publish. */
+    /* A file that nobody writes to gets another name, over a file of that name. KL_ENOENT without
+     * one. Durable as a removal is: with the next publish or sync_names. */
+    enum kl_code (*rename)(struct kl_env_dir *dir, const char *from, const char *to,
+                           struct kl_err *err);
+    /* Makes removals, new names and new folders durable without a publish. */
     enum kl_code (*sync_names)(struct kl_env_dir *dir, struct kl_err *err);
     /* Calls `each` for every name, files and folders, in no order, on a list read beforehand. */
     enum kl_code (*list)(struct kl_env_dir *dir,

@@ -268,6 +268,22 @@ static enum kl_code remove_file(struct kl_env_dir *dir, const char *name, struct
     return KL_OK;
 }
 
+static enum kl_code rename_file(struct kl_env_dir *dir, const char *from, const char *to,
+                                struct kl_err *err)
+{
+    struct real *in = real(dir);
+    struct stat  st;
+
+    assert(fit(from) && fit(to));
+    if (fstatat(in->fd, from, &st, AT_SYMLINK_NOFOLLOW) != 0)
+        return fail_in(err, "rename", in, from);
+    if (!S_ISREG(st.st_mode))
+        return kl_fail(err, KL_EIO, "%s: %s is no file", in->path, from);
+    if (renameat(in->fd, from, in->fd, to) != 0)
+        return fail_in(err, "rename to", in, to);
+    return KL_OK;
+}
+
 struct entry { char name[KL_ENV_DIR_NAME_MAX + 1]; bool is_dir; uint64_t size_bytes; };
 struct entries { size_t count, room; struct entry *at; };
 
@@ -388,7 +404,8 @@ static struct kl_env_dir *made(int fd, char *path_take)
     r->dir = (struct kl_env_dir){
         .create = create, .append = append, .sync = sync_file, .publish = publish, .publish_new = publish_new,
         .close = close_file, .read = read_file, .view = view, .view_read = view_read,
-        .view_close = view_close, .remove = remove_file, .sync_names = sync_names, .list = list,
+        .view_close = view_close, .remove = remove_file, .rename = rename_file,
+        .sync_names = sync_names, .list = list,
         .enter = enter, .leave = leave, .remove_dir = remove_dir, .room = room, .lock = lock
     };
     return &r->dir;

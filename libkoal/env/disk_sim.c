@@ -385,6 +385,24 @@ static enum kl_code remove_file(struct kl_env_dir *dir, const char *name, struct
     return KL_OK;
 }
 
+static enum kl_code rename_file(struct kl_env_dir *dir, const char *from, const char *to,
+                                struct kl_err *err)
+{
+    struct sim  *s = (struct sim *)dir;
+    struct node *n = look(dir, from, "rename", err), *old;
+
+    if (n == NULL)
+        return err->code;
+    old = seen(s->node, to);
+    if (old != NULL && old->is_dir)
+        return kl_fail(err, KL_EIO, "rename to %s: it is a folder", to);
+    if (strcmp(from, to) != 0) {
+        point(s->disk, &add(s->node, to)->seen, n);
+        point(s->disk, &find(s->node, from)->seen, NULL);
+    }
+    return KL_OK;
+}
+
 static enum kl_code list(struct kl_env_dir *dir,
                          void (*each)(void *ctx, const char *name, bool is_dir,
                                       uint64_t size_bytes),
@@ -484,7 +502,8 @@ static struct kl_env_dir *open_node(struct kl_env_disk_sim *disk, struct node *n
     s->dir = (struct kl_env_dir){
         .create = create, .append = append, .sync = sync_file, .publish = publish, .publish_new = publish_new,
         .close = close_file, .read = read_file, .view = view, .view_read = view_read,
-        .view_close = view_close, .remove = remove_file, .sync_names = sync_names, .list = list,
+        .view_close = view_close, .remove = remove_file, .rename = rename_file,
+        .sync_names = sync_names, .list = list,
         .enter = enter, .leave = leave, .remove_dir = remove_dir, .room = room, .lock = lock
     };
     return &s->dir;

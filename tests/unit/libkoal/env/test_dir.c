@@ -141,6 +141,27 @@ START_TEST(view_reads_exactly_or_fails_and_outlives_its_name)
 }
 END_TEST
 
+START_TEST(renamed_file_replaces_another_and_stays_open_for_who_reads_it)
+{
+    struct kl_env_dir  *dir = dirs[_i];
+    struct kl_env_view *v;
+    uint64_t            size;
+    char                bytes[4] = "";
+
+    ok(save(dir, "a", "one"));
+    ok(save(dir, "b", "two"));
+    ok(dir->view(dir, "a", &v, &size, &err));
+    ok(dir->rename(dir, "a", "b", &err));
+    ok(dir->sync_names(dir, &err));
+    ck_assert_str_eq(text_of(dir, "b"), "one");
+    ck_assert_str_eq(text_of(dir, "a"), "");
+    ok(dir->view_read(v, 0, bytes, 3, &err));
+    ck_assert_str_eq(bytes, "one");
+    dir->view_close(v);
+    ck_assert_int_eq(dir->rename(dir, "a", "c", &err), KL_ENOENT);
+}
+END_TEST
+
 START_TEST(segment_grows_after_it_is_published)
 {
     struct kl_env_dir  *dir = dirs[_i];
@@ -442,6 +463,7 @@ int main(void)
     tcase_add_loop_test(t, published_file_replaces_the_old_one_whole, 0, KINDS);
     tcase_add_loop_test(t, publish_new_succeeds_once_and_changes_nothing_after, 0, KINDS);
     tcase_add_loop_test(t, view_reads_exactly_or_fails_and_outlives_its_name, 0, KINDS);
+    tcase_add_loop_test(t, renamed_file_replaces_another_and_stays_open_for_who_reads_it, 0, KINDS);
     tcase_add_loop_test(t, segment_grows_after_it_is_published, 0, KINDS);
     tcase_add_loop_test(t, list_shows_files_and_folders_but_no_lock, 0, KINDS);
     tcase_add_loop_test(t, folders_nest_and_only_empty_ones_go, 0, KINDS);
