@@ -32,8 +32,11 @@ static void first_note(struct ing_partition *p, int64_t time_ms)
         else
             hi = mid;
     }
-    if (lo < p->first_count && p->firsts[lo].window_ms_start == start)
+    if (lo < p->first_count && p->firsts[lo].window_ms_start == start) {
+        if (p->record_seq < p->firsts[lo].seq)         /* it waited for its definition */
+            p->firsts[lo].seq = p->record_seq;
         return;
+    }
     if (p->first_count == ING_SPANS_MAX) {             /* too many to name: the oldest stands for all */
         if (p->first_any == 0)
             p->first_any = p->record_seq;
@@ -145,6 +148,39 @@ static struct ing_refs *refs_of(struct ing_partition *p, struct kl_span tenant)
 
 enum { KEPT_FLOAT = 1, KEPT_HIST, KEPT_START, KEPT_EXEMPLAR };
 
+bool ing_kept_check(struct kl_span samples)
+{
+    struct kl_cur   c = kl_cur(samples.at, samples.size), one;
+    struct kl_arena arena;
+    struct kl_hist  h;
+    struct kl_err   err;
+    struct kl_span  bytes;
+    bool            fine = samples.size > 0;
+
+    kl_arena_init(&arena, ING_ORPHAN_BYTES_MAX);
+    while (fine && kl_cur_left(&c) > 0) {
+        uint8_t kind = kl_cur_8(&c);
+
+        kl_cur_64(&c);
+        if (kind == KEPT_FLOAT || kind == KEPT_START) {
+            kl_cur_64(&c);
+        } else if (kind == KEPT_HIST) {
+            bytes = kl_cur_span(&c);
+            one = kl_cur(bytes.at, bytes.size);
+            fine = tsp_hist_get(&one, &arena, &h, &err) == KL_OK && kl_cur_left(&one) == 0;
+        } else if (kind == KEPT_EXEMPLAR) {
+            kl_cur_64(&c);
+            bytes = kl_cur_span(&c);
+            fine = kl_labels_check((struct kl_labels){ bytes.at, bytes.size }, &err) == KL_OK;
+        } else {
+            fine = false;
+        }
+        fine = fine && !c.bad;
+    }
+    kl_arena_deinit(&arena);
+    return fine;
+}
+
 static struct kl_buf *keep(struct ing_partition *p, struct ing_refs *r, uint64_t ref)
 {
     if (p->record_seq > p->replay_end)                 /* while replaying it is to be expected */
@@ -163,7 +199,10 @@ static void join(struct ing_partition *p, struct ing_refs *r, struct ing_orphan 
 {
     struct kl_cur c = kl_cur(o->samples.at, o->samples.size);
     struct kl_buf samples = o->samples;
+    uint64_t      now = p->record_seq;
 
+    p->record_seq = o->first_seq;                      /* from there on a replay needs the log */
+    p->first_lo = p->first_hi = 0;
     while (kl_cur_left(&c) > 0) {
         uint8_t kind = kl_cur_8(&c);
         int64_t time_ms = (int64_t)kl_cur_64(&c);
@@ -183,6 +222,8 @@ static void join(struct ing_partition *p, struct ing_refs *r, struct ing_orphan 
         note(p, time_ms);
     }
     assert(!c.bad);
+    p->record_seq = now;
+    p->first_lo = p->first_hi = 0;
     p->orphan_bytes -= samples.size;
     r->head->memory.bytes[ING_MEM_OTHER] -= (int64_t)samples.size;
     kl_buf_deinit(&samples);
@@ -396,6 +437,11 @@ enum kl_code ing_apply(struct ing_partition *p, const struct kl_bus_record *rec,
                        "came", ING_ORPHAN_BYTES_MAX >> 20);
     p->record_seq = rec->seq;
     p->record_time_ms = rec->time_ms;
+    if (p->again_end != 0 && rec->seq > p->again_end) {
+        p->again_end = 0;
+        for (uint32_t t = 0; t < p->tenant_count; t++)
+            p->tenants[t].head->again = false;
+    }
     p->covered_ms = INT64_MIN;
     for (uint32_t i = 0; i < p->manifest.cut_count; i++)
         if (rec->seq <= p->manifest.cuts[i].seq && p->manifest.cuts[i].end_ms > p->covered_ms)
@@ -410,5 +456,6 @@ enum kl_code ing_apply(struct ing_partition *p, const struct kl_bus_record *rec,
         return kl_within(err, "record %" PRIu64, rec->seq);
     }
     p->applied = rec->seq;
+    p->applied_hash = kl_hash64(rec->bytes.at, rec->bytes.size);
     return KL_OK;
 }

@@ -1,6 +1,6 @@
 /*
- * Loading a partition: the catalogue's pointer from the KV, then (work) its manifest from the store
- * and what a crash left in the folder, then the bounds of the log. Fails as a whole and is tried
+ * Loading a partition: the catalogue's pointer from the KV, then (work) its manifest from the store,
+ * what a crash left in the folder, and the snapshot, then the bounds of the log. Fails as a whole and is tried
  * again; nothing of it changes anything but leftovers that the catalogue does not need.
  */
 #include "ingestor/ing_priv.h"
@@ -173,6 +173,7 @@ static enum kl_code find_older(struct ing_partition *p, struct kl_err *err)
 void ing_load_failed(struct ing_partition *p, const struct kl_err *err)
 {
     p->loading = false;
+    ing_snap_discard(p);
     blk_manifest_deinit(&p->loaded);
     p->loaded = (struct blk_manifest){ 0 };
     if (ing_stopping(p))
@@ -224,6 +225,8 @@ static void load_work(struct kl_env_task *task)
         if (p->load_code == KL_OK && p->pointer_revision != 0)
             p->load_code = find_older(p, &p->load_err);
     }
+    if (p->load_code == KL_OK)
+        p->load_code = ing_snap_load(p, &p->load_err);
     p->i->env->sched->post(p->shard->loop, &p->load_back);
 }
 

@@ -24,7 +24,20 @@ uint32_t ing_spilled_crc(uint64_t serial, uint64_t at, struct kl_span bytes)
     return kl_crc32c(kl_crc32c(0, place, sizeof place), bytes.at, bytes.size);
 }
 
-enum kl_code ing_chunk_bytes(const struct ing_files *files, const struct ing_chunk *c,
+static enum kl_code damaged(struct ing_files *files, const struct ing_file *f, struct kl_err *err)
+{
+    int none = 0;
+
+    kl_within(err, "snapshot file chunks-%016" PRIx64, f->serial);
+    if (atomic_compare_exchange_strong(&files->damaged, &none, 1)) {
+        files->words = *err;
+        files->bad_serial = f->serial;
+        atomic_store(&files->damaged, 2);
+    }
+    return err->code;
+}
+
+enum kl_code ing_chunk_bytes(struct ing_files *files, const struct ing_chunk *c,
                              struct kl_buf *scratch, struct kl_span *bytes, struct kl_err *err)
 {
     const struct ing_file *f;
@@ -39,16 +52,28 @@ enum kl_code ing_chunk_bytes(const struct ing_files *files, const struct ing_chu
     kl_buf_reset(scratch);
     kl_buf_reserve(scratch, c->size + ING_SPILLED_HEAD);
     if (f->dir->view_read(f->view, c->at, scratch->at, c->size + ING_SPILLED_HEAD, err) != KL_OK)
-        return kl_within(err, "snapshot file chunks-%016" PRIx64, f->serial);
+        return damaged(files, f, err);
     memcpy(&crc, scratch->at, sizeof crc);
     *bytes = kl_span(scratch->at + ING_SPILLED_HEAD, c->size);
     if (crc != ing_spilled_crc(f->serial, c->at, *bytes) ||
         blk_chunk_peek(*bytes, &head, err) != KL_OK || head.kind != c->kind ||
         head.count != c->count || head.first_ms != c->first_ms ||
-        head.last_ms != ing_chunk_last(c))
-        return kl_fail(err, KL_ECORRUPT, "snapshot file chunks-%016" PRIx64 ": the chunk at byte %"
-                       PRIu32 " is damaged", f->serial, c->at);
+        head.last_ms != ing_chunk_last(c)) {
+        kl_fail(err, KL_ECORRUPT, "the chunk at byte %" PRIu32 " is damaged", c->at);
+        return damaged(files, f, err);
+    }
     return KL_OK;
+}
+
+void ing_chunk_append(struct ing_series *s, struct ing_chunk *c)
+{
+    c->next = NULL;
+    if (s->last == NULL)
+        s->first = c;
+    else
+        s->last->next = c;
+    s->last = c;
+    s->chunk_bytes += c->size;
 }
 
 struct ing_chunk *ing_chunk_new(struct ing_head *h, struct kl_span bytes,
@@ -63,6 +88,7 @@ struct ing_chunk *ing_chunk_new(struct ing_head *h, struct kl_span bytes,
                              .count = head->count, .kind = head->kind };
     memcpy(c->bytes, bytes.at, bytes.size);
     h->memory.bytes[ING_MEM_CHUNKS] += (int64_t)(sizeof *c + c->size + 8);
+    h->sealed_bytes += c->size;
     return c;
 }
 
@@ -101,6 +127,7 @@ void ing_chunk_free(struct ing_head *h, struct ing_chunk *c)
 {
     if (c->file == 0) {
         h->memory.bytes[ING_MEM_CHUNKS] -= (int64_t)(sizeof *c + c->size + 8);
+        h->sealed_bytes -= c->size;
         free(c);
         return;
     }

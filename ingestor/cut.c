@@ -202,6 +202,7 @@ void ing_cut_read(struct ing_partition *p, const struct tsp_cut *cut, uint64_t s
     if (cut->window_ms > 0 && p->cut_seq != 0 && end_ms <= p->cut_end_ms)
         return;                                        /* cut already */
     kl_count(p->i->m.cuts, 1);
+    ing_pass_end(p);                                   /* of chunks and refs that may go now */
     if (cut->window_ms > 0) {
         age_definitions(p);
         p->cut_seq = seq;

@@ -367,6 +367,8 @@ static void work_back(struct kl_env_task *task)
 
     ing_in(p->i);
     j->out = false;
+    if (ing_snap_damaged(p))
+        return;                                        /* the log makes this job anew */
     if (j->code != KL_OK && j->step != ING_CLEAN) {
         job_failed(j);
         return;
@@ -428,7 +430,7 @@ void ing_job_start(struct ing_partition *p)
     struct ing_job *j = p->jobs;
     int             state = atomic_load(&p->state);
 
-    if (j == NULL || j->out || ing_stopping(p) || (state != ING_REPLAYING && state != ING_LIVE) ||
+    if (j == NULL || j->out || ing_stopping(p) || p->damaged || (state != ING_REPLAYING && state != ING_LIVE) ||
         (j->failures > 0 && kl_env_mono_ns(p->i->env) < p->job_again_ns))
         return;
     if (j->step == ING_LET_GO) {

@@ -117,38 +117,49 @@ static uint32_t take_id(struct ing_head *h)
     return id;
 }
 
-struct ing_series *ing_head_series(struct ing_head *h, struct kl_fp fp, struct kl_labels labels)
+struct ing_series *ing_head_add(struct ing_head *h, struct kl_fp fp, const uint32_t *pairs,
+                                uint32_t count)
 {
-    uint32_t           at = slot(h, fp), id, count = 0;
+    uint32_t           id, at;
     struct ing_series *s;
-    struct kl_cur      c = kl_labels_cur(labels);
-    struct kl_label    label;
 
-    if (h->slots[at] != 0)
-        return ing_series_at(h, h->slots[at] - 1);
-    if (h->count + 1 > (h->slot_mask + 1) / 8 * 7) {
+    if (h->count + 1 > (h->slot_mask + 1) / 8 * 7)
         grow(h);
-        at = slot(h, fp);
-    }
+    at = slot(h, fp);
+    assert(h->slots[at] == 0);
     id = take_id(h);
     s = ing_series_at(h, id);
-    *s = (struct ing_series){ .fp = fp, .id = id, .last_ms = INT64_MIN, .alive = true };
-    s->pair_count = (uint16_t)kl_labels_count(labels);
-    s->pairs = kl_resize(NULL, (s->pair_count + 1u) * sizeof *s->pairs);
-    while (kl_labels_next(&c, &label)) {
-        uint32_t pair = ing_pairs_get(&h->pairs, label.name, label.value, true);
-
-        s->pairs[count++] = pair;
-        ing_set_add(&ing_pair_at(h->pairs.pair_pages, pair)->series, id,
+    *s = (struct ing_series){ .fp = fp, .id = id, .last_ms = INT64_MIN, .alive = true,
+                              .pair_count = (uint16_t)count };
+    s->pairs = kl_resize(NULL, (count + 1) * sizeof *s->pairs);
+    for (uint32_t i = 0; i < count; i++) {
+        s->pairs[i] = pairs[i];
+        ing_set_add(&ing_pair_at(h->pairs.pair_pages, pairs[i])->series, id,
                     &h->memory.bytes[ING_MEM_POSTINGS]);
     }
-    assert(count == s->pair_count && !c.bad);
-    h->memory.bytes[ING_MEM_SERIES] += (int64_t)(s->pair_count * sizeof *s->pairs + 8);
+    h->memory.bytes[ING_MEM_SERIES] += (int64_t)(count * sizeof *s->pairs + 8);
     h->slots[at] = id + 1;
     roaring_bitmap_add(h->all, id);
     h->count++;
     h->born++;
     return s;
+}
+
+struct ing_series *ing_head_series(struct ing_head *h, struct kl_fp fp, struct kl_labels labels)
+{
+    struct ing_series *s = ing_head_find(h, fp);
+    uint32_t           pairs[KL_LABELS_MAX], count = 0;
+    struct kl_cur      c = kl_labels_cur(labels);
+    struct kl_label    label;
+
+    if (s != NULL)
+        return s;
+    while (kl_labels_next(&c, &label)) {
+        assert(count < KL_LABELS_MAX);
+        pairs[count++] = ing_pairs_get(&h->pairs, label.name, label.value, true);
+    }
+    assert(!c.bad);
+    return ing_head_add(h, fp, pairs, count);
 }
 
 /* Linear probing without tombstones: what follows in the run moves back where it may. */

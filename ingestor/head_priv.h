@@ -14,6 +14,7 @@
  * Pages never move; a series, a pair or a chunk is freed only when no worker is out (busy).
  */
 #include <roaring/roaring.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -109,6 +110,11 @@ struct ing_tail {
  * apart, of another kind). time_ms is above last_ms. */
 bool ing_tail_add(struct ing_tail *t, int64_t time_ms, double value, int64_t *bytes);
 bool ing_tail_add_hist(struct ing_tail *t, int64_t time_ms, struct kl_span hist, int64_t *bytes);
+/* Whether a sample of that time and value (floats) or those bytes (histograms) is in it. */
+bool ing_tail_has(const struct ing_tail *t, int64_t time_ms, double value);
+bool ing_tail_has_hist(const struct ing_tail *t, int64_t time_ms, struct kl_span hist);
+/* Bytes from a file: is this a tail that the others may read? */
+bool ing_tail_check(const struct ing_tail *t);
 /* The start time of the last sample. False: no room, seal it first. */
 bool ing_tail_start(struct ing_tail *t, int64_t start_ms, int64_t *bytes);
 struct ing_run {                                       /* decoded: what a chunk or a tail holds */
@@ -145,12 +151,18 @@ struct ing_file {
     uint64_t serial, size;                             /* its name's number, its bytes */
     uint64_t live_bytes; uint32_t live;                /* of chunks that name it */
 };
-struct ing_files { struct ing_file *at[ING_FILES_MAX + 1]; uint64_t live_bytes; };
+struct ing_files {
+    struct ing_file *at[ING_FILES_MAX + 1];
+    uint64_t live_bytes;
+    _Atomic int damaged;                               /* 0; 1: somebody writes the words; 2: they are there */
+    struct kl_err words; uint64_t bad_serial;
+};
 enum { ING_SPILLED_HEAD = 4 };                         /* before a chunk's bytes in a file: their checksum */
 uint32_t ing_spilled_crc(uint64_t serial, uint64_t at, struct kl_span bytes);
 /* A chunk's bytes: its own, or read into `scratch` and checked. KL_ECORRUPT, KL_EIO with the file's
- * name. Any thread; a worker while nothing is freed. */
-enum kl_code ing_chunk_bytes(const struct ing_files *files, const struct ing_chunk *c,
+ * name, and then the first such failure is kept in `files`. Any thread; a worker while nothing is
+ * freed. */
+enum kl_code ing_chunk_bytes(struct ing_files *files, const struct ing_chunk *c,
                              struct kl_buf *scratch, struct kl_span *bytes, struct kl_err *err);
 
 /* ---- series.c ---- */
@@ -183,7 +195,8 @@ struct ing_head {
     struct ing_files *files;                           /* the partition's; NULL: nothing is spilled */
     struct ing_chunk **chunk_pages, *chunk_free;       /* of spilled chunks, which lie side by side */
     uint32_t chunk_page_count;
-    struct kl_err damaged;                             /* a spilled chunk that the loop had to read */
+    uint64_t sealed_bytes;                             /* of chunks in memory */
+    bool     again;                                    /* samples may come that are in the tails already */
     bool     heavy;                                    /* a series outgrows a message: cut it soon */
     uint64_t samples, late_samples, equal_samples;
     struct ing_extras *extras;
@@ -196,6 +209,8 @@ static inline struct ing_series *ing_series_at(const struct ing_head *h, uint32_
 }
 struct ing_series *ing_head_find(const struct ing_head *h, struct kl_fp fp);
 struct ing_series *ing_head_series(struct ing_head *h, struct kl_fp fp, struct kl_labels labels);
+/* A series of pairs that are there, in the order of their names; its fingerprint must be new. */
+struct ing_series *ing_head_add(struct ing_head *h, struct kl_fp fp, const uint32_t *pairs, uint32_t count);
 void               ing_head_remove(struct ing_head *h, struct ing_series *s);
 /* No sample and no ref speaks of it. */
 static inline bool ing_series_idle(const struct ing_series *s)
@@ -221,6 +236,7 @@ void ing_series_let_go(struct ing_head *h, struct ing_series *s, uint32_t cut);
 /* A chunk in memory of the size of h->encoded's content, those bytes its own; not yet in a list. */
 struct ing_chunk *ing_chunk_new(struct ing_head *h, struct kl_span bytes, const struct blk_chunk_head *head);
 /* One that lies in a file: as `like`, or as told. */
+void ing_chunk_append(struct ing_series *s, struct ing_chunk *c);
 struct ing_chunk *ing_chunk_spilled(struct ing_head *h, const struct ing_chunk *like, uint32_t file,
                                     uint32_t at);
 void ing_chunk_free(struct ing_head *h, struct ing_chunk *c);

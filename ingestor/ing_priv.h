@@ -43,7 +43,7 @@ struct ing_refs {
     uint64_t         base_seq;
     struct ing_orphan *orphans; uint32_t orphan_count, orphan_room;
 };
-enum { ING_ORPHAN_BIT = 0x80000000u };
+enum { ING_ORPHAN_BIT = 0x80000000u, ING_REF_GRAIN = 16 };
 
 struct ing_tenant { struct ing_head *head; struct ing_refs *refs; };
 
@@ -135,6 +135,13 @@ struct ing_append {
     int64_t  give_up_ns;
 };
 
+/* What the snapshot gave to a partition that is being loaded. */
+struct ing_restored {
+    bool     is;
+    uint64_t seq, seq_end, hash_end;                   /* replay goes on after seq; see snap_priv.h */
+    int64_t  time_ms;
+};
+
 enum ing_state { ING_AWAY, ING_LOADING, ING_REPLAYING, ING_LIVE, ING_BROKEN };
 
 struct ing_partition {
@@ -211,7 +218,22 @@ struct ing_partition {
     uint64_t appended;                                 /* of our own records: their counter */
 
     /* for ing_ready and metrics, written on the loop */
-    _Atomic uint64_t m_series, m_samples, m_late, m_equal, m_applied, m_lag, m_orphans, m_jobs;
+    /* the snapshot */
+    struct ing_pass *pass;                             /* under way */
+    struct ing_restored restored;
+    struct kl_env_dir *spilled;                        /* views of spilled chunks are opened in it */
+    uint64_t snap_serial;                              /* of the last pass, done or not */
+    uint64_t snap_bytes;                               /* of the last head */
+    uint64_t snap_samples;                             /* sample_count when the last one began */
+    int64_t  snap_again_ns;
+    unsigned snap_failures;
+    uint64_t applied_hash, check_seq, check_hash;      /* the record that the snapshot ended with */
+    uint64_t again_end;                                /* records up to it are in the snapshot, perhaps */
+    bool     damaged;                                  /* the snapshot is to be set aside: begin anew */
+    uint64_t bad_serial;                               /* of the file that is damaged; 0: the head */
+
+    _Atomic uint64_t m_series, m_samples, m_late, m_equal, m_applied, m_lag, m_orphans, m_jobs, m_spilled,
+                     m_snap_bytes;
     _Atomic int64_t  m_memory[ING_MEM_KINDS];
 };
 
@@ -227,9 +249,10 @@ struct ing_counters {
     struct kl_metric *records, *samples, *hists, *cuts, *flushes, *flush_failures, *unknown_refs,
                      *alarms, *selects, *select_pages, *select_bytes, *select_refused, *filesets,
                      *exemplars_dropped, *compactions, *compacted, *compacted_samples, *expired,
-                     *quarantined, *swept, *tidy_failures;
+                     *quarantined, *swept, *tidy_failures, *replayed, *snapshots,
+                     *snapshot_failures, *set_aside, *restored;
     struct kl_metric *series, *memory[ING_MEM_KINDS], *applied_lag, *orphans, *late, *equal,
-                     *partitions, *broken, *jobs;
+                     *partitions, *broken, *jobs, *spilled, *snapshot_bytes;
 };
 
 struct ing_ingestor {
@@ -249,6 +272,7 @@ struct ing_ingestor {
     _Atomic uint64_t placement_revision;
     _Atomic int64_t  memory;                           /* of all heads */
     _Atomic bool     compacting;                       /* some partition's housekeeping merges */
+    _Atomic uint32_t passing;                          /* partitions whose snapshot is being made */
     _Atomic uint32_t out;                              /* operations and work under way */
     _Atomic bool stopping;
     struct ing_counters m;
@@ -271,6 +295,7 @@ void ing_partition_assign(struct kl_env_task *task);
 void ing_partition_tick(struct ing_partition *p);
 void ing_partition_stop(struct ing_partition *p);
 void ing_partition_break(struct ing_partition *p, const struct kl_err *err);
+void ing_partition_anew(struct ing_partition *p, const char *words);
 void ing_partition_empty(struct ing_partition *p);     /* forgets all that the head holds */
 /* catalogue.c: loading */
 void ing_load(struct ing_partition *p);
@@ -285,6 +310,7 @@ enum kl_code ing_manifest_read(struct kl_store *store, uint32_t partition,
 enum kl_code ing_apply(struct ing_partition *p, const struct kl_bus_record *rec, struct kl_err *err);
 struct ing_tenant *ing_tenant(struct ing_partition *p, struct kl_span tenant, bool make);
 void ing_first_forget(struct ing_partition *p, int64_t end_ms);
+bool ing_kept_check(struct kl_span samples);           /* bytes from a file: samples of an orphan? */
 /* refs.c */
 struct ing_refs *ing_refs_new(struct tsp_incarnation who, struct ing_head *head, uint64_t seq);
 void     ing_refs_free(struct ing_refs *r);
@@ -309,6 +335,20 @@ void ing_job_free(struct ing_job *j);
 void ing_jobs_tick(struct ing_partition *p);
 void ing_olds_add(struct ing_partition *p, uint64_t revision, int64_t at_ms);
 uint64_t ing_replay_from(struct ing_partition *p, const struct ing_job *without);
+/* snap_pass.c, snap_load.c (snap_priv.h) */
+void ing_pass_tick(struct ing_partition *p);
+void ing_pass_end(struct ing_partition *p);            /* what it may name is about to go */
+bool ing_pass_swaps(const struct ing_partition *p);    /* it waits for pages under way to end */
+void ing_pass_swap(struct ing_partition *p);
+void ing_pass_free(struct ing_partition *p);           /* no worker is out any more */
+/* Was a spilled chunk, or what the log says of the snapshot, found wrong? Then the partition begins
+ * anew: true. */
+bool ing_snap_damaged(struct ing_partition *p);
+void ing_snap_doubt(struct ing_partition *p, const struct kl_err *err);
+enum kl_code ing_snap_load(struct ing_partition *p, struct kl_err *err);
+void ing_snap_discard(struct ing_partition *p);
+void ing_files_close(struct ing_partition *p);         /* all, when no chunk is left */
+void ing_tenants_free(struct ing_partition *p);
 /* write.c */
 enum kl_code ing_part_write(struct ing_job *j, struct ing_part *part, struct kl_err *err);
 /* select.c, page.c */

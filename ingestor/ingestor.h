@@ -34,6 +34,9 @@ struct ing_options {
     int64_t  compact_window_ms;                        /* filesets are merged into these; the same */
     uint32_t compact_files;                            /* so many small ones are worth a merge */
     uint64_t compact_bytes_max;                        /* of what is merged at once; 0: nothing is */
+    int64_t  snapshot_ms;                              /* a partition's snapshot is made that often; 0: never */
+    uint64_t snapshot_samples;                         /* or after so many; 0: only by time */
+    uint64_t spill_least_bytes;                        /* sealed chunks leave memory once there are so many */
     const struct kl_config *config;                    /* for what is per tenant; may be NULL */
     struct kl_log *log;
     struct kl_metrics *metrics;

@@ -58,6 +58,19 @@ void ing_metrics_init(struct ing_ingestor *i)
     m->partitions = gauge(i, "koalemos_ingestor_partitions", "Partitions served");
     m->broken = gauge(i, "koalemos_ingestor_partitions_broken", "Partitions stopped by an alarm");
     m->jobs = gauge(i, "koalemos_ingestor_flushes_pending", "Cuts not yet in the catalogue");
+    m->replayed = counter(i, "koalemos_ingestor_replayed_records_total",
+                          "Records applied before their partition was live");
+    m->snapshots = counter(i, "koalemos_ingestor_snapshots_total", "Snapshots published");
+    m->snapshot_failures = counter(i, "koalemos_ingestor_snapshot_failures_total",
+                                   "Snapshots that could not be made; the last one stays");
+    m->restored = counter(i, "koalemos_ingestor_snapshots_restored_total",
+                          "Partitions that began with their snapshot");
+    m->set_aside = counter(i, "koalemos_ingestor_snapshots_set_aside_total",
+                           "Snapshots found damaged: the log was replayed in their place");
+    m->snapshot_bytes = gauge(i, "koalemos_ingestor_snapshot_bytes",
+                              "Bytes of the snapshots' heads, without the spilled chunks");
+    m->spilled = gauge(i, "koalemos_ingestor_spilled_bytes",
+                       "Bytes of sealed chunks that lie in the snapshot's files, not in memory");
     for (int k = 0; k < ING_MEM_KINDS; k++) {
         char labels[64];
 
@@ -92,6 +105,8 @@ void ing_metrics_collect(struct ing_partition *p)
     atomic_store_explicit(&p->m_late, late, memory_order_relaxed);
     atomic_store_explicit(&p->m_equal, equal, memory_order_relaxed);
     atomic_store_explicit(&p->m_orphans, p->orphan_bytes, memory_order_relaxed);
+    atomic_store_explicit(&p->m_spilled, p->files.live_bytes, memory_order_relaxed);
+    atomic_store_explicit(&p->m_snap_bytes, p->snap_bytes, memory_order_relaxed);
     atomic_store_explicit(&p->m_jobs, p->job_count, memory_order_relaxed);
     atomic_store_explicit(&p->m_lag, p->replay_end > p->applied ? p->replay_end - p->applied : 0,
                           memory_order_relaxed);
@@ -101,7 +116,8 @@ void ing_metrics_show(struct ing_ingestor *i)
 {
     struct ing_counters *m = &i->m;
     int64_t  memory[ING_MEM_KINDS] = { 0 };
-    uint64_t series = 0, samples = 0, late = 0, equal = 0, orphans = 0, jobs = 0, lag = 0;
+    uint64_t series = 0, samples = 0, late = 0, equal = 0, orphans = 0, jobs = 0, lag = 0,
+             spilled = 0, snapshot = 0;
     unsigned served = 0, broken = 0;
 
     for (uint32_t n = 0; n < i->o.partitions; n++) {
@@ -117,6 +133,8 @@ void ing_metrics_show(struct ing_ingestor *i)
         orphans += atomic_load_explicit(&p->m_orphans, memory_order_relaxed);
         jobs += atomic_load_explicit(&p->m_jobs, memory_order_relaxed);
         lag += atomic_load_explicit(&p->m_lag, memory_order_relaxed);
+        spilled += atomic_load_explicit(&p->m_spilled, memory_order_relaxed);
+        snapshot += atomic_load_explicit(&p->m_snap_bytes, memory_order_relaxed);
         for (int k = 0; k < ING_MEM_KINDS; k++)
             memory[k] += atomic_load_explicit(&p->m_memory[k], memory_order_relaxed);
     }
@@ -126,6 +144,8 @@ void ing_metrics_show(struct ing_ingestor *i)
     kl_gauge_set(m->equal, (double)equal);
     kl_gauge_set(m->orphans, (double)orphans);
     kl_gauge_set(m->jobs, (double)jobs);
+    kl_gauge_set(m->spilled, (double)spilled);
+    kl_gauge_set(m->snapshot_bytes, (double)snapshot);
     kl_gauge_set(m->applied_lag, (double)lag);
     kl_gauge_set(m->partitions, served);
     kl_gauge_set(m->broken, broken);

@@ -32,7 +32,7 @@ struct item {
 struct ing_plan {
     enum tsp_select_what what;
     struct tsp_page   page;
-    const struct ing_files *files;
+    struct ing_files *files;
     int64_t           from_ms, to_ms;
     size_t            size;                            /* of the page, about */
     bool              on_disk;                         /* some of its chunks lie in a file */

@@ -41,35 +41,18 @@ void ing_partition_empty(struct ing_partition *p)
     }
     p->jobs_last = NULL;
     p->job_count = 0;
-    for (uint32_t t = 0; t < p->tenant_count; t++) {
-        for (struct ing_refs *r = p->tenants[t].refs, *next; r != NULL; r = next) {
-            next = r->next;
-            ing_refs_free(r);
-        }
-        ing_head_free(p->tenants[t].head);
-    }
-    free(p->tenants);
-    free(p->tenant_slots);
-    free(p->firsts);
-    ing_found_drop(p);
+    ing_found_drop(p);                                 /* it knows heads */
+    ing_snap_discard(p);
     tsp_record_reader_free(p->reads);
     kl_buf_deinit(&p->scratch);
     blk_manifest_deinit(&p->manifest);
     p->manifest = (struct blk_manifest){ 0 };
-    p->tenants = NULL;
-    p->tenant_slots = NULL;
-    p->firsts = NULL;
     p->reads = NULL;
-    p->tenant_count = p->tenant_room = p->tenant_mask = 0;
-    p->last_tenant = UINT32_MAX;
-    p->last_refs = NULL;
-    p->first_count = p->first_room = 0;
-    p->first_lo = p->first_hi = 0;
-    p->first_any = p->orphan_bytes = 0;
-    p->applied = p->replay_end = p->cut_seq = p->epoch_seen = 0;
-    p->cut_end_ms = 0;
-    p->cut_number = 0;
-    p->aged_ms = 0;
+    p->applied = p->replay_end = p->applied_hash = p->check_seq = p->again_end = 0;
+    p->snap_bytes = p->snap_samples = 0;
+    p->snap_again_ns = 0;
+    p->snap_failures = 0;
+    p->sample_count = p->late_writes = 0;
     p->purge_count = p->old_count = 0;
     p->tidy_again_ns = 0;
     p->tidy_failures = 0;
@@ -80,6 +63,7 @@ void ing_partition_empty(struct ing_partition *p)
 
 void ing_partition_deinit(struct ing_partition *p)
 {
+    ing_pass_free(p);
     ing_partition_empty(p);
     while (p->appends != NULL) {
         struct ing_append *a = p->appends;
@@ -123,6 +107,7 @@ static void refuse_all(struct ing_partition *p)
 void ing_partition_break(struct ing_partition *p, const struct kl_err *err)
 {
     stop_reading(p);
+    ing_pass_end(p);
     p->words = *err;
     atomic_store(&p->state, ING_BROKEN);
     kl_count(p->i->m.alarms, 1);
@@ -132,13 +117,47 @@ void ing_partition_break(struct ing_partition *p, const struct kl_err *err)
     ing_metrics_collect(p);
 }
 
+/* All that is held goes, and the catalogue and the log are read from the start. */
+void ing_partition_anew(struct ing_partition *p, const char *words)
+{
+    stop_reading(p);
+    ing_pass_end(p);
+    kl_fail(&p->words, KL_EAGAIN, "%s", words);
+    atomic_store(&p->state, ING_REPLAYING);
+    p->reload = true;
+    refuse_all(p);
+}
+
+/* The record that the snapshot ended with must be the one that it was made from: a log that lost
+ * its end to a power cut may have gone on with others. */
+static bool is_other(struct ing_partition *p, const struct kl_bus_record *rec)
+{
+    struct kl_err err;
+
+    if (rec->seq != p->check_seq)
+        return false;
+    p->check_seq = 0;
+    if (kl_hash64(rec->bytes.at, rec->bytes.size) == p->check_hash)
+        return false;
+    kl_fail(&err, KL_ECORRUPT, "record %" PRIu64 " is not the one that the snapshot was made from",
+            rec->seq);
+    ing_snap_doubt(p, &err);
+    return true;
+}
+
 static void record(struct kl_bus_reader *r, const struct kl_bus_record *rec)
 {
     struct ing_partition *p = kl_container_of(r, struct ing_partition, reader);
     struct kl_err         err = { 0 };
 
-    if (atomic_load(&p->state) == ING_BROKEN)
+    if (atomic_load(&p->state) == ING_BROKEN || p->damaged)
         return;
+    if (rec->incarnation == p->incarnation && p->check_seq != 0) {
+        bool known = rec->seq == p->check_seq && rec->seq == p->applied;
+
+        if (is_other(p, rec) || known)
+            return;
+    }
     if (rec->incarnation != p->incarnation)
         kl_fail(&err, KL_ECORRUPT, "record %" PRIu64 " is of incarnation %" PRIu64 ", not %" PRIu64,
                 rec->seq, rec->incarnation, p->incarnation);
@@ -152,6 +171,10 @@ static void record(struct kl_bus_reader *r, const struct kl_bus_record *rec)
         return;
     }
     kl_count(p->i->m.records, 1);
+    if (atomic_load(&p->state) == ING_REPLAYING)
+        kl_count(p->i->m.replayed, 1);
+    if (ing_snap_damaged(p))
+        return;
     if (p->asks != NULL)
         ing_asks_check(p);
     if (p->waits != NULL)
@@ -179,6 +202,7 @@ static void foreign(struct ing_partition *p, uint64_t incarnation)
     struct tsp_cut all = { .window_ms = 0, .epoch = p->epoch_seen, .format = ING_FORMAT };
 
     stop_reading(p);
+    ing_pass_end(p);
     kl_count(p->i->m.alarms, 1);
     kl_logf(p->i->o.log, KL_ERROR, "ingestor: ALARM: partition %" PRIu32 ": the log was made anew "
             "(incarnation %" PRIu64 " in place of %" PRIu64 "): records after %" PRIu64
@@ -210,6 +234,36 @@ static void broken(struct kl_bus_reader *r, enum kl_code code, uint64_t incarnat
     ing_partition_break(p, &said);
 }
 
+/* Does what was restored belong to the log as it is? Its heads go where it does not. */
+static void restored(struct ing_partition *p, const struct kl_bus_info *log)
+{
+    struct ing_restored *r = &p->restored;
+
+    if (r->is && (p->incarnation != log->incarnation || r->seq_end > log->last_seq ||
+                  r->seq + 1 < log->first_seq)) {
+        kl_logf(p->i->o.log, KL_WARN, "ingestor: partition %" PRIu32 ": the snapshot stands for "
+                "records up to %" PRIu64 " of incarnation %" PRIu64 ", but the log has %" PRIu64
+                " to %" PRIu64 " of %" PRIu64 ": it is not used", p->number, r->seq_end,
+                p->incarnation, log->first_seq, log->last_seq, log->incarnation);
+        ing_tenants_free(p);
+        *r = (struct ing_restored){ 0 };
+    }
+    if (!r->is)
+        return;
+    kl_count(p->i->m.restored, 1);
+    p->applied = r->seq;
+    p->snap_samples = p->sample_count;
+    p->again_end = r->seq_end;
+    for (uint32_t t = 0; t < p->tenant_count; t++)
+        p->tenants[t].head->again = true;
+    if (r->seq_end >= log->first_seq && r->seq_end > 0) {
+        p->check_seq = r->seq_end;
+        p->check_hash = r->hash_end;
+    }
+    kl_logf(p->i->o.log, KL_DEBUG, "ingestor: partition %" PRIu32 " restored as of record %" PRIu64,
+            p->number, r->seq);
+}
+
 void ing_loaded(struct ing_partition *p)
 {
     const struct kl_bus_info *log = &p->info;
@@ -221,8 +275,11 @@ void ing_loaded(struct ing_partition *p)
     p->loaded = (struct blk_manifest){ 0 };
     p->empty = false;
     p->load_failures = 0;
-    p->epoch_seen = p->manifest.epoch;
-    p->cut_end_ms = INT64_MIN;
+    restored(p, log);
+    if (!p->restored.is)
+        p->cut_end_ms = INT64_MIN;
+    if (p->epoch_seen < p->manifest.epoch)
+        p->epoch_seen = p->manifest.epoch;
     for (uint32_t k = 0; k < p->manifest.cut_count; k++)
         if (p->manifest.cuts[k].end_ms != INT64_MAX && p->manifest.cuts[k].end_ms > p->cut_end_ms)
             p->cut_end_ms = p->manifest.cuts[k].end_ms;
@@ -247,7 +304,8 @@ void ing_loaded(struct ing_partition *p)
         return;
     }
     p->manifest.incarnation = log->incarnation;
-    p->applied = p->manifest.replay_from - 1;
+    if (!p->restored.is)
+        p->applied = p->manifest.replay_from - 1;
     p->replay_end = log->last_seq;
     if (log->first_seq > p->applied + 1) {
         kl_fail(&err, KL_ENOENT, "records %" PRIu64 " to %" PRIu64 " were purged, but no fileset "
@@ -261,15 +319,15 @@ void ing_loaded(struct ing_partition *p)
         ing_partition_break(p, &err);
         return;
     }
-    if (p->applied > 0) {
-        p->purges[0].seq = p->applied;
+    if (p->manifest.replay_from > 1) {                 /* whatever a snapshot has: see snap_priv.h */
+        p->purges[0].seq = p->manifest.replay_from - 1;
         p->purges[0].at_ms = kl_env_now_ms(p->i->env) + p->i->o.log_keep_ms;
         p->purge_count = 1;
     }
     kl_fail(&p->words, KL_EAGAIN, "replaying the log up to record %" PRIu64, p->replay_end);
     atomic_store(&p->state, ING_REPLAYING);
     p->reads = tsp_record_reader_new();
-    p->reader = (struct kl_bus_reader){ .partition = p->number, .from_seq = p->applied + 1,
+    p->reader = (struct kl_bus_reader){ .partition = p->number, .from_seq = p->applied + (p->check_seq == 0 || p->check_seq > p->applied),
                                         .loop = p->shard->loop, .record = record,
                                         .caught_up = caught_up, .broken = broken };
     p->reading = true;
@@ -290,7 +348,8 @@ static void serve(struct ing_partition *p)
 static bool quiet(const struct ing_partition *p)
 {
     return !p->loading && p->rendering == 0 && !p->purging && p->appends == NULL &&
-           p->ask_count == 0 && p->tidy == NULL && (p->jobs == NULL || !p->jobs->out);
+           p->ask_count == 0 && p->tidy == NULL && p->pass == NULL &&
+           (p->jobs == NULL || !p->jobs->out);
 }
 
 static void come(struct ing_partition *p)
@@ -308,6 +367,7 @@ static void come(struct ing_partition *p)
 static void leave(struct ing_partition *p)
 {
     stop_reading(p);
+    ing_pass_end(p);
     if (p->serving)
         p->i->bus->unserve(p->i->bus, &p->service);
     p->serving = false;
@@ -346,7 +406,8 @@ void ing_partition_tick(struct ing_partition *p)
         ing_load(p);
     if (state == ING_AWAY || state == ING_LOADING)
         return;
-    if (p->reload && p->jobs == NULL && quiet(p)) {
+    ing_snap_damaged(p);
+    if (p->reload && (p->jobs == NULL || p->damaged) && quiet(p)) {
         p->reload = false;
         ing_partition_empty(p);
         p->empty = true;
@@ -360,6 +421,7 @@ void ing_partition_tick(struct ing_partition *p)
         ing_jobs_tick(p);
         ing_tidy_tick(p);
         ing_cut_tick(p);
+        ing_pass_tick(p);
     }
     ing_metrics_collect(p);
 }

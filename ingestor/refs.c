@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SLOTS_FIRST = 32, GRAIN = 16 };
+enum { SLOTS_FIRST = 32 };
 
 static int64_t *memory(struct ing_refs *r) { return &r->head->memory.bytes[ING_MEM_REFS]; }
 
@@ -110,7 +110,7 @@ static void rehash(struct ing_refs *r, uint32_t size, bool (*keep)(struct ing_re
 
 void ing_refs_set(struct ing_refs *r, uint64_t ref, uint32_t series, uint64_t seq, uint8_t cut)
 {
-    uint64_t defined = (seq - r->base_seq) / GRAIN;
+    uint64_t defined = (seq - r->base_seq) / ING_REF_GRAIN;
     uint32_t at = slot(r, ref);
 
     if (r->slots[at].series == ING_NONE) {
@@ -156,7 +156,7 @@ uint64_t ing_refs_oldest(const struct ing_refs *r)
 
     for (uint32_t i = 0; i <= r->mask; i++)
         if (r->slots[i].series != ING_NONE && (r->slots[i].series & ING_ORPHAN_BIT) == 0) {
-            uint64_t seq = r->base_seq + (uint64_t)r->slots[i].defined * GRAIN;
+            uint64_t seq = r->base_seq + (uint64_t)r->slots[i].defined * ING_REF_GRAIN;
 
             oldest = seq < oldest ? seq : oldest;
         }

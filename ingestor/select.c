@@ -66,15 +66,19 @@ static void rendered(struct kl_env_task *task)
     ing_in(p->i);
     p->rendering--;
     send(a);
+    ing_snap_damaged(p);
     if (p->rendering == 0 && p->jobs != NULL && p->jobs->step == ING_LET_GO)
         ing_job_start(p);
+    if (p->rendering == 0)
+        ing_pass_swap(p);
 }
 
 static void answer(struct ing_ask *a)
 {
     struct ing_partition *p = a->p;
 
-    if (p->jobs != NULL && p->jobs->step == ING_LET_GO) {      /* let it go first: it shall not starve */
+    /* Let go, or swap, first: they shall not starve. */
+    if ((p->jobs != NULL && p->jobs->step == ING_LET_GO) || ing_pass_swaps(p)) {
         a->next = p->held;
         p->held = a;
         return;

@@ -141,8 +141,10 @@ static void late_add(struct ing_head *h, struct ing_series *s, struct ing_late_s
     if (l == NULL || l->count == l->room) {
         uint32_t room = l == NULL ? 4 : l->room * 2;
 
+        bool     fresh = l == NULL;
+
         l = s->late = kl_resize(l, sizeof *l + room * sizeof *l->at);
-        if (room == 4)
+        if (fresh)
             l->count = l->room = 0;
         h->memory.bytes[ING_MEM_LATE] += (int64_t)((room - l->room) * sizeof *l->at);
         l->room = room;
@@ -179,6 +181,10 @@ void ing_series_float(struct ing_head *h, struct ing_series *s, int64_t time_ms,
 
         if (t->count > 0 && t->kind == ING_FLOATS && time_ms == t->last_ms &&
             kl_f64_bits(value) == t->bits && s->late == NULL) {
+            h->equal_samples++;
+            return;
+        }
+        if (h->again && ing_tail_has(t, time_ms, value)) {
             h->equal_samples++;
             return;
         }
@@ -219,6 +225,10 @@ void ing_series_hist(struct ing_head *h, struct ing_series *s, int64_t time_ms, 
 
     h->samples++;
     if (time_ms <= s->last_ms) {
+        if (h->again && ing_tail_has_hist(&s->tail, time_ms, hist)) {
+            h->equal_samples++;
+            return;
+        }
         h->late_samples++;
         hist_chunk(h, s, time_ms, 0, hist);
         return;
@@ -243,10 +253,8 @@ static bool restart_in_chunk(struct ing_head *h, struct ing_series *s, const str
     enum kl_code    code;
     uint32_t        i = 0;
 
-    if (ing_chunk_bytes(h->files, c, &h->spilled, &bytes, &err) != KL_OK) {
-        h->damaged = err;                              /* the partition begins anew, from the log */
-        return true;
-    }
+    if (ing_chunk_bytes(h->files, c, &h->spilled, &bytes, &err) != KL_OK)
+        return true;                                   /* the partition begins anew, from the log */
     kl_arena_init(&arena, HIST_ARENA_MAX);
     code = c->kind == BLK_FLOATS
          ? blk_chunk_decode(bytes, run.times, run.values, run.starts, &run.count, &err)
@@ -306,10 +314,8 @@ static void split(struct ing_head *h, struct ing_series *s, struct ing_chunk **l
     enum kl_code      code;
     uint32_t          below = 0, from[2], count[2];
 
-    if (ing_chunk_bytes(h->files, c, &h->spilled, &bytes, &err) != KL_OK) {
-        h->damaged = err;
-        return;
-    }
+    if (ing_chunk_bytes(h->files, c, &h->spilled, &bytes, &err) != KL_OK)
+        return;                                        /* the partition begins anew, from the log */
     kl_arena_init(&arena, HIST_ARENA_MAX);
     code = floats ? blk_chunk_decode(bytes, run.times, run.values, run.starts, &run.count, &err)
                   : blk_chunk_decode_hists(bytes, &arena, run.times, hists, run.starts, &run.count,

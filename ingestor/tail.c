@@ -28,6 +28,7 @@
 #include <string.h>
 
 enum { MODE_SAME = 0, MODE_INT = 0, MODE_XOR = 7, MODE_START = 62, INT_BYTES_MAX = 6 };
+enum { HISTS_ARENA_MAX = 64 << 20 };
 enum { SAMPLE_MAX = 1 + 8 + 8, START_MAX = 1 + 10 };
 static const uint8_t time_bytes[4] = { 0, 1, 2, 8 };
 
@@ -298,6 +299,153 @@ enum kl_code ing_tail_hists(const struct ing_tail *t, struct kl_arena *arena, in
     return KL_OK;
 }
 
+bool ing_tail_has(const struct ing_tail *t, int64_t time_ms, double value)
+{
+    const uint8_t *at = t->bytes, *end = t->bytes + t->size;
+    int64_t        time = t->first_ms, step = 0;
+    uint64_t       bits;
+
+    if (t->count == 0 || t->kind != ING_FLOATS || time_ms < t->first_ms || time_ms > t->last_ms)
+        return false;
+    bits = get(&at, 8);
+    for (;;) {
+        if (time >= time_ms)
+            return time == time_ms && bits == kl_f64_bits(value);
+        while (at < end && *at == MODE_START * 4) {
+            at++;
+            get_varint(&at);
+        }
+        if (at >= end)
+            return false;
+        unsigned control = *at++;
+        step += get_signed(&at, time_bytes[control & 3]);
+        time += step;
+        bits = value_read(control >> 2, bits, &at);
+    }
+}
+
+bool ing_tail_has_hist(const struct ing_tail *t, int64_t time_ms, struct kl_span hist)
+{
+    const uint8_t *at = t->bytes, *end = t->bytes + t->size;
+    int64_t        time = t->first_ms;
+
+    if (t->count == 0 || t->kind != ING_HISTS || time_ms < t->first_ms || time_ms > t->last_ms)
+        return false;
+    while (at < end) {
+        uint64_t head = get_varint(&at);
+        size_t   size;
+
+        if (head & 1) {
+            get_varint(&at);
+            continue;
+        }
+        time += (int64_t)(head / 2);
+        size = get_varint(&at);
+        if (time >= time_ms)
+            return time == time_ms && kl_span_eq(kl_span(at, size), hist);
+        at += size;
+    }
+    return false;
+}
+
+/* ---- bytes that were in a file ---- */
+
+static bool varint_ok(const uint8_t *at, const uint8_t *end, unsigned *size)
+{
+    for (unsigned n = 0; n < 10 && at + n < end; n++)
+        if ((at[n] & 0x80) == 0) {
+            *size = n + 1;
+            return true;
+        }
+    return false;
+}
+
+static unsigned value_bytes(unsigned mode)
+{
+    unsigned low = 0, place;
+
+    if (mode < MODE_XOR)
+        return mode;
+    for (place = mode - MODE_XOR; place >= 8 - low; low++)
+        place -= 8 - low;
+    return place + 1;
+}
+
+static bool floats_ok(const struct ing_tail *t)
+{
+    const uint8_t *at = t->bytes, *end = t->bytes + t->size;
+    int64_t        time = t->first_ms, step = 0, a;
+    uint32_t       n = 1;
+    unsigned       size;
+    uint64_t       bits;
+
+    if (t->size < 8)
+        return false;
+    for (bits = get(&at, 8); at < end; n++) {
+        unsigned mode = *at >> 2, tsize = time_bytes[*at & 3];
+
+        at++;
+        if (mode == MODE_START) {
+            if (at[-1] != MODE_START * 4 || !varint_ok(at, end, &size))
+                return false;
+            at += size;
+            n--;
+            continue;
+        }
+        if (mode > MODE_XOR + 35 || (size_t)(end - at) < tsize + value_bytes(mode) ||
+            (mode > MODE_SAME && mode < MODE_XOR && !integer(bits, &a)) ||
+            __builtin_add_overflow(step, get_signed(&at, tsize), &step) || step <= 0 ||
+            step > INT32_MAX || __builtin_add_overflow(time, step, &time))
+            return false;
+        bits = value_read(mode, bits, &at);
+    }
+    return n == t->count && time == t->last_ms && bits == t->bits && step == t->step_ms;
+}
+
+static bool hists_ok(const struct ing_tail *t)
+{
+    const uint8_t *at = t->bytes, *end = t->bytes + t->size;
+    int64_t        time = t->first_ms;
+    struct kl_arena arena;
+    struct kl_hist  hist;
+    struct kl_err   err;
+    uint32_t        n = 0;
+    bool            fine = true;
+
+    kl_arena_init(&arena, HISTS_ARENA_MAX);
+    while (fine && at < end) {
+        struct kl_cur c = kl_cur(at, (size_t)(end - at)), one;
+        uint64_t      head = kl_cur_v(&c);
+        struct kl_span bytes;
+
+        if (head & 1) {
+            fine = n > 0;
+            kl_cur_v(&c);
+        } else {
+            bytes = kl_cur_span(&c);
+            fine = head / 2 <= INT32_MAX && (n == 0) == (head == 0) &&
+                   !__builtin_add_overflow(time, (int64_t)(head / 2), &time) && n < ING_TAIL_MAX;
+            if (fine && !c.bad) {
+                one = kl_cur(bytes.at, bytes.size);
+                fine = tsp_hist_get(&one, &arena, &hist, &err) == KL_OK && kl_cur_left(&one) == 0;
+            }
+            n++;
+        }
+        fine = fine && !c.bad;
+        at = c.at;
+    }
+    kl_arena_deinit(&arena);
+    return fine && n == t->count && time == t->last_ms;
+}
+
+bool ing_tail_check(const struct ing_tail *t)
+{
+    if (t->count == 0 || t->count > ING_TAIL_MAX || t->last_ms < t->first_ms ||
+        (uint64_t)t->last_ms - (uint64_t)t->first_ms > UINT32_MAX)
+        return false;
+    return t->kind == ING_FLOATS ? floats_ok(t) : t->kind == ING_HISTS && hists_ok(t);
+}
+
 static bool any(const int64_t *starts, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++)
@@ -305,8 +453,6 @@ static bool any(const int64_t *starts, uint32_t count)
             return true;
     return false;
 }
-
-enum { HIST_ARENA_MAX = 64 << 20 };
 
 enum kl_code ing_tail_encode(const struct ing_tail *t, struct kl_buf *out, struct kl_err *err)
 {
@@ -322,7 +468,7 @@ enum kl_code ing_tail_encode(const struct ing_tail *t, struct kl_buf *out, struc
     struct kl_hist  hists[ING_TAIL_MAX];
     int64_t         times[ING_TAIL_MAX], starts[ING_TAIL_MAX];
 
-    kl_arena_init(&arena, HIST_ARENA_MAX);
+    kl_arena_init(&arena, HISTS_ARENA_MAX);
     if (ing_tail_hists(t, &arena, times, starts, hists, err) == KL_OK)
         blk_chunk_encode_hists(times, hists, any(starts, t->count) ? starts : NULL, t->count, out);
     else

@@ -38,7 +38,7 @@ struct sample { int64_t time_ms, start_ms; double value; const struct kl_hist *h
 struct merge {
     struct sample  *at; size_t count, room;
     struct kl_arena arena;                             /* of histograms */
-    const struct ing_files *files;
+    struct ing_files *files;
     struct kl_buf   spilled;                           /* a chunk that was read */
     struct kl_buf   out;                               /* encoded chunks, one after another */
     struct blk_chunk_ref *refs; uint32_t ref_count, ref_room;

@@ -113,6 +113,9 @@ const struct kl_option kl_app_options[] = {
     MS("ingestor.cut_delay", "10m", 0, 86400000, "a window is cut this long after its end"),
     MS("ingestor.log_keep", "6h", 0, YEARS, "the log in NATS is purged of nothing younger"),
     BYTES("ingestor.memory_max", "4GiB", 16 << 20, 1024 * TIB, "of the heads together; past it they are flushed early"),
+    MS("ingestor.snapshot_interval", "2m", 0, 86400000, "how often a partition's memory is put into its snapshot; 0: never, a restart replays the log"),
+    INT("ingestor.snapshot_samples", "5000000", 0, (int64_t)1 << 40, "or after so many samples of a partition; 0: by time alone"),
+    BYTES("ingestor.spill_least", "1MiB", 1, TIB, "sealed chunks of a partition leave memory with a snapshot once they are that many bytes"),
 
     MS("querier.timeout", "2m", 100, 86400000, "a query ends after this"),
     MS("querier.lookback", "5m", 1000, 86400000, "how far back an instant selector looks"),

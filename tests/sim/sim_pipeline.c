@@ -172,6 +172,14 @@ static void check_everywhere(struct life *l)
 
 static void flushed(struct ing_flush *f) { (void)f; }
 
+/* Three lives of four make snapshots, so that a crash may come at any point of one, and most spill
+ * whatever is sealed. */
+static void snapshots(struct life *l)
+{
+    l->w.snapshot_ms = l->seed % 4 == 0 ? 0 : 300 + (int64_t)(draw(l) % 5000);
+    l->w.spill_least_bytes = l->seed % 5 == 0 ? 1000 : 1;
+}
+
 static void live(uint64_t seed)
 {
     struct life *l = kl_new(sizeof *l);
@@ -180,6 +188,7 @@ static void live(uint64_t seed)
     l->draws = seed * 1000003;
     w_init(&l->w, seed, PARTITIONS);
     l->w.compacts = seed % 4 != 0;                     /* most lives merge filesets beside all else */
+    snapshots(l);
     w_start(&l->w);
     w_ready(&l->w);
     for (unsigned round = 0; round < ROUNDS; round++) {
@@ -332,6 +341,7 @@ static void live_pushed(uint64_t seed)
     l->draws = seed * 7000003;
     w_init(&l->w, seed, PARTITIONS);
     l->w.compacts = seed % 4 != 0;
+    snapshots(l);
     w_start(&l->w);
     w_ready(&l->w);
     d = doorman_new(l);

@@ -39,6 +39,8 @@ struct world {
     uint64_t                memory_max_bytes;
     int64_t                 retention_ms;
     bool                    compacts;                  /* windows into fours, three small ones into one */
+    int64_t                 snapshot_ms;               /* 0: no snapshots */
+    uint64_t                spill_least_bytes;
     struct tsp_incarnation  who;                       /* the writer's */
     uint64_t                counter;
     struct tsp_record_writer *writer;
@@ -101,6 +103,8 @@ static inline void w_ingestor(struct world *w)
                              .retention_ms = w->retention_ms, .compact_files = 3,
                              .compact_window_ms = 4 * w->window_ms,
                              .compact_bytes_max = w->compacts ? 1 << 30 : 0,
+                             .snapshot_ms = w->snapshot_ms,
+                             .spill_least_bytes = w->spill_least_bytes,
                              .log = w->log, .metrics = w->metrics };
 
     w->ing = ing_new(w->env, w->bus, w->data_dir, w->store, &o);

@@ -1,0 +1,658 @@
+/* The snapshot: what a restart finds in it, what leaves memory because of it, and what it may never
+ * cost: a sample. In a simulated world; files are damaged, disks fail at every call. */
+#include "world.h"
+
+#include "snap_kit.h"
+
+static struct world w;
+static const char   T[] = "anonymous";
+
+static bool         killed;                           /* then the disk has handles that nobody closes */
+
+static void setup(void)
+{
+    w_init(&w, 11, 2);
+    w.window_ms = 7200000;
+    w.snapshot_ms = 2000;
+    w.spill_least_bytes = 1;
+    w_start(&w);
+    w_ready(&w);
+}
+
+static void teardown(void)
+{
+    w_stop(&w);
+    if (!killed)
+        w_deinit(&w);
+}
+
+static struct w_answer read_all(uint32_t partition)
+{
+    struct w_answer a;
+    struct kl_err   err = { 0 };
+
+    /* A damaged snapshot costs the partition a moment. */
+    for (int tries = 0; w_read_all(&w, w_all(partition, T), &a, &err) != KL_OK; tries++) {
+        ck_assert_msg(tries < 100, "%s", err.text);
+        kl_env_sim_run(w.sim, 100);
+    }
+    return a;
+}
+
+static uint64_t counted(const char *name)
+{
+    char full[100];
+
+    snprintf(full, sizeof full, "koalemos_ingestor_%s_total", name);
+    return atomic_load(&kl_metrics_add(w.metrics, KL_COUNTER, full, "", "")->bits);
+}
+
+static double shown(const char *name)
+{
+    char full[100];
+
+    snprintf(full, sizeof full, "koalemos_ingestor_%s", name);
+    return kl_bits_f64(atomic_load(&kl_metrics_add(w.metrics, KL_GAUGE, full, "", "")->bits));
+}
+
+/* Until every partition's snapshot has what was written. */
+static void pass(void)
+{
+    uint64_t before = counted("snapshots");
+    int64_t  quiet = 0;
+
+    for (int n = 0; quiet < 5000; n++, quiet += 100) {
+        ck_assert_int_lt(n, 5000);
+        kl_env_sim_run(w.sim, 100);
+        if (counted("snapshots") != before)
+            quiet = 0;
+        before = counted("snapshots");
+    }
+}
+
+static void restart(bool crash)
+{
+    killed |= crash;
+    if (crash)
+        w_crash(&w, true, 99);
+    else
+        w_stop(&w);
+    w_start(&w);
+    w_ready(&w);
+}
+
+static void check_same(const struct w_answer *before, const struct w_answer *after)
+{
+    ck_assert_uint_eq(before->count, after->count);
+    for (size_t s = 0; s < before->count; s++) {
+        const struct w_series *x = &before->series[s], *y = NULL;
+
+        for (size_t k = 0; k < after->count; k++)
+            if (kl_fp_cmp(after->series[k].fp, x->fp) == 0)
+                y = &after->series[k];
+        ck_assert_ptr_nonnull(y);
+        ck_assert(kl_span_eq(kl_buf_span(&x->labels), kl_buf_span(&y->labels)));
+        ck_assert_uint_eq(x->count, y->count);
+        for (size_t i = 0; i < x->count; i++) {
+            ck_assert_int_eq(x->at[i].time_ms, y->at[i].time_ms);
+            ck_assert_int_eq(x->at[i].start_ms, y->at[i].start_ms);
+            ck_assert_int_eq(x->at[i].hist, y->at[i].hist);
+            ck_assert(kl_f64_bits(x->at[i].value) == kl_f64_bits(y->at[i].value));
+        }
+    }
+}
+
+/* Everything a head may hold: full chunks, tails, late samples, histograms, start times. */
+static void write_all(unsigned rounds)
+{
+    static const struct kl_hist_span span = { 0, 2 };
+    static int64_t  t;
+    double          counts[2] = { 1, 2 };
+
+    if (t == 0)
+        t = w_now(&w) - 300000;                        /* in the window that is open */
+    for (unsigned r = 0; r < rounds; r++, t += 1000) {
+        for (unsigned n = 0; n < 6; n++) {
+            int64_t at = r % 13 == 5 && n == 3 ? t - 400000 : t;
+            double  v = n < 2 ? (double)(r * n) : (double)(r * r % 1009) / 7.0 * n;
+
+            w_define(&w, T, n);
+            tsp_record_floats(w.writer, kl_span_str(T), n, &at, &v, 1);
+            if (n == 4)
+                tsp_record_start_time(w.writer, kl_span_str(T), n, at, t - 77000);
+        }
+        struct kl_hist h = { .schema = 2, .count = 3, .sum = r, .pos_span_count = 1, .pos_count = 2,
+                             .pos_spans = &span, .pos = counts };
+
+        w_define(&w, T, 9);
+        tsp_record_hist(w.writer, kl_span_str(T), 9, t, &h);
+        w_send_wait(&w, 0);
+    }
+}
+
+START_TEST(a_restart_begins_with_the_snapshot_and_replays_only_what_follows)
+{
+    struct w_answer before, after;
+
+    write_all(400);
+    pass();
+    write_all(20);
+    before = read_all(0);
+    restart(_i == 1);
+    ck_assert_uint_ge(counted("snapshots_restored"), 1);
+    ck_assert_uint_le(counted("replayed_records"), 30);
+    after = read_all(0);
+    check_same(&before, &after);
+    w_answer_free(&after);
+    write_all(5);
+    w_answer_free(&before);
+    before = read_all(0);
+    restart(_i == 0);                                  /* and once more from the same one */
+    after = read_all(0);
+    check_same(&before, &after);
+    w_answer_free(&before);
+    w_answer_free(&after);
+}
+END_TEST
+
+START_TEST(spilled_chunks_leave_memory_are_answered_and_go_into_filesets)
+{
+    struct w_answer before, after;
+    struct kl_err   err = { 0 };
+
+    write_all(500);
+    before = read_all(0);
+    pass();
+    ck_assert(shown("spilled_bytes") > 1000);
+    after = read_all(0);
+    check_same(&before, &after);
+    w_answer_free(&after);
+    ck_assert_msg(w_flush(&w, NULL, &err) == KL_OK, "%s", err.text);
+    after = read_all(0);
+    check_same(&before, &after);
+    w_answer_free(&after);
+    write_all(1);
+    pass();
+    ck_assert(shown("spilled_bytes") == 0);
+    w_answer_free(&before);
+    before = read_all(0);
+    restart(true);
+    after = read_all(0);
+    check_same(&before, &after);
+    w_answer_free(&before);
+    w_answer_free(&after);
+}
+END_TEST
+
+START_TEST(samples_that_a_cut_took_after_the_snapshot_are_not_restored_beside_their_filesets)
+{
+    struct w_answer before, after;
+    struct kl_err   err = { 0 };
+
+    write_all(300);
+    pass();
+    before = read_all(0);
+    ck_assert_msg(w_flush(&w, NULL, &err) == KL_OK, "%s", err.text);
+    restart(false);
+    ck_assert(shown("spilled_bytes") == 0);
+    after = read_all(0);
+    check_same(&before, &after);
+    w_answer_free(&before);
+    w_answer_free(&after);
+}
+END_TEST
+
+START_TEST(orphans_metadata_and_exemplars_are_restored)
+{
+    int64_t           t = w_now(&w);
+    double            v = 5;
+    struct w_answer   a;
+    struct kl_buf     labels = { 0 };
+    struct tsp_select s = { .what = TSP_SEL_METADATA, .partition = 0, .tenant = kl_span_str(T),
+                            .consistency = TSP_READ_STRONG, .timeout_ms = 5000 };
+    struct tsp_page   page;
+    struct kl_cur     c;
+    struct kl_err     err = { 0 };
+    void             *answer;
+    size_t            size;
+    struct tsp_incarnation who;
+
+    tsp_record_floats(w.writer, kl_span_str(T), 3, &t, &v, 1);     /* not defined yet */
+    w_define(&w, T, 1);
+    tsp_record_floats(w.writer, kl_span_str(T), 1, &t, &v, 1);
+    w_labels(0, &labels);
+    tsp_record_exemplar(w.writer, kl_span_str(T), 1, t, 2.5,
+                        (struct kl_labels){ (const uint8_t *)labels.at, labels.size });
+    tsp_record_metadata(w.writer, kl_span_str(T), kl_span_str("temperature"), 1, kl_span_str("C"),
+                        kl_span_str("how warm"));
+    w_send_wait(&w, 0);
+    pass();
+    who = w.who;
+    restart(true);
+    ck_assert_uint_ge(counted("snapshots_restored"), 1);
+    ck_assert_uint_eq(counted("replayed_records"), 0);
+    w.who = who;
+    w.counter = 500;
+    w_write(&w, 0, T, 3, t + 1000, 6);                 /* now it is */
+    a = read_all(0);
+    ck_assert_uint_eq(a.count, 2);
+    ck_assert_uint_eq(w_find(&a, 3)->count, 2);
+    w_answer_free(&a);
+    ck_assert_int_eq(w_ask(&w, &s, &answer, &size, &err), KL_OK);
+    ck_assert_int_eq(tsp_page_open(kl_span(answer, size), &page, &c, &err), KL_OK);
+    ck_assert(kl_span_eq(kl_cur_span(&c), kl_span_str("temperature")));
+    free(answer);
+    kl_buf_deinit(&labels);
+}
+END_TEST
+
+START_TEST(a_ref_stands_for_its_series_after_a_restart)
+{
+    int64_t                t = w_now(&w);
+    double                 v = 8;
+    struct w_answer        a;
+    struct tsp_incarnation who = w.who;
+
+    w_write(&w, 0, T, 3, t, 4);
+    pass();
+    restart(true);
+    w.who = who;                                       /* the writer lives on, and defines nothing */
+    w.counter = 100;
+    t += 1000;
+    tsp_record_floats(w.writer, kl_span_str(T), 3, &t, &v, 1);
+    w_send_wait(&w, 0);
+    a = read_all(0);
+    ck_assert_ptr_nonnull(w_sample_at(w_find(&a, 3), t));
+    w_answer_free(&a);
+}
+END_TEST
+
+/* ---- damage ---- */
+
+static struct kl_env_dir *enter(struct kl_env_dir *in, const char *name)
+{
+    struct kl_env_dir *d;
+    struct kl_err      err = { 0 };
+
+    ck_assert_msg(in->enter(in, name, false, &d, &err) == KL_OK, "%s", err.text);
+    return d;
+}
+
+static char found_name[64];
+static void first_chunks(void *ctx, const char *name, bool is_dir, uint64_t size_bytes)
+{
+    (void)ctx, (void)is_dir, (void)size_bytes;
+    if (strncmp(name, "chunks-", 7) == 0)
+        snprintf(found_name, sizeof found_name, "%s", name);
+}
+
+/* Flips a bit of, or cuts, a file of partition 0's snapshot. `at` < 0: from its end. */
+static size_t damage(const char *name, long at, bool cut)
+{
+    struct kl_env_dir  *all, *dir;
+    struct kl_env_file *f;
+    struct kl_err       err = { 0 };
+    void               *bytes;
+    size_t              size, where;
+
+    all = enter(w.data_dir, "snapshots");
+    dir = enter(all, "0000");
+    if (name == NULL) {
+        ck_assert_int_eq(dir->list(dir, first_chunks, NULL, &err), KL_OK);
+        name = found_name;
+    }
+    ck_assert_msg(dir->read(dir, name, 64 << 20, &bytes, &size, &err) == KL_OK, "%s", err.text);
+    where = at < 0 ? size + (size_t)at : (size_t)at;
+    ck_assert_uint_lt(where, size);
+    ((char *)bytes)[where] ^= 0x10;
+    ck_assert_int_eq(dir->create(dir, "x", &f, &err), KL_OK);
+    ck_assert_int_eq(dir->append(f, bytes, cut ? where : size, &err), KL_OK);
+    ck_assert_int_eq(dir->sync(f, &err), KL_OK);
+    ck_assert_int_eq(dir->publish(f, name, &err), KL_OK);
+    dir->close(f);
+    free(bytes);
+    dir->leave(dir);
+    all->leave(all);
+    return size;
+}
+
+START_TEST(a_damaged_head_is_set_aside_and_the_log_has_all)
+{
+    struct w_answer before, after;
+    size_t          size;
+
+    write_all(260);
+    pass();
+    before = read_all(0);
+    w.snapshot_ms = 0;                                 /* the next lives make none: the same one again */
+    restart(false);
+    size = damage("head", 70, false);
+    damage("head", 70, false);                         /* as it was */
+    for (int k = 0; k < 24; k++) {
+        uint64_t set_aside;
+        long     at = (long)(size * (size_t)k / 24);
+        struct kl_env_dir *all, *dir;
+        struct kl_err      err = { 0 };
+        void              *bytes;
+        size_t             n;
+
+        all = enter(w.data_dir, "snapshots");
+        dir = enter(all, "0000");
+        ck_assert_int_eq(dir->read(dir, "head", 64 << 20, &bytes, &n, &err), KL_OK);
+        dir->leave(dir);
+        all->leave(all);
+        damage("head", at, k % 2 == 1);
+        restart(false);
+        set_aside = 0;                                 /* a life counts anew */
+        ck_assert_uint_eq(counted("snapshots_set_aside"), set_aside + 1);
+        ck_assert_uint_gt(counted("replayed_records"), 200);
+        after = read_all(0);
+        check_same(&before, &after);
+        w_answer_free(&after);
+        all = enter(w.data_dir, "snapshots");          /* whole again for the next */
+        dir = enter(all, "0000");
+        struct kl_env_file *f;
+        ck_assert_int_eq(dir->create(dir, "x", &f, &err), KL_OK);
+        ck_assert_int_eq(dir->append(f, bytes, n, &err), KL_OK);
+        ck_assert_int_eq(dir->sync(f, &err), KL_OK);
+        ck_assert_int_eq(dir->publish(f, "head", &err), KL_OK);
+        dir->close(f);
+        dir->leave(dir);
+        all->leave(all);
+        free(bytes);
+    }
+    w_answer_free(&before);
+}
+END_TEST
+
+START_TEST(a_damaged_chunk_is_never_answered_and_the_log_has_it)
+{
+    struct w_answer before, after;
+    struct kl_err   err = { 0 };
+
+    write_all(400);
+    before = read_all(0);
+    pass();
+    ck_assert(shown("spilled_bytes") > 0);
+    if (_i == 0) {                                     /* found at the start: it is too short */
+        w.snapshot_ms = 0;
+        restart(false);
+        damage(NULL, -1, true);
+        restart(false);
+    } else {                                           /* found when it is read */
+        w.snapshot_ms = 0;
+        restart(false);
+        damage(NULL, 40, false);
+        restart(false);
+        ck_assert_uint_eq(counted("snapshots_set_aside"), 0);
+        if (_i == 2)                                   /* by a cut */
+            ck_assert_int_ne(w_flush(&w, NULL, &err), KL_OK);
+    }
+    after = read_all(0);
+    check_same(&before, &after);
+    ck_assert_uint_eq(counted("snapshots_set_aside"), 1);
+    w_answer_free(&after);
+    ck_assert_msg(w_flush(&w, NULL, &err) == KL_OK, "%s", err.text);
+    after = read_all(0);
+    check_same(&before, &after);
+    w_answer_free(&before);
+    w_answer_free(&after);
+}
+END_TEST
+
+START_TEST(a_pass_that_fails_at_any_call_leaves_the_last_snapshot_and_every_sample)
+{
+    struct w_answer before, after;
+    uint64_t        calls, good = 0;
+
+    write_all(130);
+    pass();
+    write_all(130);
+    calls = kl_env_disk_sim_calls(w.disk);
+    pass();
+    calls = kl_env_disk_sim_calls(w.disk) - calls;
+    ck_assert_uint_gt(calls, 10);
+    for (uint64_t n = 1; n <= calls + 3; n++) {
+        uint64_t failures = counted("snapshot_failures");
+
+        write_all(2);
+        before = read_all(0);
+        kl_env_disk_sim_fail(w.disk, n, n % 2 == 0 ? KL_EIO : KL_ELIMIT);
+        kl_env_sim_run(w.sim, 4000);
+        kl_env_disk_sim_fail(w.disk, 0, KL_EIO);
+        good += counted("snapshot_failures") == failures;
+        restart(true);
+        after = read_all(0);
+        check_same(&before, &after);
+        w_answer_free(&before);
+        w_answer_free(&after);
+        pass();
+    }
+    ck_assert_uint_lt(good, calls);
+}
+END_TEST
+
+START_TEST(a_full_disk_stops_snapshots_and_nothing_else)
+{
+    struct w_answer before, after;
+
+    write_all(150);
+    pass();
+    write_all(60);
+    before = read_all(0);
+    kl_env_disk_sim_room(w.disk, 700);
+    kl_env_sim_run(w.sim, 20000);
+    ck_assert_uint_ge(counted("snapshot_failures"), 1);
+    after = read_all(0);
+    check_same(&before, &after);
+    w_answer_free(&after);
+    kl_env_disk_sim_room(w.disk, UINT64_MAX);
+    kl_env_sim_run(w.sim, 60000);                      /* tried ever less often */
+    pass();
+    restart(true);
+    ck_assert_uint_le(counted("replayed_records"), 1);
+    after = read_all(0);
+    check_same(&before, &after);
+    w_answer_free(&before);
+    w_answer_free(&after);
+}
+END_TEST
+
+START_TEST(a_snapshot_of_records_that_the_log_lost_is_not_used)
+{
+    struct w_answer a;
+    int64_t         t;
+
+    teardown();
+    w_init(&w, 12, 2);
+    w.window_ms = 7200000;
+    w.snapshot_ms = 500;
+    w.spill_least_bytes = 1;
+    w.fsync_ms = 600000;                               /* the log is not synced, the snapshot is */
+    w_start(&w);
+    w_ready(&w);
+    t = w_now(&w);
+    for (int i = 0; i < 20; i++)
+        w_write(&w, 0, T, 1, t + i * 1000, i);
+    pass();
+    for (uint64_t seed = 0; seed < 10; seed++) {       /* a power cut that takes the log's end */
+        struct w_series *s;
+
+        killed = true;
+        w_crash(&w, true, seed);
+        w_start(&w);
+        w_ready(&w);
+        for (int i = 0; i < 10; i++)
+            w_write(&w, 0, T, 1, t + 500000 + i * 1000, 100 + i);
+        a = read_all(0);
+        s = a.count == 0 ? NULL : &a.series[0];
+        ck_assert_ptr_nonnull(s);
+        for (int i = 0; i < 10; i++)
+            ck_assert_ptr_nonnull(w_sample_at(s, t + 500000 + i * 1000));
+        w_answer_free(&a);
+        pass();
+    }
+}
+END_TEST
+
+/* ---- files of each version, kept under tests/data ---- */
+
+static const char golden[] = "tests/data/snapshot-v1";
+enum { GOLDEN_WINDOW_MS = 7200000 };
+
+static void golden_write(void)
+{
+    struct kl_env_dir *all, *dir, *to;
+    struct kl_err      err = { 0 };
+    struct kl_buf      labels = { 0 };
+    int64_t            t;
+    double             v = 2.5;
+
+    setup();
+    t = w_now(&w);
+    write_all(150);
+    tsp_record_floats(w.writer, kl_span_str(T), 77, &t, &v, 1);     /* never defined */
+    w_labels(0, &labels);
+    tsp_record_exemplar(w.writer, kl_span_str(T), 1, t, 2.5,
+                        (struct kl_labels){ (const uint8_t *)labels.at, labels.size });
+    tsp_record_metadata(w.writer, kl_span_str(T), kl_span_str("temperature"), 1, kl_span_str("C"),
+                        kl_span_str("how warm"));
+    w_send_wait(&w, 0);
+    w_write(&w, 0, "second", 5, t, 1);
+    pass();
+    all = enter(w.data_dir, "snapshots");
+    dir = enter(all, "0000");
+    ck_assert_int_eq(kl_env_dir_real_open(golden, true, &to, &err), KL_OK);
+    found_name[0] = 0;
+    ck_assert_int_eq(dir->list(dir, first_chunks, NULL, &err), KL_OK);
+    for (int k = 0; k < 2; k++) {
+        const char         *name = k == 0 ? "head" : found_name;
+        struct kl_env_file *f;
+        void               *bytes;
+        size_t              size;
+
+        ck_assert_int_eq(dir->read(dir, name, 1 << 20, &bytes, &size, &err), KL_OK);
+        ck_assert_int_eq(to->create(to, name, &f, &err), KL_OK);
+        ck_assert_int_eq(to->append(f, bytes, size, &err), KL_OK);
+        to->close(f);
+        free(bytes);
+    }
+    to->leave(to);
+    dir->leave(dir);
+    all->leave(all);
+    kl_buf_deinit(&labels);
+    teardown();
+}
+
+/* What the golden snapshot holds, read from a copy: a reader may set things aside. */
+static void golden_read(struct kl_buf *out)
+{
+    struct kl_env_disk_sim *disk = kl_env_disk_sim_new();
+    struct kl_env_dir *root = kl_env_disk_sim_root(disk), *all, *dir, *from;
+    struct kl_err      err = { 0 };
+    struct snap_kit   *k;
+
+    ck_assert_int_eq(kl_env_dir_real_open(golden, false, &from, &err), KL_OK);
+    ck_assert_int_eq(root->enter(root, "snapshots", true, &all, &err), KL_OK);
+    ck_assert_int_eq(all->enter(all, "0000", true, &dir, &err), KL_OK);
+    found_name[0] = 0;
+    ck_assert_int_eq(from->list(from, first_chunks, NULL, &err), KL_OK);
+    for (int i = 0; i < 2; i++) {
+        const char         *name = i == 0 ? "head" : found_name;
+        struct kl_env_file *f;
+        void               *bytes;
+        size_t              size;
+
+        ck_assert_int_eq(from->read(from, name, 1 << 20, &bytes, &size, &err), KL_OK);
+        ck_assert_int_eq(dir->create(dir, name, &f, &err), KL_OK);
+        ck_assert_int_eq(dir->append(f, bytes, size, &err), KL_OK);
+        dir->close(f);
+        free(bytes);
+    }
+    k = snap_kit_new(root, GOLDEN_WINDOW_MS);
+    ck_assert_msg(ing_snap_load(&k->p, &err) == KL_OK, "%s", err.text);
+    ck_assert(k->p.restored.is);
+    snap_kit_dump(k, out);
+    snap_kit_free(k);
+    from->leave(from);
+    dir->leave(dir);
+    all->leave(all);
+    root->leave(root);
+    kl_env_disk_sim_free(disk);
+}
+
+START_TEST(write_the_golden_snapshot)
+{
+    struct kl_buf       text = { 0 };
+    struct kl_env_dir  *to;
+    struct kl_env_file *f;
+    struct kl_err       err = { 0 };
+
+    golden_write();
+    golden_read(&text);
+    ck_assert_int_eq(kl_env_dir_real_open(golden, false, &to, &err), KL_OK);
+    ck_assert_int_eq(to->create(to, "content.txt", &f, &err), KL_OK);
+    ck_assert_int_eq(to->append(f, text.at, text.size, &err), KL_OK);
+    to->close(f);
+    to->leave(to);
+}
+END_TEST
+
+START_TEST(a_snapshot_of_version_1_is_still_read)
+{
+    struct kl_buf      got = { 0 };
+    struct kl_env_dir *from;
+    struct kl_err      err = { 0 };
+    void              *want;
+    size_t             size;
+
+    golden_read(&got);
+    ck_assert_int_eq(kl_env_dir_real_open(golden, false, &from, &err), KL_OK);
+    ck_assert_int_eq(from->read(from, "content.txt", 1 << 20, &want, &size, &err), KL_OK);
+    ck_assert(kl_span_eq(kl_buf_span(&got), kl_span(want, size)));
+    from->leave(from);
+    free(want);
+    kl_buf_deinit(&got);
+}
+END_TEST
+
+const char *__asan_default_options(void);
+const char *__asan_default_options(void) { return "detect_leaks=0"; }      /* killed processes free nothing */
+
+/* `test_snapshot write` writes the present version anew; only ever for a new version. */
+int main(int argc, char **argv)
+{
+    Suite   *s = suite_create("snapshot");
+    TCase   *t = tcase_create("snapshot");
+    SRunner *r;
+    int      bad;
+
+    if (argc == 2 && strcmp(argv[1], "write") == 0) {
+        tcase_add_test(t, write_the_golden_snapshot);
+        suite_add_tcase(s, t);
+        r = srunner_create(s);
+        srunner_run_all(r, CK_ENV);
+        return srunner_ntests_failed(r);
+    }
+    tcase_set_timeout(t, 120);
+    tcase_add_checked_fixture(t, setup, teardown);
+    tcase_add_loop_test(t, a_restart_begins_with_the_snapshot_and_replays_only_what_follows, 0, 2);
+    tcase_add_test(t, spilled_chunks_leave_memory_are_answered_and_go_into_filesets);
+    tcase_add_test(t, samples_that_a_cut_took_after_the_snapshot_are_not_restored_beside_their_filesets);
+    tcase_add_test(t, orphans_metadata_and_exemplars_are_restored);
+    tcase_add_test(t, a_ref_stands_for_its_series_after_a_restart);
+    tcase_add_test(t, a_damaged_head_is_set_aside_and_the_log_has_all);
+    tcase_add_loop_test(t, a_damaged_chunk_is_never_answered_and_the_log_has_it, 0, 3);
+    tcase_add_test(t, a_pass_that_fails_at_any_call_leaves_the_last_snapshot_and_every_sample);
+    tcase_add_test(t, a_full_disk_stops_snapshots_and_nothing_else);
+    tcase_add_test(t, a_snapshot_of_records_that_the_log_lost_is_not_used);
+    suite_add_tcase(s, t);
+    t = tcase_create("golden");
+    tcase_add_test(t, a_snapshot_of_version_1_is_still_read);
+    suite_add_tcase(s, t);
+    r = srunner_create(s);
+    srunner_run_all(r, CK_ENV);
+    bad = srunner_ntests_failed(r);
+    srunner_free(r);
+    return bad == 0 ? 0 : 1;
+}
