@@ -146,8 +146,7 @@ run-cluster: setup-test
 test: setup-test
 	@$(MAKE) --no-print-directory all
 	@tests/peers.sh $(peers) >/dev/null
-	@$(MAKE) --no-print-directory check
-	@$(MAKE) --no-print-directory e2e
+	@tests/rgw.sh $(peers) $(MAKE) --no-print-directory check e2e
 e2e: all
 	@tests/peers.sh $(peers) >/dev/null
 	@python3 tests/e2e/run.py --bin $(B)/bin --peers $(peers)/bin $(TESTS)

@@ -5,10 +5,10 @@
 #include "ingestor/options.h"
 #include "libkoal/app/app.h"
 #include "libkoal/bus/options.h"
-#include "libkoal/store/store.h"
+#include "libkoal/store/options.h"
 
 struct program {
-    struct kl_env_dir   *data, *objects;
+    struct kl_env_dir   *data;
     struct kl_store     *store;
     struct kl_bus       *bus;
     struct ing_ingestor *ingestor;
@@ -21,31 +21,24 @@ static bool ready(void *ctx, struct kl_err *err)
     return p->bus->healthy(p->bus, err) && ing_ready(p->ingestor, err);
 }
 
-static enum kl_code open_folders(struct program *p, struct kl_env *env, const struct kl_config *c,
-                                 struct kl_err *err)
+static enum kl_code open_folders(struct program *p, struct kl_app *a, struct kl_err *err)
 {
-    const char *data = kl_config_text(c, "data-dir"), *objects = kl_config_text(c, "store.dir");
+    const char *data = kl_config_text(a->config, "data-dir");
 
     if (data == NULL || data[0] == '\0')
         return kl_fail(err, KL_EINVAL, "say where the data shall lie: --data-dir DIR");
-    if (objects == NULL || objects[0] == '\0')
-        return kl_fail(err, KL_EINVAL, "say which folder is the object storage: --store.dir DIR, "
-                                       "the same for every ingestor and querier");
     if (kl_env_dir_real_open(data, true, &p->data, err) != KL_OK ||
         p->data->lock(p->data, err) != KL_OK)
         return kl_within(err, "data-dir %s", data);
-    if (kl_env_dir_real_open(objects, true, &p->objects, err) != KL_OK)
-        return kl_within(err, "store.dir %s", objects);
-    p->store = kl_store_dir_shared_new(env, p->objects);
-    return KL_OK;
+    return kl_store_open(&(struct kl_store_place){ .env = a->env, .config = a->config, .writes = true,
+                                                   .log = a->log, .metrics = a->metrics },
+                         &p->store, err);
 }
 
 static void stop(struct program *p)
 {
     if (p->store != NULL)
         p->store->close(p->store);
-    if (p->objects != NULL)
-        p->objects->leave(p->objects);
     if (p->data != NULL)
         p->data->leave(p->data);
 }
@@ -68,7 +61,7 @@ int main(int argc, char **argv)
     ing_options_read(a->config, &o);
     o.log = a->log;
     o.metrics = a->metrics;
-    if (open_folders(&p, a->env, a->config, &err) != KL_OK ||
+    if (open_folders(&p, a, &err) != KL_OK ||
         kl_bus_nats_open(a->env, &bo, &p.bus, &err) != KL_OK) {
         status = kl_app_failed(a, &err);
     } else {
@@ -78,6 +71,7 @@ int main(int argc, char **argv)
         a->ctx = &p;
         status = kl_app_run(a);
         p.bus->close(p.bus);
+        kl_store_cancel(p.store);
         ing_free(p.ingestor);
         ing_http_free(http);
         p.bus->free(p.bus);

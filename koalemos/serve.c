@@ -8,7 +8,7 @@
 #include "libkoal/app/app.h"
 #include "libkoal/bus/bus.h"
 #include "libkoal/bus/options.h"
-#include "libkoal/store/store.h"
+#include "libkoal/store/options.h"
 #include "querier/options.h"
 #include "querier/querier.h"
 
@@ -48,8 +48,10 @@ static enum kl_code open_folders(struct serve *s, struct kl_err *err)
     if (s->data->enter(s->data, "store", true, &s->objects, err) != KL_OK ||
         s->data->sync_names(s->data, err) != KL_OK)
         return kl_within(err, "data-dir %s", path);
-    s->store = kl_store_dir_new(s->objects);
-    return KL_OK;
+    return kl_store_open(&(struct kl_store_place){ .env = s->app->env, .config = s->app->config,
+                                                   .local = s->objects, .writes = true,
+                                                   .log = s->app->log, .metrics = s->app->metrics },
+                         &s->store, err);
 }
 
 static enum kl_code open_bus(struct serve *s, struct kl_err *err)
@@ -102,6 +104,7 @@ static void stop(struct serve *s)
 {
     if (s->bus != NULL)
         s->bus->close(s->bus);
+    kl_store_cancel(s->store);
     if (s->querier != NULL) {
         qr_free(s->querier);
         dm_free(s->doorman);

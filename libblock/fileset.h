@@ -67,8 +67,9 @@ enum kl_code blk_writer_exemplar(struct blk_writer *w, struct kl_fp fp, int64_t 
 enum kl_code blk_writer_finish(struct blk_writer *w, struct blk_info *done, struct kl_err *err);
 void         blk_writer_abandon(struct blk_writer *w); /* removes what it can; frees w */
 
-/* Copies a finished local fileset into a store, checkpoint last. An object that is already there
- * with the same size and digest is taken as done (a retry). Blocks: on a worker. */
+/* Copies a finished local fileset into a store, checkpoint last, then opens it there as a reader
+ * would. An object that is already there with the same bytes is taken as done (a retry). Blocks: on
+ * a worker. */
 enum kl_code blk_fileset_upload(struct kl_env_dir *root, const char *path, struct kl_store *store,
                                 struct kl_err *err);
 /* The same of its objects in a store; those that are not there are no failure. Blocks. */

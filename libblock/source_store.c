@@ -46,7 +46,8 @@ static void stored_close(struct blk_source *s)
     free(o);
 }
 
-/* A read that fails because the object is shorter than it must be is corruption, not bad luck. */
+/* A read that fails because the object is shorter than it must be is corruption, not bad luck; so is
+ * an object that is gone, though the checkpoint was there: KL_ENOENT would pass for the end. */
 static enum kl_code get(struct kl_store *store, const char *key, uint64_t whole, uint64_t offset,
                         void *bytes, size_t size, struct kl_err *err)
 {
@@ -54,6 +55,8 @@ static enum kl_code get(struct kl_store *store, const char *key, uint64_t whole,
     uint64_t      there;
     enum kl_code  code = size == 0 ? KL_OK : store->get(store, key, offset, bytes, size, err);
 
+    if (code == KL_ENOENT)
+        return kl_fail(err, KL_ECORRUPT, "missing");
     if (code == KL_EIO && store->head(store, key, &there, &head_err) == KL_OK && there != whole)
         return kl_fail(err, KL_ECORRUPT, "%llu bytes, not %llu", (unsigned long long)there,
                        (unsigned long long)whole);
@@ -251,6 +254,27 @@ static enum kl_code upload_from(struct kl_env_dir *dir, const char *path, uint64
     return code;
 }
 
+/* What is in the store now, as a reader will find it: the checkpoint vouches for digests, digests for
+ * the small files, and data is as long as it must be. (Its bytes the store has checked when it took
+ * them: S3 by their SHA-256, a folder by the sync.) */
+static enum kl_code verify_stored(struct kl_store *store, const char *path, struct kl_err *err)
+{
+    struct blk_fileset *f;
+    char                key[KL_STORE_KEY_MAX + 1];
+    uint64_t            size;
+    enum kl_code        code = blk_fileset_open_store(store, path, &f, err);
+
+    if (code != KL_OK)
+        return code;
+    key_of(path, "data", key);
+    code = store->head(store, key, &size, err);
+    if (code == KL_OK && size != f->digests[BLK_DATA].size)
+        code = kl_fail(err, KL_ECORRUPT, "data: %llu bytes, not %llu", (unsigned long long)size,
+                       (unsigned long long)f->digests[BLK_DATA].size);
+    blk_fileset_unref(f);
+    return code;
+}
+
 enum kl_code blk_fileset_upload(struct kl_env_dir *root, const char *path, struct kl_store *store,
                                 struct kl_err *err)
 {
@@ -271,6 +295,8 @@ enum kl_code blk_fileset_upload(struct kl_env_dir *root, const char *path, struc
         return kl_within(err, "upload %s", path);
     code = upload_from(folder.window, path, blk_seed(&info), store, err);
     blk_folder_leave(&folder);
+    if (code == KL_OK && verify_stored(store, path, err) != KL_OK)
+        code = kl_within(err, "read back what was put");
     return code == KL_OK ? KL_OK : kl_within(err, "upload %s", path);
 }
 

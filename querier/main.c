@@ -3,12 +3,11 @@
  */
 #include "libkoal/app/app.h"
 #include "libkoal/bus/options.h"
-#include "libkoal/store/store.h"
+#include "libkoal/store/options.h"
 #include "querier/options.h"
 #include "querier/querier.h"
 
 struct program {
-    struct kl_env_dir *objects;
     struct kl_store   *store;
     struct kl_bus     *bus;
     struct qr_querier *querier;
@@ -21,17 +20,11 @@ static bool ready(void *ctx, struct kl_err *err)
     return p->bus->healthy(p->bus, err) && qr_ready(p->querier, err);
 }
 
-static enum kl_code open_store(struct program *p, const struct kl_config *c, struct kl_err *err)
+static enum kl_code open_store(struct program *p, struct kl_app *a, struct kl_err *err)
 {
-    const char *objects = kl_config_text(c, "store.dir");
-
-    if (objects == NULL || objects[0] == '\0')
-        return kl_fail(err, KL_EINVAL, "say which folder is the object storage: --store.dir DIR, "
-                                       "the same for every ingestor and querier");
-    if (kl_env_dir_real_open(objects, true, &p->objects, err) != KL_OK)
-        return kl_within(err, "store.dir %s", objects);
-    p->store = kl_store_dir_new(p->objects);
-    return KL_OK;
+    return kl_store_open(&(struct kl_store_place){ .env = a->env, .config = a->config,
+                                                   .log = a->log, .metrics = a->metrics },
+                         &p->store, err);
 }
 
 int main(int argc, char **argv)
@@ -54,7 +47,7 @@ int main(int argc, char **argv)
     o.metrics = a->metrics;
     o.hostname = a->hostname;
     o.folder = a->folder;
-    if (open_store(&p, a->config, &err) != KL_OK ||
+    if (open_store(&p, a, &err) != KL_OK ||
         kl_bus_nats_open(a->env, &bo, &p.bus, &err) != KL_OK) {
         status = kl_app_failed(a, &err);
     } else {
@@ -64,14 +57,13 @@ int main(int argc, char **argv)
         a->ctx = &p;
         status = kl_app_run(a);
         p.bus->close(p.bus);
+        kl_store_cancel(p.store);
         qr_free(p.querier);
         qr_http_free(http);
         p.bus->free(p.bus);
     }
     if (p.store != NULL)
         p.store->close(p.store);
-    if (p.objects != NULL)
-        p.objects->leave(p.objects);
     kl_app_close(a);
     return status;
 }

@@ -115,7 +115,8 @@ static void failed(struct qr_stored *x, enum kl_code code, const struct kl_err *
         return;
     }
     qr_cache_forget(j->shard, x->info);
-    if (code == KL_ENOENT && !p->reread) {
+    /* One of its objects that is gone makes it corrupt: perhaps all of it is just being removed. */
+    if ((code == KL_ENOENT || code == KL_ECORRUPT) && !p->reread) {
         p->file_missing = true;
         return;
     }

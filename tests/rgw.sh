@@ -68,7 +68,6 @@ osd pool default pg autoscale mode = off
 osd crush chooseleaf type = 0
 osd objectstore = bluestore
 osd memory target = 939524096
-osd max object name len = 256
 bluestore block size = 4294967296
 bluestore fsck on mount = false
 mon allow pool size one = true

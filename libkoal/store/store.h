@@ -53,6 +53,21 @@ bool kl_store_key_fit(const char *key);                /* store_key.c: is it one
 struct kl_store *kl_store_dir_new(struct kl_env_dir *dir);
 /* this one for any: what it writes aside has a name that no other process chooses. */
 struct kl_store *kl_store_dir_shared_new(struct kl_env *env, struct kl_env_dir *dir);
+/* The same for a folder on disk, made if absent; the store owns it. */
+enum kl_code kl_store_dir_open(struct kl_env *env, const char *path, struct kl_store **s,
+                               struct kl_err *err);
+
+/*
+ * A store that belongs to one cell. The first to write there puts KL_STORE_CELL_KEY, which names the
+ * cell; before anything else is asked of the store that object is read, and where it names another
+ * cell every call is KL_EINVAL, with words: two cells in one place would take each other's objects
+ * for leftovers. Where the store is out of reach, the question is asked again by the next call.
+ * `writes` false: only looks; an absent object is then no cell's, as yet.
+ */
+#define KL_STORE_CELL_KEY "catalogue/cell"
+struct kl_store *kl_store_cell_new(struct kl_store *inner_take, const char *cell, bool writes);
+/* Asks now: KL_OK, or what the next call would fail with. */
+enum kl_code kl_store_cell_check(struct kl_store *s, struct kl_err *err);
 
 /*
  * An S3 service, over HTTP (libcurl), requests signed with AWS Signature Version 4. Objects lie at
@@ -61,8 +76,9 @@ struct kl_store *kl_store_dir_shared_new(struct kl_env *env, struct kl_env_dir *
  * A request that fails by 5xx, 429, a reset or a timeout is sent again, at most `tries` times, after
  * ever longer waits of random length. Bodies carry their SHA-256, which the service checks. Objects
  * of more than `part_bytes` go up in parts. Whether a put replaces is for the service to watch
- * (If-None-Match: *), where it does: `conditional_put`. Where not, and for objects in parts, the key
- * is looked at before: enough for one writer a key, as our leases have it. A put whose answer got
+ * (If-None-Match: *), where it does: `conditional_put`; AUTO finds out, by putting the first small
+ * object twice. Where not, and for objects in parts, the key is looked at before: enough for one
+ * writer a key, as our leases have it. A put whose answer got
  * lost, and that is refused when sent again, recognises its own object by a random mark.
  */
 struct kl_store_s3_keys { char access[132], secret[260]; char token[4096]; };   /* token "": none */
@@ -73,7 +89,7 @@ struct kl_store_s3_options {
     const char *endpoint;                              /* "https://host[:port]"; NULL: AWS' of `region` */
     const char *region, *bucket, *prefix;              /* prefix "" or "a/b" */
     bool        path_style;                            /* <endpoint>/<bucket>/<key>, else bucket.host */
-    bool        conditional_put;
+    enum kl_store_s3_conditional { KL_STORE_S3_AUTO, KL_STORE_S3_ON, KL_STORE_S3_OFF } conditional_put;
     /* Files whose first line is it; read at open, and again when the service refuses what they held.
      * token_file may be NULL. With access_key_file NULL: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and
      * AWS_SESSION_TOKEN of the environment. */

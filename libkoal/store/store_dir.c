@@ -17,6 +17,7 @@ static const char aside[] = ".put-";                   /* what a crash may leave
 struct dir_store {
     struct kl_store    store;
     struct kl_env_dir *root;
+    bool               owned;                          /* root, and left with the store */
     uint64_t           mark;                           /* of this process, in names aside */
     _Atomic unsigned   turn;
 };
@@ -280,7 +281,14 @@ static enum kl_code remove_object(struct kl_store *store, const char *key, struc
     return code == KL_OK || code == KL_ENOENT ? KL_OK : kl_within(err, "remove object %s", key);
 }
 
-static void close_store(struct kl_store *store) { free(store); }
+static void close_store(struct kl_store *store)
+{
+    struct dir_store *s = (struct dir_store *)store;
+
+    if (s->owned)
+        s->root->leave(s->root);
+    free(s);
+}
 
 struct kl_store *kl_store_dir_new(struct kl_env_dir *dir)
 {
@@ -298,4 +306,16 @@ struct kl_store *kl_store_dir_shared_new(struct kl_env *env, struct kl_env_dir *
 
     ((struct dir_store *)s)->mark = kl_env_draw(env);
     return s;
+}
+
+enum kl_code kl_store_dir_open(struct kl_env *env, const char *path, struct kl_store **store,
+                               struct kl_err *err)
+{
+    struct kl_env_dir *dir;
+
+    if (kl_env_dir_real_open(path, true, &dir, err) != KL_OK)
+        return err->code;
+    *store = kl_store_dir_shared_new(env, dir);
+    ((struct dir_store *)*store)->owned = true;
+    return KL_OK;
 }

@@ -1,12 +1,14 @@
 /* The S3 store: what each call of a kl_store asks of the service. */
 #include "libkoal/store/store_s3_priv.h"
 
+#include "libkoal/base/log.h"
+
 #include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { PARTS_MAX = 10000, MARK = 33 };
+enum { PARTS_MAX = 10000, MARK = 33, PROBE_MAX = 64 << 10 };
 
 static enum kl_code check_key(const char *key, struct kl_err *err)
 {
@@ -16,7 +18,7 @@ static enum kl_code check_key(const char *key, struct kl_err *err)
 
 /* ---- head, get ---- */
 
-/* The answer to a HEAD has no body: that the bucket is gone must be asked for apart. */
+/* The answer to a HEAD has no body: that the bucket is gone, or keys are wrong, is asked for apart. */
 static enum kl_code bucket_is_there(struct kl_s3 *s, struct kl_err *err)
 {
     struct kl_s3_call c = { .method = "GET", .query = "list-type=2&max-keys=1" };
@@ -54,6 +56,13 @@ static enum kl_code head(struct kl_store *store, const char *key, uint64_t *size
     code = look(s, key, size_bytes, NULL, err);
     if (code == KL_ENOENT && bucket_is_there(s, err) == KL_OK)
         return kl_fail(err, KL_ENOENT, "there is no object %s", key);
+    if (code == KL_EIO) {                              /* refused, without a word why */
+        struct kl_err first = *err;
+
+        if (bucket_is_there(s, err) != KL_OK)
+            return err->code;
+        *err = first;
+    }
     return code == KL_OK ? KL_OK : kl_within(err, "object %s", key);
 }
 
@@ -110,21 +119,53 @@ static enum kl_code whose(struct kl_s3 *s, const char *key, const char *mark, st
     return code;
 }
 
-static enum kl_code put_whole(struct kl_s3 *s, const char *key, struct kl_span bytes,
-                              struct kl_err *err)
+static enum kl_code put_once(struct kl_s3 *s, const char *key, const char *mark,
+                             struct kl_span bytes, bool conditional, long *status,
+                             struct kl_err *err)
 {
-    char              mark[MARK];
     struct kl_s3_call c = { .method = "PUT", .key = key, .query = "", .body = bytes,
                             .headers = { { "x-amz-meta-koalemos-put", mark },
                                          { "if-none-match", "*" } },
-                            .header_count = s->o.conditional_put ? 2 : 1 };
-    enum kl_code      code;
+                            .header_count = conditional ? 2 : 1 };
+    enum kl_code      code = kl_s3_call(s, &c, err);
 
-    draw_mark(s, mark);
-    code = kl_s3_call(s, &c, err);
     if (code == KL_EEXIST && c.ambiguous)
         code = whose(s, key, mark, err);
+    *status = c.answer.status;
     kl_s3_call_end(&c);
+    return code;
+}
+
+/* An object that we have just put, put once more: does the service keep it from being replaced? By
+ * the same bytes and mark, so nothing changes where it does not. */
+static void find_out(struct kl_s3 *s, const char *key, const char *mark, struct kl_span bytes)
+{
+    struct kl_err unheard;
+    long          status;
+    enum kl_code  code = put_once(s, key, mark, bytes, true, &status, &unheard);
+
+    if (code == KL_EEXIST || status == 412)
+        atomic_store(&s->conditional, KL_STORE_S3_ON);
+    else if (code == KL_OK || status == 501 || status == 400)
+        atomic_store(&s->conditional, KL_STORE_S3_OFF);
+    else
+        return;                                        /* the next put will ask again */
+    kl_logf(s->o.log, KL_INFO, "store: the S3 service %s",
+            code == KL_OK ? "knows no conditional put: keys are looked at before" : "knows conditional puts");
+}
+
+static enum kl_code put_whole(struct kl_s3 *s, const char *key, struct kl_span bytes,
+                              struct kl_err *err)
+{
+    char         mark[MARK];
+    int          known = atomic_load(&s->conditional);
+    long         status;
+    enum kl_code code;
+
+    draw_mark(s, mark);
+    code = put_once(s, key, mark, bytes, known == KL_STORE_S3_ON, &status, err);
+    if (code == KL_OK && known == KL_STORE_S3_AUTO && bytes.size <= PROBE_MAX)
+        find_out(s, key, mark, bytes);
     return code;
 }
 
@@ -174,7 +215,7 @@ static enum kl_code end_parts(struct kl_s3 *s, const char *key, const char *id, 
     struct kl_buf     query = { 0 };
     struct kl_s3_call c = { .method = "POST", .key = key, .body = list,
                             .headers = { { "if-none-match", "*" } },
-                            .header_count = s->o.conditional_put };
+                            .header_count = atomic_load(&s->conditional) == KL_STORE_S3_ON };
     enum kl_code      code;
 
     kl_buf_addf(&query, "uploadId=%s", id);
@@ -252,7 +293,7 @@ static enum kl_code put(struct kl_store *store, const char *key, struct kl_span 
 
     if (check_key(key, err) != KL_OK)
         return err->code;
-    if (parts || !s->o.conditional_put)
+    if (parts || atomic_load(&s->conditional) != KL_STORE_S3_ON)
         code = look(s, key, NULL, NULL, err);
     if (code == KL_OK)
         return kl_fail(err, KL_EEXIST, "object %s is there already", key);
@@ -456,6 +497,7 @@ static void copy_options(struct kl_s3 *s, const struct kl_store_s3_options *o)
     s->o.token_file = copy(s, o->token_file);
     s->o.ca_file = copy(s, o->ca_file);
     s->o.proxy = copy(s, o->proxy);
+    atomic_init(&s->conditional, o->conditional_put);
     s->o.tries = o->tries > 0 ? o->tries : 5;
     s->o.part_bytes = o->part_bytes > 0 ? o->part_bytes : KL_STORE_S3_PART;
     if (s->o.part_bytes < KL_STORE_S3_PART_MIN)

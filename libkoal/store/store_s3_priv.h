@@ -90,6 +90,7 @@ struct kl_s3 {
     pthread_cond_t  stir;
     struct kl_store_s3_keys keys;
     _Atomic bool canceled;
+    _Atomic int  conditional;                          /* enum kl_store_s3_conditional, as known */
     struct kl_metric *requests, *retries, *failures, *sent_bytes, *got_bytes;
 };
 struct kl_s3_call {

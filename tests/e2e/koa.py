@@ -329,7 +329,7 @@ def wait_ready(base, process, seconds=60):
 class Cluster:
     """nats-server, one doorman, two ingestors, one querier."""
 
-    def __init__(self, world, *flags, ready=True):
+    def __init__(self, world, *flags, ready=True, store=None):
         self.nats_port = free_port()
         os.makedirs(world.path("nats"), exist_ok=True)
         with open(world.path("nats.conf"), "w") as f:
@@ -346,7 +346,7 @@ class Cluster:
             self.ports[name] = free_port()
             return world.run(name, os.path.join(BIN, program), "--config", world.path("cluster.yaml"),
                              "--listen", f"127.0.0.1:{self.ports[name]}", *more, *flags)
-        store = ["--store.dir", world.path("store")]
+        store = store or ["--store.dir", world.path("store")]
         self.doorman = service("doorman", "doorman")
         self.ingestors = [service("ingestor", f"ingestor-{i}", "--ingestor.name", f"ingestor-{i}",
                                   "--data-dir", world.path(f"ingestor-{i}"), *store) for i in (0, 1)]

@@ -355,6 +355,33 @@ START_TEST(stored_fileset_is_read_in_few_requests)
 }
 END_TEST
 
+START_TEST(object_that_went_while_it_was_read_is_corruption_not_the_end)
+{
+    char                key[KL_STORE_KEY_MAX + 1];
+    struct blk_fileset *f;
+    struct blk_select  *s;
+    struct blk_selected one;
+    struct kit_object  *gone;
+    enum kl_code        code;
+
+    kit_make(13, 300, 300, start, 15000);
+    ck_assert_int_eq(kit_write(root, &info, 240, NULL, &err), KL_OK);
+    f = open_one(1);
+    blk_fileset_path(&info, path);
+    snprintf(key, sizeof key, "%s/data", path);
+    gone = kit_find(&store.store, key);
+    ck_assert_ptr_nonnull(gone);
+    gone->key[0] = '!';
+    ck_assert_int_eq(blk_select_open(f, NULL, 0, INT64_MIN, INT64_MAX, true, &s, &err), KL_OK);
+    while ((code = blk_select_next(s, &one, &err)) == KL_OK)
+        ;
+    ck_assert_int_eq(code, KL_ECORRUPT);
+    ck_assert_ptr_nonnull(strstr(err.text, "missing"));
+    blk_select_close(s);
+    blk_fileset_unref(f);
+}
+END_TEST
+
 struct extras { unsigned metas, exemplars; };
 static void on_meta(void *ctx, struct kl_span metric, uint8_t type, struct kl_span unit,
                     struct kl_span help)
@@ -620,6 +647,7 @@ int main(void)
     tcase_add_test(t, names_and_values_come_sorted_and_once);
     tcase_add_test(t, series_are_found_by_fingerprint);
     tcase_add_test(t, stored_fileset_is_read_in_few_requests);
+    tcase_add_test(t, object_that_went_while_it_was_read_is_corruption_not_the_end);
     tcase_add_loop_test(t, extras_come_back, 0, 2);
     tcase_add_loop_test(t, empty_fileset_is_a_fileset, 0, 2);
     tcase_add_test(t, late_samples_of_many_windows_are_one_fileset);

@@ -68,7 +68,7 @@ static inline void s3_kit(struct s3_kit *k, struct kl_env *env, const char *fold
     s3_write(k->secret, s3_env("KOA_S3_SECRET_KEY"));
     k->o = (struct kl_store_s3_options){
         .endpoint = s3_env("KOA_S3_ENDPOINT"), .region = "us-east-1", .bucket = s3_env("KOA_S3_BUCKET"),
-        .prefix = k->prefix, .path_style = true, .conditional_put = true,
+        .prefix = k->prefix, .path_style = true, .conditional_put = KL_STORE_S3_ON,
         .access_key_file = k->access, .secret_key_file = k->secret,
         .part_bytes = KL_STORE_S3_PART_MIN, .list_page = 5 };
 }

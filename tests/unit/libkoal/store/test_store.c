@@ -41,7 +41,7 @@ static void setup(void)
     env = kl_env_real_new(1);
     for (int i = S3; i <= S3_REPLACING && have_s3; i++) {
         s3_kit(&s3, env, keys_path);
-        s3.o.conditional_put = i == S3;                /* the other: a service that just replaces */
+        s3.o.conditional_put = i == S3 ? KL_STORE_S3_AUTO : KL_STORE_S3_OFF;
         ck_assert_msg(kl_store_s3_open(env, &s3.o, &stores[i], &err) == KL_OK, "%s", err.text);
     }
 }

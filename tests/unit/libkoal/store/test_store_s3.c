@@ -157,7 +157,7 @@ static void setup(void)
     snprintf(endpoint, sizeof endpoint, "http://127.0.0.1:%d", fake.port);
     o = (struct kl_store_s3_options){
         .endpoint = endpoint, .region = "eu-here-1", .bucket = "bucket", .prefix = "p", .path_style = true,
-        .conditional_put = true, .access_key_file = access_file, .secret_key_file = secret_file,
+        .conditional_put = KL_STORE_S3_ON, .access_key_file = access_file, .secret_key_file = secret_file,
         .stall_timeout_ms = 1000, .tries = 3 };
     s = NULL;
 }

@@ -1,0 +1,121 @@
+#include "libkoal/store/options.h"
+
+#include <string.h>
+
+static enum kl_code read_url(const char *url, struct kl_store_options *o, struct kl_err *err)
+{
+    const char *rest, *slash;
+    size_t      n;
+
+    if (strncmp(url, "dir:", 4) == 0 && url[4] != '\0') {
+        o->kind = KL_STORE_DIR;
+        o->path = url + 4;
+        return KL_OK;
+    }
+    if (strncmp(url, "s3://", 5) != 0)
+        return kl_fail(err, KL_EINVAL, "store.url \"%.100s\" is neither dir:/path nor s3://bucket/prefix",
+                       strchr(url, '@') != NULL ? "(with an @)" : url);
+    rest = url + 5;
+    slash = strchr(rest, '/');
+    n = slash != NULL ? (size_t)(slash - rest) : strlen(rest);
+    if (n == 0 || n >= sizeof o->bucket || memchr(rest, '@', n) != NULL)
+        return kl_fail(err, KL_EINVAL, "store.url names no bucket: s3://bucket/prefix; keys come from "
+                       "files");
+    memcpy(o->bucket, rest, n);
+    o->bucket[n] = '\0';
+    rest = slash != NULL ? slash + 1 : "";
+    n = strlen(rest);
+    if (n > 0 && rest[n - 1] == '/')
+        n--;
+    if (n >= sizeof o->prefix)
+        return kl_fail(err, KL_EINVAL, "store.url: a prefix of more than %d bytes", KL_STORE_S3_PREFIX_MAX);
+    memcpy(o->prefix, rest, n);
+    o->prefix[n] = '\0';
+    o->kind = KL_STORE_S3;
+    return KL_OK;
+}
+
+static const char *text(const struct kl_config *c, const char *path)
+{
+    const char *t = kl_config_text(c, path);
+
+    return t != NULL && t[0] != '\0' ? t : NULL;
+}
+
+static void read_s3(const struct kl_config *c, struct kl_store_options *o)
+{
+    const char *style = kl_config_text(c, "store.s3.style");
+    const char *conditional = kl_config_text(c, "store.s3.conditional_put");
+
+    o->v2 = strcmp(kl_config_text(c, "store.s3.signature"), "v2") == 0;
+    o->s3 = (struct kl_store_s3_options){
+        .endpoint = text(c, "store.s3.endpoint"),
+        .region = kl_config_text(c, "store.s3.region"),
+        .bucket = o->bucket,
+        .prefix = o->prefix,
+        .access_key_file = text(c, "store.s3.access_key.file"),
+        .secret_key_file = text(c, "store.s3.secret_key.file"),
+        .token_file = text(c, "store.s3.session_token.file"),
+        .ca_file = text(c, "store.s3.ca.file"),
+        .proxy = text(c, "store.s3.proxy"),
+        .connect_timeout_ms = kl_config_int(c, "store.s3.connect_timeout"),
+        .stall_timeout_ms = kl_config_int(c, "store.s3.stall_timeout"),
+        .timeout_ms = kl_config_int(c, "store.s3.timeout"),
+        .tries = (unsigned)kl_config_int(c, "store.s3.tries"),
+        .part_bytes = (uint64_t)kl_config_int(c, "store.s3.part_bytes"),
+        .conditional_put = strcmp(conditional, "on") == 0 ? KL_STORE_S3_ON
+                         : strcmp(conditional, "off") == 0 ? KL_STORE_S3_OFF : KL_STORE_S3_AUTO,
+    };
+    o->s3.path_style = strcmp(style, "path") == 0 ||
+                       (strcmp(style, "auto") == 0 && o->s3.endpoint != NULL);
+}
+
+enum kl_code kl_store_options_read(const struct kl_config *c, struct kl_store_options *o,
+                                   struct kl_err *err)
+{
+    const char *url = text(c, "store.url"), *dir = text(c, "store.dir");
+
+    *o = (struct kl_store_options){ .cell = kl_config_text(c, "cell") };
+    if (url != NULL && dir != NULL)
+        return kl_fail(err, KL_EINVAL, "store.url and store.dir are both set: they mean the same");
+    if (dir != NULL) {
+        o->kind = KL_STORE_DIR;
+        o->path = dir;
+    } else if (url != NULL && read_url(url, o, err) != KL_OK) {
+        return err->code;
+    }
+    read_s3(c, o);
+    return KL_OK;
+}
+
+enum kl_code kl_store_open(const struct kl_store_place *p, struct kl_store **s, struct kl_err *err)
+{
+    struct kl_store_options o;
+    enum kl_code            code = kl_store_options_read(p->config, &o, err);
+
+    if (code != KL_OK)
+        return code;
+    o.s3.log = p->log;
+    o.s3.metrics = p->metrics;
+    if (o.kind == KL_STORE_NONE && p->local == NULL)
+        return kl_fail(err, KL_EINVAL, "say where the object storage is: --store.url dir:/path or "
+                       "s3://bucket/prefix (or --store.dir DIR), the same for every ingestor and querier");
+    if (o.kind == KL_STORE_NONE)
+        *s = kl_store_dir_shared_new(p->env, p->local);
+    else if (o.kind == KL_STORE_DIR && kl_store_dir_open(p->env, o.path, s, err) != KL_OK)
+        return kl_within(err, "store %s", o.path);
+    else if (o.kind == KL_STORE_S3 && kl_store_s3_open(p->env, &o.s3, s, err) != KL_OK)
+        return err->code;
+    *s = kl_store_cell_new(*s, o.cell, p->writes);
+    code = kl_store_cell_check(*s, err);
+    if (code == KL_EAGAIN) {
+        kl_logf(p->log, KL_WARN, "store: out of reach, going on without it for now: %s", err->text);
+        code = KL_OK;
+    }
+    if (code == KL_OK)
+        return KL_OK;
+    (*s)->close(*s);
+    *s = NULL;
+    return o.kind == KL_STORE_S3 ? kl_within(err, "store s3://%s/%s", o.bucket, o.prefix)
+                                 : kl_within(err, "store %s", o.path != NULL ? o.path : "in data-dir");
+}

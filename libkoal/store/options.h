@@ -1,0 +1,36 @@
+#ifndef KL_STORE_OPTIONS_H
+#define KL_STORE_OPTIONS_H
+/*
+ * The object storage as the configuration describes it: store.url, or store.dir, and store.s3.*.
+ */
+#include "libkoal/base/config.h"
+#include "libkoal/base/log.h"
+#include "libkoal/base/metrics.h"
+#include "libkoal/store/store.h"
+
+struct kl_store_options {
+    enum { KL_STORE_NONE, KL_STORE_DIR, KL_STORE_S3 } kind;
+    const char *path;                                  /* of a folder */
+    bool        v2;                                    /* how S3 requests are signed */
+    char        bucket[64], prefix[KL_STORE_S3_PREFIX_MAX + 1];
+    struct kl_store_s3_options s3;                     /* bucket and prefix point at those above */
+    const char *cell;
+};
+/* Pure. KL_EINVAL with words. The texts are the config's; `o` stays where it is. */
+enum kl_code kl_store_options_read(const struct kl_config *c, struct kl_store_options *o,
+                                   struct kl_err *err);
+
+struct kl_store_place {
+    struct kl_env     *env;
+    const struct kl_config *config;
+    struct kl_env_dir *local;                          /* where the config names none; NULL: it must */
+    bool               writes;                         /* false: this process only reads */
+    struct kl_log     *log;
+    struct kl_metrics *metrics;
+};
+/* The store that the config names, bound to its cell. What cannot be (no bucket, wrong keys, another
+ * cell's data) is refused, in a sentence; a service out of reach is not: then only the log says so,
+ * and calls fail with KL_EAGAIN until it is back. Blocks. */
+enum kl_code kl_store_open(const struct kl_store_place *place, struct kl_store **s,
+                           struct kl_err *err);
+#endif

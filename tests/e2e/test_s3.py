@@ -1,0 +1,196 @@
+"""Object storage that is S3: Ceph's radosgw."""
+import json
+import os
+import time
+
+import koa
+from koa import check, eventually, http
+from koa_s3 import S3, Line
+
+STEP = 15_000
+
+
+def begin_ms(hours):
+    return (int(time.time()) // 7200 * 7200 - hours * 3600) * 1000
+
+
+def load(base, begin, end, families=6, series=5):
+    """Counters and gauges with odd values, `families` metrics of `series` each, every STEP."""
+    for at in range(begin, end, 600_000):
+        batch = []
+        for m in range(families):
+            for s in range(series):
+                labels = {"__name__": f"s3_{m}_total" if m % 2 else f"s3_{m}", "job": f"j{s % 2}", "series": str(s)}
+                batch.append((labels, [(t, (t // STEP * (m + 1) + s * 17) % 9973 / 8) for t in
+                                       range(at, min(at + 600_000, end), STEP)]))
+        status, words = koa.push(base, batch)
+        check(status == 204, f"push: {status} {words}")
+
+
+def questions(begin, end):
+    at = [("time", f"{end / 1000:.3f}")]
+    span = [("start", f"{begin / 1000:.3f}"), ("end", f"{end / 1000:.3f}"), ("step", "60")]
+    for m in range(6):
+        name = f"s3_{m}_total" if m % 2 else f"s3_{m}"
+        yield "query", [("query", f"sum by (job) ({name})"), *at]
+        yield "query_range", [("query", name), *span]
+        yield "query_range", [("query", f"rate({name}[5m])"), *span]
+        yield "query", [("query", f"count_over_time({name}[4h])"), *at]
+    yield "query_range", [("query", "sum by (__name__) ({job='j1'})"), *span]
+    yield "query_range", [("query", "quantile(0.9, {__name__=~'s3_.*'})"), *span]
+    yield "series", [("match[]", "{job=~'j.'}"), ("start", str(begin // 1000)), ("end", str(end // 1000))]
+    yield "labels", [("start", str(begin // 1000)), ("end", str(end // 1000))]
+    yield "label/__name__/values", [("start", str(begin // 1000)), ("end", str(end // 1000))]
+
+
+def answers(base, begin, end):
+    """What is answered to each question, as it came; whole, or the test fails."""
+    got = []
+    for path, params in questions(begin, end):
+        body = json.dumps(koa.api(base, path, **{k.replace("match[]", "match"): v for k, v in params}), sort_keys=True)
+        check(len(body) > 20, f"{path} {params}: {body}")
+        got.append((path, params, body))
+    return got
+
+
+def same(before, after, when):
+    for (path, params, a), (_, _, b) in zip(before, after, strict=True):
+        check(a == b, f"{when}: {path} {params}: {a[:300]} became {b[:300]}")
+
+
+def test_answers_from_s3_are_those_from_memory(world):
+    s3 = S3(world)
+    ours = koa.Serve(world, *s3.flags())
+    begin, end = begin_ms(6), begin_ms(0)
+    load(ours.push, begin, end)
+    before = answers(ours.query, begin, end)
+    ours.flush_all()
+    keys = s3.list()
+    check(sum(k.endswith("/checkpoint") for k in keys) >= 3 and "catalogue/cell" in keys, f"in the bucket: {keys}")
+    check(not os.listdir(world.path("data", "store")), "objects in the folder, too")
+    same(before, answers(ours.query, begin, end), "after the flush")
+    ours.process.stop()
+    ours.process.start()
+    ours.ready()
+    same(before, answers(ours.query, begin, end), "after a restart")
+
+
+def test_s3_away_stops_neither_intake_nor_answers_from_memory_and_is_caught_up_with(world):
+    s3 = S3(world)
+    line = Line(world, s3.endpoint)
+    ours = koa.Serve(world, *s3.flags(endpoint=line.url), "--store.s3.tries", "2")
+    begin, end = begin_ms(4), begin_ms(0)
+    middle = (begin + end) // 2
+    load(ours.push, begin, middle)
+    line.cut()
+    status, _, body = http(f"{ours.flush}/api/v1/admin/tsdb/flush", b"", method="POST")
+    check(status == 503 and b"store" in body or b"object" in body, f"flush without S3: {status} {body[:400]!r}")
+    load(ours.push, middle, end)
+    before = answers(ours.query, begin, end)
+    check(not any(k.endswith("/checkpoint") for k in s3.list()), "something came through")
+    ours.process.kill()                                # what was cut is not lost with the process
+    ours.process.start()
+    time.sleep(2)
+    line.join()
+    ours.ready()
+    eventually("uploads by itself", lambda: any(k.endswith("/checkpoint") for k in s3.list()), 60)
+    ours.flush_all()
+    same(before, answers(ours.query, begin, end), "after S3 came back")
+    for secret in s3.keys:
+        check(secret not in ours.process.words(), "a key in the log")
+
+
+def test_what_is_wrong_with_s3_is_said_in_a_sentence(world):
+    s3 = S3(world)
+    with open(world.path("wrong"), "w") as f:
+        f.write("WRONG\n")
+    with open(world.path("empty"), "w"):
+        pass
+
+    def refused(name, *flags, wants):
+        p = world.run(name, os.path.join(koa.BIN, "koalemos"), "serve", "--data-dir", world.path("d-" + name),
+                      "--listen", f"127.0.0.1:{koa.free_port()}", *flags)
+        status = p.ended(30)
+        words = p.words()
+        check(status == 1 and all(w in words for w in wants) and len(words.splitlines()) < 5,
+              f"{name}: {status}: {words[-600:]}")
+        check(all(k not in words for k in s3.keys), f"{name}: a key in {words}")
+
+    refused("secret", *s3.flags(secret=world.path("wrong")), wants=("signature", "secret key"))
+    refused("access", *s3.flags(access=world.path("wrong")), wants=("does not know our access key",))
+    refused("no-file", *s3.flags(access=world.path("nowhere")), wants=("access_key.file", "nowhere"))
+    refused("empty-file", *s3.flags(secret=world.path("empty")), wants=("secret_key.file", "is empty"))
+    refused("no-bucket", *s3.flags(url="s3://no-such-bucket-here"), wants=("no bucket \"no-such-bucket-here\"",))
+    refused("no-url", *s3.flags(url="http://x"), wants=("s3://bucket/prefix",))
+    refused("no-endpoint", *s3.flags(endpoint="127.0.0.1"), wants=("store.s3.endpoint",))
+    ours = koa.Serve(world, *s3.flags(), "--cell", "one")
+    ours.process.stop()
+    refused("cell", *s3.flags(), "--cell", "two", wants=("another cell", "koalemos cell one", "koalemos cell two"))
+    refused("both", *s3.flags(), "--store.dir", world.path("x"), wants=("store.url", "store.dir"))
+    shown = world.run("print", os.path.join(koa.BIN, "koalemos"), "serve", *s3.flags(), "--print-config")
+    check(shown.ended() == 0 and all(k not in shown.words() for k in s3.keys), "a key in --print-config")
+
+
+def test_a_bucket_full_of_foreign_keys_is_no_hindrance(world):
+    s3 = S3(world)
+    for key in ("readme.txt", "catalogue/notes", "catalogue/0000/latest", "a b/c&d", "tenant/0001/x/data",
+                "anonymous/0000/0-1/data", "anonymous/9999/1699999200000-00000000000000001000/meta", "x" * 150):
+        s3.put(key, b"not ours")
+    foreign = s3.list()
+    ours = koa.Serve(world, *s3.flags())
+    begin, end = begin_ms(4), begin_ms(0)
+    load(ours.push, begin, end)
+    before = answers(ours.query, begin, end)
+    ours.flush_all()
+    same(before, answers(ours.query, begin, end), "after the flush")
+    check(foreign.items() <= s3.list().items(), "foreign objects were touched")
+
+
+def test_objects_cut_short_swapped_or_changed_are_named_and_never_answered(world):
+    s3 = S3(world)
+    ours = koa.Serve(world, *s3.flags())
+    begin, end = begin_ms(4), begin_ms(0)
+    load(ours.push, begin, end)
+    ours.flush_all()
+    before = answers(ours.query, begin, end)
+    data = sorted(k for k in s3.list() if k.endswith("/data"))
+    part = data[0].split("/")[1]
+    mine = [k for k in data if k.split("/")[1] == part]
+    check(len(mine) >= 2, f"one partition has but {mine}")
+    whole = {k: s3.get(k) for k in mine[:2]}
+    for what, body in (("cut short", whole[mine[0]][:-10]), ("swapped", whole[mine[1]]),
+                       ("changed", bytes([b ^ 1 if i == len(whole[mine[0]]) // 2 else b
+                                          for i, b in enumerate(whole[mine[0]])])), ("gone", None)):
+        ours.process.stop()                            # what is kept in memory would hide it
+        s3.remove(mine[0])
+        if body is not None:
+            s3.put(mine[0], body)
+        ours.process.start()
+        ours.ready()
+        named = 0
+        for path, params, good in before:
+            query = "&".join(f"{k}={koa.urllib.parse.quote(v)}" for k, v in params)
+            status, _, answer = http(f"{ours.query}/api/v1/{path}?{query}")
+            answer = json.loads(answer)
+            if status == 200 and not answer.get("warnings"):
+                check(json.dumps(answer["data"], sort_keys=True) == good, f"{what}: {path} {params} is answered wrong")
+            else:
+                named += mine[0].rsplit("/", 1)[0] in json.dumps(answer)
+        check(named > 0, f"{what}: no answer named {mine[0]}")
+    s3.put(mine[0], whole[mine[0]])
+    ours.process.stop()
+    ours.process.start()
+    ours.ready()
+    same(before, answers(ours.query, begin, end), "after it was put right")
+
+
+def test_a_cluster_over_s3_answers_from_it(world):
+    s3 = S3(world)
+    ours = koa.Cluster(world, store=s3.flags())
+    begin, end = begin_ms(4), begin_ms(0)
+    load(ours.push, begin, end)
+    eventually("everything is applied", lambda: answers(ours.query, begin, end), 30)
+    before = answers(ours.query, begin, end)
+    ours.flush_all()
+    same(before, answers(ours.query, begin, end), "after the flush")
+    check(any(k.endswith("/checkpoint") for k in s3.list()), "nothing in the bucket")
