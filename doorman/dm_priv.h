@@ -16,6 +16,7 @@
 #include "doorman/doorman.h"
 #include "doorman/ha.h"
 #include "doorman/inspect.h"
+#include "doorman/peers.h"
 #include "doorman/share.h"
 #include "doorman/table.h"
 #include "doorman/tenants.h"
@@ -91,6 +92,7 @@ enum { DM_C_SAMPLES, DM_C_HISTS, DM_C_EXEMPLARS, DM_C_METADATA, DM_C_HITS, DM_C_
        DM_COUNTERS };
 struct dm_counters {                                   /* of all gates together */
     struct kl_metric *c[DM_COUNTERS];
+    struct kl_metric *doormen;                         /* that live */
     struct kl_metric *by_reason[DM_REASONS];           /* refused; counted when a push is answered */
     struct kl_metric_hist *push_seconds;
     struct kl_metric unseen;                           /* where no registry was given */
@@ -125,6 +127,7 @@ struct dm_gate {
 
     struct dm_table   *table;
     struct dm_tenants *tenants;
+    struct dm_peers   *peers;                          /* the first gate's; NULL: it is alone */
     struct dm_ha      *ha;                             /* NULL: no tenant has pairs */
     uint64_t evicted_told;
     struct dm_part    *parts[TSP_PARTITIONS_MAX];      /* made when first used */

@@ -70,6 +70,9 @@ static void count_all(struct dm_doorman *d, struct kl_metrics *m)
             : kl_metrics_add(m, KL_COUNTER, "koalemos_doorman_refused_total", label,
                              "Samples, lines and metadata refused, by reason.");
     }
+    c->doormen = m == NULL ? &c->unseen
+        : kl_metrics_add(m, KL_GAUGE, "koalemos_doorman_doormen", "", "Doormen that live, this one too.");
+    kl_gauge_set(c->doormen, 1);
     if (m != NULL)
         c->push_seconds = kl_metrics_hist(m, "koalemos_doorman_push_seconds", "",
                                           "From a push's arrival at its gate to its answer.", bounds,

@@ -74,6 +74,8 @@ static void begin(struct kl_env_task *task)
     dm_active_begin(g);
     if (g->ha != NULL)
         dm_ha_begin(g->ha);
+    if (g->peers != NULL)
+        dm_peers_begin(g->peers);
 }
 
 static void end(struct kl_env_task *task)
@@ -85,6 +87,8 @@ static void end(struct kl_env_task *task)
     dm_active_end(g);
     if (g->ha != NULL)
         dm_ha_end(g->ha);
+    if (g->peers != NULL)
+        dm_peers_end(g->peers);
     dm_batches_end(g);
 }
 
@@ -321,6 +325,8 @@ struct dm_gate *dm_gate_new(struct dm_doorman *d, unsigned number)
     g->flush.run = dm_batch_flush;
     snprintf(name, sizeof name, "gate-%u", number);
     g->loop = g->env->sched->loop_new(g->env->sched, name, PUSHES_QUEUED_MAX);
+    if (number == 0 && d->options.heartbeat_ms > 0)
+        g->peers = dm_peers_new(d, g->loop, g->who_hex);
     g->env->sched->post(g->loop, &g->begin);
     return g;
 }
@@ -330,6 +336,7 @@ void dm_gate_free(struct dm_gate *g)
     g->env->sched->post(g->loop, &g->end);
     g->env->sched->loop_free(g->loop);
     dm_ha_free(g->ha);
+    dm_peers_free(g->peers);
     dm_batches_free(g);
     for (uint32_t i = 0; i < TSP_PARTITIONS_MAX; i++)
         free(g->parts[i]);

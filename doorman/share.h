@@ -22,6 +22,7 @@ struct dm_share {
     _Atomic int64_t full_at_ns;                        /* on the monotonic clock */
     _Atomic int64_t active;                            /* series, of all gates */
     _Atomic int64_t elsewhere;                         /* series, as the other doormen told */
+    int64_t adding;                                    /* scratch of dm_peers */
     size_t size; char name[];
 };
 struct dm_shares;

@@ -78,6 +78,7 @@ static void start_services(struct serve *s, struct tsp_placement *placement_take
     io.log = a->log;
     io.metrics = a->metrics;
     dm_options_read(a->config, &dmo);
+    dmo.heartbeat_ms = 0;                              /* it is the only one */
     dmo.linger_ms = 0;                                 /* the group commit gathers */
     dmo.log = a->log;
     dmo.metrics = a->metrics;

@@ -78,6 +78,7 @@ const struct kl_option kl_app_options[] = {
     MS("doorman.linger", "20ms", 0, 10000, "how long a record waits for company"),
     BYTES("doorman.inflight_bytes_max", "256MiB", 1 << 20, TIB, "bodies and records under way; past it 503"),
     BYTES("doorman.partition_inflight_bytes_max", "32MiB", 1 << 20, TIB, "records under way to one partition; past it 503"),
+    MS("doorman.heartbeat", "5s", 100, 60000, "how often doormen tell each other that they live, for the limits they share"),
     MS("doorman.append_timeout", "10s", 100, 600000, "how long an append is retried before the push gets 503"),
     TEXT("doorman.influx_separator", "_", "stands between measurement and field in a metric's name"),
     TEXT("doorman.influx_db_label", "db", "label that an Influx line's database or bucket becomes; empty: none"),

@@ -148,6 +148,50 @@ START_TEST(two_gates_share_one_bound)
 }
 END_TEST
 
+static void let_them_hear(void) { kl_env_sim_run(w.sim, 12000); }
+
+START_TEST(doormen_divide_a_rate_and_one_that_ends_leaves_its_part)
+{
+    unsigned passed[2] = { 0 }, alone = 0;
+
+    world_start("limits: {samples_per_s: 100, burst_samples: 1}", 2, 1);
+    let_them_hear();
+    ck_assert(world_metric("koalemos_doorman_doormen ") == 2);
+    for (int s = 0; s < 400; s++)
+        for (unsigned i = 0; i < 2; i++) {
+            passed[i] += world_push(i, "t", lines(20, "")).status == 204 ? 20 : 0;
+            kl_env_sim_run(w.sim, 90);
+        }
+    /* some 80 s */
+    ck_assert_uint_ge(passed[0] + passed[1], 100 * 70);
+    ck_assert_uint_le(passed[0] + passed[1], 100 * 90);
+    ck_assert_uint_le(passed[0] > passed[1] ? passed[0] - passed[1] : passed[1] - passed[0], 200);
+    dm_free(w.doormen[1]);
+    w.doorman_count = 1;
+    kl_env_sim_run(w.sim, 30000);
+    ck_assert(world_metric("koalemos_doorman_doormen ") == 1);
+    for (int s = 0; s < 400; s++) {
+        alone += world_push(0, "t", lines(20, "")).status == 204 ? 20 : 0;
+        kl_env_sim_run(w.sim, 90);
+    }
+    ck_assert_uint_ge(alone, 100 * 36);
+}
+END_TEST
+
+START_TEST(series_active_at_another_doorman_count_too)
+{
+    world_start("limits: {series_max: 10}", 2, 1);
+    ck_assert_uint_eq(world_push(0, "t", lines(7, "a")).status, 204);
+    let_them_hear();
+    ck_assert_uint_eq(world_push(1, "t", lines(5, "b")).samples_stored, 3);
+    let_them_hear();
+    ck_assert_uint_eq(world_push(0, "t", lines(1, "c")).status, 400);
+    ck_assert_uint_eq(world_push(0, "t", lines(7, "a")).status, 204);
+    kl_env_sim_run(w.sim, 25 * 60000);                 /* all of them end */
+    ck_assert_uint_eq(world_push(1, "t", lines(10, "d")).status, 204);
+}
+END_TEST
+
 START_TEST(a_share_is_found_by_name_and_those_past_the_bound_have_one_in_common)
 {
     struct dm_shares *s = dm_shares_new();
@@ -186,6 +230,8 @@ int main(void)
     tcase_add_test(t, what_a_table_forgets_is_counted_no_more);
     tcase_add_test(t, active_series_are_shown_and_those_that_stop_are_not);
     tcase_add_test(t, two_gates_share_one_bound);
+    tcase_add_test(t, doormen_divide_a_rate_and_one_that_ends_leaves_its_part);
+    tcase_add_test(t, series_active_at_another_doorman_count_too);
     tcase_add_test(t, a_share_is_found_by_name_and_those_past_the_bound_have_one_in_common);
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_ENV);

@@ -134,6 +134,8 @@ static void world_start(const char *yaml, unsigned doormen, uint64_t seed)
     dm_options_read(w.config, &o);
     o.metrics = w.metrics;
     o.remembered_series_max = world_remembered;
+    if (doormen == 1)
+        o.heartbeat_ms = 0;
     w.doorman_count = doormen;
     for (unsigned i = 0; i < doormen; i++)
         w.doormen[i] = dm_new(w.env, w.bus, &o);
