@@ -348,7 +348,8 @@ static void item(struct qr_fan *fan, size_t nth, unsigned worker)
                kl_fp_cmp(w.f->found[at + n].fp, w.f->found[at].fp) == 0)
             n++;
         if (decode_series(&w, &w.f->found[at], n, &w.f->series[at]) != KL_OK) {
-            kl_within(w.err, "partition %u", (unsigned)w.f->found[at].partition);
+            if (w.err->code != KL_ELIMIT)
+                kl_within(w.err, "partition %u", (unsigned)w.f->found[at].partition);
             break;
         }
         samples += w.f->series[at].count;

@@ -545,6 +545,23 @@ def test_queries_made_to_hurt_get_documented_errors_within_their_bounds(world):
         "10 MB of ones": ("query", dict(query="1*" * 5_000_000 + "1"), (400, 413, 422)),
         "10 MB of a name": ("query", dict(query="a" * 10_000_000), (200, 400, 413, 422)),
         "10 MB of parentheses": ("query", dict(query="(" * 10_000_000), (400, 413)),
+        "100,000 parentheses": ("query", dict(query="(" * 100_000 + "1" + ")" * 100_000), (400,)),
+        "100,000 parentheses, open": ("query", dict(query="(" * 100_000), (400,)),
+        "100,000 parentheses to format": ("format_query", dict(query="(" * 100_000 + "1" + ")" * 100_000), (400,)),
+        "100,000 parentheses as a tree": ("parse_query", dict(query="(" * 100_000 + "1" + ")" * 100_000), (400,)),
+        "100,000 parentheses for exemplars": ("query_exemplars", dict(query="(" * 100_000 + "a" + ")" * 100_000), (400,)),
+        "100,000 parentheses to match": ("series", {"match[]": "(" * 100_000 + "a" + ")" * 100_000}, (400,)),
+        "100,000 calls": ("query", dict(query="abs(" * 100_000 + "wide" + ")" * 100_000), (400,)),
+        "100,000 signs": ("query", dict(query="-" * 100_000 + "1"), (200, 400)),
+        "100,000 subqueries": ("query", dict(query="wide" + "[5m:1m]" * 100_000), (400,)),
+        "100,000 ors": ("query", dict(query=" or ".join(["wide"] * 100_000)), (200, 400, 422)),
+        "100,000 powers": ("query", dict(query="^".join(["2"] * 100_000)), (200, 400, 422)),
+        "a duration of parentheses": ("query", dict(query="wide[" + "(" * 100_000 + "5m" + ")" * 100_000 + "]"), (400,)),
+        "a wide aggregation": ("query", dict(query="sum by (" + ",".join(f"l{n}" for n in range(50_000)) + ") (wide)"), (200, 400, 422)),
+        "70 selectors for exemplars": ("query_exemplars", dict(query="+".join(["wide"] * 70)), (400,)),
+        "a search of 10,000 letters": ("search/label_values", {"label": "text", "search[]": "a" * 10_000}, (400,)),
+        "a search of many letters": ("search/label_values", {"label": "text", "search[]": "a" * 4_000, "fuzz_alg": "jarowinkler", "fuzz_threshold": "1"}, (200,)),
+        "csv of many columns": ("export/csv", {"match[]": "wide", "format": ",".join("a" * 1 for n in range(1000))}, (400,)),
         "10 MB of minus": ("query", dict(query="-" * 10_000_000 + "1"), (400, 413)),
         "10 MB of matchers": ("query", dict(query="{" + "a!=\"b\"," * 1_200_000 + "}"), (400, 413, 422)),
         "10^9 steps": ("query_range", dict(query="wide", start=0, end=10**9, step=1), (400,)),
@@ -597,6 +614,9 @@ def test_queries_made_to_hurt_get_documented_errors_within_their_bounds(world):
                   got["errorType"] in ("bad_data", "execution", "timeout", "canceled", "unavailable", "too_large"), f"{name}: {body[:300]!r}")
         check(took < 10, f"{name}: {took:.1f} s")
         lives(ours, name)
+        check(ours.process.resident_bytes() < 1200 * MIB, f"{name}: {ours.process.resident_bytes() >> 20} MiB are held after it")
+        if os.environ.get("KOA_E2E_TIMES"):
+            print(f"{name}: {status} in {took:.2f} s, {ours.process.resident_bytes() >> 20} MiB, {body[:150]!r}", flush=True)
 
 
 def test_questions_that_take_long_do_not_keep_others_from_theirs(world):
