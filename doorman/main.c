@@ -23,6 +23,8 @@ int main(int argc, char **argv)
     struct dm_options          o;
     struct tsp_placement      *placement;
     struct dm_bootstrap       *bootstrap;
+    struct dm_spreader        *spreader;
+    struct dm_spreader_options so;
     struct dm_http            *http;
     struct kl_err              err;
     int                        status;
@@ -43,7 +45,11 @@ int main(int argc, char **argv)
         tsp_placement_free(placement);
         status = kl_app_failed(a, &err);
     } else {
+        dm_spreader_options_read(a->config, &so);
+        so.log = a->log;
+        so.metrics = a->metrics;
         bootstrap = dm_bootstrap_new(a->env, p.bus, placement, a->log);
+        spreader = dm_spreader_new(a->env, p.bus, &so);
         p.doorman = dm_new(a->env, p.bus, &o);
         http = dm_http_new(p.doorman, a->http, &o, a->env);
         a->ready = ready;
@@ -51,6 +57,7 @@ int main(int argc, char **argv)
         status = kl_app_run(a);
         p.bus->close(p.bus);
         dm_free(p.doorman);
+        dm_spreader_free(spreader);
         dm_bootstrap_free(bootstrap);
         dm_http_free(http);
         p.bus->free(p.bus);

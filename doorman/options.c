@@ -39,3 +39,11 @@ void dm_options_read(const struct kl_config *c, struct dm_options *o)
     };
     dm_limits_read(c, &o->limits);
 }
+
+void dm_spreader_options_read(const struct kl_config *c, struct dm_spreader_options *o)
+{
+    *o = (struct dm_spreader_options){
+        .series_max = (uint64_t)kl_config_int(c, "placement.spread_series"),
+        .delay_ms = kl_config_int(c, "placement.spread_delay"),
+    };
+}

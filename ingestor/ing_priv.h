@@ -209,6 +209,9 @@ struct ing_partition {
     int64_t  tidy_again_ns;                            /* none before */
     bool     checked;                                  /* what is in quarantine was looked at */
 
+    struct ing_census *census;                         /* NULL: nothing was ever large */
+    int64_t  census_again_ns;
+
     struct ing_append *appends;
     struct ing_wait   *waits;
     struct ing_ask    *asks;                           /* that wait for the log to be applied */
@@ -286,6 +289,10 @@ static inline bool ing_stopping(const struct ing_partition *p)
     return atomic_load_explicit(&p->i->stopping, memory_order_relaxed);
 }
 int64_t ing_backoff_ms(struct ing_ingestor *i, unsigned failures);
+
+/* census.c: which metrics outgrow the partition */
+void ing_census_tick(struct ing_partition *p, int64_t now_ns);
+void ing_census_free(struct ing_partition *p);
 
 /* partition.c */
 void ing_partition_init(struct ing_partition *p, struct ing_ingestor *i, uint32_t number,

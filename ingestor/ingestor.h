@@ -30,6 +30,8 @@ struct ing_options {
     int64_t  cut_delay_ms;                             /* a window is cut this long after its end; 10 min */
     int64_t  log_keep_ms;                              /* purge nothing younger; 6 h, 0 locally */
     uint64_t memory_max_bytes;                         /* of the heads together; past it: early flush */
+    uint64_t spread_series;                            /* a metric with more in a partition is told of; 0 */
+    int64_t  spread_window_ms, census_ms;              /* series seen within count; how often they are */
     int64_t  retention_ms;                             /* 0: for ever; where config does not say */
     int64_t  compact_window_ms;                        /* filesets are merged into these; the same */
     uint32_t compact_files;                            /* so many small ones are worth a merge */

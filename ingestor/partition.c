@@ -78,6 +78,7 @@ void ing_partition_deinit(struct ing_partition *p)
         p->waits = w->next;
         free(w);
     }
+    ing_census_free(p);
     blk_manifest_deinit(&p->loaded);
     free(p->olds);
     ing_load_leave(p);
@@ -423,6 +424,8 @@ void ing_partition_tick(struct ing_partition *p)
         ing_cut_tick(p);
         ing_pass_tick(p);
     }
+    if (state == ING_LIVE)
+        ing_census_tick(p, now_ns);
     ing_metrics_collect(p);
 }
 

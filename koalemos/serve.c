@@ -19,6 +19,7 @@ struct serve {
     struct kl_store     *store;
     struct kl_bus       *bus;
     struct dm_bootstrap *bootstrap;
+    struct dm_spreader  *spreader;
     struct ing_ingestor *ingestor;
     struct dm_doorman   *doorman;
     struct qr_querier   *querier;
@@ -71,6 +72,7 @@ static void start_services(struct serve *s, struct tsp_placement *placement_take
     const struct kl_app *a = s->app;
     struct ing_options io;
     struct dm_options  dmo;
+    struct dm_spreader_options so;
     struct qr_options  qo;
 
     ing_options_read(a->config, &io);
@@ -89,7 +91,11 @@ static void start_services(struct serve *s, struct tsp_placement *placement_take
     qo.hostname = a->hostname;
     qo.folder = a->folder;
 
+    dm_spreader_options_read(a->config, &so);
+    so.log = a->log;
+    so.metrics = a->metrics;
     s->bootstrap = dm_bootstrap_new(a->env, s->bus, placement_take, a->log);
+    s->spreader = dm_spreader_new(a->env, s->bus, &so);
     s->ingestor = ing_new(a->env, s->bus, s->data, s->store, &io);
     s->doorman = dm_new(a->env, s->bus, &dmo);
     s->querier = qr_new(a->env, s->bus, s->store, &qo);
@@ -110,6 +116,7 @@ static void stop(struct serve *s)
         qr_free(s->querier);
         dm_free(s->doorman);
         ing_free(s->ingestor);
+        dm_spreader_free(s->spreader);
         dm_bootstrap_free(s->bootstrap);
         qr_http_free(s->querier_http);
         dm_http_free(s->doorman_http);

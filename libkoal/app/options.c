@@ -55,6 +55,9 @@ const struct kl_option kl_app_options[] = {
     MS("cluster.gone", "10m", 1000, YEARS, "after this its partitions are given to others"),
 
     TEXT("placement.static", "", "which ingestor has which partitions: ingestor-0=0-7,ingestor-1=8-15; empty: ingestor-0 has all"),
+    INT("placement.spread_series", "500000", 0, (int64_t)1 << 40, "a metric with more series in one partition is spread over more; 0: none is"),
+    MS("placement.spread_window", "10m", 100, YEARS, "series count that had a sample within this time"),
+    MS("placement.spread_delay", "1m", 0, 86400000, "a larger spread begins this long after it was decided"),
     TEXT("store.url", NULL, "the object storage, the same for every ingestor and querier: dir:/path or s3://bucket/prefix; serve without one: a folder in its data-dir"),
     TEXT("store.dir", NULL, "short for a store.url of dir:"),
     TEXT("store.s3.endpoint", NULL, "address of the S3 service, https://host or http://host:port; unset: that of AWS in the region"),
@@ -127,6 +130,7 @@ const struct kl_option kl_app_options[] = {
     INT("ingestor.capacity", "100", 1, 1000000, "its share of the partitions, by this weight"),
     INT("ingestor.loops", "0", 0, 64, "threads that own partitions; 0: one"),
     MS("ingestor.window", "2h", 60000, YEARS, "time span of a block as it is cut from memory"),
+    MS("ingestor.census", "10s", 100, 86400000, "how often the series of large metrics are counted"),
     MS("ingestor.cut_delay", "10m", 0, 86400000, "a window is cut this long after its end"),
     MS("ingestor.log_keep", "6h", 0, YEARS, "the log in NATS is purged of nothing younger"),
     BYTES("ingestor.memory_max", "4GiB", 16 << 20, 1024 * TIB, "of the heads together; past it they are flushed early"),

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "libtsproto/layout.h"
 #include "libtsproto/record.h"
 
 enum { PARTITIONS = 4 };
@@ -27,6 +28,7 @@ static struct kl_bus_reader    readers[PARTITIONS];
 static struct tsp_record_reader *decoder;
 static struct kl_err           err;
 static unsigned                definitions, samples, records;
+static unsigned                defined_in[PARTITIONS], partition;     /* of the record being read */
 static struct kl_buf           defined;                /* each definition's labels, as text */
 static double                  last_value;
 static int64_t                 last_time;
@@ -55,6 +57,7 @@ static void define(void *ctx, struct kl_span tenant, uint64_t ref, struct kl_fp 
     ck_assert(kl_span_eq(tenant, kl_span_str("t")));
     ck_assert_int_eq(kl_fp_cmp(fp, kl_labels_fp(l)), 0);
     definitions++;
+    defined_in[partition]++;
     show(l);
 }
 
@@ -71,7 +74,7 @@ static void record(struct kl_bus_reader *r, const struct kl_bus_record *rec)
 {
     static const struct tsp_record_sink sink = { .define = define, .floats = floats };
 
-    (void)r;
+    partition = r->partition;
     records++;
     ck_assert_int_eq(tsp_record_read(decoder, rec->bytes, &sink, NULL, &err), KL_OK);
 }
@@ -119,6 +122,7 @@ static void setup(void)
     metrics = kl_metrics_new();
     decoder = tsp_record_reader_new();
     definitions = samples = records = 0;
+    memset(defined_in, 0, sizeof defined_in);
     kl_buf_reset(&defined);
 }
 
@@ -321,6 +325,60 @@ START_TEST(influx_times_are_in_the_unit_that_the_sender_says)
 }
 END_TEST
 
+static struct kl_bus_kv   kv;
+static struct kl_env_task putting;
+static void put_done(struct kl_bus_kv *op) { ck_assert_int_eq(op->code, KL_OK); }
+static void put(struct kl_env_task *t) { (void)t; bus->kv(bus, &kv); }
+
+static unsigned partitions_used(void)
+{
+    unsigned used = 0;
+
+    for (int i = 0; i < PARTITIONS; i++)
+        used += defined_in[i] > 0;
+    return used;
+}
+
+START_TEST(a_spread_moves_series_when_it_begins_and_not_before)
+{
+    struct tsp_layout *l = tsp_layout_new();
+    struct tsp_spread  spread = { kl_span_str("t"), kl_span_str("m"), 2, 0 };
+    struct kl_buf      value = { 0 };
+    char               text[2000];
+    size_t             n = 0, added;
+    uint64_t           expect;
+
+    start(0);
+    for (int i = 0; i < 50; i++)
+        n += (size_t)snprintf(text + n, sizeof text - n, "m{n=\"%d\"} 1\n", i);
+    ck_assert_uint_eq(push(text), 204);
+    ck_assert_uint_eq(partitions_used(), 1);
+    spread.valid_from_ms = kl_env_now_ms(env) + 60000;
+    ck_assert_int_eq(tsp_layout_add(l, tsp_spread_number(spread.tenant, spread.metric), &spread, 1, &value,
+                                    &added, &expect, &err), KL_OK);
+    kv = (struct kl_bus_kv){ .kind = KL_BUS_KV_PUT, .value = kl_buf_span(&value), .expect = 0,
+                             .loop = loop, .done = put_done };
+    tsp_spread_key(tsp_spread_number(spread.tenant, spread.metric), kv.key, sizeof kv.key);
+    putting.run = put;
+    env->sched->post(loop, &putting);
+    kl_env_sim_run(sim, 1000);
+    ck_assert_uint_eq(push(text), 204);                /* known, but not yet in use */
+    ck_assert_uint_eq(definitions, 50);
+    ck_assert_uint_eq(partitions_used(), 1);
+    kl_env_sim_run(sim, 60000);
+    ck_assert_uint_eq(push(text), 204);
+    ck_assert_uint_eq(partitions_used(), 4);
+    ck_assert_uint_gt(definitions, 75);                /* those that moved, and only those */
+    ck_assert_uint_lt(definitions, 100);
+    ck_assert_uint_eq(samples, 150);
+    n = definitions;
+    ck_assert_uint_eq(push(text), 204);
+    ck_assert_uint_eq(definitions, n);
+    kl_buf_deinit(&value);
+    tsp_layout_free(l);
+}
+END_TEST
+
 START_TEST(rows_and_objects_of_one_series_share_its_definition)
 {
     struct dm_import       import = { 0 };
@@ -360,6 +418,7 @@ int main(void)
     tcase_add_test(t, too_much_in_flight_is_refused_with_503_at_once);
     tcase_add_test(t, influx_fields_are_metrics_of_measurement_and_field_with_the_database_as_a_label);
     tcase_add_test(t, influx_times_are_in_the_unit_that_the_sender_says);
+    tcase_add_test(t, a_spread_moves_series_when_it_begins_and_not_before);
     tcase_add_test(t, rows_and_objects_of_one_series_share_its_definition);
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_ENV);

@@ -36,8 +36,8 @@ struct world {
     struct kl_log          *log;
     uint32_t                partitions;
     int64_t                 window_ms, log_keep_ms, fsync_ms;
-    uint64_t                memory_max_bytes;
-    int64_t                 retention_ms;
+    uint64_t                memory_max_bytes, spread_series;
+    int64_t                 retention_ms, spread_window_ms;
     bool                    compacts;                  /* windows into fours, three small ones into one */
     int64_t                 snapshot_ms;               /* 0: no snapshots */
     uint64_t                spill_least_bytes;
@@ -105,6 +105,8 @@ static inline void w_ingestor(struct world *w)
                              .compact_bytes_max = w->compacts ? 1 << 30 : 0,
                              .snapshot_ms = w->snapshot_ms,
                              .spill_least_bytes = w->spill_least_bytes,
+                             .spread_series = w->spread_series, .census_ms = 1000,
+                             .spread_window_ms = w->spread_window_ms,
                              .log = w->log, .metrics = w->metrics };
 
     w->ing = ing_new(w->env, w->bus, w->data_dir, w->store, &o);

@@ -559,6 +559,35 @@ START_TEST(a_newer_placement_table_is_read_and_its_partitions_asked)
 }
 END_TEST
 
+START_TEST(a_spread_in_a_key_of_its_own_is_read_and_its_partitions_asked)
+{
+    struct series      s = line(up, 1000, 10, 5, 0);
+    uint32_t           p = home("up"), next = (p + 1) % PARTS;
+    struct tsp_spread  spread = { kl_span_str("t1"), kl_span_str("up"), 1, INT64_MAX };
+    struct tsp_layout *l = tsp_layout_new();
+    struct kl_buf      value = { 0 };
+    struct asked      *a;
+    struct kl_err      err;
+    size_t             added;
+    uint64_t           expect;
+    char               key[64];
+
+    cluster_start(&c);                                 /* its watch never hears of what comes now */
+    ck_assert_int_eq(tsp_layout_add(l, tsp_spread_number(spread.tenant, spread.metric), &spread, 1, &value,
+                                    &added, &expect, &err), KL_OK);
+    tsp_spread_key(tsp_spread_number(spread.tenant, spread.metric), key, sizeof key);
+    cluster_put(&c, key, kl_buf_span(&value));
+    cluster_live(&c, p, NULL, 0, (struct tsp_page){ .placement_revision = c.kv_revision });
+    cluster_live(&c, next, &s, 1, (struct tsp_page){ .placement_revision = c.kv_revision });
+    a = get(&c, "up", 0, 100000);
+    complete(a);
+    ck_assert_uint_eq(a->n.count, 1);
+    asked_free(a);
+    kl_buf_deinit(&value);
+    tsp_layout_free(l);
+}
+END_TEST
+
 START_TEST(a_fetch_past_its_memory_is_refused_with_words)
 {
     struct series s[8];
@@ -675,6 +704,7 @@ int main(void)
     tcase_add_test(t, a_corrupt_fileset_is_named_and_none_of_it_served);
     tcase_add_test(t, another_tenants_fileset_is_never_read);
     tcase_add_test(t, a_newer_placement_table_is_read_and_its_partitions_asked);
+    tcase_add_test(t, a_spread_in_a_key_of_its_own_is_read_and_its_partitions_asked);
     tcase_add_test(t, a_fetch_past_its_memory_is_refused_with_words);
     tcase_add_test(t, a_silent_owner_ends_the_request_at_its_deadline);
     tcase_add_test(t, a_client_that_left_ends_its_request);
