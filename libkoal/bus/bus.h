@@ -30,6 +30,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "libkoal/base/buf.h"
 #include "libkoal/base/err.h"
 #include "libkoal/base/log.h"
 #include "libkoal/base/mem.h"
@@ -154,6 +155,9 @@ struct kl_bus_watch {                                  /* all keys with `prefix`
 struct kl_bus {
     void (*append)(struct kl_bus *b, struct kl_bus_append *op);
     void (*info)(struct kl_bus *b, struct kl_bus_info *op);
+    /* last_seq as an info would have it now, where that is known at once; false: ask for an info.
+     * Any thread. NULL: never known. */
+    bool (*end)(struct kl_bus *b, uint32_t partition, uint64_t *last_seq);
     void (*read_open)(struct kl_bus *b, struct kl_bus_reader *r);
     void (*read_close)(struct kl_bus *b, struct kl_bus_reader *r);  /* on its loop: no call after */
     void (*purge)(struct kl_bus *b, struct kl_bus_purge *op);
@@ -162,6 +166,9 @@ struct kl_bus {
     void (*unserve)(struct kl_bus *b, struct kl_bus_service *s);    /* on its loop: no call after */
     void (*answer)(struct kl_bus *b, struct kl_bus_question *q, enum kl_code code,
                    struct kl_span bytes);  /* code != KL_OK: bytes are the sentence, for op->err */
+    /* The same, KL_OK, with bytes that the asker gets as they are, being in this process. NULL: it
+     * never is; kl_bus_answer_take does either. */
+    void (*answer_take)(struct kl_bus *b, struct kl_bus_question *q, struct kl_buf *bytes_take);
     void (*kv)(struct kl_bus *b, struct kl_bus_kv *op);
     void (*watch)(struct kl_bus *b, struct kl_bus_watch *w);
     void (*unwatch)(struct kl_bus *b, struct kl_bus_watch *w);
@@ -177,6 +184,16 @@ struct kl_bus {
     void (*free)(struct kl_bus *b);
     struct kl_env *env;
 };
+static inline void kl_bus_answer_take(struct kl_bus *b, struct kl_bus_question *q,
+                                      struct kl_buf *bytes_take)
+{
+    if (b->answer_take != NULL) {
+        b->answer_take(b, q, bytes_take);
+        return;
+    }
+    b->answer(b, q, KL_OK, kl_buf_span(bytes_take));
+    kl_buf_deinit(bytes_take);
+}
 
 /*
  * The local bus. The log lies in `dir`/log/: segments shared by all partitions. One group commit at

@@ -27,6 +27,16 @@ static void append(struct kl_bus *bus, struct kl_bus_append *op)
     kl_busl_writer_append(&kl_busl(bus)->writer, op);
 }
 
+static bool end(struct kl_bus *bus, uint32_t partition, uint64_t *last_seq)
+{
+    struct kl_busl *b = kl_busl(bus);
+
+    if (partition >= b->options.partitions)
+        return false;
+    *last_seq = atomic_load(&b->ends[partition]);
+    return true;
+}
+
 static bool healthy(struct kl_bus *bus, struct kl_err *err)
 {
     struct kl_busl *b = kl_busl(bus);
@@ -67,6 +77,7 @@ static void dismantle(struct kl_busl *b)
     kl_busl_asks_free(b->asks);
     kl_busl_ids_free(b->writer.ids);
     free(b->writer.next_seq);
+    free((void *)b->ends);
     free(b);
 }
 
@@ -132,10 +143,11 @@ enum kl_code kl_bus_local_open(struct kl_env *env, struct kl_env_dir *dir,
     b->log = o.log;
     b->options = o;
     b->writer.bus = b->reader.bus = b;
-    b->bus = (struct kl_bus){ .append = append, .info = kl_busl_info,
+    b->bus = (struct kl_bus){ .append = append, .info = kl_busl_info, .end = end,
                               .read_open = kl_busl_read_open, .read_close = kl_busl_read_close,
                               .purge = kl_busl_purge, .ask = kl_busl_ask, .serve = kl_busl_serve,
                               .unserve = kl_busl_unserve, .answer = kl_busl_answer,
+                              .answer_take = kl_busl_answer_take,
                               .kv = kl_busl_kv_op, .watch = kl_busl_watch,
                               .unwatch = kl_busl_unwatch, .healthy = healthy, .close = close_bus,
                               .free = free_bus, .env = env };
@@ -145,6 +157,9 @@ enum kl_code kl_bus_local_open(struct kl_env *env, struct kl_env_dir *dir,
         dismantle(b);
         return kl_within(err, "open the local bus");
     }
+    b->ends = kl_new(o.partitions * sizeof *b->ends);
+    for (uint32_t p = 0; p < o.partitions; p++)
+        atomic_store(&b->ends[p], b->writer.next_seq[p] - 1);
     kl_busl_writer_start(b);
     kl_busl_reader_start(b);
     kl_busl_asks_open(b);

@@ -223,6 +223,7 @@ struct kl_busl {
     struct kl_env_dir *dir;                            /* dir/log */
     struct kl_bus_local_options options;
     uint64_t incarnation;
+    _Atomic uint64_t *ends;                            /* last_seq of each partition; the writer's */
     _Atomic uint64_t log_bytes;                        /* all segments: writer adds, reader takes */
     _Atomic unsigned entered;
     atomic_bool closed;
@@ -265,4 +266,5 @@ void kl_busl_serve(struct kl_bus *bus, struct kl_bus_service *s);
 void kl_busl_unserve(struct kl_bus *bus, struct kl_bus_service *s);
 void kl_busl_answer(struct kl_bus *bus, struct kl_bus_question *q, enum kl_code code,
                     struct kl_span bytes);
+void kl_busl_answer_take(struct kl_bus *bus, struct kl_bus_question *q, struct kl_buf *bytes_take);
 #endif

@@ -288,6 +288,8 @@ static void commit(struct kl_busl_writer *w)
         take_back(w, all);
     } else if (g->count > 0) {
         /* The reader first: an append's done may ask it what the log holds. */
+        for (struct kl_bus_append *op = all; op != NULL; op = op->next)
+            atomic_store(&b->ends[op->partition], w->next_seq[op->partition] - 1);
         g->to = b;
         g->task.run = to_reader;
         kl_busl_post(b, b->reader.loop, &g->task);

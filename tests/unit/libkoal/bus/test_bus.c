@@ -494,6 +494,19 @@ static void serve_question(struct kl_bus_service *s, struct kl_bus_question *q)
 
         w.bus->answer(w.bus, q, KL_OK, kl_span(big, KL_BUS_MESSAGE_MAX));
         free(big);
+    } else if (q->bytes.size == 4 && memcmp(q->bytes.at, "take", 4) == 0) {
+        struct kl_buf b = { 0 };
+
+        kl_buf_adds(&b, "taken");
+        kl_bus_answer_take(w.bus, q, &b);
+        ck_assert_ptr_null(b.at);
+    } else if (q->bytes.size == 4 && memcmp(q->bytes.at, "much", 4) == 0) {
+        struct kl_buf b = { 0 };
+
+        kl_buf_reserve(&b, KL_BUS_MESSAGE_MAX + 1);
+        memset(b.at, 'x', KL_BUS_MESSAGE_MAX + 1);
+        b.size = KL_BUS_MESSAGE_MAX + 1;
+        kl_bus_answer_take(w.bus, q, &b);
     } else {
         snprintf(text, sizeof text, "re: %.*s", (int)q->bytes.size, (const char *)q->bytes.at);
         w.bus->answer(w.bus, q, KL_OK, kl_span_str(text));
@@ -525,6 +538,12 @@ START_TEST(a_question_gets_its_answer_or_the_words_why_not)
     ck_assert_msg(a.code == KL_OK, "%s", a.err.text);
     ck_assert_uint_eq(a.answer_size, KL_BUS_MESSAGE_MAX);
     free(a.answer);
+    a = ask("ingestor.1.select", "take", 5000);
+    ck_assert_msg(a.code == KL_OK, "%s", a.err.text);
+    ck_assert(a.answer_size == 5 && memcmp(a.answer, "taken", 5) == 0);
+    free(a.answer);
+    a = ask("ingestor.1.select", "much", 5000);
+    ck_assert_int_eq(a.code, KL_ELIMIT);
     a = ask("ingestor.2.select", "up", 500);
     ck_assert_msg(a.code == KL_EAGAIN || a.code == KL_ETIMEOUT, "%s", a.err.text);
     a = ask("ingestor.1.select", "keep", 100);

@@ -330,8 +330,13 @@ static struct kl_bus_info info(uint32_t partition)
     struct kl_bus_info_wait a = { .op = { .partition = partition, .loop = w.loop,
                                           .done = kl_bus_info_over } };
 
+    uint64_t before = 0, after = 0;
+    bool     known = w.bus->end != NULL && w.bus->end(w.bus, partition, &before);
+
     w.bus->info(w.bus, &a.op);
     wait_for(&a.done, 1);
+    if (known && a.op.code == KL_OK && w.bus->end(w.bus, partition, &after))
+        ck_assert(before <= a.op.last_seq && a.op.last_seq <= after);
     return a.op;
 }
 
