@@ -91,13 +91,22 @@ struct ing_job {
 };
 
 /* ---- select.c ---- */
-struct ing_ask {
-    struct ing_ask *next;
-    struct ing_partition *p;
+struct ing_question {                                  /* as it came; to one partition or to several */
     struct kl_bus_question *q;
+    struct ing_ingestor *i;
     struct kl_arena   arena;
     struct tsp_select select;
     bool compiled;                                     /* its regexes */
+    uint32_t left;                                     /* asks of it that are not settled */
+    size_t   planned;                                  /* bytes of all pages, about */
+    struct kl_buf  first, others;                      /* its own page; those of `also`, bundled */
+    enum kl_code   code;                               /* of the first */
+    struct kl_err  err;
+};
+struct ing_ask {                                       /* a question to one partition */
+    struct ing_ask *next;
+    struct ing_partition *p;
+    struct ing_question  *of;
     struct kl_bus_info info;
     uint64_t need_seq;
     int64_t  until_ns;
@@ -369,9 +378,10 @@ struct ing_plan;
 /* exemplars.c: items of TSP_SEL_EXEMPLARS, and in `page` whether there is more. NULL: of all series. */
 void ing_exemplars_page(const struct ing_head *h, const roaring_bitmap_t *set,
                         const struct tsp_select *q, struct kl_buf *out, struct tsp_page *page);
-struct ing_plan *ing_plan_new(struct ing_partition *p, struct ing_ask *a, struct kl_err *err);
+struct ing_plan *ing_plan_new(struct ing_partition *p, struct ing_question *of, struct kl_err *err);
 void ing_plan_render(struct ing_plan *plan, struct kl_buf *out, enum kl_code *code, struct kl_err *err);
 bool ing_plan_is_small(const struct ing_plan *plan);   /* to be made on the loop itself */
+size_t ing_plan_size(const struct ing_plan *plan);     /* bytes of the page, about */
 void ing_plan_free(struct ing_plan *plan);
 /* metrics.c */
 void ing_metrics_init(struct ing_ingestor *i);

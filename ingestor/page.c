@@ -42,6 +42,8 @@ struct ing_plan {
     struct kl_buf     texts;                           /* labels and tails; or the items themselves */
 };
 
+size_t ing_plan_size(const struct ing_plan *plan) { return plan->size + TSP_PAGE_HEAD_SIZE; }
+
 bool ing_plan_is_small(const struct ing_plan *plan)
 {
     return plan->size < INLINE_BYTES && !plan->on_disk;
@@ -379,18 +381,18 @@ static void plan_metadata(struct ing_plan *plan, const struct ing_head *h, const
 /* ---- plan and render ---- */
 
 /* The regexes are compiled where they are needed. */
-static bool compile(struct ing_ask *a, struct kl_err *err)
+static bool compile(struct ing_question *of, struct kl_err *err)
 {
-    if (!a->compiled && tsp_select_compile(&a->select, err) != KL_OK)
+    if (!of->compiled && tsp_select_compile(&of->select, err) != KL_OK)
         return false;
-    a->compiled = true;
+    of->compiled = true;
     return true;
 }
 
 static bool plan_matched(struct ing_partition *p, struct ing_plan *plan, struct ing_head *h,
-                         struct ing_ask *a, struct kl_err *err)
+                         struct ing_question *of, struct kl_err *err)
 {
-    const struct tsp_select *q = &a->select;
+    const struct tsp_select *q = &of->select;
     struct kl_buf     key;
     bool              keyed;
     struct ing_found *f = NULL;
@@ -405,7 +407,7 @@ static bool plan_matched(struct ing_partition *p, struct ing_plan *plan, struct 
         kl_buf_deinit(&key);
         return true;
     }
-    if (!compile(a, err)) {
+    if (!compile(of, err)) {
         kl_buf_deinit(&key);
         return false;
     }
@@ -429,9 +431,9 @@ static bool plan_matched(struct ing_partition *p, struct ing_plan *plan, struct 
     return true;
 }
 
-struct ing_plan *ing_plan_new(struct ing_partition *p, struct ing_ask *a, struct kl_err *err)
+struct ing_plan *ing_plan_new(struct ing_partition *p, struct ing_question *of, struct kl_err *err)
 {
-    const struct tsp_select *q = &a->select;
+    const struct tsp_select *q = &of->select;
     struct ing_tenant       *t = ing_tenant(p, q->tenant, false);
     struct ing_plan         *plan = kl_new(sizeof *plan);
 
@@ -446,7 +448,7 @@ struct ing_plan *ing_plan_new(struct ing_partition *p, struct ing_ask *a, struct
     if (t == NULL)
         return plan;
     if (q->what == TSP_SEL_SERIES || q->what == TSP_SEL_LABELS) {
-        if (!plan_matched(p, plan, t->head, a, err)) {
+        if (!plan_matched(p, plan, t->head, of, err)) {
             ing_plan_free(plan);
             return NULL;
         }
@@ -456,7 +458,7 @@ struct ing_plan *ing_plan_new(struct ing_partition *p, struct ing_ask *a, struct
                q->what == TSP_SEL_EXEMPLARS) {
         roaring_bitmap_t *set = NULL;                  /* NULL: all of them */
 
-        if (!compile(a, err)) {
+        if (!compile(of, err)) {
             ing_plan_free(plan);
             return NULL;
         }

@@ -12,6 +12,7 @@
 #include <string.h>
 
 enum { ASK_ARENA_MAX = 4 << 20, TIMEOUT_DEFAULT_MS = 10000, TIMEOUT_MAX_MS = 120000 };
+enum { BUNDLE_WAIT_MS = 1000 };                        /* one that is behind shall not hold up others */
 
 static void refuse(struct ing_ingestor *i, struct kl_bus_question *q, enum kl_code code,
                    const char *words)
@@ -20,20 +21,68 @@ static void refuse(struct ing_ingestor *i, struct kl_bus_question *q, enum kl_co
     i->bus->answer(i->bus, q, code, kl_span_str(words));
 }
 
-static void ask_free(struct ing_ask *a)
+/* ---- a question is answered when each of its asks is settled ---- */
+
+static void question_free(struct ing_question *of)
 {
-    tsp_select_release(&a->select);
-    kl_arena_deinit(&a->arena);
-    kl_buf_deinit(&a->page);
-    ing_plan_free(a->plan);
-    a->p->ask_count--;
-    free(a);
+    tsp_select_release(&of->select);
+    kl_arena_deinit(&of->arena);
+    kl_buf_deinit(&of->first);
+    kl_buf_deinit(&of->others);
+    free(of);
 }
 
-static void ask_refuse(struct ing_ask *a, enum kl_code code, const char *words)
+static void send(struct ing_question *of)
 {
-    refuse(a->p->i, a->q, code, words);
-    ask_free(a);
+    struct ing_ingestor *i = of->i;
+    struct kl_buf        all = { 0 };
+
+    if (of->code != KL_OK) {
+        refuse(i, of->q, of->code, of->err.text);
+    } else if (of->others.size == 0 ||
+               of->first.size + of->others.size + 32 > KL_BUS_MESSAGE_MAX) {
+        kl_bus_answer_take(i->bus, of->q, &of->first);
+    } else {
+        kl_buf_reserve(&all, of->first.size + of->others.size + 32);
+        tsp_bundle_begin(&all);
+        tsp_bundle_add(&all, of->select.partition, kl_buf_span(&of->first));
+        kl_buf_add(&all, of->others.at, of->others.size);
+        kl_bus_answer_take(i->bus, of->q, &all);
+    }
+    question_free(of);
+}
+
+/* Is there room for one more page beside those that are planned? The first is always answered. */
+static bool has_room(const struct ing_question *of, const struct ing_partition *p)
+{
+    return p->number == of->select.partition || of->planned < TSP_SELECT_PAGE;
+}
+
+/* With its page, or refused, or (KL_ELIMIT, of a bundle) left out. Frees the ask. */
+static void settle(struct ing_ask *a, enum kl_code code, const char *words)
+{
+    struct ing_question  *of = a->of;
+    struct ing_partition *p = a->p;
+
+    if (code == KL_OK) {
+        kl_count(p->i->m.select_pages, 1);
+        kl_count(p->i->m.select_bytes, a->page.size);
+    }
+    if (p->number == of->select.partition) {
+        of->code = code;
+        if (code != KL_OK)
+            kl_fail(&of->err, code, "%s", words);
+        of->first = a->page;
+        a->page = (struct kl_buf){ 0 };
+    } else if (code == KL_OK) {
+        tsp_bundle_add(&of->others, p->number, kl_buf_span(&a->page));
+    }
+    kl_buf_deinit(&a->page);
+    ing_plan_free(a->plan);
+    p->ask_count--;
+    free(a);
+    if (--of->left == 0)
+        send(of);
 }
 
 static void render(struct kl_env_task *task)
@@ -44,20 +93,6 @@ static void render(struct kl_env_task *task)
     a->p->i->env->sched->post(a->p->shard->loop, &a->back);
 }
 
-static void send(struct ing_ask *a)
-{
-    struct ing_ingestor *i = a->p->i;
-
-    if (a->code != KL_OK) {
-        ask_refuse(a, a->code, a->err.text);
-        return;
-    }
-    kl_count(i->m.select_pages, 1);
-    kl_count(i->m.select_bytes, a->page.size);
-    i->bus->answer(i->bus, a->q, KL_OK, kl_buf_span(&a->page));
-    ask_free(a);
-}
-
 static void rendered(struct kl_env_task *task)
 {
     struct ing_ask       *a = kl_container_of(task, struct ing_ask, back);
@@ -65,7 +100,7 @@ static void rendered(struct kl_env_task *task)
 
     ing_in(p->i);
     p->rendering--;
-    send(a);
+    settle(a, a->code, a->err.text);
     ing_snap_damaged(p);
     if (p->rendering == 0 && p->jobs != NULL && p->jobs->step == ING_LET_GO)
         ing_job_start(p);
@@ -83,15 +118,20 @@ static void answer(struct ing_ask *a)
         p->held = a;
         return;
     }
-    a->plan = ing_plan_new(p, a, &a->err);
-    if (a->plan == NULL) {
-        ask_refuse(a, a->err.code, a->err.text);
+    if (!has_room(a->of, p)) {
+        settle(a, KL_ELIMIT, "");
         return;
     }
+    a->plan = ing_plan_new(p, a->of, &a->err);
+    if (a->plan == NULL) {
+        settle(a, a->err.code, a->err.text);
+        return;
+    }
+    a->of->planned += ing_plan_size(a->plan);
     kl_buf_init(&a->page, KL_BUS_MESSAGE_MAX);
     if (ing_plan_is_small(a->plan)) {                  /* less than a hop to a worker and back */
         ing_plan_render(a->plan, &a->page, &a->code, &a->err);
-        send(a);
+        settle(a, a->code, a->err.text);
         return;
     }
     a->work = (struct kl_env_task){ .run = render };
@@ -131,9 +171,10 @@ void ing_asks_check(struct ing_partition *p)
             answer(a);
             continue;
         }
-        kl_fail(&err, KL_ETIMEOUT, "partition %" PRIu32 " has applied record %" PRIu64 " of %" PRIu64
-                " and did not reach it in time", p->number, p->applied, a->need_seq);
-        ask_refuse(a, err.code, err.text);
+        kl_fail(&err, a->of->select.also_count > 0 ? KL_EAGAIN : KL_ETIMEOUT, "partition %" PRIu32
+                " has applied record %" PRIu64 " of %" PRIu64 " and did not reach it in time",
+                p->number, p->applied, a->need_seq);
+        settle(a, err.code, err.text);
     }
 }
 
@@ -147,7 +188,7 @@ void ing_asks_end(struct ing_partition *p, enum kl_code code, const char *words)
             struct ing_ask *a = lists[k];
 
             lists[k] = a->next;
-            ask_refuse(a, code, words);
+            settle(a, code, words);
         }
 }
 
@@ -162,7 +203,7 @@ static void hold(struct ing_ask *a)
     struct ing_partition *p = a->p;
 
     if (!serving(p)) {
-        ask_refuse(a, KL_EAGAIN, p->words.text);
+        settle(a, KL_EAGAIN, p->words.text);
     } else if (p->applied >= a->need_seq) {
         answer(a);
     } else {
@@ -178,19 +219,63 @@ static void got_info(struct kl_bus_info *op)
     ing_in(a->p->i);
     if (op->code != KL_OK) {
         kl_within(&op->err, "ask for the log's end");
-        ask_refuse(a, op->code, op->err.text);
+        settle(a, op->code, op->err.text);
         return;
     }
     a->need_seq = op->last_seq;
     hold(a);
 }
 
+static void ask_start(struct ing_question *of, struct ing_partition *p, int64_t until_ns)
+{
+    const struct tsp_select *s = &of->select;
+    struct kl_bus           *bus = p->i->bus;
+    struct ing_ask          *a = kl_new(sizeof *a);
+
+    a->p = p;
+    a->of = of;
+    a->until_ns = until_ns;
+    p->ask_count++;
+    if (s->consistency == TSP_READ_CAUSAL)
+        a->need_seq = s->min_seq;
+    if (s->consistency == TSP_READ_STRONG && !s->has_cursor &&
+        (bus->end == NULL || !bus->end(bus, p->number, &a->need_seq))) {
+        a->info = (struct kl_bus_info){ .partition = p->number, .loop = p->shard->loop,
+                                        .done = got_info };
+        ing_out(p->i);
+        bus->info(bus, &a->info);
+        return;
+    }
+    hold(a);
+}
+
+/* Those of `also` that this loop owns and that can answer; the others are left out of the bundle. */
+static uint32_t at_hand(const struct ing_question *of, const struct ing_partition *p,
+                        struct ing_partition *also[TSP_ALSO_MAX])
+{
+    uint32_t count = 0;
+
+    for (uint32_t k = 0; k < of->select.also_count; k++) {
+        uint32_t              n = of->select.also[k];
+        struct ing_partition *x = n < p->i->o.partitions ? &p->i->partitions[n] : NULL;
+        bool                  again = x == p;
+
+        for (uint32_t m = 0; m < count; m++)
+            again |= also[m] == x;
+        if (x != NULL && !again && x->shard == p->shard && serving(x) &&
+            x->ask_count < ING_ASKS_MAX)
+            also[count++] = x;
+    }
+    return count;
+}
+
 void ing_select(struct kl_bus_service *s, struct kl_bus_question *q)
 {
-    struct ing_partition *p = s->ctx;
-    struct ing_ask       *a;
+    struct ing_partition *p = s->ctx, *also[TSP_ALSO_MAX];
+    struct ing_question  *of;
     struct kl_err         err;
-    int64_t               wait_ms;
+    int64_t               wait_ms, until_ns;
+    uint32_t              count;
 
     kl_count(p->i->m.selects, 1);
     if (!serving(p)) {
@@ -201,30 +286,25 @@ void ing_select(struct kl_bus_service *s, struct kl_bus_question *q)
         refuse(p->i, q, KL_EAGAIN, "too many questions wait for this partition");
         return;
     }
-    a = kl_new(sizeof *a);
-    a->p = p;
-    a->q = q;
-    p->ask_count++;
-    kl_arena_init(&a->arena, ASK_ARENA_MAX);
-    if (tsp_select_decode(q->bytes, &a->arena, &a->select, &err) != KL_OK) {
-        ask_refuse(a, err.code, err.text);
+    of = kl_new(sizeof *of);
+    of->q = q;
+    of->i = p->i;
+    kl_arena_init(&of->arena, ASK_ARENA_MAX);
+    if (tsp_select_decode(q->bytes, &of->arena, &of->select, &err) != KL_OK ||
+        (of->select.partition != p->number &&
+         kl_fail(&err, KL_EINVAL, "a question to another partition"))) {
+        refuse(p->i, q, err.code, err.text);
+        question_free(of);
         return;
     }
-    if (a->select.partition != p->number) {
-        ask_refuse(a, KL_EINVAL, "a question to another partition");
-        return;
-    }
-    wait_ms = a->select.timeout_ms <= 0 ? TIMEOUT_DEFAULT_MS
-            : a->select.timeout_ms > TIMEOUT_MAX_MS ? TIMEOUT_MAX_MS : a->select.timeout_ms;
-    a->until_ns = kl_env_mono_ns(p->i->env) + wait_ms * 1000000;
-    if (a->select.consistency == TSP_READ_CAUSAL)
-        a->need_seq = a->select.min_seq;
-    if (a->select.consistency == TSP_READ_STRONG && !a->select.has_cursor) {
-        a->info = (struct kl_bus_info){ .partition = p->number, .loop = p->shard->loop,
-                                        .done = got_info };
-        ing_out(p->i);
-        p->i->bus->info(p->i->bus, &a->info);
-        return;
-    }
-    hold(a);
+    wait_ms = of->select.timeout_ms <= 0 ? TIMEOUT_DEFAULT_MS
+            : of->select.timeout_ms > TIMEOUT_MAX_MS ? TIMEOUT_MAX_MS : of->select.timeout_ms;
+    if (of->select.also_count > 0 && wait_ms > BUNDLE_WAIT_MS)
+        wait_ms = BUNDLE_WAIT_MS;
+    until_ns = kl_env_mono_ns(p->i->env) + wait_ms * 1000000;
+    count = at_hand(of, p, also);
+    of->left = count + 1;                              /* before any of them may settle */
+    ask_start(of, p, until_ns);
+    for (uint32_t k = 0; k < count; k++)
+        ask_start(of, also[k], until_ns);
 }

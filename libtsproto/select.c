@@ -30,6 +30,31 @@ static bool put_matchers(pb_ostream_t *stream, const pb_field_t *field, void *co
     return true;
 }
 
+static bool put_also(pb_ostream_t *stream, const pb_field_t *field, void *const *arg)
+{
+    const struct tsp_select *s = *arg;
+
+    for (uint32_t i = 0; i < s->also_count; i++)
+        if (!pb_encode_tag(stream, PB_WT_VARINT, field->tag) ||
+            !pb_encode_varint(stream, s->also[i]))
+            return false;
+    return true;
+}
+
+static bool get_also(pb_istream_t *stream, const pb_field_t *field, void **arg)
+{
+    struct tsp_select *s = *arg;
+    uint32_t           partition;
+
+    (void)field;
+    if (!pb_decode_varint32(stream, &partition))
+        return false;
+    if (s->also_count == TSP_ALSO_MAX)
+        PB_RETURN_ERROR(stream, "too many partitions");
+    s->also[s->also_count++] = partition;
+    return true;
+}
+
 enum kl_code tsp_select_encode(const struct tsp_select *s, struct kl_buf *out, struct kl_err *err)
 {
     koalemos_Select m = {
@@ -39,10 +64,13 @@ enum kl_code tsp_select_encode(const struct tsp_select *s, struct kl_buf *out, s
         .has_cursor = s->has_cursor, .cursor_hi = s->cursor_fp.hi, .cursor_lo = s->cursor_fp.lo,
         .cursor_text = tsp_pb_put(&s->cursor_text), .limit = s->limit,
         .consistency = s->consistency, .min_seq = s->min_seq, .timeout_ms = s->timeout_ms,
+        .also = { .funcs.encode = put_also, .arg = (void *)s },
     };
 
     if (s->matcher_count > TSP_MATCHERS_MAX)
         return kl_fail(err, KL_ELIMIT, "more than %d matchers", TSP_MATCHERS_MAX);
+    if (s->also_count > TSP_ALSO_MAX)
+        return kl_fail(err, KL_ELIMIT, "more than %d partitions", TSP_ALSO_MAX + 1);
     return tsp_pb_encode(koalemos_Select_fields, &m, out, "select", err);
 }
 
@@ -82,7 +110,8 @@ enum kl_code tsp_select_decode(struct kl_span bytes, struct kl_arena *arena, str
     struct matchers matchers = { s, arena };
     koalemos_Select m = koalemos_Select_init_zero;
 
-    s->matcher_count = 0;
+    s->matcher_count = s->also_count = 0;
+    m.also = (pb_callback_t){ .funcs.decode = get_also, .arg = s };
     m.tenant = tsp_pb_get(&to_tenant);
     m.label = tsp_pb_get(&to_label);
     m.cursor_text = tsp_pb_get(&to_text);
@@ -217,4 +246,41 @@ enum kl_code tsp_page_open(struct kl_span answer, struct tsp_page *page, struct 
     page->cursor.lo = kl_cur_64(&c);
     *items = c;
     return KL_OK;
+}
+
+/* ---- several answers in one ---- */
+
+void tsp_bundle_begin(struct kl_buf *out)
+{
+    kl_buf_add(out, "KB", 2);
+    kl_buf_add8(out, PAGE_VERSION);
+    kl_buf_add8(out, 0);
+}
+
+void tsp_bundle_add(struct kl_buf *out, uint32_t partition, struct kl_span page)
+{
+    kl_buf_add32(out, partition);
+    kl_buf_addspan(out, page);
+}
+
+enum kl_code tsp_bundle_open(struct kl_span answer, struct kl_cur *pages, struct kl_err *err)
+{
+    const uint8_t *at = answer.at;
+
+    if (answer.size < 4 || memcmp(at, "KB", 2) != 0)
+        return kl_fail(err, KL_EINVAL, "%zu bytes that are no bundle", answer.size);
+    if (at[2] != PAGE_VERSION || at[3] != 0)
+        return kl_fail(err, KL_ECORRUPT, "a bundle of version %u, which this version does not know",
+                       at[2]);
+    *pages = kl_cur(at + 4, answer.size - 4);
+    return KL_OK;
+}
+
+bool tsp_bundle_next(struct kl_cur *pages, uint32_t *partition, struct kl_span *page)
+{
+    if (kl_cur_left(pages) == 0)
+        return false;
+    *partition = kl_cur_32(pages);
+    *page = kl_cur_span(pages);
+    return !pages->bad;
 }

@@ -18,6 +18,14 @@
  *              { zigzag time, f64 value, span canonical labels } by time; the newest 256 KiB of them
  * A chunk's bytes are libblock's business (blk_chunk_*): opaque here.
  *
+ * A question may be to several partitions, `also`: its subject is that of one. It is answered by a
+ * bundle, of the pages of those that the same owner has at hand:
+ *
+ *   u16 'K''B'  u8 version = 1  u8 0    then { u32 partition, span page } until the end
+ *
+ * The first is always in it (or the answer is its failure); those left out are to be asked again. A
+ * bundle ends near TSP_SELECT_PAGE bytes, as a page does.
+ *
  * Series come in rising fingerprint order, NAMES and VALUES in bytewise order; the next page starts
  * after `cursor_fp`, or `cursor_text`. A page ends near TSP_SELECT_PAGE bytes; one series never
  * splits; a series larger than a message is answered KL_ELIMIT.
@@ -31,7 +39,7 @@
 #include "libkoal/base/match.h"
 #include "libtsproto/record.h"
 
-enum { TSP_SELECT_PAGE = 512 * 1024, TSP_MATCHERS_MAX = 64 };
+enum { TSP_SELECT_PAGE = 512 * 1024, TSP_MATCHERS_MAX = 64, TSP_ALSO_MAX = 63 };
 enum tsp_select_what { TSP_SEL_SERIES = 1, TSP_SEL_LABELS, TSP_SEL_NAMES, TSP_SEL_VALUES, TSP_SEL_METADATA,
                        TSP_SEL_EXEMPLARS };
 enum tsp_consistency { TSP_READ_DEFAULT, TSP_READ_STRONG, TSP_READ_CAUSAL };
@@ -51,6 +59,8 @@ struct tsp_select {
     enum tsp_consistency consistency;
     uint64_t min_seq;                                  /* CAUSAL */
     int64_t timeout_ms;
+    uint32_t also_count;                               /* 0: the answer is a page, not a bundle */
+    uint32_t also[TSP_ALSO_MAX];
 };
 void         tsp_select_subject(char *out, size_t size, uint32_t partition);
 enum kl_code tsp_select_encode(const struct tsp_select *s, struct kl_buf *out, struct kl_err *err);
@@ -79,4 +89,9 @@ void         tsp_page_begin(struct kl_buf *out);                          /* res
 void         tsp_page_end(struct kl_buf *out, const struct tsp_page *page);   /* fills it */
 enum kl_code tsp_page_open(struct kl_span answer, struct tsp_page *page, struct kl_cur *items,
                            struct kl_err *err);
+void         tsp_bundle_begin(struct kl_buf *out);
+void         tsp_bundle_add(struct kl_buf *out, uint32_t partition, struct kl_span page);
+/* KL_EINVAL: it is no bundle. */
+enum kl_code tsp_bundle_open(struct kl_span answer, struct kl_cur *pages, struct kl_err *err);
+bool         tsp_bundle_next(struct kl_cur *pages, uint32_t *partition, struct kl_span *page);
 #endif

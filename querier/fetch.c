@@ -253,6 +253,38 @@ static void reread_done(struct qr_reread *r)
     go_on(f);
 }
 
+static bool same_owner(const struct qr_fetch *f, const struct qr_part *a, const struct qr_part *b)
+{
+    const char *of_a, *of_b;
+
+    return tsp_placement_members(f->table->placement, a->partition, &of_a, 1) > 0 &&
+           tsp_placement_members(f->table->placement, b->partition, &of_b, 1) > 0 &&
+           strcmp(of_a, of_b) == 0;
+}
+
+/* Those of the next `count` partitions that one owner has, together. */
+static void start_parts(struct qr_fetch *f, size_t count)
+{
+    struct qr_part *group[TSP_ALSO_MAX + 1], **next = f->parts + f->part_next;
+    bool            taken[QR_PARTS_ACTIVE_MAX] = { false };
+
+    f->part_next += count;
+    f->parts_active += count;
+    for (size_t i = 0; i < count; i++) {
+        uint32_t n = 0;
+
+        if (taken[i])
+            continue;
+        group[n++] = next[i];
+        for (size_t k = i + 1; k < count && n < TSP_ALSO_MAX + 1; k++)
+            if (!taken[k] && same_owner(f, next[i], next[k])) {
+                group[n++] = next[k];
+                taken[k] = true;
+            }
+        qr_live_start(f, group, n);
+    }
+}
+
 /* Starts partitions while it may; when all are done, re-plans or merges. */
 static void go_on(struct qr_fetch *f)
 {
@@ -260,8 +292,9 @@ static void go_on(struct qr_fetch *f)
 
     f->starting = true;                                /* one that fails at once must not re-enter */
     while (!j->ended && f->parts_active < QR_PARTS_ACTIVE_MAX && f->part_next < f->part_count) {
-        f->parts_active++;
-        qr_live_start(f->parts[f->part_next++]);
+        size_t room = QR_PARTS_ACTIVE_MAX - f->parts_active, left = f->part_count - f->part_next;
+
+        start_parts(f, left < room ? left : room);
     }
     f->starting = false;
     if (f->parts_active > 0)
@@ -284,13 +317,25 @@ static void go_on(struct qr_fetch *f)
     }
 }
 
+void qr_parts_begin(struct qr_fetch *f)
+{
+    f->starting = true;
+}
+
+void qr_parts_end(struct qr_fetch *f)
+{
+    f->starting = false;
+    if (f->parts_active == 0 || f->part_next < f->part_count)
+        go_on(f);
+}
+
 void qr_part_end(struct qr_part *p)
 {
     struct qr_fetch *f = p->f;
 
     f->parts_active--;
-    if (!f->starting && (f->parts_active == 0 || f->part_next < f->part_count))
-        go_on(f);
+    if (!f->starting)
+        qr_parts_end(f);
 }
 
 void qr_fetch_start(struct qr_fetch *f)
@@ -332,7 +377,8 @@ void qr_fetch_deinit(struct qr_fetch *f)
 
         for (size_t k = 0; k < p->page_count; k++) {
             kl_budget_give(&j->budget, p->pages[k].size);
-            free(p->pages[k].bytes);
+            if (!p->pages[k].borrowed)
+                free(p->pages[k].bytes);
         }
         free(p->pages);
         kl_buf_deinit(&p->question);
@@ -340,6 +386,9 @@ void qr_fetch_deinit(struct qr_fetch *f)
         qr_manifest_unref(p->manifest);
         free(p);
     }
+    for (size_t i = 0; i < f->bundle_count; i++)
+        free(f->bundles[i]);
+    free(f->bundles);
     for (size_t i = 0; i < f->source_count; i++)
         qr_source_free(j, f->sources[i]);
     kl_budget_give(&j->budget, f->charged);

@@ -1,6 +1,9 @@
 /*
  * The live half of a partition: its owner is asked page by page until it has no more. An owner that
  * is busy or away is asked again, twice; a partition that stays silent is named in the answer.
+ *
+ * The first pages of several partitions of one owner come together, for one question. What is not
+ * among them is asked for again, together; where the owner refuses, one by one.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -37,8 +40,9 @@ static void try_again(struct kl_env_timer *timer)
     qr_drop(j);
 }
 
-static bool keep_page(struct qr_part *p, void *bytes, size_t size, struct kl_err *err)
+static bool keep_page(struct qr_part *p, struct qr_page page, struct kl_err *err)
 {
+    size_t           size = page.size;
     struct qr_fetch *f = p->f;
 
     if (!kl_budget_take(&f->job->budget, size)) {
@@ -49,7 +53,7 @@ static bool keep_page(struct qr_part *p, void *bytes, size_t size, struct kl_err
         p->page_room = p->page_room == 0 ? 4 : p->page_room * 2;
         p->pages = kl_resize(p->pages, p->page_room * sizeof *p->pages);
     }
-    p->pages[p->page_count++] = (struct qr_page){ bytes, size };
+    p->pages[p->page_count++] = page;
     f->page_bytes += size;
     kl_count(f->job->q->m.pages, 1);
     kl_count(f->job->q->m.page_bytes, size);
@@ -71,14 +75,15 @@ static struct kl_span last_text(struct kl_cur items)
 }
 
 /* KL_OK: the page is kept; *more says whether to ask on. */
-static enum kl_code take_page(struct qr_part *p, bool *more, struct kl_err *err)
+static enum kl_code take_page(struct qr_part *p, struct qr_page got, bool *more,
+                              struct kl_err *err)
 {
     struct qr_fetch *f = p->f;
     struct tsp_page  page;
     struct kl_cur    items;
     bool             texts = f->what == TSP_SEL_NAMES || f->what == TSP_SEL_VALUES;
 
-    if (tsp_page_open(kl_span(p->ask.answer, p->ask.answer_size), &page, &items, err) != KL_OK)
+    if (tsp_page_open(kl_span(got.bytes, got.size), &page, &items, err) != KL_OK)
         return kl_within(err, "partition %" PRIu32, p->partition);
     if (page.more && f->what == TSP_SEL_METADATA)
         return kl_fail(err, KL_ECORRUPT, "partition %" PRIu32 ": metadata in pages",
@@ -96,9 +101,8 @@ static enum kl_code take_page(struct qr_part *p, bool *more, struct kl_err *err)
         p->cursor = page.cursor;
         p->cursor_text = text;
     }
-    if (!keep_page(p, p->ask.answer, p->ask.answer_size, err))
+    if (!keep_page(p, got, err))
         return KL_ELIMIT;
-    p->ask.answer = NULL;
     if (page.catalogue_revision > p->catalogue_revision)
         p->catalogue_revision = page.catalogue_revision;
     if (page.placement_revision > f->placement_revision)
@@ -107,44 +111,54 @@ static enum kl_code take_page(struct qr_part *p, bool *more, struct kl_err *err)
     return KL_OK;
 }
 
+/* Frees the page's bytes when they are not kept. */
+static void go_on_with(struct qr_part *p, struct qr_page page)
+{
+    struct qr_job *j = p->f->job;
+    struct kl_err  err = { 0 };
+    bool           more = false;
+    enum kl_code   code = take_page(p, page, &more, &err);
+
+    if (code != KL_OK && !page.borrowed)
+        free(page.bytes);
+    if (code == KL_ELIMIT) {
+        qr_job_fail(j, PQL_EXECUTION, "%s", err.text);
+        qr_part_end(p);
+    } else if (code != KL_OK) {
+        give_up(p, &err);
+    } else if (more) {
+        ask(p);
+    } else {
+        qr_stored_start(p);
+    }
+}
+
 static void answered(struct kl_bus_ask *op)
 {
     struct qr_part *p = kl_container_of(op, struct qr_part, ask);
     struct qr_job  *j = p->f->job;
-    struct kl_err   err = op->err;
-    enum kl_code    code = op->code;
-    bool            more = false;
 
     if (j->ended) {
-        if (code == KL_OK)
+        if (op->code == KL_OK)
             free(op->answer);
         qr_part_end(p);
-    } else if (code == KL_EAGAIN && p->tries + 1 < QR_ASK_TRIES) {
+    } else if (op->code == KL_EAGAIN && p->tries + 1 < QR_ASK_TRIES) {
         p->tries++;
         kl_count(j->q->m.retries, 1);
         p->retry.fire = try_again;
         qr_hold(j);
         j->q->env->sched->arm(j->shard->loop, &p->retry, QR_RETRY_MS * p->tries);
-    } else if (code != KL_OK) {
-        give_up(p, &err);
+    } else if (op->code != KL_OK) {
+        give_up(p, &op->err);
     } else {
-        code = take_page(p, &more, &err);
-        free(op->answer);                              /* NULL when the page was kept */
-        if (code == KL_ELIMIT) {
-            qr_job_fail(j, PQL_EXECUTION, "%s", err.text);
-            qr_part_end(p);
-        } else if (code != KL_OK) {
-            give_up(p, &err);
-        } else if (more) {
-            ask(p);
-        } else {
-            qr_stored_start(p);
-        }
+        go_on_with(p, (struct qr_page){ op->answer, op->answer_size, false });
     }
     qr_drop(j);
 }
 
-static void ask(struct qr_part *p)
+/* The question to a partition, and to `more` others. */
+static bool put_question(struct qr_part *p, struct qr_part *const *more, uint32_t more_count,
+                         struct kl_buf *question, struct kl_bus_ask *ask)
 {
     struct qr_fetch   *f = p->f;
     struct qr_job     *j = f->job;
@@ -157,24 +171,135 @@ static void ask(struct qr_part *p)
     s->cursor_fp = p->cursor;
     s->cursor_text = p->cursor_text;
     s->timeout_ms = left_ms < 1 ? 1 : left_ms < QR_ASK_TIMEOUT_MS ? left_ms : QR_ASK_TIMEOUT_MS;
-    kl_buf_deinit(&p->question);
-    kl_buf_init(&p->question, KL_BUS_MESSAGE_MAX);
-    if (tsp_select_encode(s, &p->question, &err) != KL_OK) {
+    s->also_count = more_count;
+    for (uint32_t i = 0; i < more_count; i++)
+        s->also[i] = more[i]->partition;
+    kl_buf_deinit(question);
+    kl_buf_init(question, KL_BUS_MESSAGE_MAX);
+    if (tsp_select_encode(s, question, &err) != KL_OK) {
         qr_job_fail(j, qr_kind_of(err.code), "%s", err.text);
+        return false;
+    }
+    *ask = (struct kl_bus_ask){ .question = kl_buf_span(question), .timeout_ms = s->timeout_ms,
+                                .loop = j->shard->loop };
+    tsp_select_subject(ask->subject, sizeof ask->subject, p->partition);
+    return true;
+}
+
+static void ask(struct qr_part *p)
+{
+    struct qr_job *j = p->f->job;
+
+    if (!put_question(p, NULL, 0, &p->question, &p->ask)) {
         qr_part_end(p);
         return;
     }
-    p->ask = (struct kl_bus_ask){ .question = kl_buf_span(&p->question),
-                                  .timeout_ms = s->timeout_ms, .loop = j->shard->loop,
-                                  .done = answered };
-    tsp_select_subject(p->ask.subject, sizeof p->ask.subject, p->partition);
+    p->ask.done = answered;
     qr_hold(j);
     j->q->bus->ask(j->q->bus, &p->ask);
 }
 
-void qr_live_start(struct qr_part *p)
+/* ---- several at once ---- */
+
+static void keep_bundle(struct qr_fetch *f, void *bytes)
 {
-    ask(p);
+    f->bundles = kl_resize(f->bundles, (f->bundle_count + 1) * sizeof *f->bundles);
+    f->bundles[f->bundle_count++] = bytes;
+}
+
+static struct qr_part *take_part(struct qr_group *g, uint32_t partition)
+{
+    for (uint32_t i = 0; i < g->count; i++)
+        if (g->parts[i] != NULL && g->parts[i]->partition == partition) {
+            struct qr_part *p = g->parts[i];
+
+            g->parts[i] = NULL;
+            return p;
+        }
+    return NULL;
+}
+
+/* Gives each partition its page. False: the answer is nothing that it can be. */
+static bool take_bundle(struct qr_group *g)
+{
+    struct qr_job *j = g->f->job;
+    void          *bytes = g->ask.answer;
+    struct kl_err  err;
+    struct kl_cur  c;
+    struct kl_span page;
+    uint32_t       partition;
+    enum kl_code   code = tsp_bundle_open(kl_span(bytes, g->ask.answer_size), &c, &err);
+
+    if (code == KL_EINVAL) {                           /* the first's page alone */
+        go_on_with(take_part(g, g->parts[0]->partition),
+                   (struct qr_page){ bytes, g->ask.answer_size, false });
+        return true;
+    }
+    keep_bundle(g->f, bytes);
+    while (code == KL_OK && !j->ended && tsp_bundle_next(&c, &partition, &page)) {
+        struct qr_part *p = take_part(g, partition);
+
+        if (p != NULL)
+            go_on_with(p, (struct qr_page){ (void *)page.at, page.size, true });
+    }
+    return code == KL_OK && g->parts[0] == NULL;       /* else it would lead nowhere */
+}
+
+static void group_answered(struct kl_bus_ask *op)
+{
+    struct qr_group *g = kl_container_of(op, struct qr_group, ask);
+    struct qr_fetch *f = g->f;
+    struct qr_job   *j = f->job;
+    bool             together = false;
+    uint32_t         n = 0;
+
+    qr_parts_begin(f);
+    if (j->ended && op->code == KL_OK)
+        free(op->answer);
+    else if (op->code == KL_OK)
+        together = take_bundle(g);
+    for (uint32_t i = 0; i < g->count; i++)
+        if (g->parts[i] != NULL)
+            g->parts[n++] = g->parts[i];
+    for (uint32_t i = 0; i < n && (j->ended || !together); i++) {
+        if (j->ended)
+            qr_part_end(g->parts[i]);
+        else if (op->code == KL_ETIMEOUT)              /* it would say nothing once more */
+            give_up(g->parts[i], &op->err);
+        else
+            ask(g->parts[i]);
+    }
+    if (together && !j->ended && n > 0)
+        qr_live_start(f, g->parts, n);
+    kl_buf_deinit(&g->question);
+    free(g);
+    qr_parts_end(f);
+    qr_drop(j);
+}
+
+void qr_live_start(struct qr_fetch *f, struct qr_part *const *parts, uint32_t count)
+{
+    struct qr_job   *j = f->job;
+    struct qr_group *g;
+
+    if (count == 1) {
+        ask(parts[0]);
+        return;
+    }
+    g = kl_new(sizeof *g);
+    g->f = f;
+    g->count = count;
+    memcpy(g->parts, parts, count * sizeof *parts);
+    if (!put_question(parts[0], parts + 1, count - 1, &g->question, &g->ask)) {
+        for (uint32_t i = 0; i < count; i++)
+            qr_part_end(parts[i]);
+        kl_buf_deinit(&g->question);
+        free(g);
+        return;
+    }
+    g->ask.done = group_answered;
+    qr_hold(j);
+    j->q->bus->ask(j->q->bus, &g->ask);
 }
 
 /* ---- reading the pages, later, in the merge ---- */

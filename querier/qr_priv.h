@@ -28,7 +28,7 @@
 enum {
     QR_SHARDS_MAX = 16,
     QR_WAITING_MAX = 256,                              /* jobs in a shard's queue; past it 503 */
-    QR_PARTS_ACTIVE_MAX = 16,                          /* partitions of one fetch asked at once */
+    QR_PARTS_ACTIVE_MAX = 64,                          /* partitions of one fetch asked at once */
     QR_ASK_TRIES = 3,
     QR_ASK_TIMEOUT_MS = 30 * 1000,
     QR_RETRY_MS = 100,
@@ -250,7 +250,7 @@ struct qr_source {                                     /* a run of series by ris
     struct kl_arena arena;
 };
 
-struct qr_page { void *bytes; size_t size; };
+struct qr_page { void *bytes; size_t size; bool borrowed; };     /* borrowed: of a bundle */
 struct qr_stored {                                     /* one fileset, being read */
     struct qr_part *part;
     const struct blk_info *info;
@@ -278,6 +278,13 @@ struct qr_part {                                       /* one partition of a fet
     struct qr_stored *files;
     size_t file_count, file_next, files_out;
     bool file_missing, reread;
+};
+struct qr_group {                                      /* partitions of one owner, asked together */
+    struct qr_fetch *f;
+    struct kl_bus_ask ask;
+    struct kl_buf question;
+    uint32_t count;
+    struct qr_part *parts[TSP_ALSO_MAX + 1];           /* NULL: has its page */
 };
 struct qr_fetch {
     /* in; the asker's until done */
@@ -314,6 +321,8 @@ struct qr_fetch {
     uint32_t asked_of;
     struct qr_part **parts;
     size_t part_count, part_next, parts_active, parts_failed;
+    void **bundles;                                    /* that pages lie in */
+    size_t bundle_count;
     bool starting;
     struct kl_err last_err;
     struct qr_source **sources;
@@ -329,8 +338,11 @@ void qr_fetch_incomplete(struct qr_fetch *f, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 struct kl_span qr_fetch_metric(const struct qr_fetch *f);      /* of an equality, or {NULL,0} */
 void qr_part_end(struct qr_part *p);
-/* live.c */
-void qr_live_start(struct qr_part *p);
+/* Around the start or end of several parts: what they lead to comes after the last of them. */
+void qr_parts_begin(struct qr_fetch *f);
+void qr_parts_end(struct qr_fetch *f);
+/* live.c: partitions of one owner, at most TSP_ALSO_MAX + 1 */
+void qr_live_start(struct qr_fetch *f, struct qr_part *const *parts, uint32_t count);
 void qr_live_parse(struct qr_part *p, struct qr_source *s, struct kl_err *err);
 /* stored.c */
 void qr_stored_start(struct qr_part *p);

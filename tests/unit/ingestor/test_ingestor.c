@@ -399,6 +399,39 @@ START_TEST(a_question_asked_again_sees_series_that_came_and_not_those_that_went)
 }
 END_TEST
 
+/* Of each that the same loop owns: partitions 0 and 2 of four on two loops. */
+START_TEST(one_question_to_several_partitions_gets_the_page_of_each)
+{
+    struct tsp_select s = w_all(0, T);
+    struct kl_err     err = { 0 };
+    struct kl_cur     pages, c;
+    struct kl_span    bytes;
+    struct tsp_page   page;
+    uint32_t          partition, seen = 0;
+    void             *answer;
+    size_t            n;
+
+    teardown();
+    w_init(&w, 7, 4);
+    w_start(&w);
+    w_ready(&w);
+    for (uint32_t p = 0; p < 4; p++)
+        w_write(&w, p, T, p, w_now(&w), p);
+    s.also_count = 5;                                  /* itself and one there is not: no harm */
+    s.also[0] = 1, s.also[1] = 0, s.also[2] = 2, s.also[3] = 4000, s.also[4] = 3;
+    ck_assert_msg(w_ask(&w, &s, &answer, &n, &err) == KL_OK, "%s", err.text);
+    ck_assert_int_eq(tsp_bundle_open(kl_span(answer, n), &pages, &err), KL_OK);
+    while (tsp_bundle_next(&pages, &partition, &bytes)) {
+        ck_assert_int_eq(tsp_page_open(bytes, &page, &c, &err), KL_OK);
+        ck_assert_uint_gt(kl_cur_left(&c), 40);
+        ck_assert_uint_ge(page.applied_seq, 1);
+        seen += 1 + partition * 10;
+    }
+    ck_assert_uint_eq(seen, 22);
+    free(answer);
+}
+END_TEST
+
 START_TEST(of_an_open_tail_only_what_the_range_has_is_sent)
 {
     struct tsp_select s = w_all(0, T);
@@ -868,6 +901,7 @@ int main(void)
     tcase_add_loop_test(t, a_store_that_fails_delays_a_flush_but_loses_nothing, 0, 40);
     tcase_add_test(t, names_and_values_are_those_of_the_series_that_match);
     tcase_add_test(t, a_question_asked_again_sees_series_that_came_and_not_those_that_went);
+    tcase_add_test(t, one_question_to_several_partitions_gets_the_page_of_each);
     tcase_add_test(t, of_an_open_tail_only_what_the_range_has_is_sent);
     tcase_add_test(t, labels_come_without_samples_and_metadata_with_every_metric);
     tcase_add_test(t, histograms_and_start_times_come_back_from_memory_and_from_filesets);

@@ -62,6 +62,43 @@ START_TEST(a_question_arrives_as_it_was_asked)         /* without a cursor, and 
 }
 END_TEST
 
+START_TEST(a_bundle_has_the_page_of_each_partition)
+{
+    struct kl_cur  pages;
+    struct kl_span page;
+    uint32_t       partition;
+
+    asked.also_count = TSP_ALSO_MAX;
+    for (uint32_t i = 0; i < TSP_ALSO_MAX; i++)
+        asked.also[i] = 4095 - 7 * i;
+    ck_assert_int_eq(tsp_select_encode(&asked, &out, &err), KL_OK);
+    ck_assert_msg(decode() == KL_OK, "%s", err.text);
+    ck_assert_uint_eq(got.also_count, TSP_ALSO_MAX);
+    ck_assert_mem_eq(got.also, asked.also, sizeof got.also);
+    asked.also_count++;
+    ck_assert_int_eq(tsp_select_encode(&asked, &out, &err), KL_ELIMIT);
+
+    kl_buf_reset(&out);
+    tsp_bundle_begin(&out);
+    for (uint32_t i = 0; i < 3; i++)
+        tsp_bundle_add(&out, i * 1000, kl_span("KAKAKA", 2 * i));
+    ck_assert_int_eq(tsp_bundle_open(kl_buf_span(&out), &pages, &err), KL_OK);
+    for (uint32_t i = 0; i < 3; i++) {
+        ck_assert(tsp_bundle_next(&pages, &partition, &page));
+        ck_assert(partition == i * 1000 && page.size == 2 * i);
+    }
+    ck_assert(!tsp_bundle_next(&pages, &partition, &page));
+    out.at[8] = 100;                                   /* a page longer than there is */
+    ck_assert_int_eq(tsp_bundle_open(kl_buf_span(&out), &pages, &err), KL_OK);
+    ck_assert(!tsp_bundle_next(&pages, &partition, &page));
+    out.at[2] = 9;
+    ck_assert_int_eq(tsp_bundle_open(kl_buf_span(&out), &pages, &err), KL_ECORRUPT);
+    out.at[1] = 'A';
+    ck_assert_int_eq(tsp_bundle_open(kl_buf_span(&out), &pages, &err), KL_EINVAL);
+    ck_assert_int_eq(tsp_bundle_open(kl_span("KB", 2), &pages, &err), KL_EINVAL);
+}
+END_TEST
+
 START_TEST(a_long_value_arrives_whole)
 {
     char *value = malloc(200000);
@@ -208,6 +245,7 @@ int main(void)
 
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_loop_test(t, a_question_arrives_as_it_was_asked, 0, 2);
+    tcase_add_test(t, a_bundle_has_the_page_of_each_partition);
     tcase_add_test(t, a_long_value_arrives_whole);
     tcase_add_test(t, the_most_matchers_arrive_and_one_more_is_refused);
     tcase_add_loop_test(t, a_question_that_cannot_be_is_refused, 0, 5);

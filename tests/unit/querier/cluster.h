@@ -42,6 +42,7 @@ struct cluster {
     uint64_t kv_revision;
     struct kl_bus_watch *watches[8];
     struct owner owners[PARTS];
+    unsigned bundle_most;                              /* pages to one answer */
     struct tsp_placement *placement;
     struct qr_options options;
     struct qr_querier *q;
@@ -90,59 +91,92 @@ static void ask_done(void *arg)
     op->done(op);
 }
 
-static void note_question(struct owner *o, struct kl_span question)
+static void note_question(struct owner *o, const struct tsp_select *s)
 {
-    struct tsp_select *s = kl_new(sizeof *s);
-    struct kl_arena    arena;
-    struct kl_err      err;
-
-    kl_arena_init(&arena, 1 << 20);
-    ck_assert_msg(tsp_select_decode(question, &arena, s, &err) == KL_OK, "%s", err.text);
+    o->asked++;
     o->last_what = (uint8_t)s->what;
     o->last_consistency = (uint8_t)s->consistency;
     memcpy(o->last_tenant, s->tenant.at, s->tenant.size);
     o->last_tenant[s->tenant.size] = '\0';
-    kl_arena_deinit(&arena);
-    free(s);
+}
+
+static void put_page(struct owner *o, struct kl_buf *out)
+{
+    const struct kl_buf *page = NULL;
+
+    if (o->by_what[o->last_what].size > 0)
+        page = &o->by_what[o->last_what];
+    else if (o->page_count > 0 && o->last_what == TSP_SEL_SERIES)
+        page = &o->pages[o->next_page++ % o->page_count];
+    if (page != NULL)
+        kl_buf_add(out, page->at, page->size);
+    else
+        tsp_page_begin(out), tsp_page_end(out, &(struct tsp_page){ .more = false });
+}
+
+/* The pages of all that say something, up to `bundle_most` of them: the first is one of them. */
+static void put_bundle(struct cluster *c, const struct tsp_select *s, struct kl_buf *out)
+{
+    struct kl_buf page = { 0 };
+
+    put_page(&c->owners[s->partition], &page);
+    if (c->bundle_most == 1) {
+        kl_buf_add(out, page.at, page.size);           /* as one who knows no bundles */
+        kl_buf_deinit(&page);
+        return;
+    }
+    tsp_bundle_begin(out);
+    tsp_bundle_add(out, s->partition, kl_buf_span(&page));
+    for (uint32_t i = 0, n = 1; i < s->also_count && n < c->bundle_most; i++) {
+        struct owner *o = &c->owners[s->also[i]];
+
+        if (o->silent || o->fail_times > 0)
+            continue;
+        note_question(o, s);
+        kl_buf_reset(&page);
+        put_page(o, &page);
+        tsp_bundle_add(out, s->also[i], kl_buf_span(&page));
+        n++;
+    }
+    kl_buf_deinit(&page);
 }
 
 static void bus_ask(struct kl_bus *b, struct kl_bus_ask *op)
 {
-    struct cluster *c = kl_container_of(b, struct cluster, bus);
-    char            subject[KL_BUS_SUBJECT_MAX + 1];
-    struct owner   *o = NULL;
-    int64_t         after_ms = 0;
+    struct cluster    *c = kl_container_of(b, struct cluster, bus);
+    char               subject[KL_BUS_SUBJECT_MAX + 1];
+    struct tsp_select *s = kl_new(sizeof *s);
+    struct kl_arena    arena;
+    struct owner      *o;
+    int64_t            after_ms = 0;
 
-    for (uint32_t p = 0; p < PARTS; p++) {
-        tsp_select_subject(subject, sizeof subject, p);
-        if (strcmp(subject, op->subject) == 0)
-            o = &c->owners[p];
-    }
-    ck_assert_ptr_nonnull(o);
-    o->asked++;
-    note_question(o, op->question);
+    kl_arena_init(&arena, 1 << 20);
+    ck_assert_msg(tsp_select_decode(op->question, &arena, s, &op->err) == KL_OK, "%s",
+                  op->err.text);
+    ck_assert_uint_lt(s->partition, PARTS);
+    tsp_select_subject(subject, sizeof subject, s->partition);
+    ck_assert_str_eq(subject, op->subject);
+    o = &c->owners[s->partition];
+    note_question(o, s);
     op->code = KL_OK;
     if (o->silent) {
         op->code = kl_fail(&op->err, KL_ETIMEOUT, "the owner says nothing");
         after_ms = op->timeout_ms;
     } else if (o->fail_times > 0) {
-        o->fail_times--;
+        o->fail_times -= s->also_count == 0;
         op->code = kl_fail(&op->err, o->fails, "the owner says no");
     } else {
-        struct kl_buf empty = { 0 };
-        struct kl_buf *page = &empty;
+        struct kl_buf answer = { 0 };
 
-        if (o->by_what[o->last_what].size > 0)
-            page = &o->by_what[o->last_what];
-        else if (o->page_count > 0 && o->last_what == TSP_SEL_SERIES)
-            page = &o->pages[o->next_page++ % o->page_count];
+        if (s->also_count > 0)
+            put_bundle(c, s, &answer);
         else
-            tsp_page_begin(&empty), tsp_page_end(&empty, &(struct tsp_page){ .more = false });
-        op->answer = malloc(page->size);
-        op->answer_size = page->size;
-        memcpy(op->answer, page->at, page->size);
-        kl_buf_deinit(&empty);
+            put_page(o, &answer);
+        op->answer = answer.at;
+        op->answer_size = answer.size;
     }
+    kl_arena_deinit(&arena);
+    free(s);
     later(c->env, op->loop, after_ms, ask_done, op);
 }
 
@@ -248,6 +282,18 @@ static UNUSED void cluster_init(struct cluster *c, struct kl_env *real)
     tsp_placement_set_revision(c->placement, 1);
     cluster_put_placement(c);
     c->options.timeout_ms = 10000;
+    c->bundle_most = PARTS;
+}
+
+/* One owner for all partitions: their questions come together. */
+static UNUSED void cluster_one_owner(struct cluster *c)
+{
+    const char   *name = "one";
+    struct kl_err err;
+
+    for (uint32_t p = 0; p < PARTS; p++)
+        ck_assert_int_eq(tsp_placement_assign(c->placement, p, &name, 1, &err), KL_OK);
+    cluster_put_placement(c);
 }
 
 static UNUSED void cluster_run(struct cluster *c)

@@ -366,6 +366,63 @@ START_TEST(a_busy_owner_is_asked_again)
 }
 END_TEST
 
+/* However many pages an answer brings: 1 is an owner that knows no bundles. */
+START_TEST(the_partitions_of_one_owner_are_asked_together)
+{
+    struct series s = line(up, 1000, 10, 5, 0), t = line("__name__=down,job=a", 1000, 10, 5, 0);
+    struct asked *a;
+    unsigned      asked = 0;
+
+    cluster_one_owner(&c);
+    cluster_live(&c, 2, &s, 1, (struct tsp_page){ 0 });
+    cluster_live(&c, 6, &t, 1, (struct tsp_page){ 0 });
+    c.bundle_most = (unsigned)_i;
+    cluster_start(&c);
+    a = get(&c, "{job=\"a\"}", 0, 100000);
+    complete(a);
+    ck_assert_uint_eq(a->n.count, 2);
+    for (uint32_t p = 0; p < PARTS; p++) {
+        ck_assert_uint_ge(c.owners[p].asked, 1);
+        asked += c.owners[p].asked;
+    }
+    ck_assert_uint_eq(asked, PARTS);                   /* nobody twice */
+    asked_free(a);
+}
+END_TEST
+
+START_TEST(one_of_an_owner_s_partitions_that_fails_is_named)
+{
+    struct series s = line(up, 1000, 10, 5, 0);
+    struct asked *a;
+
+    cluster_one_owner(&c);
+    cluster_live(&c, 2, &s, 1, (struct tsp_page){ 0 });
+    c.owners[_i].fails = KL_EIO;
+    c.owners[_i].fail_times = 1;
+    cluster_start(&c);
+    a = get(&c, "{job=\"a\"}", 0, 100000);
+    warns(a, _i == 0 ? "partition 0" : "partition 5");
+    ck_assert_uint_eq(a->n.job.warning_count, 1);
+    ck_assert_uint_eq(a->n.count, 1);
+    asked_free(a);
+}
+END_TEST
+
+START_TEST(an_owner_that_says_nothing_to_many_is_not_asked_for_each)
+{
+    struct asked *a;
+
+    cluster_one_owner(&c);
+    c.owners[0].silent = true;
+    cluster_start(&c);
+    a = get(&c, "{job=\"a\"}", 0, 100000);
+    ck_assert_int_ne(a->n.job.failure.kind, PQL_OK);
+    for (uint32_t p = 1; p < PARTS; p++)
+        ck_assert_uint_eq(c.owners[p].asked, 0);
+    asked_free(a);
+}
+END_TEST
+
 START_TEST(one_partition_of_many_that_fails_is_named_in_a_warning)
 {
     struct series s = line(up, 1000, 10, 5, 0);
@@ -694,6 +751,10 @@ int main(void)
     tcase_add_test(t, a_set_of_names_asks_their_partitions_and_any_other_regex_asks_all);
     tcase_add_test(t, metadata_of_live_heads_and_filesets_comes_each_once);
     tcase_add_test(t, a_busy_owner_is_asked_again);
+    tcase_add_loop_test(t, the_partitions_of_one_owner_are_asked_together, 1, PARTS + 1);
+    tcase_add_loop_test(t, one_of_an_owner_s_partitions_that_fails_is_named, 0, 1);
+    tcase_add_loop_test(t, one_of_an_owner_s_partitions_that_fails_is_named, 5, 6);
+    tcase_add_test(t, an_owner_that_says_nothing_to_many_is_not_asked_for_each);
     tcase_add_test(t, one_partition_of_many_that_fails_is_named_in_a_warning);
     tcase_add_test(t, who_wants_no_partial_answer_gets_unavailable);
     tcase_add_test(t, no_partition_at_all_is_unavailable_not_empty);
