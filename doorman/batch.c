@@ -295,8 +295,13 @@ static void add_waiter(struct dm_batch *b, struct dm_ticket *t)
 
 struct dm_batch *dm_batch_of(struct dm_gate *g, struct dm_part *p, struct dm_ticket *t)
 {
-    size_t open_bytes = p->open != NULL ? tsp_record_size(p->open->writer) : 0;
+    size_t      open_bytes = p->open != NULL ? tsp_record_size(p->open->writer) : 0;
+    const char *no_room = p->admitted == t->serial ? NULL : dm_room_refusal(g, p->number);
 
+    if (no_room != NULL) {
+        dm_ticket_fail(t, 503, 10, "%s", no_room);
+        return NULL;
+    }
     /* Asked once a push: else one that is larger than the bound could never pass. */
     if (p->admitted != t->serial &&
         p->inflight_bytes + open_bytes > g->options->partition_inflight_bytes_max) {

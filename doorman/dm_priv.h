@@ -98,6 +98,20 @@ struct dm_counters {                                   /* of all gates together 
     struct kl_metric unseen;                           /* where no registry was given */
 };
 
+/* ---- room.c: partitions whose ingestor's disk is too full ---- */
+struct dm_disk;
+struct dm_room {
+    struct kl_bus_watch watch;
+    struct dm_disk *disks; uint32_t count;             /* that are past their mark */
+    uint16_t full[TSP_PARTITIONS_MAX];                 /* 0, or which of them, from 1 */
+};
+struct dm_gate;
+void        dm_room_begin(struct dm_gate *g);          /* on the gate's loop, as all of these */
+void        dm_room_end(struct dm_gate *g);
+void        dm_room_deinit(struct dm_gate *g);
+void        dm_room_placed(struct dm_gate *g);         /* the placement table has changed */
+const char *dm_room_refusal(const struct dm_gate *g, uint32_t partition);     /* NULL: there is room */
+
 struct dm_gate {
     struct dm_doorman   *doorman;
     const struct dm_options *options;
@@ -123,6 +137,7 @@ struct dm_gate {
     int64_t  placing_ms, next_step_ms;                 /* the clock places go by; when it matters next */
     _Atomic bool placed;
     struct kl_bus_watch watch;
+    struct dm_room rooms;
     struct kl_env_task  begin, end, flush;
 
     struct dm_table   *table;

@@ -43,6 +43,7 @@ static void take_table(struct dm_gate *g, struct tsp_placement *p)
     if (g->placing_ms < kl_env_now_ms(g->env))
         g->placing_ms = kl_env_now_ms(g->env);
     look_at_steps(g);
+    dm_room_placed(g);
     atomic_store(&g->placed, true);
 }
 
@@ -71,6 +72,7 @@ static void begin(struct kl_env_task *task)
     g->watch = (struct kl_bus_watch){ .prefix = TSP_PLACEMENT_KEY, .loop = g->loop,
                                       .change = on_placement, .current = on_current };
     g->bus->watch(g->bus, &g->watch);
+    dm_room_begin(g);
     dm_active_begin(g);
     if (g->ha != NULL)
         dm_ha_begin(g->ha);
@@ -84,6 +86,7 @@ static void end(struct kl_env_task *task)
 
     g->ending = true;
     g->bus->unwatch(g->bus, &g->watch);
+    dm_room_end(g);
     dm_active_end(g);
     if (g->ha != NULL)
         dm_ha_end(g->ha);
@@ -346,6 +349,7 @@ void dm_gate_free(struct dm_gate *g)
     tsp_influx_free(g->influx);
     tsp_jsonl_free(g->jsonl);
     tsp_csv_free(g->csv);
+    dm_room_deinit(g);
     dm_table_free(g->table);
     dm_tenants_free(g->tenants);
     kl_buf_deinit(&g->canonical);

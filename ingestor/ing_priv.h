@@ -18,6 +18,7 @@
 #include "ingestor/tidy_priv.h"
 #include "libblock/manifest.h"
 #include "libkoal/base/hash.h"
+#include "libtsproto/disk.h"
 #include "libtsproto/layout.h"
 #include "libtsproto/record.h"
 #include "libtsproto/select.h"
@@ -261,10 +262,24 @@ struct ing_counters {
     struct kl_metric *records, *samples, *hists, *cuts, *flushes, *flush_failures, *unknown_refs,
                      *alarms, *selects, *select_pages, *select_bytes, *select_refused, *filesets,
                      *exemplars_dropped, *compactions, *compacted, *compacted_samples, *expired,
-                     *quarantined, *swept, *tidy_failures, *replayed, *snapshots,
-                     *snapshot_failures, *set_aside, *restored;
+                     *quarantined, *swept, *tidy_failures, *disk_used, *disk_full, *replayed,
+                     *snapshots, *snapshot_failures, *set_aside, *restored;
     struct kl_metric *series, *memory[ING_MEM_KINDS], *applied_lag, *orphans, *late, *equal,
                      *partitions, *broken, *jobs, *spilled, *snapshot_bytes;
+};
+
+/* ---- disk.c: how full it is ---- */
+struct ing_disk {
+    struct ing_ingestor *i;
+    bool     out, full, told, told_full, telling_full;
+    unsigned failures;
+    int64_t  again_ns;
+    uint64_t free_bytes, total_bytes;
+    char     words[TSP_DISK_WORDS_MAX + 1];
+    struct kl_env_task work, back;
+    struct kl_bus_kv   kv;
+    enum kl_code  code;
+    struct kl_err err;
 };
 
 struct ing_ingestor {
@@ -283,6 +298,7 @@ struct ing_ingestor {
     _Atomic bool placed;                               /* a placement table was seen */
     _Atomic uint64_t placement_revision;
     _Atomic int64_t  memory;                           /* of all heads */
+    struct ing_disk  disk;
     _Atomic bool     compacting;                       /* some partition's housekeeping merges */
     _Atomic uint32_t passing;                          /* partitions whose snapshot is being made */
     _Atomic uint32_t out;                              /* operations and work under way */
@@ -383,6 +399,8 @@ void ing_plan_render(struct ing_plan *plan, struct kl_buf *out, enum kl_code *co
 bool ing_plan_is_small(const struct ing_plan *plan);   /* to be made on the loop itself */
 size_t ing_plan_size(const struct ing_plan *plan);     /* bytes of the page, about */
 void ing_plan_free(struct ing_plan *plan);
+/* disk.c */
+void ing_disk_tick(struct ing_ingestor *i);
 /* metrics.c */
 void ing_metrics_init(struct ing_ingestor *i);
 void ing_metrics_collect(struct ing_partition *p);

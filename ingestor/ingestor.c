@@ -79,6 +79,7 @@ static void tick(struct kl_env_timer *timer)
             ing_partition_tick(&i->partitions[n]);
     if (s == &i->shards[0]) {
         ing_metrics_show(i);
+        ing_disk_tick(i);
         say_ready(i);
     }
     i->env->sched->arm(s->loop, &s->tick, ING_TICK_MS);

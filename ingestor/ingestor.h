@@ -39,6 +39,7 @@ struct ing_options {
     int64_t  snapshot_ms;                              /* a partition's snapshot is made that often; 0: never */
     uint64_t snapshot_samples;                         /* or after so many; 0: only by time */
     uint64_t spill_least_bytes;                        /* sealed chunks leave memory once there are so many */
+    int disk_high_percent, disk_low_percent;           /* of the data folder's disk; 0: no mark */
     const struct kl_config *config;                    /* for what is per tenant; may be NULL */
     struct kl_log *log;
     struct kl_metrics *metrics;

@@ -37,6 +37,8 @@ void ing_metrics_init(struct ing_ingestor *i)
                        "Replaced or expired filesets removed from the store");
     m->tidy_failures = counter(i, "koalemos_ingestor_housekeeping_failures_total",
                                "Merges that failed and are tried again");
+    m->disk_used = gauge(i, "koalemos_ingestor_disk_used_ratio", "How full the data folder's disk is");
+    m->disk_full = gauge(i, "koalemos_ingestor_disk_full", "Whether it is past its high-water mark");
     m->flush_failures = counter(i, "koalemos_ingestor_flush_failures_total",
                                 "Steps of a flush that failed and are tried again");
     m->unknown_refs = counter(i, "koalemos_ingestor_unknown_refs_total",

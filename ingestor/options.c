@@ -17,9 +17,13 @@ void ing_options_read(const struct kl_config *c, struct ing_options *o)
         .spread_series = (uint64_t)kl_config_int(c, "placement.spread_series"),
         .spread_window_ms = kl_config_int(c, "placement.spread_window"),
         .census_ms = kl_config_int(c, "ingestor.census"),
+        .disk_high_percent = (int)kl_config_int(c, "disk.high_water"),
+        .disk_low_percent = (int)kl_config_int(c, "disk.low_water"),
         .retention_ms = kl_config_int(c, "retention"),
         .compact_window_ms = kl_config_int(c, "compaction.window"),
         .compact_files = (uint32_t)kl_config_int(c, "compaction.files"),
         .compact_bytes_max = (uint64_t)kl_config_int(c, "compaction.bytes_max"),
     };
+    if (o->disk_low_percent == 0)
+        o->disk_low_percent = o->disk_high_percent > 3 ? o->disk_high_percent - 3 : 1;
 }

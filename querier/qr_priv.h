@@ -77,7 +77,8 @@ struct qr_shard {
 
 struct qr_metrics {
     struct kl_metric *started, *refused, *failed, *timeouts, *canceled, *samples, *series, *pages,
-                     *page_bytes, *retries, *filesets_read, *filesets_opened, *partial, *active;
+                     *page_bytes, *retries, *filesets_read, *filesets_opened, *filesets_corrupt,
+                     *partial, *active;
     struct kl_metric_hist *seconds;
 };
 

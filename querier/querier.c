@@ -36,6 +36,8 @@ static void metrics_init(struct qr_querier *q)
                                    "Bytes of pages received from ingestors.");
     m->retries = kl_metrics_add(r, KL_COUNTER, "koalemos_querier_retries_total", "",
                                 "Questions to ingestors asked again.");
+    m->filesets_corrupt = kl_metrics_add(r, KL_COUNTER, "koalemos_querier_filesets_corrupt_total", "",
+                                         "Times that a fileset was found corrupt while it was read");
     m->filesets_read = kl_metrics_add(r, KL_COUNTER, "koalemos_querier_filesets_read_total", "",
                                       "Filesets selected from.");
     m->filesets_opened = kl_metrics_add(r, KL_COUNTER, "koalemos_querier_filesets_opened_total",

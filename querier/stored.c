@@ -47,6 +47,24 @@ static int by_id(const void *a, const void *b)
     return x->window_start_ms < y->window_start_ms ? -1 : x->window_start_ms > y->window_start_ms;
 }
 
+/* Those that their owner found corrupt are not opened: the answer says that it lacks them. */
+static size_t name_quarantined(struct qr_part *p)
+{
+    size_t count = 0;
+    char   path[BLK_PATH_MAX + 1];
+
+    for (uint32_t i = 0; i < p->manifest->m.fileset_count; i++) {
+        const struct blk_info *x = &p->manifest->m.filesets[i];
+
+        if (!x->quarantined || !wanted(p, x))
+            continue;
+        count++;
+        blk_fileset_path(x, path);
+        qr_fetch_incomplete(p->f, "fileset %s is corrupt and in quarantine", path);
+    }
+    return count;
+}
+
 static void looked_up(struct qr_lookup *l)
 {
     struct qr_part *p = kl_container_of(l, struct qr_part, lookup);
@@ -68,12 +86,17 @@ static void looked_up(struct qr_lookup *l)
     }
     for (uint32_t i = 0; i < p->manifest->m.fileset_count; i++)
         count += wanted(p, &p->manifest->m.filesets[i]);
+    count -= name_quarantined(p);
+    if (p->f->job->ended) {
+        qr_part_end(p);
+        return;
+    }
     p->f->files_total += count;
     p->f->files_of_others += p->manifest->m.fileset_count - count;
     if (count > 0) {
         p->files = kl_new(count * sizeof *p->files);
         for (uint32_t i = 0; i < p->manifest->m.fileset_count; i++)
-            if (wanted(p, &p->manifest->m.filesets[i]))
+            if (wanted(p, &p->manifest->m.filesets[i]) && !p->manifest->m.filesets[i].quarantined)
                 p->files[p->file_count++].info = &p->manifest->m.filesets[i];
         qsort(p->files, p->file_count, sizeof *p->files, by_id);
         for (size_t i = 0; i < p->file_count; i++)
@@ -121,6 +144,8 @@ static void failed(struct qr_stored *x, enum kl_code code, const struct kl_err *
         return;
     }
     blk_fileset_path(x->info, path);
+    if (code == KL_ECORRUPT)
+        kl_count(j->q->m.filesets_corrupt, 1);
     kl_logf(j->q->o.log, KL_ERROR, "querier: fileset %s: %s", path, err->text);
     qr_fetch_incomplete(p->f, "fileset %s: %s", path, err->text);
     /* What was read of it before it broke may be half of a series: none of it is used. */

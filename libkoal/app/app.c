@@ -92,6 +92,9 @@ static enum kl_code check(struct kl_config **config, struct kl_err *err)
 
     if ((partitions & (partitions - 1)) != 0)
         kl_fail(err, KL_EINVAL, "partitions is %" PRId64 ", and should be a power of two", partitions);
+    else if (kl_config_int(*config, "disk.low_water") > kl_config_int(*config, "disk.high_water") &&
+             kl_config_int(*config, "disk.high_water") > 0)
+        kl_fail(err, KL_EINVAL, "disk.low_water should not be above disk.high_water");
     else if (replicas % 2 == 0)
         kl_fail(err, KL_EINVAL, "log.replicas is %" PRId64 ", and should be 1, 3 or 5", replicas);
     else

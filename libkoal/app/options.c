@@ -125,6 +125,9 @@ const struct kl_option kl_app_options[] = {
     CHOICE("otlp.delta", "cumulative", "cumulative|refuse", "delta temporality is added up, or refused"),
     BYTES("otlp.delta_bytes_max", "64MiB", 1 << 16, TIB, "sums of deltas that a gate remembers"),
 
+    INT("disk.high_water", "95", 0, 100, "per cent of data-dir's disk: past it pushes get 503, before it is full; 0: no mark"),
+    INT("disk.low_water", "0", 0, 100, "below this they are taken again; 0: three below the mark"),
+
     TEXT("ingestor.name", "ingestor-0", "this ingestor's name in the placement table"),
     TEXT("ingestor.zone", "", "zone (rack, availability zone) that this ingestor fails with"),
     INT("ingestor.capacity", "100", 1, 1000000, "its share of the partitions, by this weight"),

@@ -107,7 +107,7 @@ def test_a_full_disk_refuses_with_503_answers_on_and_keeps_what_was_acked(world)
     disk = SmallDisk.mounted(world, 4 * MIB)
     if disk is None:
         return
-    ours = koa.Serve(world, data=os.path.join(disk, "data"))
+    ours = koa.Serve(world, "--disk.high_water", "0", data=os.path.join(disk, "data"))
     ledger = Ledger(ours)
     while free_bytes(disk) > 1.7 * MIB:
         status, words = ledger.push()
@@ -145,7 +145,7 @@ def test_a_server_that_restarts_on_a_full_disk_says_so_and_starts_when_there_is_
     disk = SmallDisk.mounted(world, 1 * MIB)
     if disk is None:
         return
-    ours = koa.Serve(world, data=os.path.join(disk, "data"))
+    ours = koa.Serve(world, "--disk.high_water", "0", data=os.path.join(disk, "data"))
     ledger = Ledger(ours)
     while ledger.push()[0] == 204:
         pass

@@ -87,6 +87,8 @@ static void fake_watch(struct kl_bus *b, struct kl_bus_watch *w)
 {
     struct fake_bus *f = kl_container_of(b, struct fake_bus, bus);
 
+    if (strcmp(w->prefix, TSP_PLACEMENT_KEY) != 0)
+        return;                                        /* there is nothing else in this KV */
     f->watch = w;
     if (f->partitions > 0)
         fake_place(f, f->partitions);

@@ -212,6 +212,44 @@ START_TEST(a_share_is_found_by_name_and_those_past_the_bound_have_one_in_common)
 }
 END_TEST
 
+/* ---- the disks of ingestors ---- */
+
+struct kv { struct kl_bus_kv op; bool done; };
+static void kv_done(struct kl_bus_kv *op) { kl_container_of(op, struct kv, op)->done = true; }
+
+static void tell(const char *key, const char *words)   /* NULL: takes it back */
+{
+    struct kv kv = { .op = { .kind = words != NULL ? KL_BUS_KV_PUT : KL_BUS_KV_DELETE, .loop = w.loop,
+                             .expect = UINT64_MAX, .done = kv_done } };
+
+    snprintf(kv.op.key, sizeof kv.op.key, "%s", key);
+    if (words != NULL)
+        kv.op.value = kl_span_str(words);
+    w.bus->kv(w.bus, &kv.op);
+    kl_env_sim_run(w.sim, 100);
+    ck_assert(kv.done);
+}
+
+START_TEST(pushes_to_an_ingestor_whose_disk_is_full_get_503_until_there_is_room)
+{
+    struct dm_push p;
+
+    world_start("", 1, 1);
+    ck_assert_uint_eq(world_push(0, "t", lines(5, "")).status, 204);
+    tell("disk.ingestor-7", "the disk of ingestor-7 is full");          /* has no partition */
+    ck_assert_uint_eq(world_push(0, "t", lines(5, "")).status, 204);
+    tell("disk.ingestor-0", "the disk of ingestor-0 is 96.0 % full");
+    p = world_push(0, "t", lines(5, ""));
+    ck_assert_uint_eq(p.status, 503);
+    ck_assert_uint_ge(p.retry_after_s, 1);
+    ck_assert_msg(strstr(p.text, "the disk of ingestor-0 is 96.0 % full") != NULL, "%s", p.text);
+    tell("disk.ingestor-7", NULL);
+    ck_assert_uint_eq(world_push(0, "t", lines(5, "")).status, 503);
+    tell("disk.ingestor-0", NULL);
+    ck_assert_uint_eq(world_push(0, "t", lines(5, "")).status, 204);
+}
+END_TEST
+
 int main(void)
 {
     Suite   *s = suite_create("doorman/limits");
@@ -221,6 +259,7 @@ int main(void)
 
     tcase_add_checked_fixture(t, NULL, teardown);
     tcase_set_timeout(t, 60);
+    tcase_add_test(t, pushes_to_an_ingestor_whose_disk_is_full_get_503_until_there_is_room);
     tcase_add_test(t, a_tenants_limits_are_its_own);
     tcase_add_test(t, a_rate_holds_over_time_and_a_burst_passes);
     tcase_add_test(t, a_push_larger_than_the_burst_passes_and_is_waited_for);

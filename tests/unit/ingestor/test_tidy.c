@@ -189,6 +189,53 @@ START_TEST(what_is_past_its_retention_goes_from_the_catalogue_and_then_from_the_
 }
 END_TEST
 
+/* ---- the disk's mark ---- */
+
+static bool told(char words[300])
+{
+    struct w_kv kv = { .op = { .kind = KL_BUS_KV_GET, .key = "disk.a", .loop = w.loop, .done = w_kv_done } };
+
+    w.bus->kv(w.bus, &kv.op);
+    ck_assert(w_until(&w, &kv.done));
+    ck_assert(kv.op.code == KL_OK || kv.op.code == KL_ENOENT);
+    if (kv.op.code != KL_OK)
+        return false;
+    snprintf(words, 300, "%.*s", (int)kv.op.got_size, (const char *)kv.op.got);
+    free(kv.op.got);
+    return true;
+}
+
+START_TEST(a_disk_past_its_mark_is_told_and_taken_back_when_there_is_room)
+{
+    char words[300];
+
+    w_stop(&w);
+    w.disk_high = 80;
+    w.disk_low = 60;
+    w_start(&w);
+    w_ready(&w);
+    fill(2);
+    kl_env_sim_run(w.sim, 3000);
+    ck_assert(!told(words));
+    /* Used are some kilobytes: with half of that left the disk is two thirds full, */
+    for (uint64_t room = 1 << 20; !told(words); room -= room / 8) {
+        ck_assert_uint_gt(room, 1000);
+        kl_env_disk_sim_room(w.disk, room);
+        kl_env_sim_run(w.sim, 3000);
+    }
+    ck_assert_msg(strstr(words, "the disk of a is 8") == words, "%s", words);
+    check("a full disk answers");
+    w_stop(&w);                                        /* it is not forgotten */
+    w_start(&w);
+    w_ready(&w);
+    kl_env_sim_run(w.sim, 3000);
+    ck_assert(told(words));
+    kl_env_disk_sim_room(w.disk, UINT64_MAX);
+    kl_env_sim_run(w.sim, 3000);
+    ck_assert(!told(words));
+}
+END_TEST
+
 /* ---- a stored object is damaged ---- */
 
 static void damage(const char *path, bool repair)
@@ -406,6 +453,7 @@ int main(void)
     tcase_add_test(t, merging_goes_on_beside_writes_flushes_and_late_samples);
     tcase_add_test(t, what_is_past_its_retention_goes_from_the_catalogue_and_then_from_the_store);
     tcase_add_test(t, one_bad_fileset_is_in_quarantine_by_name_and_the_others_go_on);
+    tcase_add_test(t, a_disk_past_its_mark_is_told_and_taken_back_when_there_is_room);
     tcase_add_loop_test(t, any_failing_call_of_the_disk_leaves_the_old_state_readable_and_is_made_good,
                         0, 8);
     tcase_add_loop_test(t, a_crash_at_any_moment_loses_doubles_and_leaves_nothing, 0, 12);

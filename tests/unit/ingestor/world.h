@@ -38,6 +38,7 @@ struct world {
     int64_t                 window_ms, log_keep_ms, fsync_ms;
     uint64_t                memory_max_bytes, spread_series;
     int64_t                 retention_ms, spread_window_ms;
+    int                     disk_high, disk_low;
     bool                    compacts;                  /* windows into fours, three small ones into one */
     int64_t                 snapshot_ms;               /* 0: no snapshots */
     uint64_t                spill_least_bytes;
@@ -100,6 +101,7 @@ static inline void w_ingestor(struct world *w)
     struct ing_options o = { .name = "a", .loops = 2, .partitions = w->partitions,
                              .window_ms = w->window_ms, .cut_delay_ms = WORLD_CUT_DELAY_MS,
                              .log_keep_ms = w->log_keep_ms, .memory_max_bytes = w->memory_max_bytes,
+                             .disk_high_percent = w->disk_high, .disk_low_percent = w->disk_low,
                              .retention_ms = w->retention_ms, .compact_files = 3,
                              .compact_window_ms = 4 * w->window_ms,
                              .compact_bytes_max = w->compacts ? 1 << 30 : 0,

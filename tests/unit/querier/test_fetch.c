@@ -579,6 +579,29 @@ START_TEST(a_corrupt_fileset_is_named_and_none_of_it_served)
 }
 END_TEST
 
+START_TEST(a_fileset_in_quarantine_is_named_where_its_time_is_asked_for_and_only_there)
+{
+    struct series   s = line(up, 1000, 10, 10, 0);
+    uint32_t        p = home("up");
+    struct blk_info info = cluster_fileset(&c, "t1", p, 50, &s);
+    char            path[BLK_PATH_MAX + 1];
+    struct asked   *a;
+
+    blk_fileset_path(&info, path);
+    info.quarantined = true;
+    cluster_catalogue(&c, p, 1, &info, 1);
+    cluster_start(&c);
+    a = get(&c, "up", 0, 100000);
+    warns(a, path);
+    warns(a, "quarantine");
+    ck_assert_uint_eq(a->n.count, 0);
+    asked_free(a);
+    a = get(&c, "up", 10000000, 20000000);
+    complete(a);
+    asked_free(a);
+}
+END_TEST
+
 START_TEST(another_tenants_fileset_is_never_read)
 {
     struct series   s = line(up, 1000, 10, 10, 0);
@@ -763,6 +786,7 @@ int main(void)
     tcase_add_test(t, a_fileset_replaced_meanwhile_is_found_in_the_newer_catalogue);
     tcase_add_test(t, a_lost_fileset_is_named);
     tcase_add_test(t, a_corrupt_fileset_is_named_and_none_of_it_served);
+    tcase_add_test(t, a_fileset_in_quarantine_is_named_where_its_time_is_asked_for_and_only_there);
     tcase_add_test(t, another_tenants_fileset_is_never_read);
     tcase_add_test(t, a_newer_placement_table_is_read_and_its_partitions_asked);
     tcase_add_test(t, a_spread_in_a_key_of_its_own_is_read_and_its_partitions_asked);
