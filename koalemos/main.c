@@ -1,6 +1,7 @@
 /*
  * koalemos: the command line. A main.c is where the environment is chosen.
  */
+#include "koalemos/catalog.h"
 #include "koalemos/cluster.h"
 #include "koalemos/serve.h"
 #include "koalemos/tool.h"
@@ -15,6 +16,7 @@ static const char usage[] =
     "            koalemos serve --data-dir DIR [--listen 127.0.0.1:4480] [--config FILE]\n"
     "  inspect   what the filesets below a folder hold, and what they cost\n"
     "  verify    every checksum of every fileset below a folder\n"
+    "  catalog   rebuild: the catalogue made anew from the object storage alone\n"
     "  cluster   init: makes the log's streams in NATS; status: who is in the cell and has what\n"
     "\n"
     "`koalemos COMMAND --help` lists every flag of a command.\n";
@@ -27,6 +29,8 @@ int main(int argc, char **argv)
         return koalemos_inspect(argc, argv, 2);
     if (argc >= 2 && strcmp(argv[1], "verify") == 0)
         return koalemos_verify(argc, argv, 2);
+    if (argc >= 2 && strcmp(argv[1], "catalog") == 0)
+        return koalemos_catalog(argc, argv, 2);
     if (argc >= 2 && strcmp(argv[1], "cluster") == 0)
         return koalemos_cluster(argc, argv, 2);
     if (argc >= 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0)) {

@@ -1,6 +1,7 @@
 """Object storage that is S3: Ceph's radosgw."""
 import json
 import os
+import shutil
 import time
 
 import koa
@@ -194,3 +195,79 @@ def test_a_cluster_over_s3_answers_from_it(world):
     ours.flush_all()
     same(before, answers(ours.query, begin, end), "after the flush")
     check(any(k.endswith("/checkpoint") for k in s3.list()), "nothing in the bucket")
+
+
+def rebuild(world, name, *flags, status=0):
+    p = world.run(name, os.path.join(koa.BIN, "koalemos"), "catalog", "rebuild", *flags)
+    got = p.ended(60)
+    check(got == status, f"catalog rebuild: {got}: {p.words()[-1000:]}")
+    return p.words()
+
+
+def test_all_is_answered_as_before_from_the_bucket_alone(world):
+    """Push, flush, upload; the local copies, the log, the KV and all of the data folder go."""
+    s3 = S3(world)
+    ours = koa.Serve(world, *s3.flags())
+    begin, end = begin_ms(6), begin_ms(0)
+    load(ours.push, begin, (begin + end) // 2)
+    ours.flush_all()
+    load(ours.push, (begin + end) // 2, end)
+    before = answers(ours.query, begin, end)
+    ours.flush_all()
+    same(before, answers(ours.query, begin, end), "after the flush")
+    ours.process.stop()
+    shutil.rmtree(world.path("data"))
+    words = rebuild(world, "rebuild", "--data-dir", world.path("data"), *s3.flags())
+    check("rebuilt: revision" in words, words)
+    again = rebuild(world, "again", "--data-dir", world.path("data"), *s3.flags())
+    check("left as it is" in again and "rebuilt" not in again, again)
+    ours.process.start()
+    ours.ready()
+    same(before, answers(ours.query, begin, end), "from the bucket alone")
+    # Not even the manifests.
+    ours.process.stop()
+    shutil.rmtree(world.path("data"))
+    for key in s3.list("catalogue/0"):
+        s3.remove(key)
+    rebuild(world, "bare", "--data-dir", world.path("data"), *s3.flags())
+    ours.process.start()
+    ours.ready()
+    same(before, answers(ours.query, begin, end), "from the filesets alone")
+    # And it goes on from there.
+    later = end + 600_000
+    load(ours.push, end, later)
+    after = answers(ours.query, begin, later)
+    ours.flush_all()
+    same(after, answers(ours.query, begin, later), "after another flush")
+    # A lost fileset is told, not passed over.
+    ours.process.stop()
+    shutil.rmtree(world.path("data"))
+    checkpoints = sorted(k for k in s3.list() if k.endswith("/checkpoint"))
+    part = checkpoints[0].rsplit("/", 2)[0]
+    for key in checkpoints:
+        if key.startswith(part):
+            s3.remove(key)
+    words = rebuild(world, "lost", "--data-dir", world.path("data"), *s3.flags(), status=1)
+    check("NOT rebuilt" in words and part in words, words)
+
+
+def test_a_clusters_catalogue_is_rebuilt_from_the_bucket(world):
+    s3 = S3(world)
+    ours = koa.Cluster(world, store=s3.flags())
+    begin, end = begin_ms(4), begin_ms(0)
+    load(ours.push, begin, end)
+    eventually("everything is applied", lambda: answers(ours.query, begin, end), 30)
+    before = answers(ours.query, begin, end)
+    ours.flush_all()
+    for p in reversed(ours.processes):
+        p.stop()
+    shutil.rmtree(world.path("nats"))
+    for i in (0, 1):
+        shutil.rmtree(world.path(f"ingestor-{i}"))
+    ours.nats.start()
+    eventually("NATS is up", lambda: koa.socket.create_connection(("127.0.0.1", ours.nats_port)), 20)
+    rebuild(world, "rebuild", "--config", world.path("cluster.yaml"), *s3.flags())
+    for p in ours.processes[1:]:
+        p.start()
+    ours.ready()
+    same(before, answers(ours.query, begin, end), "from the bucket alone")
