@@ -5,14 +5,6 @@
 #include "querier/api_priv.h"
 #include "querier/read_priv.h"
 
-static bool any_hist(const struct qr_names *n)
-{
-    for (size_t i = 0; i < n->count; i++)
-        if (n->series[i].hists != NULL)
-            return true;
-    return false;
-}
-
 static void render_samples(struct qr_listing *l, struct kl_buf *out)
 {
     struct kl_buf message;
@@ -42,8 +34,7 @@ static void frame_item(struct qr_listing *l, size_t i, struct kl_buf *out)
 static void decide(struct qr_listing *l)
 {
     l->render = render_samples;
-    /* XOR chunks hold floats; who takes samples too gets native histograms that way. */
-    if (l->streamed && !(l->samples && any_hist(&l->names))) {
+    if (l->streamed) {
         l->render = qr_api_nothing;
         l->item = frame_item;
         l->content_type = "application/x-streamed-protobuf; proto=prometheus.ChunkedReadResponse";

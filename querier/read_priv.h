@@ -35,8 +35,12 @@ enum kl_code qr_read_parse(struct kl_span message, struct kl_arena *arena,
                            struct qr_read_request *r, struct kl_err *err);
 /* Appends a QueryResult as field 1 of the ReadResponse. */
 void qr_read_result(struct kl_buf *out, const struct pql_series *series, size_t count);
-/* Appends the frame of one series; floats only. */
+/* Appends the frame of one series: XOR chunks of its floats, chunks of its histograms. */
 void qr_read_frame(struct kl_buf *out, const struct pql_series *s, uint64_t query_index);
+/* Prometheus' chunk of float histograms; the first `qr_hist_chunk_run` of those to come fit into one. */
+uint32_t qr_hist_chunk_run(const struct kl_hist *const *hists, uint32_t count);
+void     qr_hist_chunk(const int64_t *times_ms, const struct kl_hist *const *hists, uint32_t count,
+                       struct kl_buf *out);
 void qr_snappy_literals(struct kl_span in, struct kl_buf *out);
 /* Prometheus' XOR chunk (the encoding of the Gorilla paper, VLDB 2015, with its own bit classes). */
 void qr_xor_chunk(const int64_t *times_ms, const double *values, uint32_t count,

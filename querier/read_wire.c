@@ -268,23 +268,41 @@ void qr_read_result(struct kl_buf *out, const struct pql_series *series, size_t 
     kl_buf_deinit(&result);
 }
 
-/* Chunks of a series, each up to QR_READ_CHUNK_SAMPLES. */
+/* How many samples from the i-th on go into one chunk: up to QR_READ_CHUNK_SAMPLES of one kind. */
+static uint32_t chunk_run(const struct pql_series *s, uint32_t i)
+{
+    uint32_t n = 0, left = s->count - i;
+
+    if (s->hists != NULL && s->hists[i] != NULL)
+        return qr_hist_chunk_run(s->hists + i, left);
+    while (n < left && n < QR_READ_CHUNK_SAMPLES && (s->hists == NULL || s->hists[i + n] == NULL))
+        n++;
+    return n;
+}
+
+
 static void put_chunks(struct kl_buf *out, const struct pql_series *s)
 {
     struct kl_buf data;
 
-    kl_buf_init(&data, 16 * QR_READ_CHUNK_SAMPLES + 64);
-    for (uint32_t i = 0; i < s->count; i += QR_READ_CHUNK_SAMPLES) {
-        uint32_t n = s->count - i < QR_READ_CHUNK_SAMPLES ? s->count - i : QR_READ_CHUNK_SAMPLES;
-        uint64_t first = (uint64_t)s->times_ms[i], last = (uint64_t)s->times_ms[i + n - 1];
+    kl_buf_init(&data, out->cap);
+    for (uint32_t i = 0, n; i < s->count; i += n) {
+        bool     hists = s->hists != NULL && s->hists[i] != NULL;
+        uint64_t first, last;
 
+        n = chunk_run(s, i);
+        first = (uint64_t)s->times_ms[i];
+        last = (uint64_t)s->times_ms[i + n - 1];
         kl_buf_reset(&data);
-        qr_xor_chunk(s->times_ms + i, s->values + i, n, &data);
+        if (hists)
+            qr_hist_chunk(s->times_ms + i, s->hists + i, n, &data);
+        else
+            qr_xor_chunk(s->times_ms + i, s->values + i, n, &data);
         put_head(out, 2, 1 + varint_size(first) + 1 + varint_size(last) + 2 +
                          bytes_size(data.size));
         put_varint(out, 1, first);
         put_varint(out, 2, last);
-        put_varint(out, 3, 1);                         /* XOR */
+        put_varint(out, 3, hists ? 3 : 1);             /* FLOAT_HISTOGRAM, XOR */
         put_bytes(out, 4, kl_buf_span(&data));
     }
     kl_buf_deinit(&data);

@@ -10,11 +10,9 @@
  *
  * An n-bit class holds -(2^(n-1)-1) .. 2^(n-1).
  */
-#include "querier/read_priv.h"
+#include "querier/read_bits_priv.h"
 
-struct bits { struct kl_buf *out; uint8_t byte; unsigned used; };
-
-static void put_bit(struct bits *b, unsigned bit)
+void qr_put_bit(struct qr_bits *b, unsigned bit)
 {
     b->byte = (uint8_t)(b->byte | (bit & 1) << (7 - b->used));
     if (++b->used == 8) {
@@ -24,76 +22,80 @@ static void put_bit(struct bits *b, unsigned bit)
     }
 }
 
-static void put_bits(struct bits *b, uint64_t v, unsigned n)
+void qr_put_bits(struct qr_bits *b, uint64_t v, unsigned n)
 {
     while (n > 0)
-        put_bit(b, (unsigned)(v >> --n & 1));
+        qr_put_bit(b, (unsigned)(v >> --n & 1));
 }
 
-static void put_uvarint(struct bits *b, uint64_t v)
+void qr_bits_end(struct qr_bits *b)
+{
+    if (b->used > 0)
+        kl_buf_add8(b->out, b->byte);
+}
+
+static void put_uvarint(struct qr_bits *b, uint64_t v)
 {
     for (; v >= 0x80; v >>= 7)
-        put_bits(b, (v & 0x7f) | 0x80, 8);
-    put_bits(b, v, 8);
+        qr_put_bits(b, (v & 0x7f) | 0x80, 8);
+    qr_put_bits(b, v, 8);
 }
 
-static bool fits(int64_t v, unsigned n)
+bool qr_fits(int64_t v, unsigned n)
 {
     return -((INT64_C(1) << (n - 1)) - 1) <= v && v <= INT64_C(1) << (n - 1);
 }
 
-static void put_dod(struct bits *b, int64_t dod)
+static void put_dod(struct qr_bits *b, int64_t dod)
 {
     if (dod == 0) {
-        put_bit(b, 0);
-    } else if (fits(dod, 14)) {
-        put_bits(b, 2, 2);
-        put_bits(b, (uint64_t)dod, 14);
-    } else if (fits(dod, 17)) {
-        put_bits(b, 6, 3);
-        put_bits(b, (uint64_t)dod, 17);
-    } else if (fits(dod, 20)) {
-        put_bits(b, 14, 4);
-        put_bits(b, (uint64_t)dod, 20);
+        qr_put_bit(b, 0);
+    } else if (qr_fits(dod, 14)) {
+        qr_put_bits(b, 2, 2);
+        qr_put_bits(b, (uint64_t)dod, 14);
+    } else if (qr_fits(dod, 17)) {
+        qr_put_bits(b, 6, 3);
+        qr_put_bits(b, (uint64_t)dod, 17);
+    } else if (qr_fits(dod, 20)) {
+        qr_put_bits(b, 14, 4);
+        qr_put_bits(b, (uint64_t)dod, 20);
     } else {
-        put_bits(b, 15, 4);
-        put_bits(b, (uint64_t)dod, 64);
+        qr_put_bits(b, 15, 4);
+        qr_put_bits(b, (uint64_t)dod, 64);
     }
 }
 
-struct window { unsigned leading, trailing; bool any; };
-
-static void put_value(struct bits *b, uint64_t delta, struct window *w)
+void qr_put_value(struct qr_bits *b, uint64_t delta, struct qr_window *w)
 {
     unsigned leading, trailing, length;
 
     if (delta == 0) {
-        put_bit(b, 0);
+        qr_put_bit(b, 0);
         return;
     }
-    put_bit(b, 1);
+    qr_put_bit(b, 1);
     leading = (unsigned)__builtin_clzll(delta);
     trailing = (unsigned)__builtin_ctzll(delta);
     if (leading > 31)
         leading = 31;
     if (w->any && leading >= w->leading && trailing >= w->trailing) {
-        put_bit(b, 0);
-        put_bits(b, delta >> w->trailing, 64 - w->leading - w->trailing);
+        qr_put_bit(b, 0);
+        qr_put_bits(b, delta >> w->trailing, 64 - w->leading - w->trailing);
         return;
     }
-    *w = (struct window){ leading, trailing, true };
+    *w = (struct qr_window){ leading, trailing, true };
     length = 64 - leading - trailing;
-    put_bit(b, 1);
-    put_bits(b, leading, 5);
-    put_bits(b, length & 63, 6);
-    put_bits(b, delta >> trailing, length);
+    qr_put_bit(b, 1);
+    qr_put_bits(b, leading, 5);
+    qr_put_bits(b, length & 63, 6);
+    qr_put_bits(b, delta >> trailing, length);
 }
 
 void qr_xor_chunk(const int64_t *times_ms, const double *values, uint32_t count,
                   struct kl_buf *out)
 {
-    struct bits   b = { .out = out };
-    struct window w = { 0 };
+    struct qr_bits   b = { .out = out };
+    struct qr_window w = { 0 };
     uint64_t      delta = 0;
 
     kl_buf_add8(out, (uint8_t)(count >> 8));
@@ -104,7 +106,7 @@ void qr_xor_chunk(const int64_t *times_ms, const double *values, uint32_t count,
 
         if (i == 0) {
             put_uvarint(&b, ((uint64_t)times_ms[0] << 1) ^ (uint64_t)(times_ms[0] >> 63));
-            put_bits(&b, bits, 64);
+            qr_put_bits(&b, bits, 64);
             continue;
         }
         now = (uint64_t)times_ms[i] - (uint64_t)times_ms[i - 1];
@@ -113,8 +115,7 @@ void qr_xor_chunk(const int64_t *times_ms, const double *values, uint32_t count,
         else
             put_dod(&b, (int64_t)(now - delta));
         delta = now;
-        put_value(&b, bits ^ kl_f64_bits(values[i - 1]), &w);
+        qr_put_value(&b, bits ^ kl_f64_bits(values[i - 1]), &w);
     }
-    if (b.used > 0)
-        kl_buf_add8(out, b.byte);
+    qr_bits_end(&b);
 }

@@ -122,7 +122,7 @@ static void check_lines(struct kl_span got, unsigned count)
 {
     ck_assert_uint_eq(got.size, (size_t)count * LINE_BYTES);
     for (unsigned i = 0; i < count; i++) {
-        char line[LINE_BYTES + 1];
+        char line[LINE_BYTES + 4];
 
         snprintf(line, sizeof line, "%07u\n", i);
         ck_assert_mem_eq((const char *)got.at + (size_t)i * LINE_BYTES, line, LINE_BYTES);
