@@ -44,7 +44,7 @@ const struct kl_option kl_app_options[] = {
     BOOL("http.lifecycle", "false", "whether POST /-/quit (from this machine) and /-/reload are answered"),
     INT("http.threads", "0", 0, 256, "threads of the HTTP server; 0: one a core"),
     INT("http.connections_max", "10000", 1, 1000000, "connections at once"),
-    BYTES("http.buffered_bytes_max", "256MiB", 1 << 20, TIB, "request bodies in memory; past it 503"),
+    BYTES("http.buffered_bytes_max", "128MiB", 1 << 20, TIB, "request bodies, and long heads, in memory; past it 503"),
     MS("http.idle_timeout", "60s", 1000, 3600000, "a connection on which nothing happens is closed"),
     MS("http.drain", "10s", 0, 600000, "how long a stop waits for answers under way"),
 

@@ -9,8 +9,8 @@
  * What a request hands out lives until it is answered, whatever becomes of its connection.
  *
  * Bounds: request line and headers together KL_HTTP_HEAD_MAX (414 or 431), KL_HTTP_HEADERS_MAX
- * headers (431), KL_HTTP_PARAMS_MAX parameters (400), a body as its route says (413), all bodies as
- * the options say (503, Retry-After). A refused body that is announced as larger than
+ * headers (431), KL_HTTP_PARAMS_MAX parameters (400), a body as its route says (413), all bodies and
+ * heads of more than 2 KiB as the options say (503, Retry-After). A refused body that is announced as larger than
  * KL_HTTP_DISCARD_MAX is not read: the answer ends the connection. A chunked body is read so far
  * past its bound and then the connection closed. Both Content-Length and Transfer-Encoding, either
  * twice, or a coding other than chunked: 400 and the end of the connection (RFC 9112, 6.3).
@@ -24,7 +24,7 @@
 #include "libkoal/base/log.h"
 #include "libkoal/base/metrics.h"
 
-enum { KL_HTTP_PARAMS_MAX = 1000, KL_HTTP_HEADERS_MAX = 64, KL_HTTP_HEAD_MAX = 64 * 1024 };
+enum { KL_HTTP_PARAMS_MAX = 1000, KL_HTTP_HEADERS_MAX = 64, KL_HTTP_HEAD_MAX = 24 * 1024 };
 enum { KL_HTTP_DISCARD_MAX = 1024 * 1024 };
 
 struct kl_http_request;                                /* until answered: whoever was handed it */
@@ -91,7 +91,7 @@ struct kl_http_options {
     unsigned threads;                                  /* 0: one a core */
     unsigned connections_max;                          /* 0: 10,000 */
     unsigned idle_timeout_s;                           /* 0: 60 */
-    size_t buffered_bytes_max;                         /* all bodies in memory; past it 503. 0: 256 MiB */
+    size_t buffered_bytes_max;                         /* bodies, and long heads; past it 503. 0: 128 MiB */
     struct kl_log *log;
     struct kl_metrics *metrics;
 };

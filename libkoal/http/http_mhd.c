@@ -27,9 +27,9 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { CONNECTIONS_DEFAULT = 10000, IDLE_DEFAULT_S = 60 };
+enum { CONNECTIONS_DEFAULT = 10000, IDLE_DEFAULT_S = 60, PATH_MAX_BYTES = 8192 };
 enum { PACKED_LEAST = 1024, ANSWERS_LEAVE_MS = 1000, STREAM_BLOCK = 32 * 1024 };
-#define BUFFERED_DEFAULT ((size_t)256 << 20)
+#define BUFFERED_DEFAULT ((size_t)128 << 20)
 
 struct kl_http_server {
     struct kl_http_options options;
@@ -247,8 +247,9 @@ static void *on_target(void *cls, const char *target, struct MHD_Connection *con
     r->route = &s->routes.none;
     r->wild = "";
     r->number = (unsigned)(uintptr_t)info->socket_context;
-    r->raw = kl_strdup(target);
     r->bodies = &s->bodies;
+    r->starved = !kl_http_request_charge(r, strlen(target) + 1);
+    r->raw = kl_strdup(r->starved ? "/" : target);
     /* The library would parse the query, too, into its own memory, and end the connection where
      * that is short: it is the connection's buffer, not yet looked at, so the query may be cut. */
     char *query = strchr((char *)(uintptr_t)target, '?');
@@ -393,6 +394,10 @@ static enum MHD_Result begin(struct kl_http_request *r, const char *method)
            || MHD_lookup_connection_value(c, MHD_HEADER_KIND, MHD_HTTP_HEADER_EXPECT) != NULL;
     if (sum.count > KL_HTTP_HEADERS_MAX)
         return refuse(r, MHD_HTTP_REQUEST_HEADER_FIELDS_TOO_LARGE, much, "too many headers");
+    if (path_size > PATH_MAX_BYTES)
+        return refuse(r, MHD_HTTP_URI_TOO_LONG, much, "the path is too long");
+    if (r->starved || !kl_http_request_charge(r, sum.bytes + 2 * path_size))
+        return refuse(r, MHD_HTTP_SERVICE_UNAVAILABLE, much, "too many requests at once");
     r->headers_text = kl_new(sum.bytes + 1);
     MHD_get_connection_values(c, MHD_HEADER_KIND, copy_header, r);
     info = MHD_get_connection_info(c, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
@@ -430,7 +435,7 @@ static enum MHD_Result begin(struct kl_http_request *r, const char *method)
     }
     r->route = route;
     if (r->raw[path_size] == '?')
-        r->query = kl_strdup(r->raw + path_size + 1);
+        r->query = r->raw + path_size + 1;
     if (r->body_announced > r->route->is.body_max_bytes) {
         char words[100];
         snprintf(words, sizeof words, "the body has %zu bytes; at most %zu are taken",

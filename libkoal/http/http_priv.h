@@ -99,7 +99,9 @@ struct kl_http_request {
     struct kl_http_path    path;
     const char            *wild;
     struct kl_http_params  params;
-    char                  *query, *form;               /* what the params lie in */
+    char                  *query, *form;               /* what the params lie in; query: in raw */
+    size_t                 head_charged;
+    bool                   starved;                    /* no room even for its target */
     char                  *body;
     size_t                 body_size, body_room, body_announced;
     struct { size_t count; struct kl_http_header at[8]; } extra;
@@ -113,6 +115,10 @@ struct kl_http_request {
 
 /* Parses the parameters of a form and of the query. */
 enum kl_code kl_http_request_params(struct kl_http_request *r, struct kl_err *err);
+/* Counts what is kept of line and headers among the bodies, but for the little that most requests
+ * have, so that the latter are answered when bodies fill all there is. False: there is no room. */
+enum { KL_HTTP_HEAD_FREE = 2048 };
+bool         kl_http_request_charge(struct kl_http_request *r, size_t bytes);
 /* Adds to the body; false where all bodies together would be too large. */
 bool kl_http_request_grow(struct kl_http_request *r, const char *bytes, size_t size);
 void kl_http_request_drop(struct kl_http_request *r);  /* the body */

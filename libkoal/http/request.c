@@ -130,6 +130,16 @@ bool kl_http_request_is_local(const struct kl_http_request *r, const struct sock
            || (IN6_IS_ADDR_V4MAPPED(&six->sin6_addr) && six->sin6_addr.s6_addr[12] == 127);
 }
 
+bool kl_http_request_charge(struct kl_http_request *r, size_t bytes)
+{
+    if (bytes <= KL_HTTP_HEAD_FREE)
+        return true;
+    if (!kl_budget_take(r->bodies, bytes))
+        return false;
+    r->head_charged += bytes;
+    return true;
+}
+
 void kl_http_request_deinit(struct kl_http_request *r)
 {
     kl_http_request_drop(r);
@@ -139,9 +149,9 @@ void kl_http_request_deinit(struct kl_http_request *r)
     }
     kl_http_path_deinit(&r->path);
     free(r->params.at);
-    free(r->query);
     free(r->form);
     free(r->headers_text);
     free(r->method);
     free(r->raw);
+    kl_budget_give(r->bodies, r->head_charged);
 }

@@ -8,6 +8,7 @@ import http.client as http_client
 import json
 import os
 import random
+import resource
 import signal
 import socket
 import struct
@@ -429,6 +430,44 @@ def test_connections_that_dawdle_or_idle_keep_nobody_from_an_answer(world):
     for s in slow + idle:
         s.close()
     lives(ours, "after them")
+
+
+def test_ten_thousand_connections_that_idle_or_never_end_their_requests_stay_within_bounds_of_memory(world):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 11_000:
+        skipped(f"this machine allows {hard} open files")
+        return
+    resource.setrlimit(resource.RLIMIT_NOFILE, (11_000 if hard == resource.RLIM_INFINITY else hard, hard))
+    ours = koa.Serve(world, "--http.connections_max=12000")
+    long_headers = b"".join(b"X-%d: %s\r\n" % (n, b"a" * 1000) for n in range(20))
+    kinds = {
+        "idle": b"",
+        "a head without end": b"GET /api/v1/query?query=1 HTTP/1.1\r\nHost: x\r\n" + long_headers,
+        "a long request line": b"GET /api/v1/query?query=" + b"1" * 20_000 + b" HTTP/1.1\r\nHost: x\r\nX: ",
+        "a body without end": b"POST /api/v1/write HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-protobuf\r\n"
+                              b"Content-Encoding: snappy\r\nContent-Length: 1000000\r\n\r\n" + bytes(50_000),
+    }
+    most = 0
+    for kind, begin in kinds.items():
+        held = []
+        for _ in range(10_000):
+            s = connect(ours, 30)
+            held.append(s)
+            s.setblocking(False)
+            try:
+                s.send(begin)
+            except OSError:                            # answered and closed already
+                pass
+        most = max(most, ours.process.resident_bytes())
+        lives(ours, f"10,000 connections, {kind}", 5.0)
+        status, words = koa.push(ours.push, [({"__name__": "meanwhile"}, [(int(time.time() * 1000), 1.0)])])
+        # Bodies that never end may hold all there is room for: then 503, and never silence.
+        check(status == 204 or (status == 503 and "body" in kind), f"{kind}: a push meanwhile: {status} {words}")
+        for s in held:
+            s.close()
+        koa.eventually(f"{kind}: a push afterwards", lambda: koa.push(
+            ours.push, [({"__name__": "after"}, [(int(time.time() * 1000), 1.0)])])[0] == 204, 20)
+    print(f"  at most {most >> 20} MiB resident", flush=True)
 
 
 def test_bodies_of_unclear_length_and_odd_requests_are_refused_and_harm_nobody(world):

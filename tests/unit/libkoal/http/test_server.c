@@ -469,6 +469,51 @@ START_TEST(bodies_of_all_together_are_bounded)
 }
 END_TEST
 
+START_TEST(long_heads_count_among_the_bodies_and_short_ones_always_pass)
+{
+    enum { LONG = 20000, MANY = 150 };
+    static char line[LONG + 64];
+    char half[4096];
+    int  a = dial(), fds[MANY], last;
+    unsigned status;
+
+    say(a, "POST /write" H "Content-Length: 4194304\r\n\r\n");
+    memset(half, 'x', sizeof half);
+    for (int i = 0; i < 1023; i++)
+        ck_assert(put(a, half, sizeof half));
+    nanosleep(&(struct timespec){ .tv_nsec = 100000000 }, NULL);
+    strcpy(line, "GET /echo?a=");
+    memset(line + strlen(line), 'x', LONG);
+    strcpy(line + strlen("GET /echo?a=") + LONG, H);
+    for (int i = 0; i < MANY; i++) {                   /* each stops before its end */
+        fds[i] = dial();
+        say(fds[i], line);
+    }
+    do {                                               /* until the server has read all of them */
+        last = dial();
+        say(last, line);
+        say(last, "\r\n");
+        status = hear(last, false);
+        close(last);
+    } while (status == 200);
+    ck_assert_uint_eq(status, 503);
+    ck_assert_uint_eq(ask("GET /echo" H "\r\n"), 200);
+    for (int i = 0; i < MANY; i++)
+        close(fds[i]);
+    ck_assert(put(a, half, sizeof half));
+    ck_assert_uint_eq(hear(a, false), 200);
+    close(a);
+    do {                                               /* all is given back */
+        last = dial();
+        say(last, line);
+        say(last, "\r\n");
+        status = hear(last, false);
+        close(last);
+    } while (status == 503);
+    ck_assert_uint_eq(status, 200);
+}
+END_TEST
+
 START_TEST(client_that_waits_is_told_to_go_on_or_not)
 {
     int fd = dial();
@@ -689,6 +734,7 @@ int main(void)
     tcase_add_test(t, client_that_writes_on_still_reads_its_413);
     tcase_add_test(t, chunked_body_is_bounded_as_it_grows);
     tcase_add_test(t, bodies_of_all_together_are_bounded);
+    tcase_add_test(t, long_heads_count_among_the_bodies_and_short_ones_always_pass);
     tcase_add_test(t, client_that_waits_is_told_to_go_on_or_not);
     tcase_add_loop_test(t, unclear_ends_of_bodies_are_refused_and_end_the_connection, 0, 8);
     tcase_add_test(t, large_answers_are_compressed_for_those_who_take_it);
