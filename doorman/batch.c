@@ -108,12 +108,15 @@ static void settle(struct dm_gate *g, struct dm_batch *b, const struct kl_err *w
 
     p->under_way--;
     p->inflight_bytes -= b->charged;
+    atomic_fetch_sub(&g->doorman->record_bytes, b->charged);
     if (why != NULL)
         kl_count(g->counters->c[DM_C_FAILED], 1);
     for (size_t i = 0; i < b->waiter_count; i++) {
-        if (why != NULL)
+        if (why != NULL) {
+            dm_map_set(b->waiters[i]->failed, p->number);
             dm_ticket_fail(b->waiters[i], 503, why->code == KL_ELIMIT ? 30 : 1,
                            "partition %u: %s", p->number, why->text);
+        }
         dm_ticket_release(g, b->waiters[i]);
     }
     give_batch_back(g, b);
@@ -147,6 +150,7 @@ static void close_batch(struct dm_gate *g, struct dm_batch *b)
     give_writer_back(g, b);
     b->charged = b->bytes.size;
     p->inflight_bytes += b->charged;
+    atomic_fetch_add(&g->doorman->record_bytes, b->charged);
     if (code != KL_OK) {                               /* sizes are bounded before: our own mistake */
         kl_logf(g->log, KL_ERROR, "partition %u: a record that cannot be sealed: %s", p->number,
                 err.text);
@@ -163,7 +167,12 @@ static void close_batch(struct dm_gate *g, struct dm_batch *b)
 
 /* ---- acks ---- */
 
-static void forget_definitions(struct dm_part *p) { p->epoch++; }
+/* What was acked before may be gone: nothing is known of this log any more. */
+static void forget_all(struct dm_gate *g, struct dm_part *p)
+{
+    p->epoch++;
+    dm_acked_clear(g->acked);
+}
 
 /* Is this KL_OK an ack? Else fills err. */
 static bool is_ack(struct dm_gate *g, struct dm_batch *b, struct kl_err *err)
@@ -178,14 +187,14 @@ static bool is_ack(struct dm_gate *g, struct dm_batch *b, struct kl_err *err)
                 op->incarnation, p->incarnation);
         p->incarnation = op->incarnation;
         p->last_seq = op->seq;
-        forget_definitions(p);
+        forget_all(g, p);
     } else if (b->epoch != p->epoch) {
         kl_fail(err, KL_EAGAIN, "the log changed while the record was under way");
         return false;                                  /* told once, by the batch that found it */
     } else if (op->seq <= b->after_seq) {
         kl_fail(err, KL_ECORRUPT, "the log was rolled back: sequence %" PRIu64 " acked after %"
                 PRIu64, op->seq, b->after_seq);
-        forget_definitions(p);
+        forget_all(g, p);
     } else {
         return true;
     }
@@ -290,6 +299,7 @@ static void add_waiter(struct dm_batch *b, struct dm_ticket *t)
         b->waiters = kl_resize(b->waiters, b->waiter_room * sizeof b->waiters[0]);
     }
     b->waiters[b->waiter_count++] = t;
+    dm_map_set(t->touched, b->part->number);
     t->pending++;
 }
 
@@ -305,6 +315,7 @@ struct dm_batch *dm_batch_of(struct dm_gate *g, struct dm_part *p, struct dm_tic
     /* Asked once a push: else one that is larger than the bound could never pass. */
     if (p->admitted != t->serial &&
         p->inflight_bytes + open_bytes > g->options->partition_inflight_bytes_max) {
+        dm_map_set(t->failed, p->number);
         dm_ticket_fail(t, 503, 1, "partition %u: %zu bytes wait for the log already", p->number,
                        p->inflight_bytes + open_bytes);
         return NULL;

@@ -13,6 +13,7 @@
  */
 #include <stdatomic.h>
 
+#include "doorman/acked.h"
 #include "doorman/doorman.h"
 #include "doorman/ha.h"
 #include "doorman/inspect.h"
@@ -50,7 +51,16 @@ struct dm_ticket {
     struct dm_ha_cluster *waits_on;                    /* set: what is read now counts for nothing */
     struct dm_ticket *next_waiting;
     unsigned waits;
+    bool     timeless;                                 /* some samples got our time: no retry is the same */
+    struct kl_fp key;                                  /* what a retry of it would be known by */
+    /* A bit a partition, `map_words` of each: it has samples there; some of them failed; the log had
+     * them all before this push came (acked.h). */
+    size_t   map_words;
+    uint64_t *touched, *failed, *there;
+    uint64_t maps[];
 };
+static inline bool dm_map_has(const uint64_t *map, uint32_t n) { return map[n / 64] >> n % 64 & 1; }
+static inline void dm_map_set(uint64_t *map, uint32_t n) { map[n / 64] |= UINT64_C(1) << n % 64; }
 
 struct dm_defined { uint64_t ref; uint32_t row; };
 
@@ -88,7 +98,7 @@ struct dm_part {
 
 enum { DM_C_SAMPLES, DM_C_HISTS, DM_C_EXEMPLARS, DM_C_METADATA, DM_C_HITS, DM_C_MISSES, DM_C_EVICTED,
        DM_C_DEFINITIONS, DM_C_RECORDS, DM_C_RECORD_BYTES, DM_C_RETRIES, DM_C_FAILED, DM_C_PUSHES,
-       DM_C_TURNED_AWAY, DM_C_LIMITED, DM_C_TEXTS, DM_C_DROPPED, DM_C_DEDUPLICATED,
+       DM_C_TURNED_AWAY, DM_C_FULL, DM_C_RESUMED, DM_C_LIMITED, DM_C_TEXTS, DM_C_DROPPED, DM_C_DEDUPLICATED,
        DM_COUNTERS };
 struct dm_counters {                                   /* of all gates together */
     struct kl_metric *c[DM_COUNTERS];
@@ -141,6 +151,7 @@ struct dm_gate {
     struct kl_env_task  begin, end, flush;
 
     struct dm_table   *table;
+    struct dm_acked   *acked;
     struct dm_tenants *tenants;
     struct dm_peers   *peers;                          /* the first gate's; NULL: it is alone */
     struct dm_ha      *ha;                             /* NULL: no tenant has pairs */
@@ -177,6 +188,7 @@ struct dm_doorman {
     struct dm_policies *policies;
     struct dm_shares *shares;
     _Atomic unsigned doormen;                          /* that live, this one too: they share the rates */
+    _Atomic size_t record_bytes;                       /* of records closed and not settled */
     struct kl_budget inflight;                         /* bodies of pushes not yet answered */
     unsigned gate_count;
     struct dm_gate **gates;
@@ -254,12 +266,14 @@ struct dm_series {
     struct dm_row   *row;
     struct kl_labels labels;                           /* canonical, in the gate's scratch; {0}: not read */
     bool defined;                                      /* its definition went into a batch just now */
+    bool there;                                        /* no batch: the log has this push's part of it */
     bool passed_over;                                  /* neither stored nor refused: a rule says so */
 };
 /* Finds or makes its row. False when it is refused: then `weight` samples are counted; or when it is
  * passed over. */
 bool dm_series_find(struct dm_series *s, const struct kl_fp *key, uint64_t weight);
-/* The batch that takes its samples, its definition in it where it must be. NULL: the ticket failed. */
+/* The batch that takes its samples, its definition in it where it must be. NULL: the ticket failed, or
+ * `there` is set. */
 struct dm_batch *dm_series_batch(struct dm_series *s);
 /* Keeps those within the window, moving them to the front. `starts_ms` may be NULL; 0: not told. */
 void dm_series_floats(struct dm_series *s, int64_t *times_ms, double *values, int64_t *starts_ms,

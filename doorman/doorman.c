@@ -48,6 +48,10 @@ static void count_all(struct dm_doorman *d, struct kl_metrics *m)
         [DM_C_PUSHES] = { "koalemos_doorman_pushes_total", "Pushes taken in." },
         [DM_C_TURNED_AWAY] = { "koalemos_doorman_pushes_turned_away_total",
                                "Pushes refused at once: too much in flight." },
+        [DM_C_FULL] = { "koalemos_doorman_pushes_full_total",
+                        "Pushes refused because too much of their tenant is in flight: answered 429." },
+        [DM_C_RESUMED] = { "koalemos_doorman_pushes_resumed_total",
+                           "Pushes sent again of which the log had a part: only the rest was written." },
         [DM_C_LIMITED] = { "koalemos_doorman_pushes_limited_total",
                            "Pushes refused for their tenant's rate: answered 429." },
         [DM_C_TEXTS] = { "koalemos_doorman_influx_texts_total",
@@ -120,15 +124,43 @@ void dm_free(struct dm_doorman *d)
     free(d);
 }
 
-static void turn_away(struct dm_doorman *d, struct dm_push *p, const char *why)
+static void turn_away(struct dm_doorman *d, struct dm_push *p, unsigned status, const char *why)
 {
-    kl_count(d->counters.c[DM_C_TURNED_AWAY], 1);
+    kl_count(d->counters.c[status == 429 ? DM_C_FULL : DM_C_TURNED_AWAY], 1);
+    if (p->share != NULL)
+        atomic_fetch_sub(&p->share->inflight_bytes, p->charged);
+    p->share = NULL;
     free(p->body);
     p->body = NULL;
-    p->status = 503;
+    p->status = status;
     p->retry_after_s = 1;
     snprintf(p->text, sizeof p->text, "%s", why);
     p->done(p);
+}
+
+/* A tenant's bytes in flight, over all gates. One push is always let in: else one that is larger than
+ * the bound could never pass. */
+static bool charge(struct dm_doorman *d, struct dm_push *p)
+{
+    struct kl_span tenant = kl_span_str(p->tenant);
+    uint64_t       most = dm_limits_of(d, tenant)->inflight_bytes_max;
+    size_t         before;
+
+    p->share = dm_share_of(d->shares, tenant, kl_hash64(tenant.at, tenant.size));
+    p->charged = p->body_size;
+    before = atomic_fetch_add(&p->share->inflight_bytes, p->charged);
+    return most == 0 || before == 0 || before + p->charged <= most;
+}
+
+/* Bodies that are not yet read, and records that are not yet in the log. */
+static bool reserve(struct dm_doorman *d, size_t size)
+{
+    if (!kl_budget_take(&d->inflight, size))
+        return false;
+    if (atomic_load(&d->inflight.used_bytes) + atomic_load(&d->record_bytes) <= d->inflight.cap_bytes)
+        return true;
+    kl_budget_give(&d->inflight, size);
+    return false;
 }
 
 void dm_push(struct dm_doorman *d, unsigned connection, struct dm_push *p)
@@ -141,15 +173,19 @@ void dm_push(struct dm_doorman *d, unsigned connection, struct dm_push *p)
     p->points_refused = 0;
     p->retry_after_s = 0;
     p->text[0] = '\0';
-    if (!kl_budget_take(&d->inflight, p->body_size)) {
-        turn_away(d, p, "too many bytes wait for the log already");
+    if (!charge(d, p)) {
+        turn_away(d, p, 429, "more bytes in flight than limits.inflight_bytes_max\n");
+        return;
+    }
+    if (!reserve(d, p->body_size)) {
+        turn_away(d, p, 503, "too many bytes wait for the log already\n");
         return;
     }
     p->gate = g;
     p->task.run = dm_gate_take;
     if (!d->env->sched->offer(g->loop, &p->task)) {
         kl_budget_give(&d->inflight, p->body_size);
-        turn_away(d, p, "too many pushes wait already");
+        turn_away(d, p, 503, "too many pushes wait already\n");
         return;
     }
     kl_count(d->counters.c[DM_C_PUSHES], 1);

@@ -52,6 +52,7 @@ struct dm_push {                                       /* the caller's until don
     struct dm_import import;                           /* what it points at lives until done */
     char  tenant[151];
     char *body; size_t body_size;                      /* malloc'ed, unpacked; the gate's from here */
+    struct kl_fp sent;                                 /* hash of the body as sent; {0}: never sent again */
     int64_t now_ms;                                    /* when it came; text samples without a time */
     void (*done)(struct dm_push *p);                   /* on the gate's loop */
     void *ctx;
@@ -62,6 +63,7 @@ struct dm_push {                                       /* the caller's until don
     uint64_t samples_passed_over, hists_passed_over, exemplars_passed_over;   /* of remote write 2.0 */
     uint64_t points_refused;                           /* OTLP's data points, in part or whole */
     struct kl_env_task task; void *own; void *gate;
+    struct dm_share *share; size_t charged;            /* bytes in flight of its tenant */
 };
 
 struct dm_doorman;

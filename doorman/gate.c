@@ -111,6 +111,25 @@ void dm_ticket_fail(struct dm_ticket *t, unsigned status, unsigned retry_after_s
     va_end(ap);
 }
 
+/* What of a push that failed is in the log, for when it comes again. */
+static void remember(struct dm_gate *g, struct dm_ticket *t)
+{
+    bool any = false;
+
+    if (t->map_words == 0 || t->timeless || (t->key.hi | t->key.lo) == 0)
+        return;
+    if (t->status == 0) {
+        dm_acked_drop(g->acked, t->key);
+        return;
+    }
+    for (size_t i = 0; i < t->map_words; i++) {
+        t->there[i] |= t->touched[i] & ~t->failed[i];
+        any = any || t->there[i] != 0;
+    }
+    if (any && t->status == 503)
+        dm_acked_put(g->acked, t->key, g->now_s, t->there, t->map_words);
+}
+
 /* A failure outranks a refusal: told 503, the sender comes again with all of it; told 400, never. */
 static void answer(struct dm_gate *g, struct dm_ticket *t)
 {
@@ -144,7 +163,8 @@ static void answer(struct dm_gate *g, struct dm_ticket *t)
     if (g->counters->push_seconds != NULL)
         kl_metric_observe(g->counters->push_seconds,
                           (double)(kl_env_mono_ns(g->env) - t->begun_ns) / 1e9);
-    kl_budget_give(&g->doorman->inflight, p->body_size);
+    remember(g, t);
+    atomic_fetch_sub(&p->share->inflight_bytes, p->charged);
     free(t);
     p->done(p);
 }
@@ -223,12 +243,57 @@ static void read_all(struct dm_gate *g, struct dm_ticket *t, const struct dm_sen
     dm_gate_finish(g, t);
 }
 
+/* The body goes; what waits for the log from here on is about this much. */
+static void recharge(struct dm_push *p)
+{
+    uint64_t waits = 24 * p->samples_stored + 256 * (p->hists_stored + p->exemplars_stored);
+
+    if (waits < p->charged) {
+        atomic_fetch_sub(&p->share->inflight_bytes, p->charged - (size_t)waits);
+        p->charged = (size_t)waits;
+    }
+}
+
 void dm_gate_finish(struct dm_gate *g, struct dm_ticket *t)
 {
+    struct dm_push *p = t->push;
+
     tell(g);
-    free(t->push->body);
-    t->push->body = NULL;
+    free(p->body);
+    p->body = NULL;
+    kl_budget_give(&g->doorman->inflight, p->body_size);
+    recharge(p);
     dm_ticket_release(g, t);
+}
+
+/* Where series lie and how the body is read are part of what a retry must have in common. */
+static struct kl_fp key_of(const struct dm_gate *g, const struct dm_push *p)
+{
+    const struct dm_import *m = &p->import;
+    struct kl_span          csv = m->csv != NULL ? tsp_csv_format_text(m->csv) : kl_span("", 0);
+    uint64_t parts[] = { p->sent.hi, p->sent.lo, kl_hash64(p->tenant, strlen(p->tenant)), p->format,
+                         g->generation, (uint64_t)m->unit_ns, kl_hash64(m->db.at, m->db.size),
+                         kl_hash64(csv.at, csv.size) };
+
+    return kl_hash128(parts, sizeof parts);
+}
+
+static struct dm_ticket *ticket_new(struct dm_gate *g, struct dm_push *p)
+{
+    size_t            words = g->placement == NULL ? 0 : (tsp_placement_partitions(g->placement) + 63) / 64;
+    struct dm_ticket *t = kl_new(sizeof *t + 3 * words * sizeof t->maps[0]);
+
+    t->push = p;
+    t->map_words = words;
+    t->touched = t->maps;
+    t->failed = t->maps + words;
+    t->there = t->maps + 2 * words;
+    if ((p->sent.hi | p->sent.lo) != 0 && words > 0) {
+        t->key = key_of(g, p);
+        if (dm_acked_find(g->acked, t->key, g->now_s, t->there, words))
+            kl_count(g->counters->c[DM_C_RESUMED], 1);
+    }
+    return t;
 }
 
 void dm_gate_reread(struct dm_gate *g, struct dm_ticket *t)
@@ -244,6 +309,8 @@ void dm_gate_reread(struct dm_gate *g, struct dm_ticket *t)
     p->samples_passed_over = p->hists_passed_over = p->exemplars_passed_over = 0;
     if (g->ending)
         dm_ticket_fail(t, 503, 1, "the doorman is stopping");
+    else if ((tsp_placement_partitions(g->placement) + 63) / 64 != t->map_words)
+        dm_ticket_fail(t, 503, 1, "the placement table has changed");
     else if (++t->waits > DM_HA_WAITS_MAX)
         dm_ticket_fail(t, 503, 1, "the leader of an HA pair changes too fast");
     else if (!dm_sender_of(g, t, &s))
@@ -258,18 +325,19 @@ void dm_gate_take(struct kl_env_task *task)
 {
     struct dm_push   *p = kl_container_of(task, struct dm_push, task);
     struct dm_gate   *g = p->gate;
-    struct dm_ticket *t = kl_new(sizeof *t);
+    int64_t           now_ns = kl_env_mono_ns(g->env);
+    struct dm_ticket *t;
     struct dm_sender  s;
 
-    t->push = p;
-    t->serial = ++g->ticket_serial;
-    t->begun_ns = kl_env_mono_ns(g->env);
-    g->now_s = (uint32_t)((t->begun_ns - g->born_ns) / 1000000000);
-    t->pending = 1;                                    /* until it has been read */
+    g->now_s = (uint32_t)((now_ns - g->born_ns) / 1000000000);
     if (g->placing_ms < p->now_ms)                     /* never back: a place once left is left */
         g->placing_ms = p->now_ms;
     if (g->placement != NULL && g->placing_ms >= g->next_step_ms)
         look_at_steps(g);
+    t = ticket_new(g, p);
+    t->serial = ++g->ticket_serial;
+    t->begun_ns = now_ns;
+    t->pending = 1;                                    /* until it has been read */
     if (g->ending)
         dm_ticket_fail(t, 503, 1, "the doorman is stopping");
     else if (g->placement == NULL)
@@ -303,6 +371,7 @@ struct dm_gate *dm_gate_new(struct dm_doorman *d, unsigned number)
     g->layout = tsp_layout_new();
     g->next_step_ms = INT64_MAX;
     g->table = dm_table_new(most == 0 ? REMEMBERED_DEFAULT : most);
+    g->acked = dm_acked_new();
     g->tenants = dm_tenants_new();
     dm_active_watch(g);
     g->ha = dm_policies_ha(d->policies) ? dm_ha_new(g) : NULL;
@@ -351,6 +420,7 @@ void dm_gate_free(struct dm_gate *g)
     tsp_csv_free(g->csv);
     dm_room_deinit(g);
     dm_table_free(g->table);
+    dm_acked_free(g->acked);
     dm_tenants_free(g->tenants);
     kl_buf_deinit(&g->canonical);
     kl_buf_deinit(&g->name);

@@ -113,6 +113,9 @@ static bool unpack(struct dm_http *h, struct dm_call *c, enum tsp_coding coding)
 
 void dm_http_take(struct dm_http *h, struct dm_call *c, enum tsp_coding coding)
 {
+    struct kl_span body = kl_http_body(c->request);
+
+    c->push.sent = kl_hash128(body.at, body.size);
     if (!tenant_of(c->request, c->push.tenant, sizeof c->push.tenant) || !unpack(h, c, coding)) {
         dm_http_drop(c);
         return;

@@ -25,6 +25,7 @@ void dm_limits_read(const struct kl_config *c, struct dm_limits *l)
         .inflated_bytes_max = (uint64_t)kl_config_int(c, "limits.inflated_bytes_max"),
         .past_ms = kl_config_int(c, "limits.past"),
         .future_ms = kl_config_int(c, "limits.future"),
+        .inflight_bytes_max = (uint64_t)kl_config_int(c, "limits.inflight_bytes_max"),
         .samples_per_push_max = (uint64_t)kl_config_int(c, "limits.samples_per_push_max"),
         .samples_per_s = (double)kl_config_int(c, "limits.samples_per_s"),
         .burst_samples = (double)kl_config_int(c, "limits.burst_samples"),

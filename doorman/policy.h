@@ -17,6 +17,7 @@ struct dm_limits {
     uint32_t label_count_max, name_bytes_max, value_bytes_max;
     uint64_t body_bytes_max, inflated_bytes_max;       /* as sent, and unpacked */
     int64_t  past_ms, future_ms;                       /* samples older or newer are refused; 0 */
+    uint64_t inflight_bytes_max;                       /* of pushes not yet answered; a doorman's; 0 */
     uint64_t samples_per_push_max;                     /* more of one push are refused; 0 */
     double   samples_per_s, burst_samples;             /* of all doormen together; 0 */
     uint64_t series_max;                               /* active, of all doormen together; 0 */

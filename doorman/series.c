@@ -292,9 +292,11 @@ struct dm_batch *dm_series_batch(struct dm_series *s)
 {
     struct dm_gate  *g = s->gate;
     struct dm_part  *p = dm_gate_part(g, s->row->partition);
-    struct dm_batch *b = dm_batch_of(g, p, s->ticket);
+    struct dm_batch *b;
     struct kl_span   metric;
 
+    s->there = dm_map_has(s->ticket->there, p->number);
+    b = s->there ? NULL : dm_batch_of(g, p, s->ticket);
     if (b == NULL || s->row->in_batch == b->serial || !wants_definition(s, p))
         return b;
     /* Its labels passed when the row was made; the same bytes pass again, under the same limits. */
@@ -348,8 +350,12 @@ void dm_series_floats(struct dm_series *s, int64_t *times_ms, double *values, in
             starts_ms[kept] = starts_ms[i];
         values[kept++] = values[i];
     }
-    if (kept == 0 || (b = dm_series_batch(s)) == NULL)
+    if (kept == 0)
         return;
+    if ((b = dm_series_batch(s)) == NULL) {
+        s->ticket->push->samples_stored += s->there ? kept : 0;
+        return;
+    }
     tsp_record_floats(b->writer, s->sender->tenant, s->row->ref, times_ms, values, kept);
     for (size_t i = 0; starts_ms != NULL && i < kept; i++)
         put_start(s, b, times_ms[i], starts_ms[i]);
@@ -371,8 +377,10 @@ void dm_series_hist(struct dm_series *s, int64_t time_ms, int64_t start_ms, cons
         dm_series_refuse(s, why, 1);
         return;
     }
-    if ((b = dm_series_batch(s)) == NULL)
+    if ((b = dm_series_batch(s)) == NULL) {
+        s->ticket->push->hists_stored += s->there;
         return;
+    }
     tsp_record_hist(b->writer, s->sender->tenant, s->row->ref, time_ms, h);
     put_start(s, b, time_ms, start_ms);
     s->ticket->push->hists_stored++;
@@ -399,8 +407,10 @@ void dm_series_exemplar(struct dm_series *s, int64_t time_ms, double value,
         dm_series_refuse(s, why, 1);
         return;
     }
-    if ((b = dm_series_batch(s)) == NULL)
+    if ((b = dm_series_batch(s)) == NULL) {
+        s->ticket->push->exemplars_stored += s->there;
         return;
+    }
     tsp_record_exemplar(b->writer, s->sender->tenant, s->row->ref, time_ms, value,
                         (struct kl_labels){ (const uint8_t *)text->at, text->size });
     s->ticket->push->exemplars_stored++;
@@ -424,7 +434,7 @@ void dm_metadata(struct dm_gate *g, struct dm_ticket *t, const struct dm_sender 
         return;
     }
     tsp_placement_range(g->placement, sender->tenant, metric, &first, &count);
-    if ((b = dm_batch_of(g, dm_gate_part(g, first), t)) == NULL)
+    if (dm_map_has(t->there, first) || (b = dm_batch_of(g, dm_gate_part(g, first), t)) == NULL)
         return;
     tsp_record_metadata(b->writer, sender->tenant, metric, type, unit, help);
     kl_count(g->counters->c[DM_C_METADATA], 1);

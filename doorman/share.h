@@ -21,6 +21,7 @@ enum { DM_SHARES_MAX = 64 * 1024 };
 struct dm_share {
     _Atomic int64_t full_at_ns;                        /* on the monotonic clock */
     _Atomic int64_t active;                            /* series, of all gates */
+    _Atomic size_t  inflight_bytes;                    /* of pushes not yet answered */
     _Atomic int64_t elsewhere;                         /* series, as the other doormen told */
     int64_t adding;                                    /* scratch of dm_peers */
     size_t size; char name[];

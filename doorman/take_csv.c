@@ -9,6 +9,7 @@ static void take_row(struct dm_gate *g, struct dm_ticket *t, const struct dm_sen
     enum tsp_csv_value  what;
     struct kl_err       err;
 
+    t->timeless = t->timeless || !row->has_time;
     while ((what = tsp_csv_metric(g->csv, &cell, &err)) != TSP_CSV_NO_MORE) {
         struct dm_series s = { .gate = g, .ticket = t, .sender = sender,
                                .source = { .pairs = row->labels } };

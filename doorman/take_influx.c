@@ -72,6 +72,7 @@ static void take_line(const struct push *p, const struct tsp_influx_line *line)
     enum tsp_influx_value   what;
     struct kl_err           err;
 
+    p->ticket->timeless = p->ticket->timeless || !line->has_time;
     if (!add_db(p, line->labels, &err)) {
         dm_bad_line(p->ticket, err.text);
         return;

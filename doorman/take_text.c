@@ -61,6 +61,7 @@ static void take_sample(struct dm_gate *g, struct dm_ticket *t, const struct dm_
     int64_t          time_ms = x->has_time ? x->time_ms : t->push->now_ms;
     double           value = x->value;
 
+    t->timeless = t->timeless || !x->has_time;
     if (!dm_series_find(&s, &key, 1))
         return;
     dm_series_floats(&s, &time_ms, &value, NULL, 1);

@@ -94,6 +94,7 @@ const struct kl_option kl_app_options[] = {
     T_INT("limits.samples_per_push_max", "0", 0, (int64_t)1 << 40, "samples of one push; those past it are refused; 0: no bound"),
     T_INT("limits.samples_per_s", "0", 0, (int64_t)1 << 40, "samples a second, of all doormen together; past it 429; 0: no bound"),
     T_INT("limits.burst_samples", "0", 0, (int64_t)1 << 40, "samples that may come at once after a pause; 0: ten seconds' worth"),
+    T_BYTES("limits.inflight_bytes_max", "128MiB", 0, TIB, "of pushes that a doorman has not answered yet; past it 429; 0: no bound"),
     T_INT("limits.series_max", "0", 0, (int64_t)1 << 40, "series active in the last 10 to 20 minutes, of all doormen together; more are refused; 0: no bound"),
     T_MS("limits.past", "30d", 0, YEARS, "older samples are refused; 0: none are"),
     T_MS("limits.future", "10m", 0, YEARS, "samples further in the future are refused; 0: none are"),

@@ -346,6 +346,7 @@ class Cluster:
             self.ports[name] = free_port()
             return world.run(name, os.path.join(BIN, program), "--config", world.path("cluster.yaml"),
                              "--listen", f"127.0.0.1:{self.ports[name]}", *more, *flags)
+        self.service = service
         store = store or ["--store.dir", world.path("store")]
         self.doorman = service("doorman", "doorman")
         self.ingestors = [service("ingestor", f"ingestor-{i}", "--ingestor.name", f"ingestor-{i}",
@@ -356,6 +357,13 @@ class Cluster:
         self.query = self.url("querier")
         if ready:
             self.ready()
+
+    def second_doorman(self):
+        """One more, ready; its process."""
+        p = self.service("doorman", "doorman-1", "--doorman.name", "doorman-1")
+        self.processes.insert(2, p)
+        wait_ready(self.url("doorman-1"), p)
+        return p
 
     def url(self, name):
         return f"http://127.0.0.1:{self.ports[name]}"
