@@ -1,2 +1,2 @@
 USES := libkoal/base
-LIBS := -lmicrohttpd -lz -lzstd
+LIBS := -lmicrohttpd -lnghttp2 -lz -lzstd
