@@ -3,6 +3,7 @@
  */
 #include "doorman/bootstrap.h"
 #include "doorman/doorman.h"
+#include "doorman/grpc.h"
 #include "doorman/options.h"
 #include "libkoal/app/app.h"
 #include "libkoal/bus/options.h"
@@ -26,6 +27,7 @@ int main(int argc, char **argv)
     struct dm_spreader        *spreader;
     struct dm_spreader_options so;
     struct dm_http            *http;
+    struct dm_grpc            *grpc;
     struct kl_err              err;
     int                        status;
     struct kl_app *a = kl_app_open("doorman", argc, argv, 1, "127.0.0.1:4480", &status);
@@ -54,7 +56,9 @@ int main(int argc, char **argv)
         http = dm_http_new(p.doorman, a->http, &o, a->env);
         a->ready = ready;
         a->ctx = &p;
-        status = kl_app_run(a);
+        status = dm_grpc_open(p.doorman, a->config, a->env, a->log, a->metrics, &grpc, &err) == KL_OK
+                 ? kl_app_run(a) : kl_app_failed(a, &err);
+        dm_grpc_close(grpc, kl_config_int(a->config, "http.drain"));
         p.bus->close(p.bus);
         dm_free(p.doorman);
         dm_spreader_free(spreader);

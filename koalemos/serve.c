@@ -2,6 +2,7 @@
 
 #include "doorman/bootstrap.h"
 #include "doorman/doorman.h"
+#include "doorman/grpc.h"
 #include "doorman/options.h"
 #include "ingestor/ingestor.h"
 #include "ingestor/options.h"
@@ -25,6 +26,7 @@ struct serve {
     struct qr_querier   *querier;
     struct ing_http     *ingestor_http;
     struct dm_http      *doorman_http;
+    struct dm_grpc      *doorman_grpc;
     struct qr_http      *querier_http;
 };
 
@@ -150,7 +152,10 @@ int koalemos_serve(int argc, char **argv, int first)
         tsp_placement_free(placement);
     } else {
         start_services(&s, placement);
-        status = kl_app_run(s.app);
+        status = dm_grpc_open(s.doorman, s.app->config, s.app->env, s.app->log, s.app->metrics,
+                              &s.doorman_grpc, &err) == KL_OK
+                 ? kl_app_run(s.app) : kl_app_failed(s.app, &err);
+        dm_grpc_close(s.doorman_grpc, kl_config_int(s.app->config, "http.drain"));
     }
     stop(&s);
     kl_app_close(s.app);

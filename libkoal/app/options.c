@@ -113,6 +113,8 @@ const struct kl_option kl_app_options[] = {
     INT("compaction.files", "8", 2, 256, "so many small blocks of one window are worth a merge"),
     BYTES("compaction.bytes_max", "1GiB", 0, 1024 * TIB, "chunks that are merged at once; 0: nothing is merged"),
 
+    TEXT("otlp.grpc_listen", NULL, "address and port of OTLP over gRPC, as 127.0.0.1:4317; unset: there is none"),
+    INT("otlp.grpc_connections_max", "1000", 1, 1000000, "connections of gRPC at once"),
     CHOICE("otlp.translation", "UnderscoreEscapingWithSuffixes",
            "UnderscoreEscapingWithSuffixes|UnderscoreEscapingWithoutSuffixes|NoUTF8EscapingWithSuffixes|NoTranslation",
            "how OTLP names become names of metrics and labels"),

@@ -1,6 +1,8 @@
 """OpenTelemetry's own SDK pushes known values with each of its exporters; PromQL reads them back exactly."""
+import contextlib
 import json
 import os
+import socket
 import subprocess
 import time
 
@@ -61,6 +63,10 @@ def read_back(base, instance, tenant):
           meta["e2e_temperature_celsius"][0]["unit"] == "celsius", f"{meta}")
 
 
+def grpc(port):
+    return ["--otlp.grpc_listen", f"127.0.0.1:{port}"], ("grpc", f"http://127.0.0.1:{port}")
+
+
 def every_way(ways, base):
     for protocol, url in ways:
         for temporality, compression in (("cumulative", "none"), ("delta", "gzip")):
@@ -69,9 +75,10 @@ def every_way(ways, base):
             read_back(base, protocol, tenant)
 
 
-def test_opentelemetrys_exporters_are_read_back_exactly_over_http(world):
-    serve = koa.Serve(world)
-    every_way([("proto", f"{serve.push}/api/v1/otlp/v1/metrics"), ("json", f"{serve.push}/otlp/v1/metrics")],
+def test_opentelemetrys_exporters_are_read_back_exactly_over_http_and_grpc(world):
+    flags, way = grpc(koa.free_port())
+    serve = koa.Serve(world, *flags)
+    every_way([("proto", f"{serve.push}/api/v1/otlp/v1/metrics"), ("json", f"{serve.push}/otlp/v1/metrics"), way],
               serve.query)
     serve.flush_all()
     read_back(serve.query, "proto", "proto-delta")
@@ -79,11 +86,56 @@ def test_opentelemetrys_exporters_are_read_back_exactly_over_http(world):
     serve.process.start()
     serve.ready()
     read_back(serve.query, "json", "json-delta")
+    read_back(serve.query, "grpc", "grpc-cumulative")
 
 
 def test_cluster_reads_opentelemetrys_exporters_back_exactly(world):
-    cluster = koa.Cluster(world)
-    every_way([("proto", f"{cluster.push}/otlp/v1/metrics")], cluster.query)
+    flags, way = grpc(koa.free_port())
+    cluster = koa.Cluster(world, *flags)
+    every_way([("json", f"{cluster.push}/otlp/v1/metrics"), way], cluster.query)
+
+
+def frame(kind, flags, stream, payload=b""):
+    return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
+
+
+def test_hostile_grpc_clients_leave_memory_and_others_alone(world):
+    """HTTP/2 by hand: resets in a row, headers without end, windows of nothing, messages announced as huge, and
+    connections that say nothing, all at once and more than once; an honest sender is served meanwhile."""
+    flags, (_, url) = grpc(koa.free_port())
+    serve = koa.Serve(world, *flags)
+    port = int(url.rsplit(":", 1)[1])
+    hello = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0)
+    path = b"/opentelemetry.proto.collector.metrics.v1.MetricsService/Export"
+    literal = lambda name, value: b"\x00" + bytes([len(name)]) + name + bytes([len(value)]) + value
+    head = b"\x83\x86" + literal(b":path", path) + literal(b"content-type", b"application/grpc")
+    stubborn = literal(b"x" * 100, b"y" * 120)
+    attacks = [
+        hello + b"".join(frame(1, 4, 2 * i + 1, head) + frame(3, 0, 2 * i + 1, b"\0\0\0\x08") for i in range(20000)),
+        hello + frame(1, 0, 1, head) + b"".join(frame(9, 0, 1, stubborn * 60) for _ in range(2000)),
+        hello + b"".join(frame(1, 4, 2 * i + 1, head + stubborn * 80) for i in range(2000)),
+        hello + frame(4, 0, 0, b"\0\x04\0\0\0\0") + b"".join(
+            frame(1, 4, 2 * i + 1, head) + frame(0, 1, 2 * i + 1, b"\0\0\0\0\0") for i in range(5000)),
+        hello + b"".join(frame(1, 4, 2 * i + 1, head) + frame(0, 0, 2 * i + 1, b"\0\x01\xff\xff\xff" + b"z" * 4000)
+                         for i in range(60)),
+        hello + frame(8, 0, 0, b"\x7f\xff\xff\xff") * 50000, hello + frame(6, 0, 0, b"12345678") * 100000,
+        hello + frame(4, 0, 0, b"\0\x04\0\0\0\1" * 30) * 20000, b"GET / HTTP/1.1\r\n\r\n", os.urandom(100000), b"",
+    ]
+    sockets = []
+    for _ in range(3):
+        for attack in attacks:
+            s = socket.create_connection(("127.0.0.1", port))
+            s.settimeout(3)
+            sockets.append(s)
+            with contextlib.suppress(OSError):
+                s.sendall(attack)
+        sockets += [socket.create_connection(("127.0.0.1", port)) for _ in range(100)]
+    export("grpc", url, "cumulative", "gzip", "honest")
+    read_back(serve.query, "grpc", "honest")
+    check(serve.process.resident_bytes() < 512 << 20, f"{serve.process.resident_bytes() >> 20} MiB")
+    for s in sockets:
+        s.close()
+    print(f"       resident {serve.process.resident_bytes() >> 20} MiB", flush=True)
 
 
 def post(serve, body, kind="application/json", **headers):

@@ -1,0 +1,139 @@
+#include "doorman/grpc.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "doorman/otlp_in.h"
+#include "doorman/tenants.h"
+#include "libkoal/http/grpc.h"
+#include "libtsproto/inflate.h"
+#include "libtsproto/otlp_answer.h"
+
+#define MESSAGES_BYTES_MAX ((size_t)64 << 20)          /* on their way in, all connections together */
+
+struct dm_grpc {
+    struct dm_doorman     *doorman;
+    struct kl_env         *env;
+    struct kl_grpc_server *server;
+};
+struct call { struct dm_push push; struct kl_grpc_call *grpc; };
+
+static void refuse(struct kl_grpc_call *grpc, int status, const char *words, unsigned retry_after_s)
+{
+    struct kl_buf details;
+
+    kl_buf_init(&details, 0);
+    if (retry_after_s > 0)                             /* else it says nothing that the status does not */
+        tsp_otlp_status(&details, false, status, kl_span_str(words), retry_after_s);
+    kl_grpc_answer(grpc, status, words, kl_span("", 0), kl_buf_span(&details));
+    kl_buf_deinit(&details);
+}
+
+static void done(struct dm_push *p)
+{
+    struct call  *c = kl_container_of(p, struct call, push);
+    struct kl_buf message;
+
+    if (p->status == 204 || p->status == 400) {
+        kl_buf_init(&message, 0);
+        tsp_otlp_response(&message, false, p->points_refused, kl_span_str(p->text));
+        kl_grpc_answer(c->grpc, KL_GRPC_OK, "", kl_buf_span(&message), kl_span("", 0));
+        kl_buf_deinit(&message);
+    } else {
+        refuse(c->grpc, dm_otlp_code(p->status), p->text, p->retry_after_s);
+    }
+    free(c);
+}
+
+/* Unpacks the message into the push, and finds its gate. */
+static enum kl_code unpack(struct dm_grpc *g, struct call *c, unsigned *gate, struct kl_err *err)
+{
+    const struct dm_limits *l = dm_limits_of(g->doorman, kl_span_str(c->push.tenant));
+    const char *coding;
+    char       *bytes;
+    size_t      size;
+
+    kl_grpc_message_take(c->grpc, &bytes, &size, &coding);
+    if (l->body_bytes_max > 0 && size > l->body_bytes_max) {
+        free(bytes);
+        return kl_fail(err, KL_ELIMIT, "the message is larger than limits.body_bytes_max");
+    }
+    if (strcmp(coding, "gzip") == 0) {
+        enum kl_code code = tsp_inflate(TSP_GZIP, kl_span(bytes, size), l->inflated_bytes_max, &c->push.body,
+                                        &c->push.body_size, err);
+        free(bytes);
+        if (code != KL_OK)
+            return code;
+    } else {
+        c->push.body = bytes;
+        c->push.body_size = size;
+    }
+    return dm_otlp_body(&c->push, false, l->inflated_bytes_max, kl_grpc_connection(c->grpc), gate, err);
+}
+
+static void export_metrics(void *ctx, struct kl_grpc_call *grpc)
+{
+    struct dm_grpc *g = ctx;
+    struct call    *c = kl_new(sizeof *c);
+    struct kl_err   err;
+    unsigned        gate;
+
+    c->grpc = grpc;
+    c->push.format = DM_OTLP;
+    c->push.now_ms = kl_env_now_ms(g->env);
+    c->push.done = done;
+    if (!dm_tenant_fit(kl_grpc_metadata(grpc, "x-scope-orgid"), c->push.tenant, sizeof c->push.tenant)) {
+        refuse(grpc, KL_GRPC_INVALID, "x-scope-orgid: " DM_TENANT_WORDS, 0);
+        free(c);
+        return;
+    }
+    if (unpack(g, c, &gate, &err) != KL_OK) {
+        refuse(grpc, err.code == KL_ELIMIT ? KL_GRPC_EXHAUSTED : KL_GRPC_INVALID, err.text, 0);
+        free(c->push.body);
+        free(c);
+        return;
+    }
+    dm_push(g->doorman, gate, &c->push);
+}
+
+enum kl_code dm_grpc_open(struct dm_doorman *d, const struct kl_config *config, struct kl_env *env,
+                          struct kl_log *log, struct kl_metrics *metrics, struct dm_grpc **grpc,
+                          struct kl_err *err)
+{
+    const char     *listen = kl_config_text(config, "otlp.grpc_listen");
+    uint64_t        body_max = dm_body_max(d);
+    struct dm_grpc *g;
+
+    *grpc = NULL;
+    if (listen == NULL || listen[0] == '\0')
+        return KL_OK;
+    g = kl_new(sizeof *g);
+    g->doorman = d;
+    g->env = env;
+    g->server = kl_grpc_server_new(&(struct kl_grpc_options){
+        .listen = listen, .connections_max = (unsigned)kl_config_int(config, "otlp.grpc_connections_max"),
+        .buffered_bytes_max = MESSAGES_BYTES_MAX > 2 * body_max ? MESSAGES_BYTES_MAX : 2 * body_max, .log = log,
+        .metrics = metrics });
+    kl_grpc_route_add(g->server, &(struct kl_grpc_route){
+        .path = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
+        .message_max_bytes = body_max, .handle = export_metrics, .ctx = g });
+    if (kl_grpc_server_start(g->server, err) != KL_OK) {
+        kl_grpc_server_free(g->server);
+        free(g);
+        return err->code;
+    }
+    kl_logf(log, KL_INFO, "listening for OTLP over gRPC on %s (port %u)", listen, kl_grpc_server_port(g->server));
+    *grpc = g;
+    return KL_OK;
+}
+
+unsigned dm_grpc_port(const struct dm_grpc *g) { return kl_grpc_server_port(g->server); }
+
+void dm_grpc_close(struct dm_grpc *g, int64_t drain_ms)
+{
+    if (g == NULL)
+        return;
+    kl_grpc_server_stop(g->server, drain_ms);
+    kl_grpc_server_free(g->server);
+    free(g);
+}
