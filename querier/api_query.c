@@ -47,6 +47,18 @@ static void seconds(struct kl_buf *b, const char *name, int64_t ns)
     kl_buf_addf(b, "\"%s\":%.9f", name, (double)ns * 1e-9);
 }
 
+static void per_step(struct kl_buf *b, const struct qr_query *x, const char *name,
+                     const uint64_t *counts)
+{
+    kl_buf_addf(b, "\"%s\":[", name);
+    for (uint32_t i = 0; i < x->result->step_count; i++) {
+        kl_buf_adds(b, i > 0 ? ",[" : "[");
+        kl_json_ms(b, x->params.start_ms + (int64_t)i * x->params.step_ms);
+        kl_buf_addf(b, ",%" PRIu64 "]", counts[i]);
+    }
+    kl_buf_adds(b, "],");
+}
+
 static void stats(const struct ask *a, struct kl_buf *b)
 {
     const struct qr_query *x = &a->x;
@@ -66,17 +78,13 @@ static void stats(const struct ask *a, struct kl_buf *b)
     kl_buf_add8(b, ',');
     seconds(b, "execTotalTime", eval + queued + x->parse_ns);
     kl_buf_addf(b, "},\"samples\":{");
-    if (a->stats == STATS_ALL) {
-        kl_buf_adds(b, "\"totalQueryableSamplesPerStep\":[");
-        for (uint32_t i = 0; i < x->result->step_count; i++) {
-            kl_buf_adds(b, i > 0 ? ",[" : "[");
-            kl_json_ms(b, x->params.start_ms + (int64_t)i * x->params.step_ms);
-            kl_buf_addf(b, ",%" PRIu64 "]", x->result->samples_per_step[i]);
-        }
-        kl_buf_adds(b, "],");
-    }
-    kl_buf_addf(b, "\"totalQueryableSamples\":%" PRIu64 ",\"peakSamples\":%" PRIu64 "}}",
-                x->result->samples_total, x->result->samples_peak);
+    if (a->stats == STATS_ALL)
+        per_step(b, x, "totalQueryableSamplesPerStep", x->result->samples_per_step);
+    kl_buf_addf(b, "\"totalQueryableSamples\":%" PRIu64 ",", x->result->samples_total);
+    if (a->stats == STATS_ALL)
+        per_step(b, x, "samplesReadPerStep", x->result->reads_per_step);
+    kl_buf_addf(b, "\"samplesRead\":%" PRIu64 ",\"peakSamples\":%" PRIu64 "}}",
+                x->result->samples_read, x->result->samples_peak);
 }
 
 /* What comes after the result. */
@@ -226,6 +234,7 @@ static void go(struct ask *a)
     }
     if (level != NULL && level[0] != '\0')
         a->stats = strcmp(level, "all") == 0 ? STATS_ALL : STATS_SOME;
+    a->x.params.tally = a->stats != STATS_NONE || a->x.explain;
     a->x.params.samples_per_step = a->stats == STATS_ALL;
     if (size > PQL_TEXT_MAX) {
         qr_api_error(a->r, PQL_BAD_DATA, "invalid parameter \"query\": %zu bytes, at most %d are "

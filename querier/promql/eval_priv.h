@@ -48,7 +48,7 @@ struct pql_op {
     struct pql_op **in;                                /* NULL where an argument is a string */
     uint32_t in_count, need;                           /* need: index + 1, or 0 */
     uint32_t users, phase, number;
-    uint32_t weight;                                   /* how often its samples count: see pql_seen */
+    uint32_t weight;                                   /* how often its samples count: see tally.c */
     uint64_t rows_made, points_made, items_made, bytes_used;   /* told when it is done */
     uint32_t inputs_had, *input_numbers;
     bool waits;                                        /* wants data before it can go on */
@@ -83,7 +83,8 @@ struct pql_query {
     uint64_t samples_max, series_max;
     _Atomic uint64_t memory, samples, samples_peak, series;
     _Atomic uint64_t samples_total, each_step;         /* each_step: of what is the same at each */
-    _Atomic uint64_t *per_step;                        /* where asked for */
+    bool tally;                                        /* count as tally.c does; then there are: */
+    _Atomic uint64_t *per_step, *reads;                /* of each step */
     uint32_t step_count, weight, op_count;             /* weight: while planning */
     atomic_int failing;                                /* 0; 1: being written; 2: written */
     struct pql_failure failure;
@@ -100,13 +101,22 @@ bool  pql_failed(struct pql_query *q);
 void *pql_alloc(struct pql_op *op, unsigned worker, size_t size);     /* NULL: the query failed */
 void *pql_zalloc(struct pql_op *op, unsigned worker, size_t size);
 void *pql_label_alloc(struct pql_query *q, unsigned worker, size_t size);    /* until the end */
-/* Samples an item looked at, and, where op->q->per_step is set and op->weight is 1, of each step.
- * What a subquery does inside is not counted; what is evaluated once counts for each step. */
-void  pql_seen(struct pql_op *op, uint64_t total, const uint64_t *per_step);
-static inline bool pql_counts_steps(const struct pql_op *op)
-{
-    return op->q->per_step != NULL && op->weight == 1 && op->grid.count == op->q->step_count;
-}
+/* ---- tally.c: what the samples that an item looks at add to the statistics. `begin` says whether they
+ * are wanted; without, the others do nothing. What a subquery does inside is read, but not seen; what is
+ * evaluated once is seen at each step, and read once. ---- */
+struct pql_tally { struct pql_op *op; uint64_t *seen, *read; };
+struct pql_tally_range {
+    const struct pql_when *when;
+    int64_t offset_ms, range_ms, before_ms, after_ms;
+    bool stored;                                       /* not a subquery's points */
+};
+struct pql_source;
+bool  pql_tally_begin(struct pql_op *op, struct pql_tally *t);
+void  pql_tally_row(struct pql_tally *t, const struct pql_row *r);
+void  pql_tally_points(struct pql_tally *t, const struct pql_point *points, uint32_t count);
+void  pql_tally_windows(struct pql_tally *t, const struct pql_source *s,
+                        const struct pql_tally_range *r);
+void  pql_tally_end(struct pql_tally *t);
 bool  pql_count_points(struct pql_query *q, uint64_t points);         /* live; false: too many */
 
 /* ---- rows ---- */

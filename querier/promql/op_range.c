@@ -184,18 +184,19 @@ static void parameters(struct pql_range_call *c, const struct plan *p, uint32_t 
             c->p[n++] = pql_scalar(c->op->in[i], step);
 }
 
-static uint64_t series(struct pql_range_call *c, const struct plan *p, const struct pql_source *s,
-                       struct pql_row *row)
+static void series(struct pql_range_call *c, const struct plan *p, const struct pql_source *s,
+                   struct pql_row *row)
 {
     pql_range_fn *f = function(c->id, p);
     struct ends   e = { 0 };
     struct pql_op *op = c->op;
-    uint64_t      seen = 0;
 
-    if (f == pql_range_rate && s->h.count == 0 && (!p->uses_starts || s->f.st == NULL))
-        return pql_rate_series(c, &s->f, op->grid,
-                               (p->when->has_at ? p->when->at_ms : op->grid.start) - p->offset_ms,
-                               p->when->has_at ? 0 : op->grid.step, row);
+    if (f == pql_range_rate && s->h.count == 0 && (!p->uses_starts || s->f.st == NULL)) {
+        pql_rate_series(c, &s->f, op->grid,
+                        (p->when->has_at ? p->when->at_ms : op->grid.start) - p->offset_ms,
+                        p->when->has_at ? 0 : op->grid.step, row);
+        return;
+    }
     for (uint32_t i = 0; i < op->grid.count; i++) {
         int64_t           ts = pql_at(op->grid, i);
         int64_t           end = (p->when->has_at ? p->when->at_ms : ts) - p->offset_ms;
@@ -213,9 +214,6 @@ static uint64_t series(struct pql_range_call *c, const struct plan *p, const str
         w.ts = ts;
         c->f_from = e.f_lo;
         c->h_from = e.h_lo;
-        seen += w.f.count + w.h.count;
-        if (c->steps != NULL)
-            c->steps[i] += w.f.count + w.h.count;
         if (op->in_count > 1)
             parameters(c, p, i);
         if (!f(c, &w, &out))
@@ -227,7 +225,12 @@ static uint64_t series(struct pql_range_call *c, const struct plan *p, const str
         else
             break;
     }
-    return seen;
+}
+
+static struct pql_tally_range tally_of(const struct plan *p)
+{
+    return (struct pql_tally_range){ p->when, p->offset_ms, p->range_ms, p->before_ms, p->after_ms,
+                                     p->arg->kind == N_MATRIX };
 }
 
 static void item(struct pql_op *op, size_t item, unsigned worker)
@@ -241,13 +244,13 @@ static void item(struct pql_op *op, size_t item, unsigned worker)
     bool            sorts = c.id == FN_QUANTILE_OVER_TIME || c.id == FN_MAD_OVER_TIME;
     struct pql_room room = { .room = 0 };
     uint32_t        from, to, *resets = NULL, reset_room = 0, scratch_room = 0;
-    uint64_t        seen = 0;
+    struct pql_tally       tally;
+    struct pql_tally_range counted = tally_of(p);
 
     pql_slice_of(op, item, op->out.count, &from, &to);
     if (!pql_rows_new(op, worker, op->out.at + from, to - from, false))
         return;
-    if (pql_counts_steps(op))
-        c.steps = kl_new(op->grid.count * sizeof *c.steps);
+    pql_tally_begin(op, &tally);
     for (uint32_t i = from; i < to && !pql_failed(op->q); i++) {
         struct pql_source s;
         struct pql_row   *row = &op->out.at[i];
@@ -263,14 +266,14 @@ static void item(struct pql_op *op, size_t item, unsigned worker)
             scratch_room = s.f.count + 64;
             c.scratch = kl_resize(c.scratch, scratch_room * sizeof *c.scratch);
         }
-        seen += series(&c, p, &s, row);
+        series(&c, p, &s, row);
+        pql_tally_windows(&tally, &s, &counted);
         if ((c.id == FN_RATE || c.id == FN_INCREASE) && row->have > 0
             && (row->h == NULL || memchr(row->has, P_FLOAT, op->grid.count) != NULL))
             doubt_counter(&c, &s);
     }
-    pql_seen(op, seen, c.steps);
+    pql_tally_end(&tally);
     pql_room_free(&room);
-    free(c.steps);
     free(resets);
     free(c.scratch);
 }
@@ -292,22 +295,28 @@ static void absent_prepare(struct pql_op *op)
     struct pql_room room = { .room = 0 };
     uint8_t        *found;
     uint32_t        count = pql_source_count(op);
+    struct pql_tally       tally;
+    struct pql_tally_range counted;
 
     if (p == NULL || row == NULL || !pql_rows_new(op, 0, row, 1, false)
         || (found = pql_zalloc(op, 0, op->grid.count)) == NULL)
         return;
+    counted = tally_of(p);
+    pql_tally_begin(op, &tally);
     for (uint32_t k = 0; k < count; k++) {
         struct pql_source s;
         struct ends       e = { 0 };
 
         if (!pql_source_get(op, 0, k, &room, &s))
             break;
+        pql_tally_windows(&tally, &s, &counted);
         for (uint32_t i = 0; i < op->grid.count; i++) {
             int64_t end = (p->when->has_at ? p->when->at_ms : pql_at(op->grid, i)) - p->offset_ms;
             follow(&e, &s, end - p->range_ms, end);
             found[i] |= e.f_lo < e.f_hi || e.h_lo < e.h_hi;
         }
     }
+    pql_tally_end(&tally);
     pql_room_free(&room);
     row->labels = pql_absent_labels(op, p->arg);
     row->drop_name = true;

@@ -121,13 +121,12 @@ static void item(struct pql_op *op, size_t item, unsigned worker)
     const struct pql_fed *fed = pql_op_fed(op);
     const struct look    *l = op->own;
     uint32_t              from, to;
-    uint64_t              seen = 0, *steps = NULL;
+    struct pql_tally      tally;
 
     pql_slice_of(op, item, fed->count, &from, &to);
     if (!pql_rows_new(op, worker, op->out.at + from, to - from, false))
         return;
-    if (pql_counts_steps(op))
-        steps = kl_new(op->grid.count * sizeof *steps);
+    pql_tally_begin(op, &tally);
     for (uint32_t i = from; i < to; i++) {
         struct pql_row *r = &op->out.at[i];
 
@@ -141,14 +140,11 @@ static void item(struct pql_op *op, size_t item, unsigned worker)
             walk_floats(op, l, r, &fed->at[i]);
         else
             walk(op, worker, r, &fed->at[i]);
-        seen += r->have;
-        for (uint32_t k = 0; steps != NULL && k < op->grid.count; k++)
-            steps[k] += r->has[k] != P_NONE;
+        pql_tally_row(&tally, r);
         if (pql_failed(op->q))
             break;
     }
-    pql_seen(op, seen, steps);
-    free(steps);
+    pql_tally_end(&tally);
 }
 
 const struct pql_op_kind pql_op_vector = { "selector", prepare, item, pql_drop_empty };

@@ -73,10 +73,12 @@ static void prepare(struct pql_op *op)
     struct ends                     e = ends_of(op);
     struct pql_room                 room = { .room = 0 };
     struct top                     *top = pql_zalloc(op, 0, sizeof *top);
+    struct pql_tally                tally;
 
     op->own = top;
     if (top == NULL)
         return;
+    pql_tally_begin(op, &tally);
     top->series = pql_alloc(op, 0, ((size_t)fed->count + 1) * sizeof *top->series);
     for (uint32_t k = 0; top->series != NULL && k < fed->count && !pql_failed(op->q); k++) {
         struct pql_source s;
@@ -104,8 +106,9 @@ static void prepare(struct pql_op *op)
         }
         if (n > 0)
             top->series[top->count++] = (struct pql_out_series){ fed->at[k].labels, n, p };
-        pql_seen(op, n, NULL);
+        pql_tally_points(&tally, p, n);
     }
+    pql_tally_end(&tally);
     pql_room_free(&room);
 }
 

@@ -473,8 +473,11 @@ bool pql_plan(struct pql_query *q)
     q->weight = 1;
     g.count = p->instant ? 1 : (uint32_t)((p->end_ms - p->start_ms) / p->step_ms) + 1;
     q->step_count = g.count;
-    if (p->samples_per_step)
+    q->tally = p->samples_per_step || p->tally;
+    if (q->tally) {
         q->per_step = kl_new(g.count * sizeof *q->per_step);
+        q->reads = kl_new(g.count * sizeof *q->reads);
+    }
     for (n = q->root; n->kind == N_PAREN || n->kind == N_INVARIANT;)
         if (pql_type(n) == V_MATRIX || n->kind == N_PAREN)
             n = n->a;

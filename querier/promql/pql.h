@@ -34,7 +34,7 @@ struct pql_params {
     int64_t now_ms;                                    /* never used by the language itself */
     uint64_t memory_max_bytes, samples_max, series_max;    /* 0: 512 MiB, 50 M, 5 M */
     uint32_t result_limit;                             /* series in the answer, 0: all */
-    bool    samples_per_step;                          /* whether to count them, for stats=all */
+    bool    tally, samples_per_step;                   /* whether to count them, for stats; of each step */
     bool    step_each;                                 /* a step ends with its operator, as WORK of no
                                                           items, so that each one's time can be told */
 };
@@ -97,8 +97,10 @@ struct pql_result {
     size_t series_count; const struct pql_out_series *series;  /* scalar: one, without labels */
     size_t warning_count, info_count; const char *const *warnings, *const *infos;
     bool limited;                                      /* result_limit cut it */
-    uint64_t samples_total, samples_peak;              /* as Prometheus counts "queryable" ones */
-    uint32_t step_count; const uint64_t *samples_per_step;     /* where asked for, else 0, NULL */
+    uint64_t samples_peak;
+    uint64_t samples_total, samples_read;              /* "queryable" and read ones, as Prometheus counts
+                                                          them; where a tally was asked for, else 0 */
+    uint32_t step_count; const uint64_t *samples_per_step, *reads_per_step;    /* the same */
 };
 const struct pql_result *pql_result(struct pql_query *q);
 /* Appends `"resultType":...,"result":...` of Prometheus' JSON. May be called once per part:

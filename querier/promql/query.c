@@ -122,18 +122,6 @@ bool pql_count_points(struct pql_query *q, uint64_t points)
     return false;
 }
 
-void pql_seen(struct pql_op *op, uint64_t total, const uint64_t *per_step)
-{
-    struct pql_query *q = op->q;
-
-    atomic_fetch_add_explicit(&q->samples_total, total * op->weight, memory_order_relaxed);
-    if (op->weight > 1)
-        atomic_fetch_add_explicit(&q->each_step, total * op->weight / q->step_count,
-                                  memory_order_relaxed);
-    for (uint32_t i = 0; per_step != NULL && i < q->step_count; i++)
-        atomic_fetch_add_explicit(&q->per_step[i], per_step[i], memory_order_relaxed);
-}
-
 bool pql_charge(struct pql_query *q, uint64_t samples, uint64_t series)
 {
     if (series > 0 && atomic_fetch_add(&q->series, series) + series > q->series_max) {
@@ -243,6 +231,7 @@ void pql_free(struct pql_query *q)
     free(q->needs);
     free(q->needs_out);
     free((void *)q->per_step);
+    free((void *)q->reads);
     for (unsigned i = 0; i < PQL_WORKERS_MAX; i++) {
         kl_arena_deinit(&q->worker_arenas[i]);
         kl_arena_deinit(&q->label_arenas[i]);

@@ -19,7 +19,6 @@ struct pql_range_call {
     const uint32_t *overlaps;                          /* and of overlapping start times */
     uint32_t overlap_count;
     double *scratch;                                   /* room for the window's floats */
-    uint64_t *steps;                                   /* samples seen at each step, or NULL */
 };
 struct pql_val { double v; const struct kl_hist *h; };
 /* False: no sample at this step. */
@@ -29,10 +28,9 @@ pql_range_fn pql_range_rate, pql_range_instant, pql_range_float, pql_range_ends,
     pql_range_changes, pql_range_sum, pql_range_hist_rate, pql_range_hist_instant,
     pql_range_hist_sum, pql_range_extended, pql_range_hist_extended;
 
-/* rate, increase, delta of a series of floats at all steps; `end`, `step`: of the windows. Returns how
- * many samples all windows had. */
-uint64_t pql_rate_series(struct pql_range_call *c, const struct pql_samples *f, struct pql_grid g,
-                         int64_t end, int64_t step, struct pql_row *row);
+/* rate, increase, delta of a series of floats at all steps; `end`, `step`: of the windows. */
+void pql_rate_series(struct pql_range_call *c, const struct pql_samples *f, struct pql_grid g,
+                     int64_t end, int64_t step, struct pql_row *row);
 bool pql_start_is_reset(int64_t before_start, int64_t before, int64_t start, int64_t now);
 static inline int64_t pql_start_at(const int64_t *st, uint32_t i) { return st != NULL ? st[i] : 0; }
 bool pql_start_overlaps(int64_t before_start, int64_t before, int64_t start);

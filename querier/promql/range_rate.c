@@ -116,15 +116,14 @@ static void reshape(struct shape *s, int64_t first, int64_t last, int64_t interv
         s->to_end = average / 2;
 }
 
-uint64_t pql_rate_series(struct pql_range_call *c, const struct pql_samples *f, struct pql_grid g,
-                         int64_t end, int64_t step, struct pql_row *row)
+void pql_rate_series(struct pql_range_call *c, const struct pql_samples *f, struct pql_grid g,
+                     int64_t end, int64_t step, struct pql_row *row)
 {
     const int64_t *t = f->t;
     const double  *v = f->v;
     uint32_t       lo = 0, hi = 0, have = 0, reset = 0;
     bool           counter = c->id != FN_DELTA, rate = c->id == FN_RATE;
     struct shape   s = { .n = 0 };
-    uint64_t       seen = 0;
 
     for (uint32_t i = 0; i < g.count; i++, end += step) {
         double sum, to_start, factor = 1;
@@ -133,9 +132,6 @@ uint64_t pql_rate_series(struct pql_range_call *c, const struct pql_samples *f, 
             hi++;
         while (lo < hi && t[lo] <= end - c->range_ms)
             lo++;
-        seen += hi - lo;
-        if (c->steps != NULL)
-            c->steps[i] += hi - lo;
         if (hi - lo < 2)
             continue;
         if (hi - lo != s.n || t[lo] - (end - c->range_ms) != s.first || end - t[hi - 1] != s.last
@@ -163,7 +159,6 @@ uint64_t pql_rate_series(struct pql_range_call *c, const struct pql_samples *f, 
         have++;
     }
     row->have = have;
-    return seen;
 }
 
 /* ---- the last two samples ---- */

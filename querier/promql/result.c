@@ -47,11 +47,16 @@ void pql_finish(struct pql_query *q)
     }
     q->result.samples_total = atomic_load(&q->samples_total);
     q->result.samples_peak = atomic_load(&q->samples_peak);
-    if (q->per_step != NULL) {
-        uint64_t *steps = kl_arena_alloc(&q->result_arena, q->step_count * sizeof *steps);
-        for (uint32_t i = 0; steps != NULL && i < q->step_count; i++)
+    for (uint32_t i = 0; q->tally && i < q->step_count; i++)
+        q->result.samples_read += atomic_load(&q->reads[i]);
+    if (q->params.samples_per_step) {
+        uint64_t *steps = kl_arena_alloc(&q->result_arena, 2 * q->step_count * sizeof *steps);
+        for (uint32_t i = 0; steps != NULL && i < q->step_count; i++) {
             steps[i] = atomic_load(&q->per_step[i]) + atomic_load(&q->each_step);
+            steps[q->step_count + i] = atomic_load(&q->reads[i]);
+        }
         q->result.samples_per_step = steps;
+        q->result.reads_per_step = steps != NULL ? steps + q->step_count : NULL;
         q->result.step_count = steps != NULL ? q->step_count : 0;
         if (steps != NULL && q->top != NULL && q->top->kind == &pql_op_top_matrix)
             steps[0] = q->result.samples_total;

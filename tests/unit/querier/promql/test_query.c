@@ -379,6 +379,13 @@ START_TEST(samples_are_counted_for_each_step)
         sum += pql_result(q)->samples_per_step[i];
     }
     ck_assert_uint_eq(sum, pql_result(q)->samples_total);
+    /* What the step before has read is not read again, and what is pinned only once. */
+    sum = 0;
+    for (uint32_t i = 0; i < 121; i++) {
+        ck_assert_uint_eq(pql_result(q)->reads_per_step[i], (i == 0 ? 6 : 2) * SERIES);
+        sum += pql_result(q)->reads_per_step[i];
+    }
+    ck_assert_uint_eq(sum, pql_result(q)->samples_read);
     pql_free(q);
 }
 END_TEST
