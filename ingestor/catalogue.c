@@ -110,6 +110,12 @@ static enum kl_code remove_leftover(struct ing_partition *p, const char *path, s
 
     if (blk_fileset_path_parse(path, &info, err) != KL_OK)
         return err->code;
+    if (!listed(p, &info)) {
+        kl_count(p->i->m.leftovers, 1);
+        kl_logf(p->i->o.log, KL_INFO, "ingestor: partition %" PRIu32 ": fileset %s was not finished, or "
+                "not committed, before the start, and is removed: %s", p->number, path,
+                info.generation != 0 ? "what it was made of is there" : "the log has its samples");
+    }
     if (info.generation != 0 && !listed(p, &info) &&
         blk_fileset_remove_stored(p->i->store, path, err) != KL_OK)
         return err->code;

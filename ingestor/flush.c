@@ -261,6 +261,9 @@ static void committed(struct ing_job *j)
     blk_manifest_copy(&p->manifest, &j->manifest);
     if (old != 0)
         ing_olds_add(p, old, now_ms + ING_OLD_MS);
+    /* What lies between was put by a try that failed, and never pointed at. */
+    for (uint64_t r = old + 1; r < p->manifest.revision && r - old <= REVISION_TRIES_MAX; r++)
+        ing_olds_add(p, r, now_ms + ING_OLD_MS);
     j->failures = 0;
     if (j->tidy != NULL) {
         ing_tidy_committed(j->tidy);

@@ -262,7 +262,7 @@ struct ing_counters {
     struct kl_metric *records, *samples, *hists, *cuts, *flushes, *flush_failures, *unknown_refs,
                      *alarms, *selects, *select_pages, *select_bytes, *select_refused, *filesets,
                      *exemplars_dropped, *compactions, *compacted, *compacted_samples, *expired,
-                     *quarantined, *swept, *tidy_failures, *disk_used, *disk_full, *replayed,
+                     *quarantined, *swept, *tidy_failures, *leftovers, *disk_used, *disk_full, *replayed,
                      *snapshots, *snapshot_failures, *set_aside, *restored;
     struct kl_metric *series, *memory[ING_MEM_KINDS], *applied_lag, *orphans, *late, *equal,
                      *partitions, *broken, *jobs, *spilled, *snapshot_bytes;

@@ -35,6 +35,8 @@ void ing_metrics_init(struct ing_ingestor *i)
                              "Filesets found corrupt and marked so");
     m->swept = counter(i, "koalemos_ingestor_filesets_removed_total",
                        "Replaced or expired filesets removed from the store");
+    m->leftovers = counter(i, "koalemos_ingestor_filesets_leftover_total",
+                           "Filesets that a crash left unfinished or uncommitted, removed at the start");
     m->tidy_failures = counter(i, "koalemos_ingestor_housekeeping_failures_total",
                                "Merges that failed and are tried again");
     m->disk_used = gauge(i, "koalemos_ingestor_disk_used_ratio", "How full the data folder's disk is");

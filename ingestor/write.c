@@ -8,6 +8,7 @@
 #include "libkoal/base/mem.h"
 
 #include <assert.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -234,7 +235,11 @@ static enum kl_code use_existing(struct ing_partition *p, struct ing_part *part,
             part->info = info;
             return KL_OK;
         }
-    } else if (err->code != KL_ECORRUPT) {
+    } else if (err->code == KL_ECORRUPT) {
+        kl_count(p->i->m.quarantined, 1);
+        kl_logf(p->i->o.log, KL_ERROR, "ingestor: partition %" PRIu32 ": a local fileset that was not "
+                "uploaded yet is corrupt, and is written anew from the log: %s", p->number, err->text);
+    } else {
         return kl_within(err, "fileset %s", path);
     }
     if (blk_fileset_remove(p->filesets, path, err) != KL_OK)

@@ -62,10 +62,10 @@ static void json_fileset(struct inspect *s, const struct blk_found *x, const str
     kl_buf_addf(&s->out, ",\"stored\":%s,\"tenant\":", x->kind == BLK_FOUND_STORED ? "true" : "false");
     kl_json_cstr(&s->out, i->tenant);
     kl_buf_addf(&s->out, ",\"partition\":%" PRIu32 ",\"window_start_ms\":%" PRId64 ",\"window_ms\":%"
-                PRId64 ",\"id\":%" PRIu64 ",\"first_seq\":%" PRIu64 ",\"min_ms\":%" PRId64
+                PRId64 ",\"id\":%" PRIu64 ",\"generation\":%" PRIu64 ",\"first_seq\":%" PRIu64 ",\"min_ms\":%" PRId64
                 ",\"max_ms\":%" PRId64 ",\"series\":%" PRIu64 ",\"samples\":%" PRIu64
                 ",\"bytes\":%" PRIu64 ",\"bytes_per_sample\":%.4f,\"files\":", i->partition,
-                i->window_start_ms, i->window_ms, i->id, i->first_seq, i->min_ms, i->max_ms,
+                i->window_start_ms, i->window_ms, i->id, i->generation, i->first_seq, i->min_ms, i->max_ms,
                 i->series_count, i->sample_count, bytes, per(bytes, i->sample_count));
     json_files(s, files);
     kl_buf_adds(&s->out, "}");

@@ -20,7 +20,11 @@ def inspect(data):
 
 
 def metric(ours, name):
-    for line in http(f"{ours.push}/metrics")[2].decode().splitlines():
+    return metric_of(ours.push, name)
+
+
+def metric_of(base, name):
+    for line in http(f"{base}/metrics")[2].decode().splitlines():
         if line.startswith(name + " "):
             return float(line.split()[1])
     raise koa.Failed(f"/metrics has no {name}")
@@ -67,6 +71,22 @@ def test_small_filesets_are_merged_while_queries_go_on(world):
     check(everything(merging, begin, 8) == before, "the answer changed")
     status = subprocess.run([os.path.join(koa.BIN, "koalemos"), "verify", world.path("data")], capture_output=True)
     check(status.returncode == 0, f"verify: {status.stdout}")
+
+
+def test_a_cluster_merges_and_answers_the_same(world):
+    cluster = koa.Cluster(world, *QUICK)
+    begin = (int(time.time()) // 3600 - 2) * 3600_000
+    push_batches(cluster, begin, 5)
+    before = everything(cluster, begin, 5)
+    check(len(before) == SERIES, f"{len(before)} series")
+
+    def of_all(name):
+        return sum(metric_of(cluster.url(i.name), name) for i in cluster.ingestors)
+    eventually("merges", lambda: of_all("koalemos_ingestor_compactions_total") >= 1, 60)
+    check(everything(cluster, begin, 5) == before, "the answer changed")
+    p = subprocess.run([os.path.join(koa.BIN, "koalemos"), "verify", world.path("store")], capture_output=True)
+    check(p.returncode == 0, f"verify: {p.stdout}")
+    check(not any("doormen" in i.words() for i in cluster.ingestors), "the disk's state cannot be told")
 
 
 def test_what_is_past_its_retention_is_answered_no_more_per_tenant(world):

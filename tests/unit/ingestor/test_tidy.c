@@ -390,6 +390,59 @@ START_TEST(any_failing_call_of_the_disk_leaves_the_old_state_readable_and_is_mad
 }
 END_TEST
 
+/* Few filesets, then a flush and a merge in which the nth call of the disk fails, each in its turn. */
+START_TEST(every_call_of_a_flush_and_a_merge_fails_once_and_nothing_is_lost)
+{
+    struct kl_err    err = { 0 };
+    struct w_objects o;
+
+    for (uint64_t nth = 1 + (uint64_t)_i; nth < 1200; nth += 16) {
+        uint64_t before;
+        bool     hit;
+
+        teardown();
+        setup();
+        for (unsigned n = 0; n < 2; n++) {
+            for (unsigned s = 0; s < SERIES; s++)
+                put(s, n, n * 10 + s);
+            put(0, 0, 100 + n);
+            ck_assert_msg(w_flush(&w, NULL, &err) == KL_OK, "%s", err.text);
+        }
+        for (unsigned s = 0; s < SERIES; s++)
+            put(s, 2, s);
+        put(1, 1, -1);
+        before = kl_env_disk_sim_calls(w.disk);
+        kl_env_disk_sim_fail(w.disk, nth, nth % 2 ? KL_EIO : KL_ELIMIT);
+        w_flush(&w, NULL, &err);
+        kl_env_sim_run(w.sim, 30000);
+        hit = kl_env_disk_sim_calls(w.disk) - before >= nth;
+        kl_env_disk_sim_fail(w.disk, 0, KL_OK);
+        if (!w.bus->healthy(w.bus, &err)) {
+            w_stop(&w);
+            w_start(&w);
+            w_ready(&w);
+        }
+        check("with a failure");
+        kl_env_sim_run(w.sim, 400000);
+        check("later");
+        w_stop(&w);                                    /* a folder that failed is opened anew */
+        w_start(&w);
+        w_ready(&w);
+        kl_env_sim_run(w.sim, 1200000);
+        check("in the end");
+        ck_assert_uint_eq(filesets(NULL), 1);
+        w_write(&w, 0, T, 0, base, sent[0][0]);        /* a commit that lists what is gone no more */
+        ck_assert_msg(w_flush(&w, NULL, &err) == KL_OK, "%s", err.text);
+        kl_env_sim_run(w.sim, 1200000);
+        w_objects(&w, &o);
+        ck_assert_msg(o.strange == 0, "call %u: %u objects that nobody knows, such as %s",
+                      (unsigned)nth, o.strange, o.first);
+        if (!hit)
+            break;                                     /* there are no more calls */
+    }
+}
+END_TEST
+
 START_TEST(a_crash_at_any_moment_loses_doubles_and_leaves_nothing)
 {
     struct w_objects o;
@@ -456,6 +509,7 @@ int main(void)
     tcase_add_test(t, a_disk_past_its_mark_is_told_and_taken_back_when_there_is_room);
     tcase_add_loop_test(t, any_failing_call_of_the_disk_leaves_the_old_state_readable_and_is_made_good,
                         0, 8);
+    tcase_add_loop_test(t, every_call_of_a_flush_and_a_merge_fails_once_and_nothing_is_lost, 0, 16);
     tcase_add_loop_test(t, a_crash_at_any_moment_loses_doubles_and_leaves_nothing, 0, 12);
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_ENV);
