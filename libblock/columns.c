@@ -135,7 +135,7 @@ void blk_columns_flush(struct blk_columns *c, struct kl_buf *out, uint32_t *firs
 
 void blk_data_free(struct blk_data *d)
 {
-    if (d == NULL)
+    if (d == NULL || d->kept)
         return;
     free(d->raw);
     free(d->cells_end);

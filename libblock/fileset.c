@@ -126,6 +126,7 @@ enum kl_code blk_fileset_data(struct blk_fileset *f, uint32_t number, struct blk
 
 static void destroy(struct blk_fileset *f)
 {
+    blk_kept_free(f->kept);
     if (f->source != NULL)
         f->source->close(f->source);
     blk_postings_free(f->postings);

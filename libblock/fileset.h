@@ -100,6 +100,13 @@ enum { BLK_FILE_COUNT = 9 };
 struct blk_file_size { const char *name; uint64_t bytes; };
 void   blk_fileset_files(const struct blk_fileset *f, struct blk_file_size files[BLK_FILE_COUNT]);
 
+/* What is kept in memory of what was read, for later selects: of all filesets that were given the
+ * same blk_keep together at most cap_bytes. It outlives them. Any thread. */
+struct blk_keep { size_t cap_bytes; _Atomic size_t bytes; _Atomic uint64_t hits, misses; };
+void   blk_fileset_keep(struct blk_fileset *f, struct blk_keep *keep);      /* before it is shared */
+/* Lets go of what was not used since the last trim; of nothing while a select is open. */
+void   blk_fileset_trim(struct blk_fileset *f);
+
 /* Selection: the series that match, in rising fingerprint order. KL_ECORRUPT names file and place.
  * One thread a cursor. */
 struct blk_select;

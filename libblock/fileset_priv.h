@@ -153,6 +153,7 @@ struct blk_column { uint32_t count, at, size; int64_t first_ms, last_ms; };
 struct blk_cell { uint32_t back, column, at, size; uint8_t kind; };
 struct blk_data {                                      /* a frame that was read */
     uint8_t *raw; size_t size;                         /* owned */
+    bool kept;                                         /* by the fileset: keep.c */
     uint32_t first, series_count, cell_count, column_count;
     uint32_t *cells_end;                               /* by series: where its cells end */
     struct blk_cell *cells;
@@ -160,7 +161,7 @@ struct blk_data {                                      /* a frame that was read 
 };
 enum kl_code blk_data_read(void *raw_take, size_t size, int64_t origin_ms, uint32_t frame_number,
                            struct blk_data **d, struct kl_err *err);
-void         blk_data_free(struct blk_data *d);
+void         blk_data_free(struct blk_data *d);        /* does nothing while it is kept */
 
 /* ---- rechunk.c: a series' chunks, cut anew at fixed boundaries ---- */
 struct blk_rechunk;
@@ -212,6 +213,27 @@ enum kl_code blk_folder_empty(struct kl_env_dir *dir, struct kl_err *err);
 enum kl_code blk_read_small(struct kl_env_dir *dir, const char *name, size_t cap, void **bytes,
                             size_t *size, struct kl_err *err);
 
+/* ---- keep.c: what is kept for later selects. Within enter (false: use nothing of it) and leave. ---- */
+enum { BLK_SELECTIONS_MAX = 16 };
+struct blk_match { struct kl_fp fp; uint32_t series; struct kl_labels labels; };  /* labels: may be none */
+struct blk_selection {                                 /* what a list of matchers means */
+    uint8_t *key; size_t key_size;
+    struct blk_match *found; uint32_t count;           /* by fingerprint */
+    struct kl_arena labels;
+    atomic_bool used;
+};
+struct blk_kept;
+bool blk_kept_enter(struct blk_fileset *f);
+void blk_kept_leave(struct blk_fileset *f);
+struct blk_data *blk_kept_data(struct blk_fileset *f, uint32_t number);     /* NULL: it is not kept */
+/* From here it may be the fileset's: blk_data_free knows. */
+void blk_kept_offer_data(struct blk_fileset *f, uint32_t number, struct blk_data *d);
+const struct blk_selection *blk_kept_selection(struct blk_fileset *f, struct kl_span key);
+bool blk_kept_wants_selection(struct blk_fileset *f, struct kl_span key);   /* is it asked for again? */
+bool blk_kept_offer_selection(struct blk_fileset *f, struct blk_selection *s);   /* true: it is its */
+void blk_selection_free(struct blk_selection *s);
+void blk_kept_free(struct blk_kept *k);
+
 /* ---- fileset.c ---- */
 struct blk_fileset {
     _Atomic unsigned refs;
@@ -224,6 +246,7 @@ struct blk_fileset {
     void *postings_raw, *bloom_raw;
     size_t bloom_size;
     struct blk_postings *postings;
+    struct blk_kept *kept;                             /* NULL: nothing is */
 };
 enum kl_code blk_fileset_frame(struct blk_fileset *f, enum blk_file file,
                                const struct blk_place *place, void **raw, size_t *size,
@@ -276,6 +299,7 @@ struct blk_fetch {
     uint32_t count, room;
     struct kl_arena arena;
     struct blk_ahead ahead;
+    bool kept;                                         /* within blk_kept_enter */
     struct blk_data *data;                             /* the frame at hand */
     uint32_t data_number;
     struct { struct blk_data *data; uint32_t number; uint64_t used; } lent[BLK_FETCH_LENT];

@@ -11,7 +11,6 @@
 
 enum { BATCH_BYTES = 8 << 20, BATCH_SERIES = 65536, BATCH_MEMORY_MAX = 1 << 30 };
 
-struct found { struct kl_fp fp; uint32_t series; struct kl_labels labels; };  /* labels: may be none */
 struct item {                                          /* one series of the batch */
     uint32_t series, rank;
     struct kl_fp     fp;
@@ -21,12 +20,14 @@ struct item {                                          /* one series of the batc
 struct blk_select {
     struct blk_fileset *f;
     bool     with_chunks;
-    struct found *found;
+    bool     kept;                                     /* within blk_kept_enter */
+    const struct blk_match *found;
+    struct blk_match *own;                             /* `found`, where it is not the fileset's */
     uint32_t found_count, at;                          /* at: the first that is in no batch yet */
     uint32_t batch_size;
     struct item *items;                                /* by fingerprint once the batch is made */
     uint32_t item_count, item_at;
-    struct kl_arena kept;                              /* labels of all, where one batch takes them */
+    struct kl_arena labels;                            /* of all, where one batch takes them */
     struct kl_arena arena;                             /* labels of the batch */
     struct blk_fetch fetch;                            /* and its chunks */
     struct blk_page page;
@@ -35,7 +36,7 @@ struct blk_select {
 
 static int by_fp(const void *a, const void *b)
 {
-    const struct found *x = a, *y = b;
+    const struct blk_match *x = a, *y = b;
     int                 c = kl_fp_cmp(x->fp, y->fp);
 
     return c != 0 ? c : x->series < y->series ? -1 : x->series > y->series;
@@ -52,34 +53,27 @@ static enum kl_code keep_labels(struct kl_arena *arena, struct kl_labels labels,
     return KL_OK;
 }
 
-enum kl_code blk_select_open(struct blk_fileset *f, const struct kl_matcher *m, size_t count,
-                             int64_t from_ms, int64_t to_ms, bool with_chunks,
-                             struct blk_select **out, struct kl_err *err)
+static void selection_key(const struct kl_matcher *m, size_t count, struct kl_buf *key)
 {
-    struct blk_ids    *ids = blk_postings_match(f->postings, m, count);
-    uint32_t           n = blk_ids_count(ids), *list;
-    struct blk_select *s;
-    uint64_t           each;
-    bool               keep;
+    for (size_t i = 0; i < count; i++) {
+        kl_buf_add8(key, (uint8_t)m[i].op);
+        kl_buf_addspan(key, m[i].name);
+        kl_buf_addspan(key, m[i].value);
+    }
+}
 
-    if (with_chunks && (f->info.max_ms < from_ms || f->info.min_ms > to_ms))
-        n = 0;
-    list = kl_resize(NULL, ((size_t)blk_ids_count(ids) + 1) * sizeof *list);
+/* Which series match, by fingerprint; their labels are kept where one batch takes them all. */
+static enum kl_code find(struct blk_select *s, const struct kl_matcher *m, size_t count,
+                         struct kl_err *err)
+{
+    struct blk_fileset *f = s->f;
+    struct blk_ids     *ids = blk_postings_match(f->postings, m, count);
+    uint32_t            n = blk_ids_count(ids), *list = kl_resize(NULL, ((size_t)n + 1) * sizeof *list);
+    bool                keep = n <= s->batch_size;
+
     blk_ids_list(ids, list);
     blk_ids_free(ids);
-    s = kl_new(sizeof *s);
-    s->f = blk_fileset_ref(f);
-    s->with_chunks = with_chunks;
-    s->found = kl_resize(NULL, ((size_t)n + 1) * sizeof *s->found);
-    kl_arena_init(&s->arena, BATCH_MEMORY_MAX);
-    kl_arena_init(&s->kept, BATCH_MEMORY_MAX);
-    blk_ahead_init(&s->pages, f, BLK_INDEX, &f->summaries.pages);
-    blk_fetch_init(&s->fetch, f, from_ms, to_ms, BATCH_MEMORY_MAX);
-    each = f->info.series_count > 0 ? f->info.chunk_bytes / f->info.series_count + 64 : 64;
-    s->batch_size = (uint32_t)(BATCH_BYTES / each);
-    s->batch_size = s->batch_size < 1 ? 1 : s->batch_size;
-    s->batch_size = s->batch_size > BATCH_SERIES ? BATCH_SERIES : s->batch_size;
-    keep = n <= s->batch_size;
+    s->found = s->own = kl_resize(NULL, ((size_t)n + 1) * sizeof *s->own);
     for (uint32_t i = 0; i < n; i++)
         blk_ahead_want(&s->pages, list[i] / BLK_PAGE_SERIES);
     for (uint32_t i = 0; i < n; i++) {
@@ -88,19 +82,93 @@ enum kl_code blk_select_open(struct blk_fileset *f, const struct kl_matcher *m, 
         if (blk_fileset_reach(f, list[i], &s->pages, &s->page, err) != KL_OK)
             goto failed;
         labels = blk_page_labels(&s->page, f->postings, list[i] % BLK_PAGE_SERIES);
-        s->found[i] = (struct found){ .fp = kl_labels_fp(labels), .series = list[i] };
-        if (keep && keep_labels(&s->kept, labels, &s->found[i].labels, err) != KL_OK)
+        s->own[i] = (struct blk_match){ .fp = kl_labels_fp(labels), .series = list[i] };
+        if (keep && keep_labels(&s->labels, labels, &s->own[i].labels, err) != KL_OK)
             goto failed;
     }
     free(list);
     s->found_count = n;
-    qsort(s->found, n, sizeof *s->found, by_fp);
-    *out = s;
+    qsort(s->own, n, sizeof *s->own, by_fp);
     return KL_OK;
 failed:
     free(list);
-    blk_select_close(s);
     return err->code;
+}
+
+/* What was found becomes the fileset's, for the next that asks the same. */
+static void offer(struct blk_select *s, const struct kl_buf *key)
+{
+    struct blk_selection *x;
+
+    if (s->found_count > s->batch_size || !blk_kept_wants_selection(s->f, kl_buf_span(key)))
+        return;
+    x = kl_new(sizeof *x);
+    x->key = kl_resize(NULL, key->size + 1);
+    if (key->size > 0)
+        memcpy(x->key, key->at, key->size);
+    x->key_size = key->size;
+    x->found = s->own;
+    x->count = s->found_count;
+    x->labels = s->labels;
+    if (blk_kept_offer_selection(s->f, x)) {
+        s->own = NULL;
+        kl_arena_init(&s->labels, BATCH_MEMORY_MAX);
+    } else {
+        x->found = NULL;
+        kl_arena_init(&x->labels, 0);
+        blk_selection_free(x);
+    }
+}
+
+static enum kl_code find_or_know(struct blk_select *s, const struct kl_matcher *m, size_t count,
+                                 struct kl_err *err)
+{
+    const struct blk_selection *known;
+    struct kl_buf               key = { 0 };
+    enum kl_code                code = KL_OK;
+
+    if (!s->kept)
+        return find(s, m, count, err);
+    selection_key(m, count, &key);
+    known = blk_kept_selection(s->f, kl_buf_span(&key));
+    if (known != NULL) {
+        s->found = known->found;
+        s->found_count = known->count;
+    } else {
+        code = find(s, m, count, err);
+        if (code == KL_OK)
+            offer(s, &key);
+    }
+    kl_buf_deinit(&key);
+    return code;
+}
+
+enum kl_code blk_select_open(struct blk_fileset *f, const struct kl_matcher *m, size_t count,
+                             int64_t from_ms, int64_t to_ms, bool with_chunks,
+                             struct blk_select **out, struct kl_err *err)
+{
+    struct blk_select *s = kl_new(sizeof *s);
+    uint64_t           each;
+
+    s->f = blk_fileset_ref(f);
+    s->with_chunks = with_chunks;
+    s->kept = blk_kept_enter(f);
+    kl_arena_init(&s->arena, BATCH_MEMORY_MAX);
+    kl_arena_init(&s->labels, BATCH_MEMORY_MAX);
+    blk_ahead_init(&s->pages, f, BLK_INDEX, &f->summaries.pages);
+    blk_fetch_init(&s->fetch, f, from_ms, to_ms, BATCH_MEMORY_MAX);
+    s->fetch.kept = s->kept;
+    each = f->info.series_count > 0 ? f->info.chunk_bytes / f->info.series_count + 64 : 64;
+    s->batch_size = (uint32_t)(BATCH_BYTES / each);
+    s->batch_size = s->batch_size < 1 ? 1 : s->batch_size;
+    s->batch_size = s->batch_size > BATCH_SERIES ? BATCH_SERIES : s->batch_size;
+    if (!(with_chunks && (f->info.max_ms < from_ms || f->info.min_ms > to_ms)) &&
+        find_or_know(s, m, count, err) != KL_OK) {
+        blk_select_close(s);
+        return err->code;
+    }
+    *out = s;
+    return KL_OK;
 }
 
 void blk_select_close(struct blk_select *s)
@@ -111,9 +179,11 @@ void blk_select_close(struct blk_select *s)
     blk_ahead_deinit(&s->pages);
     blk_page_deinit(&s->page);
     kl_arena_deinit(&s->arena);
-    kl_arena_deinit(&s->kept);
+    kl_arena_deinit(&s->labels);
     free(s->items);
-    free(s->found);
+    free(s->own);
+    if (s->kept)
+        blk_kept_leave(s->f);
     blk_fileset_unref(s->f);
     free(s);
 }

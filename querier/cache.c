@@ -1,5 +1,6 @@
 /*
- * Open filesets of a shard, kept by path until newer ones need the room. Opening reads from the
+ * Open filesets of a shard, kept by path until newer ones need the room; each keeps what was read of
+ * it twice, within a bound for all. Opening reads from the
  * store, so it runs on a worker; several that want the same fileset wait for one opening. Readers
  * hold references: an evicted fileset lives until its last reader is done.
  */
@@ -9,6 +10,7 @@
 #include "querier/qr_priv.h"
 
 enum { BUCKETS = 4096 };                               /* a power of two */
+enum { TRIM_EVERY_MS = 500 };
 
 struct qr_cached {
     char path[BLK_PATH_MAX + 1];
@@ -89,6 +91,26 @@ void qr_cache_forget(struct qr_shard *s, const struct blk_info *info)
         evict(s, c);
 }
 
+/* Second chance, from the fileset that was used longest ago: what was not used since the last trim
+ * goes, and all of it goes with a fileset that is evicted. */
+void qr_cache_trim(struct qr_shard *s)
+{
+    struct qr_metrics *m = &s->q->m;
+    int64_t            now_ns = kl_env_mono_ns(s->q->env);
+    size_t             most = s->keep.cap_bytes / 4 * 3;
+
+    kl_count(m->kept_hits, atomic_exchange(&s->keep.hits, 0));
+    kl_count(m->kept_misses, atomic_exchange(&s->keep.misses, 0));
+    kl_gauge_set(m->kept_bytes, (double)atomic_load(&s->keep.bytes));
+    if (atomic_load(&s->keep.bytes) <= most ||
+        now_ns - s->trimmed_ns < INT64_C(1000000) * TRIM_EVERY_MS)
+        return;
+    s->trimmed_ns = now_ns;
+    for (struct qr_cached *c = s->oldest; c != NULL && atomic_load(&s->keep.bytes) > most;
+         c = c->newer)
+        blk_fileset_trim(c->fileset);
+}
+
 void qr_cache_close(struct qr_shard *s)
 {
     while (s->oldest != NULL)
@@ -115,6 +137,7 @@ static void opened(struct kl_env_task *task)
     c->waiters = NULL;
     if (code == KL_OK) {
         kl_count(s->q->m.filesets_opened, 1);
+        blk_fileset_keep(f, &s->keep);
         c->fileset = f;                                /* the opening's reference */
         c->bytes = blk_fileset_memory(f) + sizeof *c;
         s->cache_bytes += c->bytes;

@@ -10,6 +10,7 @@ void qr_options_read(const struct kl_config *c, struct qr_options *o)
         .lookback_ms = kl_config_int(c, "querier.lookback"),
         .query_memory_max_bytes = (uint64_t)kl_config_int(c, "querier.memory_max"),
         .query_samples_max = (uint64_t)kl_config_int(c, "querier.samples_max"),
+        .cache_max_bytes = (uint64_t)kl_config_int(c, "querier.cache_max"),
         .concurrent_max = (unsigned)kl_config_int(c, "querier.concurrent_max"),
         .config = c,
     };

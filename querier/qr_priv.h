@@ -67,6 +67,8 @@ struct qr_shard {
     struct qr_cached **cache;                          /* hash buckets */
     struct qr_cached *newest, *oldest;                 /* the LRU list */
     size_t cache_bytes, cache_count;
+    struct blk_keep keep;                              /* what open filesets keep of what was read */
+    int64_t trimmed_ns;
     struct qr_job *waiting_first, *waiting_last;
     unsigned active, waiting;
     unsigned pouring;                                  /* answers that are still being read */
@@ -76,6 +78,7 @@ struct qr_shard {
 };
 
 struct qr_metrics {
+    struct kl_metric *kept_hits, *kept_misses, *kept_bytes;
     struct kl_metric *started, *refused, *failed, *timeouts, *canceled, *samples, *series, *pages,
                      *page_bytes, *retries, *filesets_read, *filesets_opened, *filesets_corrupt,
                      *partial, *active;
@@ -226,6 +229,8 @@ struct qr_open {
 void qr_open_start(struct qr_open *o);
 /* The cached one as a new reference, or NULL. */
 struct blk_fileset *qr_cache_get(struct qr_shard *s, const struct blk_info *info);
+/* After a select: gives back some of what is kept, where it grows too much. */
+void qr_cache_trim(struct qr_shard *s);
 void qr_cache_forget(struct qr_shard *s, const struct blk_info *info);
 void qr_cache_close(struct qr_shard *s);
 

@@ -42,6 +42,12 @@ static void metrics_init(struct qr_querier *q)
                                       "Filesets selected from.");
     m->filesets_opened = kl_metrics_add(r, KL_COUNTER, "koalemos_querier_filesets_opened_total",
                                         "", "Filesets opened because the cache had them not.");
+    m->kept_hits = kl_metrics_add(r, KL_COUNTER, "koalemos_querier_cache_hits_total", "",
+                                  "Data frames and selections of filesets found in memory.");
+    m->kept_misses = kl_metrics_add(r, KL_COUNTER, "koalemos_querier_cache_misses_total", "",
+                                    "Data frames and selections of filesets that had to be read.");
+    m->kept_bytes = kl_metrics_add(r, KL_GAUGE, "koalemos_querier_cache_bytes", "",
+                                   "Memory of what is kept of filesets that were read.");
     m->partial = kl_metrics_add(r, KL_COUNTER, "koalemos_querier_incomplete_total", "",
                                 "Times that something was missing from an answer.");
     m->active = kl_metrics_add(r, KL_GAUGE, "koalemos_querier_requests_active", "",
@@ -86,6 +92,8 @@ struct qr_querier *qr_new(struct kl_env *env, struct kl_bus *bus, struct kl_stor
         q->o.query_memory_max_bytes = 512ull << 20;
     if (q->o.query_samples_max == 0)
         q->o.query_samples_max = 50 * 1000 * 1000;
+    if (q->o.cache_max_bytes == 0)
+        q->o.cache_max_bytes = 64ull << 20;
     if (q->o.concurrent_max == 0)
         q->o.concurrent_max = 20;
     if (q->o.metrics == NULL)
@@ -103,6 +111,7 @@ struct qr_querier *qr_new(struct kl_env *env, struct kl_bus *bus, struct kl_stor
         struct qr_shard *s = &q->shards[i];
 
         s->q = q;
+        s->keep.cap_bytes = (size_t)(q->o.cache_max_bytes / q->shard_count);
         s->loop = env->sched->loop_new(env->sched, "querier", LOOP_QUEUE_MAX);
         s->open_task.run = on_open;
         env->sched->post(s->loop, &s->open_task);

@@ -24,6 +24,7 @@ struct qr_options {
     int64_t  timeout_ms;                               /* of a query; 2 min */
     int64_t  lookback_ms;                              /* 5 min */
     uint64_t query_memory_max_bytes, query_samples_max;
+    uint64_t cache_max_bytes;                          /* of what open filesets keep in memory; 64 MiB */
     unsigned concurrent_max;                           /* queries at once; more wait in a bounded queue */
     struct kl_log *log;
     struct kl_metrics *metrics;

@@ -392,6 +392,7 @@ static void selected(struct kl_env_task *task)
     x->open.fileset = NULL;
     if (x->code != KL_OK)
         failed(x, x->code, &x->err);
+    qr_cache_trim(j->shard);
     p->files_out--;
     pump(p);
     qr_drop(j);

@@ -279,6 +279,58 @@ START_TEST(matchers_find_what_testing_every_series_finds)     /* every case alon
 }
 END_TEST
 
+static uint64_t select_sum(struct blk_fileset *f, const struct kl_matcher *m, size_t count)
+{
+    struct blk_select  *s;
+    struct blk_selected one;
+    uint64_t            sum = 0;
+
+    ck_assert_int_eq(blk_select_open(f, m, count, INT64_MIN, INT64_MAX, true, &s, &err), KL_OK);
+    while (blk_select_next(s, &one, &err) == KL_OK) {
+        sum = kl_hash64_seed(one.labels.at, one.labels.size, sum);
+        for (uint32_t i = 0; i < one.chunk_count; i++)
+            sum = kl_hash64_seed(one.chunks[i].bytes.at, one.chunks[i].bytes.size, sum);
+    }
+    ck_assert_int_eq(err.code, KL_ENOENT);
+    blk_select_close(s);
+    return sum;
+}
+
+START_TEST(what_is_kept_gives_the_same_answers_within_its_bound)       /* a wide bound, a tight one */
+{
+    struct blk_keep     keep = { .cap_bytes = _i == 0 ? 64 << 20 : 20000 };
+    struct blk_fileset *f;
+    struct kl_matcher   m = { .op = KL_MATCH_NE, .name = kit_text("device"), .value = kit_text("sda") };
+    uint64_t            all, some;
+
+    kit_make(9, 600, 40, start, 15000);
+    ck_assert_int_eq(kit_write(root, &info, 240, NULL, &err), KL_OK);
+    f = open_one(0);
+    all = select_sum(f, NULL, 0);
+    some = select_sum(f, &m, 1);
+    blk_fileset_keep(f, &keep);
+    for (unsigned round = 0; round < 4; round++) {
+        ck_assert(select_sum(f, NULL, 0) == all);
+        if (_i == 0)
+            ck_assert_uint_eq(atomic_load(&keep.bytes) > 0, round > 0);    /* twice, and it is kept */
+        ck_assert(select_sum(f, &m, 1) == some);
+        ck_assert_uint_le(atomic_load(&keep.bytes), keep.cap_bytes);
+    }
+    if (_i == 0)
+        ck_assert_uint_gt(atomic_load(&keep.hits), 0);
+    blk_fileset_trim(f);                               /* all was used since the last one */
+    ck_assert(_i > 0 || atomic_load(&keep.bytes) > 0);
+    ck_assert(select_sum(f, &m, 1) == some);
+    blk_fileset_trim(f);
+    blk_fileset_trim(f);
+    ck_assert_uint_eq(atomic_load(&keep.bytes), 0);
+    ck_assert(select_sum(f, &m, 1) == some);
+    ck_assert(select_sum(f, NULL, 0) == all);
+    blk_fileset_unref(f);
+    ck_assert_uint_eq(atomic_load(&keep.bytes), 0);
+}
+END_TEST
+
 START_TEST(names_and_values_come_sorted_and_once)
 {
     struct blk_fileset *f;
@@ -578,14 +630,19 @@ START_TEST(many_threads_may_read_one_fileset)          /* for TSan, above all */
     struct blk_fileset *f;
     pthread_t           threads[4];
     void               *samples[4];
+    struct blk_keep     keep = { .cap_bytes = _i == 1 ? 64 << 20 : 30000 };
 
     kit_make(15, 300, 50, start, 15000);
     ck_assert_ptr_nonnull(mkdtemp(folder));
     ck_assert_int_eq(kl_env_dir_real_open(folder, false, &real, &err), KL_OK);
     ck_assert_msg(kit_write(real, &info, 240, NULL, &err) == KL_OK, "%s", err.text);
     ck_assert_int_eq(blk_fileset_open_local(real, path, &f, &err), KL_OK);
+    if (_i > 0)
+        blk_fileset_keep(f, &keep);
     for (unsigned i = 0; i < 4; i++)
         ck_assert_int_eq(pthread_create(&threads[i], NULL, read_all, f), 0);
+    for (unsigned i = 0; i < 1000 && _i > 0; i++)
+        blk_fileset_trim(f);
     for (unsigned i = 0; i < 4; i++)
         pthread_join(threads[i], &samples[i]);
     for (unsigned i = 0; i < 4; i++)
@@ -644,6 +701,7 @@ int main(void)
     tcase_add_test(t, bytes_depend_on_the_samples_not_on_how_they_came);
     tcase_add_test(t, select_gives_only_chunks_in_the_range);
     tcase_add_loop_test(t, matchers_find_what_testing_every_series_finds, 0, CASES);
+    tcase_add_loop_test(t, what_is_kept_gives_the_same_answers_within_its_bound, 0, 2);
     tcase_add_test(t, names_and_values_come_sorted_and_once);
     tcase_add_test(t, series_are_found_by_fingerprint);
     tcase_add_test(t, stored_fileset_is_read_in_few_requests);
@@ -656,7 +714,7 @@ int main(void)
     tcase_add_loop_test(t, crash_leaves_a_whole_fileset_or_none, 0, 4);
     tcase_add_test(t, a_full_disk_is_an_error_and_nothing_else);
     tcase_add_test(t, foreign_fingerprint_is_refused);
-    tcase_add_test(t, many_threads_may_read_one_fileset);
+    tcase_add_loop_test(t, many_threads_may_read_one_fileset, 0, 3);
     tcase_add_test(t, path_is_parsed_only_as_it_is_written);
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_ENV);
