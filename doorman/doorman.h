@@ -57,7 +57,7 @@ struct dm_push {                                       /* the caller's until don
     void (*done)(struct dm_push *p);                   /* on the gate's loop */
     void *ctx;
     /* out: 204, 400, 429, 503 ...; the sentence to send; how many were stored and refused */
-    unsigned status; char text[2048]; unsigned retry_after_s;
+    unsigned status; char text[4608]; unsigned retry_after_s;
     uint64_t samples_stored, hists_stored, exemplars_stored, refused;
     bool deduplicated;                                 /* all of it: another replica leads */
     uint64_t samples_passed_over, hists_passed_over, exemplars_passed_over;   /* of remote write 2.0 */

@@ -164,6 +164,8 @@ static void remote_write(void *ctx, struct kl_http_request *r)
                     "(remote write 1.0) or proto=io.prometheus.write.v2.Request (2.0)\n");
         return;
     }
+    if (format == DM_RW2)
+        say_written(r, &(struct dm_push){ 0 });        /* until more is known */
     if (!dm_http_coding(r, &coding))
         return;
     if (kl_http_header(r, "Content-Encoding") == NULL)

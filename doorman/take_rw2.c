@@ -137,6 +137,7 @@ static bool key_of(struct group *gr, size_t i)
     struct kl_fp  hash;
     struct kl_err err;
     enum dm_reason why;
+    struct kl_labels_builder *b = &gr->gate->builder;
 
     if (tsp_rw2_key(&gr->in, x, &hash, &err) == KL_OK) {
         gr->keys[i] = dm_key_of(&gr->sender, DM_RW2, hash);
@@ -144,7 +145,11 @@ static bool key_of(struct group *gr, size_t i)
     }
     why = err.code == KL_ELIMIT ? DM_TOO_MANY_LABELS : DM_MALFORMED;
     weight = weight > 0 ? weight : 1;
-    dm_report_add(&gr->ticket->report, why, weight, NULL, err.text);
+    kl_labels_start(b);
+    if (gr->ticket->report.counts[why] == 0)      /* what can be read of it, for a name */
+        tsp_rw2_labels(&gr->in, x, b, &(struct kl_err){ 0 });
+    dm_report_add(&gr->ticket->report, why, weight, b->count > 0 ? b : NULL, err.text);
+    gr->ticket->seen += weight;
     return false;
 }
 

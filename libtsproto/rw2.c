@@ -207,14 +207,13 @@ enum kl_code tsp_rw2_key(const struct tsp_rw2 *r, const struct tsp_rw2_series *s
 static enum kl_code add_labels(const struct tsp_rw2 *r, struct kl_span message,
                                struct kl_labels_builder *b, struct kl_err *err)
 {
-    struct refs refs;
+    struct refs  refs;
+    enum kl_code code = read_refs(r, message, &refs, err);
 
-    if (read_refs(r, message, &refs, err) != KL_OK)
-        return err->code;
-    for (uint32_t i = 0; i < refs.count; i += 2)
+    for (uint32_t i = 0; i + 1 < refs.count; i += 2)
         if (kl_labels_add(b, r->symbols[refs.at[i]].text, r->symbols[refs.at[i + 1]].text, err) != KL_OK)
             return err->code;
-    return KL_OK;
+    return code;
 }
 
 enum kl_code tsp_rw2_labels(const struct tsp_rw2 *r, const struct tsp_rw2_series *s,

@@ -53,7 +53,7 @@ enum tsp_rw2_item tsp_rw2_next(struct tsp_rw2 *r, struct tsp_rw2_series *series,
 /* KL_EINVAL on an index out of range or an odd number of them; KL_ELIMIT past KL_LABELS_MAX. */
 enum kl_code tsp_rw2_key(const struct tsp_rw2 *r, const struct tsp_rw2_series *s, struct kl_fp *key,
                          struct kl_err *err);
-/* Adds every label as sent to `b` (empty values too). As above. */
+/* Adds every label as sent to `b` (empty values too). As above; then those before the wrong one. */
 enum kl_code tsp_rw2_labels(const struct tsp_rw2 *r, const struct tsp_rw2_series *s,
                             struct kl_labels_builder *b, struct kl_err *err);
 /* KL_ENOENT: the series brought none. */

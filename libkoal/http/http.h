@@ -49,7 +49,7 @@ unsigned       kl_http_connection(const struct kl_http_request *r);
 /* Whether the peer is this machine and says of no one that it forwards for him. */
 bool           kl_http_is_local(const struct kl_http_request *r);
 
-/* Before the answer: an extra header; name and value are copied. */
+/* Before the answer: an extra header, instead of one of that name; name and value are copied. */
 void kl_http_set(struct kl_http_request *r, const char *name, const char *value);
 /* Answers and lets go of the request. `body` is copied unless taken. */
 void kl_http_answer(struct kl_http_request *r, unsigned status, const char *content_type,

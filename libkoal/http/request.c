@@ -61,6 +61,12 @@ size_t kl_http_param_size(const struct kl_http_request *r, const char *name, siz
 
 void kl_http_set(struct kl_http_request *r, const char *name, const char *value)
 {
+    for (size_t i = 0; i < r->extra.count; i++)
+        if (strcasecmp(r->extra.at[i].name, name) == 0) {
+            free(r->extra.at[i].value);
+            r->extra.at[i].value = kl_strdup(value);
+            return;
+        }
     assert(r->extra.count < sizeof r->extra.at / sizeof r->extra.at[0]);
     r->extra.at[r->extra.count++] = (struct kl_http_header){ .name = kl_strdup(name),
                                                              .value = kl_strdup(value) };

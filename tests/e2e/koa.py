@@ -261,14 +261,15 @@ def _field(number, payload):
     return _varint(number << 3 | 2) + _varint(len(payload)) + payload
 
 
-def rw1_series(labels, samples):
-    """One TimeSeries. labels: dict (sorted here) or list of pairs as they are; samples: (ms, value)."""
+def rw1_series(labels, samples, more=b""):
+    """One TimeSeries. labels: dict (sorted here) or list of pairs as they are; samples: (ms, value); more
+    fields, as bytes."""
     pairs = sorted(labels.items()) if isinstance(labels, dict) else labels
     enc = lambda t: t if isinstance(t, bytes) else t.encode()
     body = b"".join(_field(1, _field(1, enc(n)) + _field(2, enc(v))) for n, v in pairs)
     for ms, v in samples:
         body += _field(2, b"\x09" + struct.pack("<d", v) + b"\x10" + _varint(ms))
-    return _field(1, body)
+    return _field(1, body + more)
 
 
 _snappy = None
