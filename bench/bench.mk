@@ -15,3 +15,11 @@ bench-ingest: all
 	@$(if $(PEERS),tests/peers.sh build/peers >/dev/null)
 	@python3 bench/ingest.py --bin $(B)/bin $(if $(PEERS),--peers build/peers/bin) $(ARGS)
 .PHONY: bench-ingest
+
+# A million series in `koalemos serve`: memory, restart, matchers. ARGS: --series, --samples, --live, ...
+$(B)/bench/push: bench/push.c
+	@mkdir -p $(@D)
+	@$(CC) $(CFLAGS) -D_GNU_SOURCE $< -lsnappy -pthread -o $@
+bench-head: all $(B)/bench/push
+	@python3 bench/head.py --bin $(B)/bin --push $(B)/bench/push $(ARGS)
+.PHONY: bench-head

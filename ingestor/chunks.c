@@ -138,8 +138,28 @@ void ing_chunk_free(struct ing_head *h, struct ing_chunk *c)
     h->chunk_free = c;
 }
 
+void ing_chunk_retire(struct ing_head *h, struct ing_chunk *c)
+{
+    assert(c->file == 0);
+    c->next = h->retired;
+    h->retired = c;
+    h->retired_bytes += sizeof *c + c->size + 8;
+}
+
+void ing_chunks_bury(struct ing_head *h)
+{
+    while (h->retired != NULL) {
+        struct ing_chunk *c = h->retired;
+
+        h->retired = c->next;
+        ing_chunk_free(h, c);
+    }
+    h->retired_bytes = 0;
+}
+
 void ing_chunks_deinit(struct ing_head *h)
 {
+    ing_chunks_bury(h);
     for (uint32_t i = 0; i < h->chunk_page_count; i++)
         free(h->chunk_pages[i]);
     free(h->chunk_pages);

@@ -20,11 +20,12 @@ struct ing_head *ing_head_new(struct kl_span tenant, int64_t window_ms, struct i
     h->files = files;
     h->free_id = ING_NONE;
     h->slots = kl_new(SLOTS_FIRST * sizeof *h->slots);
+    h->tags = kl_new(SLOTS_FIRST);
     h->slot_mask = SLOTS_FIRST - 1;
     h->all = roaring_bitmap_create();
     if (h->all == NULL)
         abort();
-    h->memory.bytes[ING_MEM_SERIES] = SLOTS_FIRST * (int64_t)sizeof *h->slots;
+    h->memory.bytes[ING_MEM_SERIES] = SLOTS_FIRST * (int64_t)(sizeof *h->slots + 1);
     h->memory.bytes[ING_MEM_OTHER] = (int64_t)sizeof *h;
     ing_pairs_init(&h->pairs, &h->memory);
     return h;
@@ -62,38 +63,70 @@ void ing_head_free(struct ing_head *h)
     kl_buf_deinit(&h->spilled);
     free(h->pages);
     free(h->slots);
+    free(h->tags);
     free((void *)h->tenant.at);
     free(h);
 }
 
+static uint8_t tag_of(struct kl_fp fp) { return (uint8_t)(fp.hi >> 56) | 1; }
+
+/* Most that do not fit are told by their tag, a byte beside them, not by looking at them. */
 static uint32_t slot(const struct ing_head *h, struct kl_fp fp)
 {
     uint32_t at = (uint32_t)fp.lo & h->slot_mask;
+    uint8_t  tag = tag_of(fp);
 
-    while (h->slots[at] != 0 && kl_fp_cmp(ing_series_at(h, h->slots[at] - 1)->fp, fp) != 0)
+    while (h->tags[at] != 0 &&
+           (h->tags[at] != tag || kl_fp_cmp(ing_series_at(h, h->slots[at])->fp, fp) != 0))
         at = (at + 1) & h->slot_mask;
     return at;
 }
 
-static void grow(struct ing_head *h)
+static void resize(struct ing_head *h, uint32_t size)
 {
-    uint32_t *old = h->slots, size = h->slot_mask + 1;
+    h->memory.bytes[ING_MEM_SERIES] +=
+        ((int64_t)size - h->slot_mask - 1) * (int64_t)(sizeof *h->slots + 1);
+    free(h->slots);
+    free(h->tags);
+    h->slots = kl_resize(NULL, size * sizeof *h->slots);
+    h->tags = kl_resize(NULL, size);
+    memset(h->tags, 0, size);
+    h->slot_mask = size - 1;
+    for (uint32_t id = 0; id < h->made; id++) {
+        const struct ing_series *s = ing_series_at(h, id);
+        uint32_t                 at;
 
-    h->slots = kl_resize(NULL, size * 2 * sizeof *h->slots);
-    memset(h->slots, 0, size * 2 * sizeof *h->slots);
-    h->slot_mask = size * 2 - 1;
-    for (uint32_t i = 0; i < size; i++)
-        if (old[i] != 0)
-            h->slots[slot(h, ing_series_at(h, old[i] - 1)->fp)] = old[i];
-    free(old);
-    h->memory.bytes[ING_MEM_SERIES] += size * (int64_t)sizeof *h->slots;
+        if (!s->alive)
+            continue;
+        at = (uint32_t)s->fp.lo & h->slot_mask;        /* no two are equal: the first free one */
+        while (h->tags[at] != 0)
+            at = (at + 1) & h->slot_mask;
+        h->slots[at] = id;
+        h->tags[at] = tag_of(s->fp);
+    }
+}
+
+void ing_head_reserve(struct ing_head *h, uint32_t count)
+{
+    uint32_t size = h->slot_mask + 1;
+
+    while (size / 8 * 7 < count && size < 1u << 30)
+        size *= 2;
+    if (size > h->slot_mask + 1)
+        resize(h, size);
+}
+
+void ing_head_prefetch(const struct ing_head *h, struct kl_fp fp)
+{
+    __builtin_prefetch(&h->tags[(uint32_t)fp.lo & h->slot_mask]);
+    __builtin_prefetch(&h->slots[(uint32_t)fp.lo & h->slot_mask]);
 }
 
 struct ing_series *ing_head_find(const struct ing_head *h, struct kl_fp fp)
 {
-    uint32_t n = h->slots[slot(h, fp)];
+    uint32_t at = slot(h, fp);
 
-    return n == 0 ? NULL : ing_series_at(h, n - 1);
+    return h->tags[at] == 0 ? NULL : ing_series_at(h, h->slots[at]);
 }
 
 static uint32_t take_id(struct ing_head *h)
@@ -124,21 +157,22 @@ struct ing_series *ing_head_add(struct ing_head *h, struct kl_fp fp, const uint3
     struct ing_series *s;
 
     if (h->count + 1 > (h->slot_mask + 1) / 8 * 7)
-        grow(h);
+        resize(h, (h->slot_mask + 1) * 2);
     at = slot(h, fp);
-    assert(h->slots[at] == 0);
+    assert(h->tags[at] == 0);
     id = take_id(h);
     s = ing_series_at(h, id);
     *s = (struct ing_series){ .fp = fp, .id = id, .last_ms = INT64_MIN, .alive = true,
                               .pair_count = (uint16_t)count };
-    s->pairs = kl_resize(NULL, (count + 1) * sizeof *s->pairs);
+    s->pairs = kl_resize(NULL, (count + (count == 0)) * sizeof *s->pairs);
     for (uint32_t i = 0; i < count; i++) {
         s->pairs[i] = pairs[i];
         ing_set_add(&ing_pair_at(h->pairs.pair_pages, pairs[i])->series, id,
                     &h->memory.bytes[ING_MEM_POSTINGS]);
     }
     h->memory.bytes[ING_MEM_SERIES] += (int64_t)(count * sizeof *s->pairs + 8);
-    h->slots[at] = id + 1;
+    h->slots[at] = id;
+    h->tags[at] = tag_of(fp);
     roaring_bitmap_add(h->all, id);
     h->count++;
     h->born++;
@@ -171,15 +205,16 @@ static void slot_clear(struct ing_head *h, uint32_t at)
         uint32_t home;
 
         at = (at + 1) & h->slot_mask;
-        if (h->slots[at] == 0)
+        if (h->tags[at] == 0)
             break;
-        home = (uint32_t)ing_series_at(h, h->slots[at] - 1)->fp.lo & h->slot_mask;
+        home = (uint32_t)ing_series_at(h, h->slots[at])->fp.lo & h->slot_mask;
         if (((at - home) & h->slot_mask) >= ((at - hole) & h->slot_mask)) {
             h->slots[hole] = h->slots[at];
+            h->tags[hole] = h->tags[at];
             hole = at;
         }
     }
-    h->slots[hole] = 0;
+    h->tags[hole] = 0;
 }
 
 void ing_head_remove(struct ing_head *h, struct ing_series *s)

@@ -25,7 +25,9 @@
 #include "libkoal/env/dir.h"
 
 enum { ING_PAGE = 64 };                                /* pairs, names or series to a page */
-enum { ING_TAIL_MAX = 120 };                           /* samples of an open tail */
+enum { ING_TAIL_MAX = 40 };                            /* samples of an open tail */
+enum { ING_GROWN = 120 };                              /* until so many a sealed chunk takes tails in */
+enum { ING_RETIRED_BYTES_MAX = 4 << 20 };
 enum { ING_TAIL_BYTES_MAX = 4096 };                    /* an open tail is sealed past this */
 enum { ING_LATE_MAX = 120 };                           /* late samples before they are sealed */
 enum { ING_HEAVY_BYTES = 256 * 1024 };                 /* of one series' chunks: a page holds it, well */
@@ -71,7 +73,8 @@ struct ing_pairs {
     struct ing_name **name_pages;
     uint32_t pair_count, name_count, pair_room, name_room;    /* ever made; room: pages */
     uint32_t free_pair;                                /* a list through `name` of unused ones */
-    uint32_t *slots; uint32_t slot_mask, pair_live;    /* pair number + 1; 0: empty */
+    uint32_t *slots; uint32_t slot_mask, pair_live;    /* pair numbers, */
+    uint8_t  *tags;                                    /* and a byte of their hash; 0: empty */
     uint32_t *name_slots; uint32_t name_mask;
     struct ing_memory *memory;
 };
@@ -79,8 +82,10 @@ void     ing_pairs_init(struct ing_pairs *p, struct ing_memory *memory);
 void     ing_pairs_deinit(struct ing_pairs *p);
 uint32_t ing_pairs_name(struct ing_pairs *p, struct kl_span name, bool make);   /* or ING_NONE */
 uint32_t ing_pairs_get(struct ing_pairs *p, struct kl_span name, struct kl_span value, bool make);
+uint32_t ing_pairs_of(struct ing_pairs *p, uint32_t name, struct kl_span value, bool make);
 void     ing_pairs_sweep(struct ing_pairs *p);         /* frees every pair whose set is empty */
 void     ing_pairs_sort(struct ing_pairs *p, struct ing_name *n);      /* all of values in order */
+void     ing_pairs_reserve(struct ing_pairs *p, uint32_t count);       /* no rehash up to so many */
 struct kl_span ing_text(const uint8_t *text);
 static inline struct ing_pair *ing_pair_at(struct ing_pair **pages, uint32_t n)
 {
@@ -186,7 +191,8 @@ struct ing_head {
     struct ing_pairs pairs;
     struct ing_series **pages; uint32_t page_room;
     uint32_t made, free_id, count;                     /* free_id: a list through `definitions` */
-    uint32_t *slots, slot_mask;                        /* by fingerprint: number + 1; 0: empty */
+    uint32_t *slots, slot_mask;                        /* by fingerprint: numbers, */
+    uint8_t  *tags;                                    /* and a byte of it; 0: empty */
     roaring_bitmap_t *all;
     uint64_t born, gone;                               /* series ever made and removed: a generation */
     struct ing_memory memory;
@@ -196,6 +202,7 @@ struct ing_head {
     struct ing_chunk **chunk_pages, *chunk_free;       /* of spilled chunks, which lie side by side */
     uint32_t chunk_page_count;
     uint64_t sealed_bytes;                             /* of chunks in memory */
+    struct ing_chunk *retired; size_t retired_bytes;   /* that a larger one has replaced */
     bool     again;                                    /* samples may come that are in the tails already */
     bool     heavy;                                    /* a series outgrows a message: cut it soon */
     uint64_t samples, late_samples, equal_samples;
@@ -207,6 +214,8 @@ static inline struct ing_series *ing_series_at(const struct ing_head *h, uint32_
 {
     return &h->pages[id / ING_PAGE][id % ING_PAGE];
 }
+void               ing_head_reserve(struct ing_head *h, uint32_t count);      /* no rehash up to so many */
+void               ing_head_prefetch(const struct ing_head *h, struct kl_fp fp);
 struct ing_series *ing_head_find(const struct ing_head *h, struct kl_fp fp);
 struct ing_series *ing_head_series(struct ing_head *h, struct kl_fp fp, struct kl_labels labels);
 /* A series of pairs that are there, in the order of their names; its fingerprint must be new. */
@@ -240,6 +249,9 @@ void ing_chunk_append(struct ing_series *s, struct ing_chunk *c);
 struct ing_chunk *ing_chunk_spilled(struct ing_head *h, const struct ing_chunk *like, uint32_t file,
                                     uint32_t at);
 void ing_chunk_free(struct ing_head *h, struct ing_chunk *c);
+/* Out of its list, but a page may be made of it: freed by ing_chunks_bury, when none is. */
+void ing_chunk_retire(struct ing_head *h, struct ing_chunk *c);
+void ing_chunks_bury(struct ing_head *h);
 void ing_chunks_deinit(struct ing_head *h);            /* the pages, when no chunk is left */
 /* Whether any sample lies in [from, to] (by the bounds of chunks). */
 bool ing_series_meets(const struct ing_series *s, int64_t from_ms, int64_t to_ms);

@@ -32,19 +32,25 @@ enum { ING_MANIFEST_BYTES_MAX = 256 << 20 };
 enum { ING_FORMAT = 1, ING_EPOCH_STATIC = 1 };         /* no lease yet: one epoch for ever */
 
 /* ---- refs.c: what a writer's refs stand for ---- */
-struct ing_ref { uint64_t ref; uint32_t series, defined; };   /* defined: (seq - base) / 16, rounded down */
 struct ing_orphan { uint64_t ref, first_seq; struct kl_buf samples; };
+enum { ING_REF_PAGE = 256, ING_REF_GRAIN = 16 };
+struct ing_ref_page {                                  /* of the refs number * ING_REF_PAGE and on */
+    uint64_t number;
+    uint32_t live;
+    uint32_t series[ING_REF_PAGE];                     /* ING_NONE: none */
+    uint32_t defined[ING_REF_PAGE];                    /* (seq - base) / ING_REF_GRAIN, rounded down */
+    uint8_t  used[ING_REF_PAGE];                       /* the cut number of the last use, modulo 256 */
+};
 struct ing_refs {
     struct ing_refs *next;                             /* of the same head */
     struct tsp_incarnation who;
     struct ing_head *head;
-    struct ing_ref  *slots;                            /* series ING_NONE: empty */
-    uint8_t         *used;                             /* the cut number of the last use, modulo 256 */
-    uint32_t         mask, count;
-    uint64_t         base_seq;
+    struct ing_ref_page **pages; uint32_t page_count, page_room;
+    uint32_t *slots, mask, count;                      /* by page number: its place + 1; refs in all */
+    uint64_t base_seq;
     struct ing_orphan *orphans; uint32_t orphan_count, orphan_room;
 };
-enum { ING_ORPHAN_BIT = 0x80000000u, ING_REF_GRAIN = 16 };
+enum { ING_ORPHAN_BIT = 0x80000000u };
 
 struct ing_tenant { struct ing_head *head; struct ing_refs *refs; };
 

@@ -57,10 +57,11 @@ void ing_pairs_init(struct ing_pairs *p, struct ing_memory *memory)
 {
     *p = (struct ing_pairs){ .memory = memory, .free_pair = ING_NONE };
     p->slots = kl_new(SLOTS_FIRST * sizeof *p->slots);
+    p->tags = kl_new(SLOTS_FIRST);
     p->slot_mask = SLOTS_FIRST - 1;
     p->name_slots = kl_new(SLOTS_FIRST * sizeof *p->name_slots);
     p->name_mask = SLOTS_FIRST - 1;
-    memory->bytes[ING_MEM_LABELS] += 2 * SLOTS_FIRST * (int64_t)sizeof *p->slots;
+    memory->bytes[ING_MEM_LABELS] += SLOTS_FIRST * (2 * (int64_t)sizeof *p->slots + 1);
 }
 
 void ing_pairs_deinit(struct ing_pairs *p)
@@ -86,6 +87,7 @@ void ing_pairs_deinit(struct ing_pairs *p)
     free(p->pair_pages);
     free(p->name_pages);
     free(p->slots);
+    free(p->tags);
     free(p->name_slots);
 }
 
@@ -148,13 +150,19 @@ uint32_t ing_pairs_name(struct ing_pairs *p, struct kl_span name, bool make)
     return n;
 }
 
-static uint32_t pair_slot(const struct ing_pairs *p, uint32_t name, struct kl_span value)
+/* Most that do not fit are told by their tag, a byte beside them, not by looking at them. */
+static uint32_t pair_slot(const struct ing_pairs *p, uint32_t name, struct kl_span value, uint8_t *tag)
 {
-    uint32_t at = (uint32_t)kl_hash64_seed(value.at, value.size, name) & p->slot_mask;
+    uint64_t hash = kl_hash64_seed(value.at, value.size, name);
+    uint32_t at = (uint32_t)hash & p->slot_mask;
 
-    for (; p->slots[at] != 0; at = (at + 1) & p->slot_mask) {
-        const struct ing_pair *pair = ing_pair_at(p->pair_pages, p->slots[at] - 1);
+    *tag = (uint8_t)(hash >> 56) | 1;
+    for (; p->tags[at] != 0; at = (at + 1) & p->slot_mask) {
+        const struct ing_pair *pair;
 
+        if (p->tags[at] != *tag)
+            continue;
+        pair = ing_pair_at(p->pair_pages, p->slots[at]);
         if (pair->name == name && kl_span_eq(ing_text(pair->text), value))
             break;
     }
@@ -163,17 +171,35 @@ static uint32_t pair_slot(const struct ing_pairs *p, uint32_t name, struct kl_sp
 
 static void rehash(struct ing_pairs *p, uint32_t size)
 {
-    p->memory->bytes[ING_MEM_LABELS] += ((int64_t)size - p->slot_mask - 1) * (int64_t)sizeof *p->slots;
+    p->memory->bytes[ING_MEM_LABELS] +=
+        ((int64_t)size - p->slot_mask - 1) * (int64_t)(sizeof *p->slots + 1);
     free(p->slots);
+    free(p->tags);
     p->slots = kl_resize(NULL, size * sizeof *p->slots);
-    memset(p->slots, 0, size * sizeof *p->slots);
+    p->tags = kl_resize(NULL, size);
+    memset(p->tags, 0, size);
     p->slot_mask = size - 1;
     for (uint32_t i = 0; i < p->pair_count; i++) {
         const struct ing_pair *pair = ing_pair_at(p->pair_pages, i);
+        uint32_t               at;
+        uint8_t                tag;
 
-        if (pair->text != NULL)
-            p->slots[pair_slot(p, pair->name, ing_text(pair->text))] = i + 1;
+        if (pair->text == NULL)
+            continue;
+        at = pair_slot(p, pair->name, ing_text(pair->text), &tag);
+        p->slots[at] = i;
+        p->tags[at] = tag;
     }
+}
+
+void ing_pairs_reserve(struct ing_pairs *p, uint32_t count)
+{
+    uint32_t size = p->slot_mask + 1;
+
+    while (size / 4 * 3 < count && size < 1u << 30)
+        size *= 2;
+    if (size > p->slot_mask + 1)
+        rehash(p, size);
 }
 
 static void name_add(struct ing_pairs *p, struct ing_name *n, uint32_t pair)
@@ -189,18 +215,24 @@ static void name_add(struct ing_pairs *p, struct ing_name *n, uint32_t pair)
 
 uint32_t ing_pairs_get(struct ing_pairs *p, struct kl_span name, struct kl_span value, bool make)
 {
-    uint32_t n = ing_pairs_name(p, name, make), at, id;
+    uint32_t n = ing_pairs_name(p, name, make);
 
-    if (n == ING_NONE)
-        return ING_NONE;
-    at = pair_slot(p, n, value);
-    if (p->slots[at] != 0)
-        return p->slots[at] - 1;
+    return n == ING_NONE ? ING_NONE : ing_pairs_of(p, n, value, make);
+}
+
+uint32_t ing_pairs_of(struct ing_pairs *p, uint32_t n, struct kl_span value, bool make)
+{
+    uint32_t at, id;
+    uint8_t  tag;
+
+    at = pair_slot(p, n, value, &tag);
+    if (p->tags[at] != 0)
+        return p->slots[at];
     if (!make)
         return ING_NONE;
     if ((p->pair_live + 1) > (p->slot_mask + 1) / 4 * 3) {
         rehash(p, (p->slot_mask + 1) * 2);
-        at = pair_slot(p, n, value);
+        at = pair_slot(p, n, value, &tag);
     }
     if (p->free_pair != ING_NONE) {
         id = p->free_pair;
@@ -212,7 +244,8 @@ uint32_t ing_pairs_get(struct ing_pairs *p, struct kl_span name, struct kl_span 
     }
     *ing_pair_at(p->pair_pages, id) =
         (struct ing_pair){ .text = text_new(value, p->memory), .name = n };
-    p->slots[at] = id + 1;
+    p->slots[at] = id;
+    p->tags[at] = tag;
     p->pair_live++;
     name_add(p, ing_name_at(p->name_pages, n), id);
     return id;

@@ -426,6 +426,8 @@ void ing_partition_tick(struct ing_partition *p)
     }
     if (state == ING_LIVE)
         ing_census_tick(p, now_ns);
+    for (uint32_t t = 0; t < p->tenant_count && p->rendering == 0; t++)
+        ing_chunks_bury(p->tenants[t].head);
     ing_metrics_collect(p);
 }
 

@@ -104,8 +104,11 @@ static void rendered(struct kl_env_task *task)
     ing_snap_damaged(p);
     if (p->rendering == 0 && p->jobs != NULL && p->jobs->step == ING_LET_GO)
         ing_job_start(p);
-    if (p->rendering == 0)
+    if (p->rendering == 0) {
+        for (uint32_t t = 0; t < p->tenant_count; t++)
+            ing_chunks_bury(p->tenants[t].head);
         ing_pass_swap(p);
+    }
 }
 
 static void answer(struct ing_ask *a)

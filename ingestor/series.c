@@ -50,18 +50,64 @@ static const int64_t *starts_or_null(const int64_t *starts, uint32_t count)
     return NULL;
 }
 
+static int64_t window_of(const struct ing_head *h, int64_t time_ms)
+{
+    int64_t into = time_ms % h->window_ms, start;
+
+    into += into < 0 ? h->window_ms : 0;
+    return __builtin_sub_overflow(time_ms, into, &start) ? INT64_MIN : start;
+}
+
+/* The tail's samples and those of the last chunk as one chunk, in its place: so an open tail can be
+ * short and chunks are long all the same. */
+static bool grow(struct ing_head *h, struct ing_series *s)
+{
+    struct ing_chunk  *c = s->last, **link = &s->first;
+    struct ing_run     run, more;
+    struct kl_err      err;
+    enum kl_code       code;
+
+    if (c == NULL || s->tail.kind != ING_FLOATS || c->kind != BLK_FLOATS || c->file != 0 ||
+        c->cut != 0 || c->count + s->tail.count > ING_GROWN || ing_chunk_last(c) >= s->tail.first_ms ||
+        (uint64_t)s->tail.last_ms - (uint64_t)c->first_ms > UINT32_MAX ||
+        window_of(h, c->first_ms) != window_of(h, s->tail.first_ms) ||
+        h->retired_bytes > ING_RETIRED_BYTES_MAX)
+        return false;
+    code = blk_chunk_decode(kl_span(c->bytes, c->size), run.times, run.values, run.starts, &run.count,
+                            &err);
+    assert(code == KL_OK);
+    ing_tail_floats(&s->tail, &more);
+    memcpy(run.times + run.count, more.times, more.count * sizeof *more.times);
+    memcpy(run.values + run.count, more.values, more.count * sizeof *more.values);
+    memcpy(run.starts + run.count, more.starts, more.count * sizeof *more.starts);
+    run.count += more.count;
+    kl_buf_reset(&h->encoded);
+    blk_chunk_encode(run.times, run.values, starts_or_null(run.starts, run.count), run.count,
+                     &h->encoded);
+    while (*link != c)
+        link = &(*link)->next;
+    *link = NULL;
+    chunk_add(h, s, link);
+    s->chunk_bytes -= c->size;
+    ing_chunk_retire(h, c);
+    return true;
+}
+
 void ing_series_seal_tail(struct ing_head *h, struct ing_series *s)
 {
     struct kl_err err;
 
     if (s->tail.count == 0)
         return;
-    kl_buf_reset(&h->encoded);
-    if (ing_tail_encode(&s->tail, &h->encoded, &err) != KL_OK)
-        assert(!"a tail holds what was put into it");
-    chunk_add(h, s, end_of(s));
-    s->tail.count = 0;
-    s->tail.size = 0;
+    if (!grow(h, s)) {
+        kl_buf_reset(&h->encoded);
+        if (ing_tail_encode(&s->tail, &h->encoded, &err) != KL_OK)
+            assert(!"a tail holds what was put into it");
+        chunk_add(h, s, end_of(s));
+    }
+    h->memory.bytes[ING_MEM_TAILS] -= s->tail.room;
+    free(s->tail.bytes);
+    s->tail = (struct ing_tail){ 0 };
 }
 
 static void seal_samples(struct ing_head *h, struct ing_series *s,
@@ -365,11 +411,6 @@ void ing_series_cut(struct ing_head *h, struct ing_series *s, uint32_t cut, int6
             s->late->count -= below;
             memmove(s->late->at, s->late->at + below, s->late->count * sizeof *s->late->at);
         }
-    }
-    if (s->tail.count == 0 && s->tail.bytes != NULL) {
-        h->memory.bytes[ING_MEM_TAILS] -= s->tail.room;
-        free(s->tail.bytes);
-        s->tail = (struct ing_tail){ 0 };
     }
     for (struct ing_chunk **link = &s->first; *link != NULL; link = &(*link)->next) {
         struct ing_chunk *c = *link;

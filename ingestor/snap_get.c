@@ -134,11 +134,19 @@ static enum kl_code get_file(struct ing_get *g, struct kl_cur *c, struct kl_err 
     return KL_OK;
 }
 
+/* Of series or pairs, than the file has room for. */
+static uint32_t no_more(const struct ing_get *g, uint64_t count)
+{
+    uint64_t most = g->size_bytes / 4 < 1u << 28 ? g->size_bytes / 4 : 1u << 28;
+
+    return (uint32_t)(count < most ? count : most);
+}
+
 static enum kl_code get_tenant(struct ing_get *g, struct kl_cur *c, struct kl_err *err)
 {
     struct kl_span   tenant = kl_cur_span(c);
-    uint64_t         window_ms = kl_cur_v(c), samples = kl_cur_v(c), late = kl_cur_v(c),
-                     equal = kl_cur_v(c);
+    uint64_t         window_ms = kl_cur_v(c), series = kl_cur_v(c), pairs = kl_cur_v(c),
+                     samples = kl_cur_v(c), late = kl_cur_v(c), equal = kl_cur_v(c);
     struct ing_head *h;
 
     if (c->bad || tenant.size == 0 || tenant.size > BLK_TENANT_MAX)
@@ -149,6 +157,8 @@ static enum kl_code get_tenant(struct ing_get *g, struct kl_cur *c, struct kl_er
     if ((uint64_t)h->window_ms != window_ms)
         return kl_fail(err, KL_EINVAL, "blocks span %" PRId64 " ms now, not %" PRIu64 " as then",
                        h->window_ms, window_ms);
+    ing_head_reserve(h, no_more(g, series));
+    ing_pairs_reserve(&h->pairs, no_more(g, pairs));
     h->samples = samples;
     h->late_samples = late;
     h->equal_samples = equal;
@@ -262,8 +272,7 @@ static enum kl_code get_pair(struct ing_get *g, struct kl_cur *c, struct kl_err 
         value.size > KL_LABELS_BYTES_MAX || !kl_utf8_ok(value))
         return wrong(err, "a label value that is none");
     number_add(&n->pairs, &n->pair_count, &n->pair_room,
-               ing_pairs_get(p, ing_text(ing_name_at(p->name_pages, n->names[name - 1])->text),
-                             value, true));
+               ing_pairs_of(p, n->names[name - 1], value, true));
     return KL_OK;
 }
 

@@ -330,6 +330,7 @@ enum kl_code ing_snap_load(struct ing_partition *p, struct kl_err *err)
     }
     s.dir = p->spilled;
     code = s.dir->view(s.dir, "head", &s.view, &s.size, err);
+    g.size_bytes = s.size;
     if (code == KL_OK)
         code = read_head(p, &g, &s, &stale, err);
     if (code == KL_OK && !stale) {

@@ -67,6 +67,7 @@ void ing_put_free(struct ing_put *w);
 struct ing_get {
     struct ing_partition *p;
     struct ing_snap_header header;
+    uint64_t size_bytes;                               /* of the whole file */
     struct ing_head *head;
     struct ing_refs *refs;                             /* the last */
     struct ing_tenant *tenant;

@@ -108,6 +108,8 @@ static void put_tenant(struct ing_put *w, const struct ing_head *h)
 
     kl_buf_addspan(&w->out, h->tenant);
     kl_buf_addv(&w->out, (uint64_t)h->window_ms);
+    kl_buf_addv(&w->out, h->count);
+    kl_buf_addv(&w->out, h->pairs.pair_live);
     kl_buf_addv(&w->out, h->samples);
     kl_buf_addv(&w->out, h->late_samples);
     kl_buf_addv(&w->out, h->equal_samples);
@@ -240,7 +242,8 @@ static void put_chunks(struct ing_put *w, struct ing_head *h, struct ing_series 
         uint32_t file = c->file, at = c->at;
 
         assert(c->cut == 0);
-        if (file == 0 && w->file != 0 &&
+        /* The last one may still grow. */
+        if (file == 0 && w->file != 0 && (c->next != NULL || c->count > ING_GROWN - ING_TAIL_MAX) &&
             w->chunks_at + c->size + ING_SPILLED_HEAD <= UINT32_MAX / 2) {
             spill(w, h, s, c);
             file = w->file;
@@ -305,6 +308,22 @@ static void put_series(struct ing_put *w, struct ing_head *h, struct ing_series 
 /* ---- refs: at the end, of the series that were written. Younger ones are defined again by what is
  * replayed. ---- */
 
+static void put_page(struct ing_put *w, const struct ing_ref_page *p, uint64_t *before)
+{
+    for (uint32_t i = 0; i < ING_REF_PAGE; i++) {
+        uint64_t ref = p->number * ING_REF_PAGE + i;
+
+        if ((p->series[i] & ING_ORPHAN_BIT) != 0 || p->series[i] >= w->series_room ||
+            w->series_numbers[p->series[i]] == 0)
+            continue;
+        kl_buf_addz(&w->out, (int64_t)(ref - *before));
+        kl_buf_addv(&w->out, w->series_numbers[p->series[i]]);
+        kl_buf_addv(&w->out, p->defined[i]);
+        kl_buf_add8(&w->out, (uint8_t)(w->p->cut_number - p->used[i]));
+        *before = ref;
+    }
+}
+
 static void put_refs(struct ing_put *w, const struct ing_tenant *t)
 {
     for (const struct ing_refs *r = t->refs; r != NULL; r = r->next) {
@@ -313,18 +332,8 @@ static void put_refs(struct ing_put *w, const struct ing_tenant *t)
 
         kl_buf_add(&w->out, r->who.bytes, sizeof r->who.bytes);
         kl_buf_addv(&w->out, r->base_seq);
-        for (uint32_t i = 0; i <= r->mask; i++) {
-            const struct ing_ref *x = &r->slots[i];
-
-            if ((x->series & ING_ORPHAN_BIT) != 0 || x->series >= w->series_room ||
-                w->series_numbers[x->series] == 0)
-                continue;
-            kl_buf_addz(&w->out, (int64_t)(x->ref - before));
-            kl_buf_addv(&w->out, w->series_numbers[x->series]);
-            kl_buf_addv(&w->out, x->defined);
-            kl_buf_add8(&w->out, (uint8_t)(w->p->cut_number - r->used[i]));
-            before = x->ref;
-        }
+        for (uint32_t n = 0; n < r->page_count; n++)
+            put_page(w, r->pages[n], &before);
         block_end(&w->out, from);
     }
 }

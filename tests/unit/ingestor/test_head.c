@@ -245,6 +245,7 @@ START_TEST(cuts_take_what_a_plain_list_would)
     ing_series_cut(h, s, ++cut, INT64_MAX, taken, &seen);
     check_taken(&seen, INT64_MAX);
     ing_series_let_go(h, s, cut);
+    ing_chunks_bury(h);
     ck_assert_int_eq(h->memory.bytes[ING_MEM_CHUNKS], 0);
     ck_assert_int_eq(h->memory.bytes[ING_MEM_TAILS], 0);
     ck_assert_int_eq(h->memory.bytes[ING_MEM_LATE], 0);
