@@ -104,7 +104,8 @@ enum kl_code kl_store_open(const struct kl_store_place *p, struct kl_store **s, 
         *s = kl_store_dir_shared_new(p->env, p->local);
     else if (o.kind == KL_STORE_DIR && kl_store_dir_open(p->env, o.path, s, err) != KL_OK)
         return kl_within(err, "store %s", o.path);
-    else if (o.kind == KL_STORE_S3 && kl_store_s3_open(p->env, &o.s3, s, err) != KL_OK)
+    else if (o.kind == KL_STORE_S3 &&
+             (o.v2 ? kl_store_s3v2_open : kl_store_s3_open)(p->env, &o.s3, s, err) != KL_OK)
         return err->code;
     *s = kl_store_cell_new(*s, o.cell, p->writes);
     code = kl_store_cell_check(*s, err);

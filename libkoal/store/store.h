@@ -105,4 +105,19 @@ struct kl_store_s3_options {
 /* Copies the options. KL_EINVAL with words; asks the service nothing. */
 enum kl_code kl_store_s3_open(struct kl_env *env, const struct kl_store_s3_options *options,
                               struct kl_store **s, struct kl_err *err);
+/* The same over libs3, for services that know only Signature Version 2: no parts, regions, tokens, CA
+ * file, proxy or conditional put. A cancel ends a request that hangs after at most 15 s. */
+enum kl_code kl_store_s3v2_open(struct kl_env *env, const struct kl_store_s3_options *options,
+                                struct kl_store **s, struct kl_err *err);
+
+/* ---- for tests: a store that misbehaves by seed. One thread. ---- */
+struct kl_store_faults {                               /* the caller's; may be changed at any time */
+    uint64_t seed;                                     /* moves on with each draw */
+    unsigned before, after;                            /* of 1000 calls: fail without, with effect */
+    unsigned cut, stale;                               /* gets and lists cut short; old lists */
+    bool     down;                                     /* nothing answers */
+    uint64_t count;                                    /* of faults so far */
+};
+/* Every failure is KL_EAGAIN. */
+struct kl_store *kl_store_faulty_new(struct kl_store *inner_take, struct kl_store_faults *faults);
 #endif

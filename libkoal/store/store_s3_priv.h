@@ -26,6 +26,8 @@ struct kl_s3_request {
     const char *payload;                               /* SHA-256 of the body, in hex */
 };
 void kl_s3_sha256(struct kl_span bytes, char hex[KL_S3_HEX]);
+enum { KL_S3_MD5 = 25 };
+void kl_s3_md5(struct kl_span bytes, char base64[KL_S3_MD5]);          /* for Content-MD5 */
 void kl_s3_date(int64_t time_ms, char date[KL_S3_DATE]);               /* 20130524T000000Z */
 /* The value of the header Authorization, appended to `out`. */
 void kl_s3_sign(const struct kl_s3_request *r, const struct kl_store_s3_keys *keys,

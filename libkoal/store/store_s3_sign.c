@@ -36,6 +36,16 @@ void kl_s3_sha256(struct kl_span bytes, char out[KL_S3_HEX])
     hex(digest, out);
 }
 
+void kl_s3_md5(struct kl_span bytes, char base64[KL_S3_MD5])
+{
+    unsigned char digest[16];
+    int           done = EVP_Digest(bytes.at != NULL ? bytes.at : "", bytes.size, digest, NULL, EVP_md5(),
+                                    NULL);
+
+    assert(done == 1);
+    EVP_EncodeBlock((unsigned char *)base64, digest, sizeof digest);
+}
+
 static void hmac(const unsigned char *key, size_t key_size, const void *bytes, size_t size,
                  unsigned char out[DIGEST])
 {

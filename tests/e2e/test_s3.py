@@ -76,6 +76,17 @@ def test_answers_from_s3_are_those_from_memory(world):
     same(before, answers(ours.query, begin, end), "after a restart")
 
 
+def test_a_store_that_knows_only_old_signatures_will_do(world):
+    s3 = S3(world)
+    ours = koa.Serve(world, *s3.flags(), "--store.s3.signature", "v2")
+    begin, end = begin_ms(4), begin_ms(0)
+    load(ours.push, begin, end)
+    before = answers(ours.query, begin, end)
+    ours.flush_all()
+    same(before, answers(ours.query, begin, end), "after the flush")
+    check(any(k.endswith("/checkpoint") for k in s3.list()), "nothing in the bucket")
+
+
 def test_s3_away_stops_neither_intake_nor_answers_from_memory_and_is_caught_up_with(world):
     s3 = S3(world)
     line = Line(world, s3.endpoint)

@@ -21,6 +21,7 @@ struct life {
     struct truth *truths[PARTITIONS][SERIES];
     size_t        counts[PARTITIONS][SERIES], rooms[PARTITIONS][SERIES];
     bool          defined[PARTITIONS][SERIES];
+    struct kl_store_faults faults;
     int64_t       clock_ms;
 };
 
@@ -180,6 +181,22 @@ static void snapshots(struct life *l)
     l->w.spill_least_bytes = l->seed % 5 == 0 ? 1000 : 1;
 }
 
+/* Two lives of three have an object storage that fails now and then, loses its answers, lists what was,
+ * or is away for a while. A start, and whoever looks at the end, finds it well again. */
+static void store_weather(struct life *l)
+{
+    if (l->seed % 3 == 1)
+        return;
+    l->faults.before = l->faults.after = l->faults.cut = draw(l) % 3 == 0 ? (unsigned)(draw(l) % 300) : 0;
+    l->faults.stale = draw(l) % 4 == 0 ? 300 : 0;
+    l->faults.down = draw(l) % 6 == 0;
+}
+
+static void store_well(struct life *l)
+{
+    l->faults = (struct kl_store_faults){ .seed = l->faults.seed };
+}
+
 static void live(uint64_t seed)
 {
     struct life *l = kl_new(sizeof *l);
@@ -187,6 +204,8 @@ static void live(uint64_t seed)
     l->seed = seed;
     l->draws = seed * 1000003;
     w_init(&l->w, seed, PARTITIONS);
+    l->faults.seed = seed;
+    l->w.faults = &l->faults;
     l->w.compacts = seed % 4 != 0;                     /* most lives merge filesets beside all else */
     snapshots(l);
     w_start(&l->w);
@@ -198,6 +217,7 @@ static void live(uint64_t seed)
         bool             flushes = draw(l) % 12 == 0, crash = draw(l) % 16 == 0;
         int64_t          until;
 
+        store_weather(l);
         if (draw(l) % 8 == 0)                          /* some call to the disk will fail, once */
             kl_env_disk_sim_fail(l->w.disk, 1 + draw(l) % 80, draw(l) % 2 ? KL_EIO : KL_ELIMIT);
 
@@ -231,6 +251,7 @@ static void live(uint64_t seed)
             kl_env_disk_sim_fail(l->w.disk, 0, KL_EIO);
         if (crash) {
             w_crash(&l->w, draw(l) % 2 == 0, draw(l));
+            store_well(l);
             memset(l->defined, 0, sizeof l->defined);  /* a new writer defines anew */
             tsp_record_start(l->w.writer);
             w_start(&l->w);
@@ -239,6 +260,7 @@ static void live(uint64_t seed)
         }
     }
     w_crash(&l->w, true, draw(l));
+    store_well(l);
     kl_env_disk_sim_fail(l->w.disk, 0, KL_EIO);
     w_start(&l->w);
     w_ready(&l->w);
@@ -340,6 +362,8 @@ static void live_pushed(uint64_t seed)
     l->seed = seed;
     l->draws = seed * 7000003;
     w_init(&l->w, seed, PARTITIONS);
+    l->faults.seed = seed;
+    l->w.faults = &l->faults;
     l->w.compacts = seed % 4 != 0;
     snapshots(l);
     w_start(&l->w);
@@ -349,6 +373,7 @@ static void live_pushed(uint64_t seed)
         struct pushed *s = kl_new(sizeof *s);
         bool           crash = draw(l) % 12 == 0;
 
+        store_weather(l);
         if (draw(l) % 10 == 0)
             kl_env_disk_sim_fail(l->w.disk, 1 + draw(l) % 60, draw(l) % 2 ? KL_EIO : KL_ELIMIT);
         push_some(l, d, s);
@@ -373,6 +398,7 @@ static void live_pushed(uint64_t seed)
         settle_push(l, s);
         if (crash) {
             kl_env_disk_sim_fail(l->w.disk, 0, KL_EIO);
+            store_well(l);
             w_crash(&l->w, draw(l) % 2 == 0, draw(l));
             w_start(&l->w);
             w_ready(&l->w);
@@ -381,6 +407,7 @@ static void live_pushed(uint64_t seed)
         }
     }
     kl_env_disk_sim_fail(l->w.disk, 0, KL_EIO);
+    store_well(l);
     w_crash(&l->w, true, draw(l));
     w_start(&l->w);
     w_ready(&l->w);

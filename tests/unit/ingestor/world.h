@@ -30,6 +30,7 @@ struct world {
     struct kl_env_dir      *root, *bus_dir, *data_dir, *store_dir;
     struct kl_bus          *bus;
     struct kl_store        *store;
+    struct kl_store_faults *faults;                    /* NULL: the store is well */
     struct kl_env_loop     *loop;
     struct ing_ingestor    *ing;
     struct kl_metrics      *metrics;
@@ -127,6 +128,8 @@ static inline bool w_start(struct world *w)
     w->data_dir = w_enter(w, "data");
     w->store_dir = w_enter(w, "store");
     w->store = kl_store_dir_new(w->store_dir);
+    if (w->faults != NULL)
+        w->store = kl_store_faulty_new(w->store, w->faults);
     w->loop = w->env->sched->loop_new(w->env->sched, "test", 1000);
     w->metrics = kl_metrics_new();
     ck_assert_msg(kl_bus_local_open(w->env, w->bus_dir, &o, &w->bus, &err) == KL_OK, "%s", err.text);

@@ -11,16 +11,110 @@
 
 #include "tests/unit/libkoal/store/s3.h"
 
-enum { REAL, SIM, FOLDERS, S3 = FOLDERS, S3_REPLACING, STORES };
+enum { REAL, SIM, FOLDERS, FAULTY = FOLDERS, LOCALS, S3 = LOCALS, S3_REPLACING, S3_V2, STORES };
 
 static char                    path[64], keys_path[80];
 static struct kl_env_dir      *dirs[FOLDERS];
-static struct kl_env_disk_sim *disk;
+static struct kl_env_disk_sim *disk, *faulty_disk;
+static struct kl_env_dir      *faulty_dir;
+static struct kl_store_faults  faults;
 static struct kl_env          *env;
 static struct s3_kit           s3;
 static struct kl_store        *stores[STORES];
 static struct kl_err           err;
 static bool                    have_s3;
+
+/* ---- what a caller makes of a store that fails now and then: it asks again ---- */
+
+enum { PATIENCE = 1000 };
+struct patient { struct kl_store store; struct kl_store *inner; };
+#define INNER(s) (((struct patient *)(s))->inner)
+#define AGAIN(call) \
+    enum kl_code code = KL_EAGAIN; \
+    for (int tries = 0; code == KL_EAGAIN && tries < PATIENCE; tries++) \
+        code = INNER(s)->call; \
+    return code
+
+static enum kl_code patient_get(struct kl_store *s, const char *key, uint64_t offset, void *bytes,
+                                size_t size, struct kl_err *e)
+{
+    AGAIN(get(INNER(s), key, offset, bytes, size, e));
+}
+
+static enum kl_code patient_head(struct kl_store *s, const char *key, uint64_t *size, struct kl_err *e)
+{
+    AGAIN(head(INNER(s), key, size, e));
+}
+
+static enum kl_code patient_remove(struct kl_store *s, const char *key, struct kl_err *e)
+{
+    AGAIN(remove(INNER(s), key, e));
+}
+
+/* A put that failed may have had its effect: then the very same is there. */
+static enum kl_code patient_put(struct kl_store *s, const char *key, struct kl_span bytes, struct kl_err *e)
+{
+    enum kl_code code = KL_EAGAIN;
+    bool         failed = false;
+    char        *there;
+    uint64_t     size;
+
+    while (code == KL_EAGAIN) {
+        code = INNER(s)->put(INNER(s), key, bytes, e);
+        failed |= code == KL_EAGAIN;
+    }
+    if (code != KL_EEXIST || !failed || patient_head(s, key, &size, e) != KL_OK || size != bytes.size)
+        return code;
+    there = malloc(size + 1);
+    if (size == 0 || (patient_get(s, key, 0, there, size, e) == KL_OK && memcmp(there, bytes.at, size) == 0))
+        code = KL_OK;
+    free(there);
+    return code;
+}
+
+struct heard { char keys[64][KL_STORE_KEY_MAX + 1]; uint64_t sizes[64]; unsigned count; };
+static void hear(void *ctx, const char *key, uint64_t size)
+{
+    struct heard *h = ctx;
+
+    ck_assert_uint_lt(h->count, 64);
+    strcpy(h->keys[h->count], key);
+    h->sizes[h->count++] = size;
+}
+
+static enum kl_code patient_list(struct kl_store *s, const char *prefix,
+                                 void (*one)(void *ctx, const char *key, uint64_t size), void *ctx,
+                                 struct kl_err *e)
+{
+    static struct heard h;
+    enum kl_code        code = KL_EAGAIN;
+
+    while (code == KL_EAGAIN) {
+        h.count = 0;
+        code = INNER(s)->list(INNER(s), prefix, hear, &h, e);
+    }
+    for (unsigned i = 0; i < h.count && code == KL_OK; i++)
+        one(ctx, h.keys[i], h.sizes[i]);
+    return code;
+}
+
+static void patient_close(struct kl_store *s)
+{
+    INNER(s)->close(INNER(s));
+    free(s);
+}
+
+static struct kl_store *patient_new(struct kl_store *inner)
+{
+    struct patient *p = kl_new(sizeof *p);
+
+    p->store = (struct kl_store){ .put = patient_put, .get = patient_get, .head = patient_head,
+                                  .list = patient_list, .remove = patient_remove, .close = patient_close };
+    p->inner = inner;
+    return &p->store;
+}
+
+/* ---- */
 
 static void setup_folders(void)
 {
@@ -39,8 +133,17 @@ static void setup(void)
 {
     setup_folders();
     env = kl_env_real_new(1);
-    for (int i = S3; i <= S3_REPLACING && have_s3; i++) {
+    faulty_disk = kl_env_disk_sim_new();
+    faulty_dir = kl_env_disk_sim_root(faulty_disk);
+    faults = (struct kl_store_faults){ .seed = (uint64_t)getpid(), .before = 200, .after = 200, .cut = 200,
+                                       .stale = 0 };
+    stores[FAULTY] = patient_new(kl_store_faulty_new(kl_store_dir_new(faulty_dir), &faults));
+    for (int i = S3; i < STORES && have_s3; i++) {
         s3_kit(&s3, env, keys_path);
+        if (i == S3_V2) {
+            ck_assert_msg(kl_store_s3v2_open(env, &s3.o, &stores[i], &err) == KL_OK, "%s", err.text);
+            continue;
+        }
         s3.o.conditional_put = i == S3 ? KL_STORE_S3_AUTO : KL_STORE_S3_OFF;
         ck_assert_msg(kl_store_s3_open(env, &s3.o, &stores[i], &err) == KL_OK, "%s", err.text);
     }
@@ -56,8 +159,11 @@ static void teardown(void)
     for (int i = 0; i < FOLDERS; i++)
         dirs[i]->leave(dirs[i]);
     kl_env_disk_sim_free(disk);
-    if (env != NULL)
-        kl_env_real_free(env);
+    if (env == NULL)
+        return;
+    faulty_dir->leave(faulty_dir);
+    kl_env_disk_sim_free(faulty_disk);
+    kl_env_real_free(env);
     snprintf(command, sizeof command, "rm -rf %s %s", path, keys_path);
     ck_assert_int_eq(system(command), 0);
 }
@@ -146,7 +252,9 @@ START_TEST(an_object_that_goes_up_in_parts_is_the_same_and_never_replaced)
     for (size_t i = 0; i < size; i++)
         bytes[i] = (char)(i * 2654435761u >> 13);
     ck_assert_msg(s->put(s, "large/one", kl_span(bytes, size), &err) == KL_OK, "%s", err.text);
+    bytes[7] ^= 1;
     ck_assert_int_eq(s->put(s, "large/one", kl_span(bytes, size), &err), KL_EEXIST);
+    bytes[7] ^= 1;
     ck_assert_int_eq(put(s, "large/one", "small"), KL_EEXIST);
     ck_assert_int_eq(s->head(s, "large/one", &n, &err), KL_OK);
     ck_assert_uint_eq(n, size);
@@ -171,6 +279,40 @@ START_TEST(a_list_of_many_keys_is_whole)
     }
     ck_assert_msg(s->list(s, "many/", count_each, &count, &err) == KL_OK, "%s", err.text);
     ck_assert_uint_eq(count, 23);
+}
+END_TEST
+
+/* Faults alone, and what they leave. */
+START_TEST(faults_come_by_seed_before_and_after_the_effect_and_lists_grow_old)
+{
+    struct kl_store *s = INNER(stores[FAULTY]);
+    unsigned         before = 0, after = 0, stale = 0, count;
+    uint64_t         size;
+    char             key[20];
+
+    faults = (struct kl_store_faults){ .seed = 1, .before = 300, .after = 300 };
+    for (int i = 0; i < 200; i++) {
+        snprintf(key, sizeof key, "k/%03d", i);
+        if (s->put(s, key, kl_span_str("x"), &err) == KL_EAGAIN) {
+            unsigned was = faults.before;
+
+            faults.before = 0;
+            *(s->head(s, key, &size, &err) == KL_OK ? &after : &before) += 1;
+            faults.before = was;
+        }
+    }
+    ck_assert(before > 30 && after > 20);
+    faults = (struct kl_store_faults){ .seed = 2, .stale = 500 };
+    for (int i = 0; i < 20; i++) {
+        snprintf(key, sizeof key, "l/%03d", i);
+        ck_assert_int_eq(s->put(s, key, kl_span_str("x"), &err), KL_OK);
+        count = 0;
+        ck_assert_int_eq(s->list(s, "l/", count_each, &count, &err), KL_OK);
+        stale += count != (unsigned)i + 1;
+    }
+    ck_assert(stale > 3 && stale < 18);
+    faults.down = true;
+    ck_assert_int_eq(s->head(s, "l/000", &size, &err), KL_EAGAIN);
 }
 END_TEST
 
@@ -253,7 +395,7 @@ START_TEST(list_gives_every_key_with_the_prefix_in_bytewise_order)
     ck_assert_int_eq(s->list(s, "b/1", each, NULL, &err), KL_OK);
     ck_assert_str_eq(keys, "b/1/z:0 b/10:1 ");
     keys[0] = '\0';
-    ck_assert_int_eq(s->list(s, "c", each, NULL, &err), KL_OK);
+    ck_assert_msg(s->list(s, "c", each, NULL, &err) == KL_OK, "%s", err.text);
     ck_assert_str_eq(keys, "");
 }
 END_TEST
@@ -289,7 +431,7 @@ int main(void)
     int      failed, stores_count;
 
     have_s3 = s3_there();
-    stores_count = have_s3 ? STORES : FOLDERS;
+    stores_count = have_s3 ? STORES : LOCALS;
 
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_loop_test(t, what_was_put_is_read_whole_and_by_ranges, 0, stores_count);
@@ -297,6 +439,7 @@ int main(void)
     tcase_add_loop_test(t, what_is_not_there_is_not_found_and_may_be_removed, 0, stores_count);
     tcase_add_loop_test(t, an_object_that_goes_up_in_parts_is_the_same_and_never_replaced, 0, stores_count);
     tcase_add_loop_test(t, a_list_of_many_keys_is_whole, 0, stores_count);
+    tcase_add_test(t, faults_come_by_seed_before_and_after_the_effect_and_lists_grow_old);
     tcase_add_loop_test(t, after_a_cancel_calls_end_at_once, 0, stores_count);
     tcase_add_loop_test(t, keys_that_could_leave_the_folder_are_refused, 0, stores_count);
     tcase_add_loop_test(t, list_gives_every_key_with_the_prefix_in_bytewise_order, 0, stores_count);
