@@ -71,6 +71,14 @@ static void write_work(struct ing_job *j)
         part->written = true;
         fileset_path(part, path);
         j->code = blk_fileset_upload(p->filesets, path, p->i->store, &j->err);
+        /* Another is there under its name: of a log before this one, which had come as far. Ours takes
+         * a name of its own, as those do that a compaction makes. */
+        if (j->code == KL_EEXIST && part->info.generation == 0) {
+            j->code = blk_fileset_remove(p->filesets, path, &j->err);
+            part->info.generation = j->generation;
+            part->written = false;
+            i--;
+        }
     }
     if (j->code != KL_OK)
         ing_load_leave(p);                             /* a folder that failed is opened anew */
@@ -216,8 +224,13 @@ static bool build(struct ing_job *j)
     if (j->tidy != NULL)
         return true;
     for (uint32_t i = 0; i < j->part_count; i++)
-        if (blk_manifest_find(&j->manifest, &j->parts[i].info) == j->manifest.fileset_count)
+        if (blk_manifest_find(&j->manifest, &j->parts[i].info) == j->manifest.fileset_count) {
+            char path[BLK_PATH_MAX + 1];
+
+            fileset_path(&j->parts[i], path);
+            blk_manifest_here(&j->manifest, path);     /* should anybody have taken it for an orphan */
             blk_manifest_add(&j->manifest, &j->parts[i].info);
+        }
     blk_manifest_cut(&j->manifest, j->seq, j->end_ms);
     j->manifest.replay_from = ing_replay_from(p, j);
     return true;
@@ -451,6 +464,7 @@ void ing_job_start(struct ing_partition *p)
     }
     if (j->step == ING_PUT && !build(j))
         j->step = ING_CLEAN;                           /* what was written goes again */
+    j->generation = p->manifest.revision + 1;
     j->work = (struct kl_env_task){ .run = work };
     j->back = (struct kl_env_task){ .run = work_back };
     j->out = true;

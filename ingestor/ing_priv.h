@@ -86,6 +86,7 @@ struct ing_job {
     struct ing_part *parts; uint32_t part_count;
     enum ing_step step;
     unsigned failures;
+    uint64_t generation;                               /* for a fileset whose name is taken */
     uint64_t adopt;                                    /* a new incarnation to commit; 0: a cut */
     struct ing_tidy *tidy;                             /* or housekeeping to commit; then no parts */
     struct blk_manifest manifest;                      /* the next one */
@@ -222,6 +223,7 @@ struct ing_partition {
     struct ing_old *olds; uint32_t old_count, old_room;        /* manifests to be removed */
     struct ing_tidy *tidy;                             /* housekeeping under way, before its commit */
     unsigned tidy_failures;
+    int64_t  orphans_again_ns;                         /* none looked for before */
     int64_t  tidy_again_ns;                            /* none before */
     bool     checked;                                  /* what is in quarantine was looked at */
 
@@ -268,7 +270,7 @@ struct ing_counters {
     struct kl_metric *records, *samples, *hists, *cuts, *flushes, *flush_failures, *unknown_refs,
                      *alarms, *selects, *select_pages, *select_bytes, *select_refused, *filesets,
                      *exemplars_dropped, *compactions, *compacted, *compacted_samples, *expired,
-                     *quarantined, *swept, *tidy_failures, *leftovers, *disk_used, *disk_full, *replayed,
+                     *quarantined, *swept, *orphan_filesets, *tidy_failures, *leftovers, *disk_used, *disk_full, *replayed,
                      *snapshots, *snapshot_failures, *set_aside, *restored;
     struct kl_metric *series, *memory[ING_MEM_KINDS], *applied_lag, *orphans, *late, *equal,
                      *partitions, *broken, *jobs, *spilled, *snapshot_bytes;

@@ -36,6 +36,7 @@ struct ing_options {
     int64_t  compact_window_ms;                        /* filesets are merged into these; the same */
     uint32_t compact_files;                            /* so many small ones are worth a merge */
     uint64_t compact_bytes_max;                        /* of what is merged at once; 0: nothing is */
+    int64_t  orphans_ms;                               /* in the store, nothing names them: removed after; 0: never */
     int64_t  snapshot_ms;                              /* a partition's snapshot is made that often; 0: never */
     uint64_t snapshot_samples;                         /* or after so many; 0: only by time */
     uint64_t spill_least_bytes;                        /* sealed chunks leave memory once there are so many */

@@ -33,6 +33,8 @@ void ing_metrics_init(struct ing_ingestor *i)
                          "Filesets dropped past their retention");
     m->quarantined = counter(i, "koalemos_ingestor_filesets_quarantined_total",
                              "Filesets found corrupt and marked so");
+    m->orphan_filesets = counter(i, "koalemos_ingestor_orphan_filesets_total",
+                                 "Filesets found in the store that nothing names, to be removed.");
     m->swept = counter(i, "koalemos_ingestor_filesets_removed_total",
                        "Replaced or expired filesets removed from the store");
     m->leftovers = counter(i, "koalemos_ingestor_filesets_leftover_total",

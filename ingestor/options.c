@@ -21,6 +21,7 @@ void ing_options_read(const struct kl_config *c, struct ing_options *o)
         .disk_low_percent = (int)kl_config_int(c, "disk.low_water"),
         .retention_ms = kl_config_int(c, "retention"),
         .compact_window_ms = kl_config_int(c, "compaction.window"),
+        .orphans_ms = kl_config_int(c, "compaction.orphans"),
         .compact_files = (uint32_t)kl_config_int(c, "compaction.files"),
         .compact_bytes_max = (uint64_t)kl_config_int(c, "compaction.bytes_max"),
     };

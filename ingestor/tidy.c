@@ -29,6 +29,7 @@ void ing_tidy_free(struct ing_tidy *t)
     free(t->open);
     free(t->done);
     free(t->bad);
+    blk_manifest_deinit(&t->known);
     free(t->paths);
     free(t->revisions);
     free(t);
@@ -186,6 +187,8 @@ static enum kl_code slice(struct ing_tidy *t, struct kl_err *err)
 {
     if (t->plan.what == ING_TIDY_SWEEP)
         return sweep(t, err);
+    if (t->plan.what == ING_TIDY_ORPHANS)
+        return ing_orphans_find(t, err);
     if (t->step == ING_TIDY_REMOVE || t->step == ING_TIDY_ABANDON) {
         if (t->running != NULL)                        /* nothing shall come of it */
             blk_compaction_abandon(t->running);
@@ -389,6 +392,14 @@ static void back(struct kl_env_task *task)
                         "be removed, trying again: %s", p->number, t->err.text);
             end(t, true);
         }
+    } else if (t->plan.what == ING_TIDY_ORPHANS) {
+        if (t->code == KL_OK && t->path_count > 0 && wanted(p)) {
+            to_queue(t);
+        } else {
+            if (t->code != KL_OK && !ing_stopping(p))
+                kl_logf(p->i->o.log, KL_WARN, "ingestor: partition %" PRIu32 ": %s", p->number, t->err.text);
+            end(t, t->code != KL_OK);
+        }
     } else if (t->step == ING_TIDY_ABANDON) {
         if (t->code != KL_OK && !ing_stopping(p))
             kl_logf(p->i->o.log, KL_WARN, "ingestor: partition %" PRIu32 ": what is left of "
@@ -435,13 +446,23 @@ static void rules_of(void *ctx, const char *tenant, int64_t *retention_ms, int64
     *window_ms = (*window_ms + o->window_ms - 1) / o->window_ms * o->window_ms;
 }
 
+/* Whatever a manifest says is gone: what it names is not. */
+static bool named(const struct blk_manifest *m, uint32_t gone)
+{
+    struct blk_info info;
+    struct kl_err   unfit;
+
+    return blk_fileset_path_parse(m->gone[gone].path, &info, &unfit) != KL_OK ||
+           blk_manifest_find(m, &info) < m->fileset_count;
+}
+
 /* Old objects and manifests whose time has come. */
 static bool plan_sweep(struct ing_partition *p, struct ing_tidy *t)
 {
     int64_t now_ms = kl_env_now_ms(p->i->env);
 
     for (uint32_t i = 0; i < p->manifest.gone_count && t->path_count < SWEEP_MAX; i++) {
-        if (p->manifest.gone[i].at_ms > now_ms - ING_OLD_MS)
+        if (p->manifest.gone[i].at_ms > now_ms - ING_OLD_MS || named(&p->manifest, i))
             continue;
         if (t->paths == NULL)
             t->paths = kl_resize(NULL, SWEEP_MAX * sizeof *t->paths);
@@ -493,7 +514,7 @@ static bool plan(struct ing_partition *p, struct ing_tidy *t)
         t->compacting = atomic_compare_exchange_strong(&p->i->compacting, &free_turn, true);
         return t->compacting;
     }
-    return t->plan.what != ING_TIDY_NOTHING;
+    return t->plan.what != ING_TIDY_NOTHING || ing_orphans_plan(p, t);
 }
 
 static bool committing(const struct ing_partition *p)
@@ -552,6 +573,8 @@ bool ing_tidy_apply(struct ing_tidy *t, struct blk_manifest *m, int64_t now_ms)
     }
     for (uint32_t i = 0; i < t->done_count && t->bad_count == 0; i++)
         blk_manifest_add(m, &t->done[i]);
+    if (plan->what == ING_TIDY_ORPHANS)
+        ing_orphans_apply(t, m, now_ms);
     return true;
 }
 
@@ -583,6 +606,10 @@ void ing_tidy_committed(struct ing_tidy *t)
         kl_logf(p->i->o.log, KL_INFO, "ingestor: partition %" PRIu32 ": %" PRIu32 " filesets became "
                 "%" PRIu32 ", %" PRIu64 " samples", p->number, t->plan.input_count, t->done_count,
                 samples);
+    } else if (t->plan.what == ING_TIDY_ORPHANS) {
+        kl_count(m->orphan_filesets, t->path_count);
+        kl_logf(p->i->o.log, KL_INFO, "ingestor: partition %" PRIu32 ": %" PRIu32 " filesets in the store "
+                "that nothing names, the first %s: to be removed", p->number, t->path_count, t->paths[0]);
     } else if (t->plan.what == ING_TIDY_DROP) {
         kl_count(m->expired, t->plan.input_count);
         kl_logf(p->i->o.log, KL_INFO, "ingestor: partition %" PRIu32 ": %" PRIu32 " filesets are past "

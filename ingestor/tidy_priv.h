@@ -9,6 +9,7 @@
  *     -> drop: a commit alone
  *     -> compact: slices of work (open, merge a slice, ..., finish, upload), then a commit
  *     -> check: a fileset marked corrupt is read again once after a start; well: a commit
+ *     -> orphans: what the store has and nothing names is listed as gone (orphans.c): a commit
  *     -> sweep: objects and manifests that have been gone for ING_OLD_MS are removed
  *
  * A commit is a job of the partition's queue (flush.c), so it takes its turn among the cuts. It swaps
@@ -34,7 +35,8 @@ struct ing_tidy_rules {
     void   (*tenant)(void *ctx, const char *tenant, int64_t *retention_ms, int64_t *window_ms);
     void    *ctx;
 };
-enum ing_tidy_what { ING_TIDY_NOTHING, ING_TIDY_DROP, ING_TIDY_COMPACT, ING_TIDY_CHECK, ING_TIDY_SWEEP };
+enum ing_tidy_what { ING_TIDY_NOTHING, ING_TIDY_DROP, ING_TIDY_COMPACT, ING_TIDY_CHECK, ING_TIDY_SWEEP,
+                     ING_TIDY_ORPHANS };
 enum { ING_TIDY_DROPS_MAX = 1000 };
 struct ing_tidy_output {
     uint32_t first, count;                             /* of the inputs */
@@ -71,7 +73,8 @@ struct ing_tidy {
     bool    *bad;                                      /* of the inputs: corrupt; checked: well */
     uint32_t bad_count;
     bool     compacting;                               /* holds the ingestor's one turn */
-    char   (*paths)[BLK_PATH_MAX + 1]; uint32_t path_count;    /* sweep: gone filesets, */
+    struct blk_manifest known;                         /* orphans: the catalogue when it was begun */
+    char   (*paths)[BLK_PATH_MAX + 1]; uint32_t path_count;    /* those; sweep: gone filesets, */
     uint64_t *revisions; uint32_t revision_count;      /* and manifests */
     bool     committed;
     struct kl_env_task work, back;
@@ -83,6 +86,11 @@ void ing_tidy_free(struct ing_tidy *t);
 /* Of a job that commits: into its manifest; false when what it builds upon is no longer there. */
 bool ing_tidy_apply(struct ing_tidy *t, struct blk_manifest *m, int64_t now_ms);
 void ing_tidy_committed(struct ing_tidy *t);
+/* ---- orphans.c ---- */
+enum { ING_ORPHANS_MAX = 256, ING_ORPHANS_LOOK_MS = 6 * 3600 * 1000 };
+bool         ing_orphans_plan(struct ing_partition *p, struct ing_tidy *t);    /* is it time? */
+enum kl_code ing_orphans_find(struct ing_tidy *t, struct kl_err *err);         /* on a worker */
+void         ing_orphans_apply(struct ing_tidy *t, struct blk_manifest *m, int64_t now_ms);
 /* On a worker, after the commit, or when there shall be none: removes what is not needed. */
 enum kl_code ing_tidy_clean(struct ing_tidy *t, struct kl_err *err);
 #endif

@@ -1,12 +1,11 @@
 /*
  * `koalemos catalog rebuild`: the pointers that the KV held, made anew from the object storage alone.
  * Of one process with its data-dir, which must not run meanwhile; or, without a data-dir, of a cluster in
- * NATS. A pointer that is there is left as it is, so a second run does nothing.
+ * NATS. The spreads of metrics come back, too (catalog_spread.c). A pointer that is there is left as it is, so a second run does nothing.
  */
 #include "koalemos/catalog.h"
 
-#include "libblock/rebuild.h"
-#include "libkoal/app/app.h"
+#include "koalemos/catalog_priv.h"
 #include "libkoal/bus/options.h"
 #include "libkoal/store/options.h"
 
@@ -26,42 +25,21 @@ static const char usage[] =
     "`koalemos catalog rebuild --help` lists the flags, which are those of every service.\n"
     "Exit status: 0 all is well; 1 something could not be rebuilt, with words; 2 wrong usage.\n";
 
-struct catalog {
-    struct kl_app      *app;
-    struct kl_env_dir  *data, *objects;
-    struct kl_store    *store;
-    struct kl_bus      *bus;
-    struct kl_env_loop *loop;
-    uint32_t partitions;
-    bool     filesets_only, failed;                    /* failed: err has the words */
-    int      status;
-    struct kl_err err;
-};
-
 /* ---- asking the bus, and waiting ---- */
-
-struct question {
-    struct kl_env_task  begin;
-    struct kl_bus      *bus;
-    struct kl_app_wait *wait;
-    struct kl_bus_kv    kv;
-    struct kl_bus_info  info;
-    bool                about_log;
-};
 
 static void kv_done(struct kl_bus_kv *op)
 {
-    kl_app_wait_tell(kl_container_of(op, struct question, kv)->wait);
+    kl_app_wait_tell(kl_container_of(op, struct catalog_question, kv)->wait);
 }
 
 static void info_done(struct kl_bus_info *op)
 {
-    kl_app_wait_tell(kl_container_of(op, struct question, info)->wait);
+    kl_app_wait_tell(kl_container_of(op, struct catalog_question, info)->wait);
 }
 
 static void begin(struct kl_env_task *task)
 {
-    struct question *q = kl_container_of(task, struct question, begin);
+    struct catalog_question *q = kl_container_of(task, struct catalog_question, begin);
 
     if (q->about_log)
         q->bus->info(q->bus, &q->info);
@@ -69,7 +47,7 @@ static void begin(struct kl_env_task *task)
         q->bus->kv(q->bus, &q->kv);
 }
 
-static void ask(struct catalog *c, struct question *q)
+void catalog_ask(struct catalog *c, struct catalog_question *q)
 {
     q->begin.run = begin;
     q->bus = c->bus;
@@ -104,9 +82,9 @@ static void say(const struct blk_rebuilt *r, const char *what)
 /* The log may have been purged beyond what an old manifest, or none, knows of. */
 static enum kl_code fit_to_log(struct catalog *c, struct blk_rebuilt *r, struct kl_err *err)
 {
-    struct question q = { .about_log = true, .info.partition = r->m.partition };
+    struct catalog_question q = { .about_log = true, .info.partition = r->m.partition };
 
-    ask(c, &q);
+    catalog_ask(c, &q);
     if (q.info.code != KL_OK) {
         *err = q.info.err;
         return kl_within(err, "ask for the log's bounds");
@@ -121,14 +99,14 @@ static enum kl_code fit_to_log(struct catalog *c, struct blk_rebuilt *r, struct 
 static enum kl_code restore(struct catalog *c, struct blk_rebuilt *r, bool *there,
                             struct kl_err *err)
 {
-    struct question    old = { .kv.kind = KL_BUS_KV_GET }, put = { .kv.kind = KL_BUS_KV_PUT };
+    struct catalog_question    old = { .kv.kind = KL_BUS_KV_GET }, put = { .kv.kind = KL_BUS_KV_PUT };
     struct blk_pointer at;
     struct kl_buf      bytes = { 0 };
     struct kl_err      unheard;
 
     blk_pointer_key(r->m.partition, old.kv.key, sizeof old.kv.key);
     memcpy(put.kv.key, old.kv.key, sizeof put.kv.key);
-    ask(c, &old);
+    catalog_ask(c, &old);
     if (old.kv.code != KL_OK && old.kv.code != KL_ENOENT) {
         *err = old.kv.err;
         return kl_within(err, "read the catalogue's pointer");
@@ -144,7 +122,7 @@ static enum kl_code restore(struct catalog *c, struct blk_rebuilt *r, bool *ther
     blk_pointer_encode(&at, &bytes);
     put.kv.value = kl_buf_span(&bytes);
     put.kv.expect = old.kv.code == KL_OK ? old.kv.revision : 0;
-    ask(c, &put);
+    catalog_ask(c, &put);
     kl_buf_deinit(&bytes);
     if (put.kv.code != KL_OK) {
         *err = put.kv.err;
@@ -172,6 +150,11 @@ static bool each(void *ctx, struct blk_rebuilt *r)
         return true;
     }
     if (restore(c, r, &there, &c->err) != KL_OK) {
+        c->failed = true;
+        kl_within(&c->err, "partition %04" PRIu32, r->m.partition);
+        return false;
+    }
+    if (catalog_spreads_see(c->spreads, c->store, &r->m, &c->err) != KL_OK) {
         c->failed = true;
         kl_within(&c->err, "partition %04" PRIu32, r->m.partition);
         return false;
@@ -246,12 +229,15 @@ int koalemos_catalog(int argc, char **argv, int first)
         return c.status;
     c.status = 0;
     c.partitions = (uint32_t)kl_config_int(c.app->config, "partitions");
+    c.spreads = catalog_spreads_new(c.partitions);
     if (open_all(&c, &c.err) != KL_OK ||
         blk_rebuild(&(struct blk_rebuild){ .store = c.store, .filesets_only = c.filesets_only,
-                                           .each = each, .ctx = &c }, &c.err) != KL_OK || c.failed) {
+                                           .each = each, .ctx = &c }, &c.err) != KL_OK || c.failed ||
+        catalog_spreads_put(&c, c.spreads, &c.err) != KL_OK) {
         fprintf(stderr, "koalemos catalog: %s\n", c.err.text);
         c.status = 1;
     }
+    catalog_spreads_free(c.spreads);
     close_all(&c);
     kl_app_close(c.app);
     return c.status;

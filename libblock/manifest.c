@@ -39,7 +39,7 @@ void blk_manifest_add(struct blk_manifest *m, const struct blk_info *info)
     m->filesets[m->fileset_count++] = *info;
 }
 
-static void add_gone(struct blk_manifest *m, const char *path, int64_t at_ms)
+void blk_manifest_gone(struct blk_manifest *m, const char *path, int64_t at_ms)
 {
     struct blk_gone *g;
 
@@ -59,7 +59,7 @@ void blk_manifest_drop(struct blk_manifest *m, uint32_t i, int64_t at_ms)
 
     assert(i < m->fileset_count);
     blk_fileset_path(&m->filesets[i], path);
-    add_gone(m, path, at_ms);
+    blk_manifest_gone(m, path, at_ms);
     memmove(m->filesets + i, m->filesets + i + 1,
             (m->fileset_count - i - 1) * sizeof *m->filesets);
     m->fileset_count--;                                /* room: add asks for it at powers of two */
@@ -75,6 +75,41 @@ uint32_t blk_manifest_find(const struct blk_manifest *m, const struct blk_info *
     return m->fileset_count;
 }
 
+void blk_manifest_here(struct blk_manifest *m, const char *path)
+{
+    struct blk_manifest kept = { 0 };                  /* its room goes by its count: made anew */
+
+    for (uint32_t i = 0; i < m->gone_count; i++)
+        if (strcmp(m->gone[i].path, path) != 0)
+            blk_manifest_gone(&kept, m->gone[i].path, m->gone[i].at_ms);
+    free(m->gone);
+    m->gone = kept.gone;
+    m->gone_count = kept.gone_count;
+}
+
+static int by_text(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+char **blk_manifest_paths(const struct blk_manifest *m, size_t *count, char **text)
+{
+    size_t n = (size_t)m->fileset_count + m->gone_count;
+    char **at = kl_resize(NULL, (n + 1) * sizeof *at);
+
+    *text = kl_resize(NULL, (n + 1) * (BLK_PATH_MAX + 1));
+    for (size_t i = 0; i < n; i++) {
+        at[i] = *text + i * (BLK_PATH_MAX + 1);
+        if (i < m->fileset_count)
+            blk_fileset_path(&m->filesets[i], at[i]);
+        else
+            strcpy(at[i], m->gone[i - m->fileset_count].path);
+    }
+    qsort(at, n, sizeof *at, by_text);
+    *count = n;
+    return at;
+}
+
 void blk_manifest_copy(struct blk_manifest *to, const struct blk_manifest *from)
 {
     struct blk_manifest copy = *from;
@@ -85,7 +120,7 @@ void blk_manifest_copy(struct blk_manifest *to, const struct blk_manifest *from)
     for (uint32_t i = 0; i < from->fileset_count; i++)
         blk_manifest_add(&copy, &from->filesets[i]);
     for (uint32_t i = 0; i < from->gone_count; i++)
-        add_gone(&copy, from->gone[i].path, from->gone[i].at_ms);
+        blk_manifest_gone(&copy, from->gone[i].path, from->gone[i].at_ms);
     blk_manifest_deinit(to);
     *to = copy;
 }
@@ -224,7 +259,7 @@ static bool read_gone(struct kl_cur *c, struct blk_manifest *m)
         text[path.size] = '\0';
         if (blk_fileset_path_parse(text, &info, &err) != KL_OK)
             return false;
-        add_gone(m, text, at_ms);
+        blk_manifest_gone(m, text, at_ms);
     }
     return true;
 }

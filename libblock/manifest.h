@@ -38,6 +38,12 @@ void         blk_manifest_add(struct blk_manifest *m, const struct blk_info *inf
 void         blk_manifest_drop(struct blk_manifest *m, uint32_t i, int64_t at_ms);
 /* The fileset of that name, or fileset_count. */
 uint32_t     blk_manifest_find(const struct blk_manifest *m, const struct blk_info *info);
+/* Lists a path as gone at that time (perhaps one to come). Below BLK_GONE_MAX. */
+void         blk_manifest_gone(struct blk_manifest *m, const char *path, int64_t at_ms);
+/* It is not gone after all. */
+void         blk_manifest_here(struct blk_manifest *m, const char *path);
+/* Every path that is named or listed as gone, sorted: free() both. */
+char       **blk_manifest_paths(const struct blk_manifest *m, size_t *count, char **text);
 void         blk_manifest_copy(struct blk_manifest *to, const struct blk_manifest *from);
 void         blk_manifest_cut(struct blk_manifest *m, uint64_t seq, int64_t end_ms);
 /* Is a sample at `time_ms` of record `seq` in the filesets? */

@@ -167,30 +167,11 @@ static int text_order(const void *a, const void *b)
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-/* The paths that the manifest names or lists as gone, sorted; strings in one piece. */
-static char **known_paths(const struct blk_manifest *m, size_t *count, char **text)
-{
-    char **at;
-
-    *count = (size_t)m->fileset_count + m->gone_count;
-    at = kl_resize(NULL, (*count + 1) * sizeof *at);
-    *text = kl_resize(NULL, (*count + 1) * (BLK_PATH_MAX + 1));
-    for (size_t i = 0; i < *count; i++) {
-        at[i] = *text + i * (BLK_PATH_MAX + 1);
-        if (i < m->fileset_count)
-            blk_fileset_path(&m->filesets[i], at[i]);
-        else
-            strcpy(at[i], m->gone[i - m->fileset_count].path);
-    }
-    qsort(at, *count, sizeof *at, text_order);
-    return at;
-}
-
 static enum kl_code beside_manifest(struct part *p, struct kl_err *err)
 {
     struct blk_manifest *m = &p->r.m;
     size_t               known_count;
-    char                *text, **known = known_paths(m, &known_count, &text);
+    char                *text, **known = blk_manifest_paths(m, &known_count, &text);
     uint64_t             last = 0;
     enum kl_code         code = KL_OK;
 

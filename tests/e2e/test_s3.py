@@ -282,3 +282,39 @@ def test_a_clusters_catalogue_is_rebuilt_from_the_bucket(world):
         p.start()
     ours.ready()
     same(before, answers(ours.query, begin, end), "from the bucket alone")
+
+
+def test_a_rebuilt_catalogue_knows_where_metrics_were_spread(world):
+    s3 = S3(world)
+    ours = koa.Serve(world, *s3.flags(), "--placement.spread_series", "50", "--placement.spread_delay", "0",
+                     "--placement.spread_window", "4s", "--ingestor.census", "1s")
+    at = int(time.time()) * 1000
+
+    def push(step):
+        status, words = koa.push(ours.push, [({"__name__": "wide", "series": str(s)}, [(at + step * 1000, float(s))])
+                                             for s in range(400)])
+        check(status == 204, words)
+
+    def partitions():
+        return {k.split("/")[1] for k in s3.list() if k.endswith("/checkpoint")}
+    step = 0
+    while len(partitions()) < 4:
+        check(step < 60, "the metric was never spread")
+        push(step)
+        time.sleep(1)
+        if step % 5 == 4:
+            ours.flush_all()
+        step += 1
+    ours.flush_all()
+    asked = [("query", [("query", q), ("time", f"{at / 1000 + step:.3f}")])
+             for q in ("count(wide)", "sum(wide)", "wide", "count_over_time(wide[10m])")]
+    before = [koa.api(ours.query, path, **dict(params)) for path, params in asked]
+    ours.process.stop()
+    shutil.rmtree(world.path("data"))
+    words = rebuild(world, "rebuild", "--data-dir", world.path("data"), *s3.flags())
+    check("spreads of 1 metrics restored" in words, words)
+    ours.process.start()
+    ours.ready()
+    after = [koa.api(ours.query, path, **dict(params)) for path, params in asked]
+    check(before == after, f"{asked}: {str(before)[:300]} became {str(after)[:300]}")
+    check(before[0]["result"][0]["value"][1] == "400", before[0])

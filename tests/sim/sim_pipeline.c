@@ -206,6 +206,7 @@ static void live(uint64_t seed)
     w_init(&l->w, seed, PARTITIONS);
     l->faults.seed = seed;
     l->w.faults = &l->faults;
+    l->w.orphans_ms = seed % 5 == 0 ? 0 : 20000;
     l->w.compacts = seed % 4 != 0;                     /* most lives merge filesets beside all else */
     snapshots(l);
     w_start(&l->w);
@@ -364,6 +365,7 @@ static void live_pushed(uint64_t seed)
     w_init(&l->w, seed, PARTITIONS);
     l->faults.seed = seed;
     l->w.faults = &l->faults;
+    l->w.orphans_ms = seed % 5 == 0 ? 0 : 20000;
     l->w.compacts = seed % 4 != 0;
     snapshots(l);
     w_start(&l->w);

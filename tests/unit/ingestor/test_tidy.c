@@ -493,6 +493,83 @@ END_TEST
 const char *__asan_default_options(void);
 const char *__asan_default_options(void) { return "detect_leaks=0"; }
 
+static void put_object(const char *key)
+{
+    struct kl_err err = { 0 };
+
+    ck_assert_msg(w.store->put(w.store, key, kl_span_str("not ours"), &err) == KL_OK, "%s", err.text);
+}
+
+static bool there(const char *key)
+{
+    struct kl_err err;
+    uint64_t      size;
+
+    return w.store->head(w.store, key, &size, &err) == KL_OK;
+}
+
+START_TEST(what_nothing_in_the_catalogue_names_goes_after_its_time_and_nothing_else)
+{
+    static const char *const orphans[] = { "anonymous/0000/0-00000000000000000001/data",
+                                           "anonymous/0000/0-00000000000000000001.7/meta",
+                                           "anonymous/0000/0-00000000000099999999.9/checkpoint" };
+    static const char *const others[] = { "anonymous/0000/0-00000000000099999999/data", "readme",
+                                          "anonymous/0001/0-00000000000000000001/data",
+                                          "anonymous/0000/notes/data", "somebody/0000/x/y" };
+    enum { ORPHANS = sizeof orphans / sizeof orphans[0], OTHERS = sizeof others / sizeof others[0] };
+    uint32_t gone;
+
+    fill(4);
+    w_stop(&w);
+    w.orphans_ms = 3600000;
+    w_start(&w);
+    w_ready(&w);
+    for (int i = 0; i < ORPHANS; i++)
+        put_object(orphans[i]);
+    for (int i = 0; i < OTHERS; i++)
+        put_object(others[i]);
+    kl_env_sim_run(w.sim, 50 * 60000);
+    filesets(&gone);
+    ck_assert_uint_ge(gone, ORPHANS);                  /* listed, and not touched yet */
+    for (int i = 0; i < ORPHANS; i++)
+        ck_assert_msg(there(orphans[i]), "%s", orphans[i]);
+    kl_env_sim_run(w.sim, 60 * 60000);
+    for (int i = 0; i < ORPHANS; i++)
+        ck_assert_msg(!there(orphans[i]), "%s", orphans[i]);
+    for (int i = 0; i < OTHERS; i++)
+        ck_assert_msg(there(others[i]), "%s", others[i]);
+    check("after");
+}
+END_TEST
+
+/* As where a log was lost and begun anew: the cuts of the new one count from one again. */
+START_TEST(a_name_that_is_taken_in_the_store_stops_no_flush)
+{
+    struct kl_err err = { 0 };
+    char          key[100];
+
+    for (int window = -1; window < 8; window++)
+        for (int seq = 1; seq < 60; seq++) {
+            snprintf(key, sizeof key, "anonymous/0000/%" PRId64 "-%020d/data",
+                     base + window * (int64_t)WORLD_WINDOW_MS, seq);
+            put_object(key);
+        }
+    for (unsigned p = 0; p < 30; p++) {
+        while (w_now(&w) < base + (int64_t)p * 10000)
+            kl_env_sim_run(w.sim, 1000);
+        put(p % SERIES, p, p);
+        if (p % 10 == 9)
+            ck_assert_msg(w_flush(&w, NULL, &err) == KL_OK, "%s", err.text);
+    }
+    check("after the flushes");
+    ck_assert_uint_ge(filesets(NULL), 1);
+    w_stop(&w);
+    w_start(&w);
+    w_ready(&w);
+    check("after a restart");
+}
+END_TEST
+
 int main(void)
 {
     Suite   *s = suite_create("ingestor/tidy");
@@ -506,6 +583,8 @@ int main(void)
     tcase_add_test(t, merging_goes_on_beside_writes_flushes_and_late_samples);
     tcase_add_test(t, what_is_past_its_retention_goes_from_the_catalogue_and_then_from_the_store);
     tcase_add_test(t, one_bad_fileset_is_in_quarantine_by_name_and_the_others_go_on);
+    tcase_add_test(t, what_nothing_in_the_catalogue_names_goes_after_its_time_and_nothing_else);
+    tcase_add_test(t, a_name_that_is_taken_in_the_store_stops_no_flush);
     tcase_add_test(t, a_disk_past_its_mark_is_told_and_taken_back_when_there_is_room);
     tcase_add_loop_test(t, any_failing_call_of_the_disk_leaves_the_old_state_readable_and_is_made_good,
                         0, 8);

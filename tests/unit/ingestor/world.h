@@ -30,6 +30,7 @@ struct world {
     struct kl_env_dir      *root, *bus_dir, *data_dir, *store_dir;
     struct kl_bus          *bus;
     struct kl_store        *store;
+    int64_t                 orphans_ms;
     struct kl_store_faults *faults;                    /* NULL: the store is well */
     struct kl_env_loop     *loop;
     struct ing_ingestor    *ing;
@@ -104,6 +105,7 @@ static inline void w_ingestor(struct world *w)
                              .log_keep_ms = w->log_keep_ms, .memory_max_bytes = w->memory_max_bytes,
                              .disk_high_percent = w->disk_high, .disk_low_percent = w->disk_low,
                              .retention_ms = w->retention_ms, .compact_files = 3,
+                             .orphans_ms = w->orphans_ms,
                              .compact_window_ms = 4 * w->window_ms,
                              .compact_bytes_max = w->compacts ? 1 << 30 : 0,
                              .snapshot_ms = w->snapshot_ms,
