@@ -13,7 +13,7 @@ struct anno {
     char    *name, *more;
     double   x, y, diff;
     int64_t  least_ms, most_ms;
-    uint32_t count;
+    uint32_t count, order;                             /* of the operator that noted it last */
     uint64_t hash;
 };
 struct pql_annos {
@@ -72,21 +72,36 @@ static char *copy(struct kl_span s)
 
 static bool same(const struct anno *a, const struct anno *b, struct kl_span name, struct kl_span more)
 {
-    return a->hash == b->hash && a->what == b->what && a->at == b->at
+    return a->hash == b->hash && a->what == b->what
            && (a->what == A_MONOTONIC || (kl_f64_bits(a->x) == kl_f64_bits(b->x)
                                           && kl_f64_bits(a->y) == kl_f64_bits(b->y)))
            && kl_span_eq(kl_span_str(a->name), name) && kl_span_eq(kl_span_str(a->more), more);
 }
 
-/* The entry for it, new or known; NULL when the table is full. The lock is held. */
+/* Does it count, where it is noted again? Then the first place stays, else the last. */
+static bool counts(uint8_t what)
+{
+    return what == A_MONOTONIC || what == A_START_OVERLAP;
+}
+
+/* The entry for it, new or known; NULL when the table is full. The lock is held. What reads the same is
+ * one: Prometheus compares the words before it adds the place. */
 static struct anno *entry(struct pql_annos *as, struct anno *a, struct kl_span name,
                           struct kl_span more, bool *is_new)
 {
-    a->hash = kl_hash64_seed(name.at, name.size, (uint64_t)a->what << 32 ^ (uint32_t)a->at);
+    a->hash = kl_hash64_seed(name.at, name.size, a->what);
     *is_new = false;
-    for (uint32_t i = 0; i < as->count; i++)
-        if (same(&as->at[i], a, name, more))
-            return &as->at[i];
+    for (uint32_t i = 0; i < as->count; i++) {
+        struct anno *e = &as->at[i];
+
+        if (!same(e, a, name, more))
+            continue;
+        if (a->order > e->order && !counts(a->what)) {
+            e->at = a->at;
+            e->order = a->order;
+        }
+        return e;
+    }
     if (as->count == ANNOS_MAX)
         return NULL;
     *is_new = true;
@@ -96,16 +111,24 @@ static struct anno *entry(struct pql_annos *as, struct anno *a, struct kl_span n
     return &as->at[as->count++];
 }
 
+/* Only the operator at work notes anything. */
+static void note_operator(const struct pql_query *q, struct anno *a)
+{
+    a->order = q->cur != NULL ? q->cur->order : 0;
+    a->count = q->cur != NULL ? q->cur->times : 1;
+}
+
 void pql_note(struct pql_query *q, enum pql_note what, int32_t at, struct kl_span name,
               struct kl_span more, double x, double y)
 {
-    struct anno  a = { .what = (uint8_t)what, .at = at, .x = x, .y = y, .count = 1 }, *e;
+    struct anno  a = { .what = (uint8_t)what, .at = at, .x = x, .y = y }, *e;
     bool         is_new;
 
     lock(q->annos);
+    note_operator(q, &a);
     e = entry(q->annos, &a, name, more, &is_new);
     if (e != NULL && !is_new)
-        e->count++;
+        e->count += a.count;
     unlock(q->annos);
 }
 
@@ -113,10 +136,11 @@ void pql_note_monotonic(struct pql_query *q, int32_t at, struct kl_span name, in
                         double least_bucket, double most_bucket, double diff)
 {
     struct anno a = { .what = A_MONOTONIC, .at = at, .x = least_bucket, .y = most_bucket,
-                      .diff = diff, .least_ms = ts_ms, .most_ms = ts_ms, .count = 1 }, *e;
+                      .diff = diff, .least_ms = ts_ms, .most_ms = ts_ms }, *e;
     bool        is_new;
 
     lock(q->annos);
+    note_operator(q, &a);
     e = entry(q->annos, &a, name, kl_span("", 0), &is_new);
     if (e != NULL && !is_new) {
         e->least_ms = ts_ms < e->least_ms ? ts_ms : e->least_ms;
@@ -124,7 +148,7 @@ void pql_note_monotonic(struct pql_query *q, int32_t at, struct kl_span name, in
         e->x = least_bucket < e->x ? least_bucket : e->x;
         e->y = most_bucket > e->y ? most_bucket : e->y;
         e->diff = diff > e->diff ? diff : e->diff;
-        e->count++;
+        e->count += a.count;
     }
     unlock(q->annos);
 }

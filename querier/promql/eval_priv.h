@@ -48,6 +48,8 @@ struct pql_op {
     struct pql_op **in;                                /* NULL where an argument is a string */
     uint32_t in_count, need;                           /* need: index + 1, or 0 */
     uint32_t users, phase, number;
+    uint32_t order, times;                             /* when Prometheus would last evaluate it, and how
+                                                          often: what is written twice is run once */
     uint32_t weight;                                   /* how often its samples count: see tally.c */
     uint64_t rows_made, points_made, items_made, bytes_used;   /* told when it is done */
     uint32_t inputs_had, *input_numbers;
@@ -85,7 +87,7 @@ struct pql_query {
     _Atomic uint64_t samples_total, each_step;         /* each_step: of what is the same at each */
     bool tally;                                        /* count as tally.c does; then there are: */
     _Atomic uint64_t *per_step, *reads;                /* of each step */
-    uint32_t step_count, weight, op_count;             /* weight: while planning */
+    uint32_t step_count, weight, op_count, orders;     /* weight: while planning */
     atomic_int failing;                                /* 0; 1: being written; 2: written */
     struct pql_failure failure;
     struct pql_annos *annos;

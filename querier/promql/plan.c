@@ -52,6 +52,8 @@ static struct pql_op *queue(struct pql_query *q, struct pql_op *op)
         for (uint32_t i = 0; i < op->in_count; i++)
             op->input_numbers[i] = op->in[i] != NULL ? op->in[i]->number : UINT32_MAX;
         op->number = q->op_count++;
+        op->order = ++q->orders;
+        op->times = 1;
         *q->ops_tail = op;
         q->ops_tail = &op->next;
     }
@@ -171,24 +173,15 @@ static bool shareable(const struct pql_node *n)
         return true;
     case N_VECTOR:
         return !n->sel->smoothed && !n->sel->stats_only;
-    case N_PAREN: case N_INVARIANT:
+    case N_PAREN: case N_INVARIANT: case N_MATRIX: case N_SUBQUERY: case N_UNARY:
         return shareable(n->a);
-    case N_AGG:
-        return (n->op == T_COUNT || n->op == T_GROUP) && shareable(n->a);
+    case N_AGG: case N_BINARY:
+        return shareable(n->a) && shareable(n->b);
     case N_CALL:
-        switch (n->func->id) {
-        case FN_COUNT_OVER_TIME: case FN_LAST_OVER_TIME: case FN_FIRST_OVER_TIME:
-        case FN_PRESENT_OVER_TIME: case FN_ABS: case FN_CEIL: case FN_FLOOR: case FN_TIME:
-            break;
-        default:
-            return false;
-        }
         for (uint32_t i = 0; i < n->count; i++)
             if (!shareable(n->args[i]))
                 return false;
-        return true;
-    case N_MATRIX:
-        return shareable(n->a);
+        return n->func->id != FN_INFO;
     default:
         return false;
     }
@@ -211,19 +204,50 @@ static bool same_text(const struct pql_node *a, const struct pql_node *b)
     return same;
 }
 
+static const struct pql_node *bare(const struct pql_node *n)
+{
+    while (n != NULL && (n->kind == N_PAREN || n->kind == N_INVARIANT))
+        n = n->a;
+    return n;
+}
+
+/* What was written before and is written again as `n`: of equal warnings Prometheus keeps the place of
+ * the last, so the operators of the one speak of the other's places from now on. */
+static void repoint(struct pql_query *q, const struct pql_node *was, const struct pql_node *n)
+{
+    was = bare(was);
+    n = bare(n);
+    if (was == NULL || n == NULL || was->kind != n->kind || was->count != n->count)
+        return;
+    repoint(q, was->a, n->a);
+    repoint(q, was->b, n->b);
+    for (uint32_t i = 0; was->kind == N_CALL && i < was->count; i++)
+        repoint(q, was->args[i], n->args[i]);
+    for (struct pql_op *op = q->ops; op != NULL; op = op->next)
+        if (op->node == was) {
+            op->node = n;
+            op->order = ++q->orders;
+            op->times++;
+        }
+}
+
 enum { SHARE_LOOK_MAX = 64 };                          /* operators looked back at */
 
 static struct pql_op *shared(struct pql_query *q, const struct pql_node *n, struct pql_grid g)
 {
     unsigned looked = 0;
 
-    if ((n->kind != N_VECTOR && n->kind != N_CALL && n->kind != N_AGG) || !shareable(n))
+    if ((n->kind != N_VECTOR && n->kind != N_CALL && n->kind != N_AGG && n->kind != N_BINARY) ||
+        !shareable(n))
         return NULL;
     for (struct pql_op *op = q->ops; op != NULL && looked < SHARE_LOOK_MAX; op = op->next, looked++)
         if (op->node != NULL && op->node->kind == n->kind && op->grid.start == g.start
             && op->grid.step == g.step && op->grid.count == g.count && op->weight == q->weight
-            && op->kind != &pql_op_broadcast && shareable(op->node) && same_text(op->node, n))
+            && op->node->op == n->op && op->node->func == n->func && op->kind != &pql_op_broadcast
+            && shareable(op->node) && same_text(op->node, n)) {
+            repoint(q, op->node, n);
             return op;
+        }
     return NULL;
 }
 

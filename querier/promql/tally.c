@@ -53,6 +53,8 @@ void pql_tally_end(struct pql_tally *t)
     if (t->seen == NULL)
         return;
     for (uint32_t k = 0; k < op->grid.count; k++) {
+        t->seen[k] *= op->times;                       /* run once, and written so often */
+        t->read[k] *= op->times;
         total += t->seen[k];
         if (op->weight == 1 && op->grid.count == q->step_count)
             atomic_fetch_add_explicit(&q->per_step[k], t->seen[k], memory_order_relaxed);
