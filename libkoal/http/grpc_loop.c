@@ -111,8 +111,7 @@ void kl_grpc_answer(struct kl_grpc_call *c, int status, const char *words, struc
     }
 }
 
-/* Those that were answered since; true: the server is to stop. */
-static bool take_answered(struct kl_grpc_server *s, int64_t *drain_ms)
+bool kl_grpc_answers_take(struct kl_grpc_server *s, int64_t *drain_ms)
 {
     struct kl_grpc_call *list, *next;
     uint64_t count;
@@ -394,7 +393,7 @@ static void *run(void *ctx)
         bool stopping;
 
         turn(s);
-        stopping = take_answered(s, &drain_ms);
+        stopping = kl_grpc_answers_take(s, &drain_ms);
         if (stopping && until_ms == 0) {
             until_ms = s->now_ms + drain_ms + 1;
             begin_stop(s);
@@ -408,7 +407,7 @@ static void *run(void *ctx)
     pthread_mutex_lock(&s->lock);
     s->stopped = true;
     pthread_mutex_unlock(&s->lock);
-    take_answered(s, &drain_ms);                       /* whatever came in between: all are closed */
+    kl_grpc_answers_take(s, &drain_ms);                       /* whatever came in between: all are closed */
     return NULL;
 }
 

@@ -116,6 +116,8 @@ void kl_grpc_session_goaway(struct kl_grpc_conn *c, enum kl_grpc_goaway why);
 /* ---- grpc_loop.c ---- */
 /* The call's message is whole, or it is refused: hands it out, or answers. */
 void kl_grpc_call_ready(struct kl_grpc_call *c);
+/* Sends those that were answered since; true: the server is to stop. */
+bool kl_grpc_answers_take(struct kl_grpc_server *s, int64_t *drain_ms);
 void kl_grpc_conn_unref(struct kl_grpc_conn *c);       /* any thread */
 void kl_grpc_chatter(struct kl_grpc_conn *c, unsigned cost);
 #endif

@@ -1,5 +1,6 @@
 """OpenTelemetry's own SDK pushes known values with each of its exporters; PromQL reads them back exactly."""
 import contextlib
+import gzip
 import json
 import os
 import socket
@@ -190,3 +191,35 @@ def test_otlp_answers_in_the_senders_encoding_and_counts_what_it_refused(world):
         else:
             check(head["Content-Type"] == "application/x-protobuf" and answer[0] == 8 and words.encode() in answer,
                   f"{answer!r}")
+
+
+def test_otlp_bodies_made_to_hurt_are_refused_within_bounds(world):
+    serve = koa.Serve(world)
+    field, now = koa._field, time.time_ns()
+    times = b"\x19" + now.to_bytes(8, "little") + b"\x31" + (7).to_bytes(8, "little")
+
+    def message(name, point):
+        return field(1, field(2, field(2, field(1, name) + field(5, field(1, times + point)))))
+    pair = lambda k, v: field(7, field(1, k) + field(2, v))
+    nested = b""
+    for _ in range(20000):                             # an AnyValue that is a list of an AnyValue that is ...
+        nested = field(5, field(1, nested))
+    many = b"".join(pair(b"a%d" % i, field(1, b"x")) for i in range(100000))
+    buckets = request({"name": "wide", "histogram": {"aggregationTemporality": 2, "dataPoints": [
+        {"timeUnixNano": str(now), "count": "1", "bucketCounts": [0] * 300000, "explicitBounds": list(range(299999))}]}})
+    proto, js = "application/x-protobuf", "application/json"
+    for body, kind, headers, statuses, words in (
+            (gzip.compress(bytes(200 << 20), 1), proto, {"Content_Encoding": "gzip"}, (413,), "limits.inflated"),
+            (gzip.compress(b" " * (200 << 20), 1), js, {"Content_Encoding": "gzip"}, (413,), "limits.inflated"),
+            (message(b"deep", pair(b"k", nested)), proto, {}, (200,), "deep"),
+            (message(b"many", many), proto, {}, (200,), "many"),
+            (message(b"long", pair(b"k", field(1, b"v" * 3000000))), proto, {}, (200,), "long"),
+            (message(b"n" * 1000000, b""), proto, {}, (200,), "metric name"),
+            (buckets, js, {}, (200,), "wide"),
+            (b'{"resourceMetrics":[' + b"{}," * 3000000 + b"{}]}", js, {}, (200,), "")):
+        status, _, answer = post(serve, body, kind, **headers)
+        check(status in statuses, f"{words}: {status} {answer[:300]!r}")
+        check(status != 200 or words == "" or b"rejected" in answer or answer[:1] == b"\x0a", f"{words}: {answer[:300]!r}")
+    check(one(serve.query, 'count({__name__=~".+"}) or vector(0)') == 0, "nothing of it was stored")
+    check(serve.process.resident_bytes() < 512 << 20, f"{serve.process.resident_bytes() >> 20} MiB")
+    print(f"       resident {serve.process.resident_bytes() >> 20} MiB", flush=True)
