@@ -13,7 +13,7 @@
 #include "libblock/chunk.h"
 #include "querier/qr_priv.h"
 
-enum { ITEM_SERIES = 64 };
+enum { ITEM_SERIES = 64, LATER_MAX = 1 << 20 };
 
 /* A worker's own: grows to the largest series that needed it. */
 struct qr_scratch {
@@ -102,15 +102,14 @@ static void trim(const struct qr_fetch *f, struct pql_series *out)
         out->starts_ms += skip;
 }
 
-static enum kl_code decode_plain(const struct work *w, const struct qr_found *g, size_t n,
-                                 size_t total, struct pql_series *out)
+/* Into `times` and `values`, which have room for all. */
+static enum kl_code decode_into(const struct work *w, const struct qr_found *g, size_t n,
+                                size_t total, int64_t *times, double *values,
+                                struct pql_series *out)
 {
-    int64_t *times = kl_arena_alloc(w->arena, total * sizeof *times), *starts = NULL;
-    double  *values = kl_arena_alloc(w->arena, total * sizeof *values);
+    int64_t *starts = NULL;
     uint32_t at = 0, count;
 
-    if (times == NULL || values == NULL)
-        return no_room(w);
     for (size_t i = 0; i < n; i++)
         for (uint32_t k = 0; k < g[i].chunk_count; k++) {
             const struct blk_chunk_ref *c = &g[i].chunks[k];
@@ -136,6 +135,16 @@ static enum kl_code decode_plain(const struct work *w, const struct qr_found *g,
     out->values = values;
     out->starts_ms = starts;
     return KL_OK;
+}
+
+static enum kl_code decode_plain(const struct work *w, const struct qr_found *g, size_t n,
+                                 size_t total, struct pql_series *out)
+{
+    int64_t *times = kl_arena_alloc(w->arena, total * sizeof *times);
+    double  *values = kl_arena_alloc(w->arena, total * sizeof *values);
+
+    return times == NULL || values == NULL ? no_room(w)
+                                           : decode_into(w, g, n, total, times, values, out);
 }
 
 /* ---- the general way ---- */
@@ -310,12 +319,43 @@ static enum kl_code decode_series(const struct work *w, const struct qr_found *g
     if (w->d->job->pql != NULL && !pql_charge(w->d->job->pql, total, 1))
         return kl_fail(w->err, KL_ELIMIT, "query processing would load too many samples into "
                        "memory in query execution");
+    if (plain && w->f->later && total <= LATER_MAX) {
+        *out = (struct pql_series){ .labels = g->labels, .count = (uint32_t)total, .later = g };
+        return KL_OK;
+    }
     if ((plain ? decode_plain : decode_runs)(w, g, n, (size_t)total, out) != KL_OK)
         return w->err->code;
     trim(w->f, out);
     if (out->count > 0)
         out->labels = g->labels;
     return KL_OK;
+}
+
+/* ---- later ---- */
+
+bool qr_decode_later(struct qr_decode *d, struct qr_fetch *f, const struct pql_series *s,
+                     unsigned worker, struct pql_series *loaded)
+{
+    const struct qr_found *g = s->later;
+    struct kl_err          err = { 0 };
+    struct work            w = { .d = d, .f = f, .err = &err };
+    size_t                 n = 1;
+
+    if (d->scratch[worker] == NULL)
+        d->scratch[worker] = kl_new(sizeof **d->scratch);
+    w.s = d->scratch[worker];
+    w.arena = pql_arena(d->job->pql, worker);          /* start times are rare, and stay */
+    while (g + n < f->found + f->found_count && kl_fp_cmp(g[n].fp, g->fp) == 0)
+        n++;
+    if (!scratch_room(&w, s->count)) {
+        no_room(&w);
+    } else if (decode_into(&w, g, n, s->count, w.s->times, w.s->values, loaded) == KL_OK) {
+        trim(f, loaded);
+        return true;
+    }
+    kl_within(&err, "partition %u", (unsigned)g->partition);
+    pql_fail(d->job->pql, err.code == KL_ELIMIT ? PQL_EXECUTION : PQL_INTERNAL, "%s", err.text);
+    return false;
 }
 
 /* ---- the fan ---- */

@@ -304,6 +304,7 @@ struct qr_fetch {
     bool quiet;                                        /* metadata: no word of filesets left unread */
     void (*done)(struct qr_fetch *f);                  /* on the loop; not after the job has ended */
     uint32_t id;                                       /* the asker's */
+    bool later;                                        /* floats are decoded when they are looked at */
     /* out: runs of equal fingerprints, in order of precedence; or texts, or metadata */
     struct qr_found *found;
     size_t found_count;
@@ -383,6 +384,9 @@ struct qr_decode {
     _Atomic uint64_t samples;                          /* decoded, of all rounds */
     void (*done)(struct qr_decode *d);
 };
+/* The samples of a series that was left for later, into scratch of that worker. */
+bool   qr_decode_later(struct qr_decode *d, struct qr_fetch *f, const struct pql_series *s,
+                       unsigned worker, struct pql_series *loaded);
 /* True: it ran here. Afterwards f->series has holes (labels.at NULL) where found had more of one
  * series, or no sample fell into the range; qr_decode_compact closes them and says how many stay. */
 bool   qr_decode_run(struct qr_decode *d);

@@ -39,6 +39,23 @@ static void free_rounds(struct qr_query *x)
 
 /* ---- needs ---- */
 
+static bool load(void *ctx, const struct pql_series *s, unsigned worker,
+                 struct pql_series *loaded)
+{
+    struct qr_query       *x = ctx;
+    const struct qr_found *g = s->later;
+
+    for (struct qr_round *r = x->round; r != NULL; r = r->before)
+        for (size_t i = 0; i < r->count; i++) {
+            struct qr_fetch *f = &r->fetches[i];
+
+            if (g >= f->found && g < f->found + f->found_count)
+                return qr_decode_later(&x->decode, f, s, worker, loaded);
+        }
+    assert(!"a series that was fed is of some round");
+    return false;
+}
+
 /* On the loop or a worker. The language wants the series in the order of their labels; they come in
  * that of their fingerprints. */
 static void feed(struct qr_query *x)
@@ -102,6 +119,7 @@ static void fetch(struct qr_query *x)
 
         f->job = &x->job;
         f->id = needs[i].id;
+        f->later = needs[i].once;
         f->what = TSP_SEL_SERIES;
         f->matchers = needs[i].matchers;
         f->matcher_count = needs[i].matcher_count;
@@ -284,6 +302,8 @@ static void start(struct qr_job *j)
         x->params.lookback_ms = j->q->o.lookback_ms;
     x->params.memory_max_bytes = j->q->o.query_memory_max_bytes / 2;
     x->params.samples_max = j->q->o.query_samples_max;
+    x->params.load = load;
+    x->params.load_ctx = x;
     x->params.step_each = x->explain;
     x->mark_ns = kl_env_mono_ns(j->q->env);
     qr_hold(j);

@@ -250,6 +250,9 @@ bool     pql_source_get(struct pql_op *op, unsigned worker, uint32_t i, struct p
 /* The samples of one series of a selector; labels are the caller's to fill. */
 void     pql_source_series(const struct pql_series *in, struct pql_room *r, struct pql_source *s);
 struct pql_fed *pql_op_fed(const struct pql_op *op);
+/* Series i of it, its samples loaded into *room where they were not fed. NULL: the query failed. */
+const struct pql_series *pql_op_series(const struct pql_op *op, unsigned worker, uint32_t i,
+                                       struct pql_series *room);
 /* A `smoothed` instant selector: between samples, on the line that joins them. */
 void pql_smooth_row(struct pql_op *op, unsigned worker, struct pql_row *r, const struct pql_series *s);
 struct kl_labels pql_absent_labels(struct pql_op *op, const struct pql_node *arg);

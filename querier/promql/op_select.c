@@ -14,6 +14,20 @@ struct pql_fed *pql_op_fed(const struct pql_op *op)
     return &op->q->needs[op->need - 1].fed;
 }
 
+const struct pql_series *pql_op_series(const struct pql_op *op, unsigned worker, uint32_t i,
+                                       struct pql_series *room)
+{
+    const struct pql_series *s = &pql_op_fed(op)->at[i];
+
+    if (s->later == NULL)
+        return s;
+    *room = (struct pql_series){ .count = 0 };
+    if (!op->q->params.load(op->q->params.load_ctx, s, worker, room))
+        return NULL;
+    room->labels = s->labels;
+    return room;
+}
+
 static bool is_stale(const struct pql_series *s, uint32_t i)
 {
     return s->hists != NULL && s->hists[i] != NULL ? kl_is_stale(s->hists[i]->sum)
@@ -128,18 +142,24 @@ static void item(struct pql_op *op, size_t item, unsigned worker)
         return;
     pql_tally_begin(op, &tally);
     for (uint32_t i = from; i < to; i++) {
-        struct pql_row *r = &op->out.at[i];
+        struct pql_row          *r = &op->out.at[i];
+        struct pql_series        room;
+        const struct pql_series *s = pql_op_series(op, worker, i, &room);
 
-        r->labels = fed->at[i].labels;
+        if (s == NULL)
+            break;
+        r->labels = s->labels;
         r->drop_name = l->times || l->starts;
+        if (s->count == 0)
+            continue;
         if (l->sel->smoothed && !l->times && !l->starts)
-            pql_smooth_row(op, worker, r, &fed->at[i]);
+            pql_smooth_row(op, worker, r, s);
         else if (op->grid.count == 1)
-            look_once(op, worker, r, &fed->at[i]);
-        else if (fed->at[i].hists == NULL && !l->times && !l->starts)
-            walk_floats(op, l, r, &fed->at[i]);
+            look_once(op, worker, r, s);
+        else if (s->hists == NULL && !l->times && !l->starts)
+            walk_floats(op, l, r, s);
         else
-            walk(op, worker, r, &fed->at[i]);
+            walk(op, worker, r, s);
         pql_tally_row(&tally, r);
         if (pql_failed(op->q))
             break;

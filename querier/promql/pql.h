@@ -26,6 +26,7 @@
 
 enum { PQL_TEXT_MAX = 1 << 20, PQL_DEPTH_MAX = 1000, PQL_POINTS_MAX = 11000 };
 
+struct pql_series;
 struct pql_params {
     struct kl_span text;                               /* copied */
     bool    instant;
@@ -37,6 +38,11 @@ struct pql_params {
     bool    tally, samples_per_step;                   /* whether to count them, for stats; of each step */
     bool    step_each;                                 /* a step ends with its operator, as WORK of no
                                                           items, so that each one's time can be told */
+    /* Where a need says `once`, floats may be fed without their columns: `later` not NULL, count at
+     * most how many there are. When its series is looked at, `load` is called, by any worker, and its
+     * columns need to live until that worker calls it again. False: it failed, and pql_fail knows. */
+    bool  (*load)(void *ctx, const struct pql_series *s, unsigned worker, struct pql_series *loaded);
+    void   *load_ctx;
 };
 
 enum pql_error { PQL_OK, PQL_BAD_DATA, PQL_EXECUTION, PQL_TIMEOUT, PQL_CANCELED, PQL_UNAVAILABLE, PQL_INTERNAL };
@@ -57,6 +63,7 @@ struct pql_series {
     const double  *values;
     const struct kl_hist *const *hists;
     const int64_t *starts_ms;
+    const void *later;                                 /* the caller's: the samples come by `load` */
 };
 struct pql_need {
     uint32_t id;
@@ -66,6 +73,7 @@ struct pql_need {
     const char *func;                                  /* innermost function or aggregation, or "" : a hint */
     int64_t step_ms, range_ms;                         /* hints */
     bool by; uint32_t grouping_count; const struct kl_span *grouping;          /* a hint */
+    bool once;                                         /* each series is looked at once: see load */
 };
 
 enum pql_state { PQL_NEED, PQL_WORK, PQL_DONE };

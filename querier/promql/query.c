@@ -362,14 +362,27 @@ void pql_work(struct pql_query *q, size_t item, unsigned worker)
         q->cur->kind->item(q->cur, item, worker);
 }
 
+/* One operator reads it, and goes through its series once. */
+static bool is_read_once(const struct pql_query *q, uint32_t need)
+{
+    uint32_t readers = 0;
+
+    for (const struct pql_op *op = q->ops; op != NULL; op = op->next)
+        if (op->need == need + 1)
+            readers += op->kind == &pql_op_range || op->kind == &pql_op_vector ? 1 : 2;
+    return readers == 1;
+}
+
 size_t pql_needs(struct pql_query *q, const struct pql_need **needs)
 {
     size_t count = 0;
 
     q->needs_out = kl_resize(q->needs_out, (q->need_count + 1) * sizeof *q->needs_out);
     for (uint32_t i = 0; i < q->need_count; i++)
-        if (!q->needs[i].done)
+        if (!q->needs[i].done) {
+            q->needs[i].need.once = is_read_once(q, i);
             q->needs_out[count++] = q->needs[i].need;
+        }
     *needs = q->needs_out;
     return count;
 }

@@ -114,8 +114,13 @@ bool pql_source_get(struct pql_op *op, unsigned worker, uint32_t i, struct pql_r
         s->drop_name = sub->out.at[i].drop_name;
         return from_row(op, worker, sub, i, room, s);
     }
-    s->labels = pql_op_fed(op)->at[i].labels;
+    struct pql_series        loaded;
+    const struct pql_series *in = pql_op_series(op, worker, i, &loaded);
+
+    if (in == NULL)
+        return false;
+    s->labels = in->labels;
     s->drop_name = false;
-    pql_source_series(&pql_op_fed(op)->at[i], room, s);
+    pql_source_series(in, room, s);
     return true;
 }

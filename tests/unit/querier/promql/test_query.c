@@ -45,6 +45,30 @@ static void teardown(void)
         kl_buf_deinit(&labels[k]);
 }
 
+/* Samples that are only there until the worker's next load. */
+enum { NONE_LATER, ALL_LATER, ONE_FAILS };
+static int           later;
+static unsigned      once_seen;
+static atomic_size_t loads;
+
+static bool load(void *ctx, const struct pql_series *s, unsigned worker, struct pql_series *loaded)
+{
+    static int64_t           at[PQL_WORKERS_MAX][SAMPLES];
+    static double            is[PQL_WORKERS_MAX][SAMPLES];
+    const struct pql_series *from = s->later;
+
+    if (atomic_fetch_add(&loads, 1) == 100 && later == ONE_FAILS) {
+        pql_fail(*(struct pql_query **)ctx, PQL_INTERNAL, "a chunk is damaged");
+        return false;
+    }
+    memcpy(at[worker], from->times_ms, sizeof at[worker]);
+    memcpy(is[worker], from->values, sizeof is[worker]);
+    loaded->count = from == &stock[7] ? 0 : from->count;   /* none of it was in the range */
+    loaded->times_ms = at[worker];
+    loaded->values = is[worker];
+    return true;
+}
+
 static void feed(struct pql_query *q)
 {
     static struct pql_series found[SERIES];
@@ -54,8 +78,15 @@ static void feed(struct pql_query *q)
     for (size_t i = 0; i < count; i++) {
         size_t n = 0;
         for (int k = SERIES; k-- > 0;)
-            if (kl_matchers_test(needs[i].matchers, needs[i].matcher_count, stock[k].labels))
+            if (kl_matchers_test(needs[i].matchers, needs[i].matcher_count, stock[k].labels)) {
                 found[n++] = stock[k];
+                if (later != NONE_LATER && k == 7 && !needs[i].once)
+                    n--;
+                if (later != NONE_LATER && needs[i].once)
+                    found[n - 1] = (struct pql_series){ .labels = stock[k].labels,
+                                                        .count = SAMPLES, .later = &stock[k] };
+            }
+        once_seen += needs[i].once;
         pql_feed(q, needs[i].id, found, n);
     }
 }
@@ -96,7 +127,11 @@ static struct pql_params params(const char *text, bool instant)
 static struct pql_query *ask(struct pql_params p, unsigned threads)
 {
     struct pql_failure failure = { .text = "" };
-    struct pql_query  *q = pql_new(&p, &failure);
+    struct pql_query  *q;
+
+    p.load = load;
+    p.load_ctx = &q;
+    q = pql_new(&p, &failure);
 
     ck_assert_msg(q != NULL, "%s", failure.text);
     for (enum pql_state st; (st = pql_step(q)) != PQL_DONE;) {
@@ -143,6 +178,48 @@ START_TEST(an_answer_does_not_depend_on_threads)
 }
 END_TEST
 
+START_TEST(samples_that_come_later_give_the_same_answer)
+{
+    struct kl_buf     fed, loaded;
+    struct pql_query *a, *b;
+    uint32_t          kept = stock[7].count;
+
+    stock[7].count = 0;
+    later = NONE_LATER;
+    a = ask(params(answers[_i], _i % 2), 3);
+    stock[7].count = kept;
+    later = ALL_LATER;
+    once_seen = 0;
+    b = ask(params(answers[_i], _i % 2), 3);
+    ck_assert_msg(pql_result(b)->failure.kind == PQL_OK, "%s", pql_result(b)->failure.text);
+    if (_i == 0 || _i == 1 || _i == 2 || _i == 6)      /* one reader: the sum of a rate, an average */
+        ck_assert_uint_eq(once_seen, 1);
+    json(a, &fed);
+    json(b, &loaded);
+    ck_assert_uint_eq(fed.size, loaded.size);
+    ck_assert(memcmp(fed.at, loaded.at, fed.size) == 0);
+    kl_buf_deinit(&fed);
+    kl_buf_deinit(&loaded);
+    pql_free(a);
+    pql_free(b);
+    later = NONE_LATER;
+}
+END_TEST
+
+START_TEST(samples_that_cannot_be_loaded_end_the_query_with_words)
+{
+    struct pql_query *q;
+
+    later = ONE_FAILS;
+    atomic_store(&loads, 0);
+    q = ask(params("sum(rate(m_total[5m]))", false), 3);
+    ck_assert_int_eq(pql_result(q)->failure.kind, PQL_INTERNAL);
+    ck_assert_str_eq(pql_result(q)->failure.text, "a chunk is damaged");
+    pql_free(q);
+    later = NONE_LATER;
+}
+END_TEST
+
 static void needs_of(const char *text, bool instant, struct pql_need *out, size_t *count)
 {
     struct pql_params  p = params(text, instant);
@@ -171,6 +248,11 @@ START_TEST(a_need_spans_exactly_the_times_its_operators_can_see)
     ck_assert_int_eq(n[0].to_ms, 2400000 - 120000);
     ck_assert_str_eq(n[0].func, "rate");
     ck_assert_int_eq(n[0].range_ms, 60000);
+    ck_assert(n[0].once);
+    needs_of("rate(m_total[1m]) + m_total", false, n, &count);
+    ck_assert(count == 1 && !n[0].once);               /* two readers */
+    needs_of("absent_over_time(m_total[1m])", false, n, &count);
+    ck_assert(!n[0].once);
     needs_of("sum_over_time(m_total[10m:1m] @ 1000)", false, n, &count);
     ck_assert_int_eq(n[0].from_ms, 420000 - 300000 + 1);
     ck_assert_int_eq(n[0].to_ms, 960000);
@@ -464,6 +546,8 @@ int main(void)
     tcase_set_timeout(t, 120);
     tcase_add_unchecked_fixture(t, setup, teardown);
     tcase_add_loop_test(t, an_answer_does_not_depend_on_threads, 0, sizeof answers / sizeof *answers);
+    tcase_add_loop_test(t, samples_that_come_later_give_the_same_answer, 0, sizeof answers / sizeof *answers);
+    tcase_add_test(t, samples_that_cannot_be_loaded_end_the_query_with_words);
     tcase_add_test(t, a_need_spans_exactly_the_times_its_operators_can_see);
     tcase_add_test(t, equal_selectors_of_overlapping_times_are_fetched_once);
     tcase_add_test(t, past_its_budget_a_query_ends_with_words);
