@@ -12,11 +12,6 @@ from koa import api, check, http, push
 MIB = 1 << 20
 
 
-def peak_bytes(process):
-    with open(f"/proc/{process.child.pid}/status") as f:
-        return next(int(line.split()[1]) * 1024 for line in f if line.startswith("VmHWM"))
-
-
 def load(base, series):
     now = int(time.time()) * 1000
     status, words = push(base, [({"__name__": "wide", "n": str(n)}, [(now - i * 360_000, n + i / 7) for i in range(31, -1, -1)])
@@ -32,7 +27,7 @@ def test_an_answer_of_100_mb_is_streamed_and_does_not_sit_in_memory_twice(world)
     # What the evaluation alone needs.
     plan = api(ours.query, "query_explain", **params)
     check(plan["result"]["series"] == 270, f"{plan['result']}")
-    evaluated = peak_bytes(ours.process)
+    evaluated = ours.process.peak_bytes()
     with socket.create_connection(("127.0.0.1", ours.port)) as s:
         s.sendall(f"GET /api/v1/query_range?{urlencode(params)} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
         size, head = 0, b""
@@ -42,7 +37,7 @@ def test_an_answer_of_100_mb_is_streamed_and_does_not_sit_in_memory_twice(world)
             size += len(data)
         check(head.startswith(b"HTTP/1.1 200") and b"ransfer-" in head[:500], f"{head[:300]!r}")
     check(size > 90 * MIB, f"{size} bytes")
-    grown = peak_bytes(ours.process) - evaluated
+    grown = ours.process.peak_bytes() - evaluated
     check(grown < size / 4, f"the answer of {size >> 20} MiB took {grown >> 20} MiB more than its evaluation")
 
 

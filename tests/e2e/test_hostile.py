@@ -411,6 +411,12 @@ def lives(ours, when, seconds=1.0):
     check(resident < RESIDENT_MAX, f"{when}: {resident >> 20} MiB resident")
 
 
+def stays_small(ours):
+    peak = ours.process.peak_bytes()
+    check(peak < RESIDENT_MAX, f"{peak >> 20} MiB at its peak")
+    print(f"  at most {peak >> 20} MiB resident", flush=True)
+
+
 def test_connections_that_dawdle_or_idle_keep_nobody_from_an_answer(world):
     ours = koa.Serve(world)
     slow = [connect(ours) for _ in range(100)]
@@ -447,7 +453,6 @@ def test_ten_thousand_connections_that_idle_or_never_end_their_requests_stay_wit
         "a body without end": b"POST /api/v1/write HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-protobuf\r\n"
                               b"Content-Encoding: snappy\r\nContent-Length: 1000000\r\n\r\n" + bytes(50_000),
     }
-    most = 0
     for kind, begin in kinds.items():
         held = []
         for _ in range(10_000):
@@ -458,7 +463,6 @@ def test_ten_thousand_connections_that_idle_or_never_end_their_requests_stay_wit
                 s.send(begin)
             except OSError:                            # answered and closed already
                 pass
-        most = max(most, ours.process.resident_bytes())
         lives(ours, f"10,000 connections, {kind}", 5.0)
         status, words = koa.push(ours.push, [({"__name__": "meanwhile"}, [(int(time.time() * 1000), 1.0)])])
         # Bodies that never end may hold all there is room for: then 503, and never silence.
@@ -467,7 +471,7 @@ def test_ten_thousand_connections_that_idle_or_never_end_their_requests_stay_wit
             s.close()
         koa.eventually(f"{kind}: a push afterwards", lambda: koa.push(
             ours.push, [({"__name__": "after"}, [(int(time.time() * 1000), 1.0)])])[0] == 204, 20)
-    print(f"  at most {most >> 20} MiB resident", flush=True)
+    stays_small(ours)
 
 
 def test_bodies_of_unclear_length_and_odd_requests_are_refused_and_harm_nobody(world):
@@ -710,7 +714,7 @@ def test_bodies_that_unpack_to_far_more_are_refused_within_bounds_of_memory(worl
     for coding in packed:
         path = write if coding != "gzip" else text
         cases += [(f"{coding} of 200 MiB", path, larger[coding], coding, (413, 415)),
-                  (f"{coding} of 120 MiB", path, packed[coding], coding, (400, 413, 415, 503))]
+                  (f"{coding} of 120 MiB", path, packed[coding], coding, (400, 413, 415, 429, 503))]
     threads = [threading.Thread(target=send, args=c) for c in cases for _ in range(6)]
     for t in threads:
         t.start()
@@ -720,6 +724,7 @@ def test_bodies_that_unpack_to_far_more_are_refused_within_bounds_of_memory(worl
     unfit = [a for a in answers if not a[3]]
     check(not unfit, f"{unfit[:3]}")
     lives(ours, "after them")
+    stays_small(ours)
     check(koa.push(ours.push, [({"__name__": "x"}, [(int(time.time() * 1000), 1.0)])])[0] == 204, "a good push after that")
 
 
@@ -784,6 +789,53 @@ def test_hostile_protobuf_is_refused_and_huge_but_valid_payloads_are_taken_whole
     ours.flush_all()
     holds("from filesets")
     lives(ours, "after a million samples")
+    stays_small(ours)
+
+
+def test_hostile_remote_write_2_and_otlp_are_refused_within_bounds_of_memory(world):
+    ours = koa.Serve(world)
+    now = int(time.time() * 1000)
+    field, varint = koa._field, koa._varint
+    v2 = {"Content-Type": "application/x-protobuf;proto=io.prometheus.write.v2.Request", "Content-Encoding": "snappy"}
+    symbols = lambda *texts: b"".join(field(4, t) for t in (b"", *texts))
+    sample = field(2, b"\x09" + struct.pack("<d", 1) + b"\x10" + varint(now))
+    series = lambda refs, more=b"": field(5, field(1, b"".join(varint(r) for r in refs)) + sample + more)
+    good = symbols(b"__name__", b"good") + series([1, 2])
+
+    def nest(depth, number=1):
+        inside = b""
+        for _ in range(depth):
+            if len(inside) > 400_000:
+                break
+            inside = field(number, inside)
+        return inside
+    for name, path, headers, message, wanted in (
+            ("an index past the symbols", "/api/v1/write", v2, symbols(b"__name__", b"x") + series([1, 3]), (400,)),
+            ("an index of 2^32", "/api/v1/write", v2, symbols(b"__name__", b"x") + series([1, 2**32 + 2]), (400,)),
+            ("an index of 2^64-1", "/api/v1/write", v2, symbols(b"__name__", b"x") + series([1, 2**64 - 1]), (400,)),
+            ("an odd number of them", "/api/v1/write", v2, symbols(b"__name__", b"x") + series([1, 2, 1]), (400,)),
+            ("a million labels", "/api/v1/write", v2, symbols(b"__name__", b"x") + series([1, 2] * 1_000_000), (400,)),
+            ("10 million symbols", "/api/v1/write", v2, b"\x22\x00" * 10_000_000 + series([1, 2]), (400, 413)),
+            ("a symbol of 40 MiB", "/api/v1/write", v2, symbols(b"__name__", b"x" * (40 << 20)) + series([1, 2]), (400, 413)),
+            ("symbols behind their series", "/api/v1/write", v2, series([1, 2]) + symbols(b"__name__", b"late"), (204, 400)),
+            ("an overlong varint", "/api/v1/write", v2, good + b"\x2a" + b"\xff" * 10 + b"\x01", (400,)),
+            ("a length of 2^63", "/api/v1/write", v2, good + b"\x2a" + b"\x80" * 9 + b"\x01", (400,)),
+            ("metadata of no symbol", "/api/v1/write", v2, symbols(b"__name__", b"m") + series([1, 2], field(5, b"\x08\x01\x18\x63")), (204, 400)),
+            ("a histogram of 2^31 buckets", "/api/v1/write", v2, symbols(b"__name__", b"h") +
+             field(5, field(1, b"\x01\x02") + field(3, b"\x08\x01" + field(11, b"\x08\x00\x10" + varint(2**31)) + b"\x78" + varint(now))), (400,)),
+            ("OTLP, 100,000 levels", "/otlp/v1/metrics", {"Content-Type": "application/x-protobuf"}, nest(100_000), (200, 400)),
+            ("OTLP, attributes in attributes", "/otlp/v1/metrics", {"Content-Type": "application/x-protobuf"},
+             field(1, field(1, field(1, field(1, b"a") + field(2, nest(50_000, 5))))), (200, 400)),
+            ("OTLP, JSON of 1,000,000 levels", "/otlp/v1/metrics", {"Content-Type": "application/json"}, b'{"resourceMetrics":' + b"[" * 1_000_000, (400,)),
+            ("OTLP, cut", "/otlp/v1/metrics", {"Content-Type": "application/x-protobuf"}, b"\x0a\xff\xff\xff\xff\x0f", (400,))):
+        body = koa.snappy(message) if headers is v2 else message
+        status, _, words = http(f"{ours.push}{path}", body, headers)
+        check(status in wanted and len(words) < 20_000, f"{name}: {status} {words[:300]!r}")
+        lives(ours, name, 2.0)
+    status, headers, words = http(f"{ours.push}/api/v1/write", koa.snappy(good), v2)
+    check(status == 204 and headers.get("X-Prometheus-Remote-Write-Samples-Written") == "1", f"a good one: {status} {words}")
+    check(koa.one(ours.query, "good") == 1.0, "the good one is not found")
+    stays_small(ours)
 
 
 def test_timestamps_at_the_ends_of_int64_are_kept_or_refused_and_harm_nothing(world):
