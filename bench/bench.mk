@@ -1,5 +1,5 @@
 # Benchmarks that are programs of their own. They look inside the modules they measure.
-$(B)/bench/storage $(B)/bench/select: %: %.o $(call archives,libblock)
+$(B)/bench/storage $(B)/bench/select $(B)/bench/compact: %: %.o $(call archives,libblock)
 	@mkdir -p $(@D)
 	@$(CC) $(CFLAGS) $+ $(call libs,libblock) -pthread -o $@
 # PEERS=1: also what others make of the same recording, where they are installed.
@@ -8,7 +8,9 @@ bench-storage: $(B)/bench/storage
 	@$(if $(PEERS),python3 bench/storage_peers.py bench/data/scrapes-1s.zst,true)
 bench-select: $(B)/bench/select
 	@$< $(or $(SERIES),1000000) $(B)/bench/filesets
-.PHONY: bench-storage bench-select
+bench-compact: $(B)/bench/compact
+	@$< $(or $(SERIES),5000) $(B)/bench/filesets
+.PHONY: bench-storage bench-select bench-compact
 
 # PEERS=1: also Debian's victoria-metrics and prometheus, in the same run. ARGS: --series, --samples, ...
 bench-ingest: all
