@@ -90,8 +90,17 @@ static bool listed(const struct ing_partition *p, const struct blk_info *info)
     return blk_manifest_find(&p->loaded, info) < p->loaded.fileset_count;
 }
 
-/* Whole and in the catalogue: it was uploaded. Whole and not: the replay will come to its cut; what
- * a compaction made nobody will come to. */
+/* Cuts come into the catalogue in their order: of one before the last all is there, or was. */
+static bool cut_is_committed(const struct ing_partition *p, uint64_t id)
+{
+    for (uint32_t i = 0; i < p->loaded.cut_count; i++)
+        if (p->loaded.cuts[i].seq >= id)
+            return true;
+    return false;
+}
+
+/* Whole, and in the catalogue, or replaced there since: it was uploaded. Whole and of a cut that is
+ * not: the replay will come to it. What a compaction made nobody will come to. */
 static void whole(void *ctx, const char *path)
 {
     struct leftovers *l = ctx;
@@ -99,7 +108,7 @@ static void whole(void *ctx, const char *path)
     struct kl_err     err;
 
     if (blk_fileset_path_parse(path, &info, &err) == KL_OK && info.partition == l->p->number &&
-        (info.generation != 0 || listed(l->p, &info)))
+        (info.generation != 0 || listed(l->p, &info) || cut_is_committed(l->p, info.id)))
         leftover(l, path);
 }
 
@@ -110,7 +119,7 @@ static enum kl_code remove_leftover(struct ing_partition *p, const char *path, s
 
     if (blk_fileset_path_parse(path, &info, err) != KL_OK)
         return err->code;
-    if (!listed(p, &info)) {
+    if (!listed(p, &info) && !(info.generation == 0 && cut_is_committed(p, info.id))) {
         kl_count(p->i->m.leftovers, 1);
         kl_logf(p->i->o.log, KL_INFO, "ingestor: partition %" PRIu32 ": fileset %s was not finished, or "
                 "not committed, before the start, and is removed: %s", p->number, path,

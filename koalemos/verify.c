@@ -1,7 +1,8 @@
 /*
  * `koalemos verify DIR`: every byte of every fileset below DIR is read, its checksums compared, and
  * whether it agrees with itself; every manifest is decoded, and what the newest of each partition
- * names must be there. Each thing that is bad is one line on stdout.
+ * names must be there. Each thing that is bad is one line on stdout; what is in quarantine, and what
+ * no newest manifest knows of (a crash left it, or it is about to be known), are told as well.
  *
  * Exit status: 0 all is well; 1 something is bad; 2 it could not be told.
  */
@@ -24,8 +25,39 @@ static const char usage[] =
 
 struct verify {
     struct tool t;
-    uint64_t good, bad, unreadable, unfinished, manifests;
+    uint64_t good, bad, unreadable, unfinished, manifests, strange;
+    char   **known; size_t known_count, known_room;    /* "<root> <path>": named by a newest manifest, */
+    char   **cared; size_t cared_count, cared_room;    /* "<root> <partition>": that has one */
 };
+
+static void remember(char ***names, size_t *count, size_t *room, const char *root, const char *path)
+{
+    size_t size = strlen(root) + strlen(path) + 2;
+
+    if (*count == *room) {
+        *room = *room == 0 ? 64 : *room * 2;
+        *names = kl_resize(*names, *room * sizeof **names);
+    }
+    (*names)[*count] = kl_resize(NULL, size);
+    snprintf((*names)[(*count)++], size, "%s %s", root, path);
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static bool has(char **names, size_t count, const char *root, const char *path)
+{
+    size_t size = strlen(root) + strlen(path) + 2;
+    char  *name = kl_resize(NULL, size);
+    bool   found_it;
+
+    snprintf(name, size, "%s %s", root, path);
+    found_it = count > 0 && bsearch(&name, names, count, sizeof *names, by_name) != NULL;
+    free(name);
+    return found_it;
+}
 
 /* Failures to read are not failures of what is read. */
 static void failed(struct verify *v, const struct blk_found *x, const struct kl_err *err)
@@ -104,8 +136,17 @@ static void check_manifest(struct verify *v, const struct blk_found *x, bool new
         failed(v, x, &err);
     else
         v->manifests++;
+    if (newest && err.code == KL_OK) {
+        snprintf(path, sizeof path, "%04" PRIu32, m.partition);
+        remember(&v->cared, &v->cared_count, &v->cared_room, x->root, path);
+        for (uint32_t i = 0; i < m.gone_count; i++)
+            remember(&v->known, &v->known_count, &v->known_room, x->root, m.gone[i].path);
+    }
     for (uint32_t i = 0; newest && err.code == KL_OK && i < m.fileset_count; i++) {
         blk_fileset_path(&m.filesets[i], path);
+        remember(&v->known, &v->known_count, &v->known_room, x->root, path);
+        if (m.filesets[i].quarantined)
+            printf("in quarantine: %s in %s\n", path, x->root[0] != '\0' ? x->root : ".");
         if (!found(v, x->root, path)) {
             v->bad++;
             printf("missing: %s in %s: %s names it\n", path, x->root[0] != '\0' ? x->root : ".",
@@ -122,6 +163,36 @@ static bool is_newest(const struct blk_finds *f, size_t i)
 
     return next == NULL || next->kind != BLK_FOUND_MANIFEST || strcmp(next->root, x->root) != 0 ||
            strncmp(next->path, x->path, strlen("catalogue/0000/")) != 0;
+}
+
+/* Stored filesets of a partition whose catalogue is here, but that is not in it. */
+static void tell_strange(struct verify *v)
+{
+    if (v->known_count > 0)
+        qsort(v->known, v->known_count, sizeof *v->known, by_name);
+    if (v->cared_count > 0)
+        qsort(v->cared, v->cared_count, sizeof *v->cared, by_name);
+    for (size_t i = 0; i < v->t.finds.count; i++) {
+        const struct blk_found *x = &v->t.finds.at[i];
+        struct blk_info         info;
+        struct kl_err           err;
+        char                    partition[16];
+
+        if (x->kind != BLK_FOUND_STORED || blk_fileset_path_parse(x->path, &info, &err) != KL_OK)
+            continue;
+        snprintf(partition, sizeof partition, "%04" PRIu32, info.partition);
+        if (!has(v->cared, v->cared_count, x->root, partition) ||
+            has(v->known, v->known_count, x->root, x->path))
+            continue;
+        v->strange++;
+        printf("in no catalogue: %s in %s\n", x->path, x->root[0] != '\0' ? x->root : ".");
+    }
+    for (size_t i = 0; i < v->known_count; i++)
+        free(v->known[i]);
+    for (size_t i = 0; i < v->cared_count; i++)
+        free(v->cared[i]);
+    free(v->known);
+    free(v->cared);
 }
 
 int koalemos_verify(int argc, char **argv, int first)
@@ -145,9 +216,10 @@ int koalemos_verify(int argc, char **argv, int first)
         }
         tool_progress(&v.t, i + 1, x->bytes);
     }
+    tell_strange(&v);
     printf("%" PRIu64 " filesets and %" PRIu64 " manifests are well, %" PRIu64 " bad, %" PRIu64
-           " cannot be read, %" PRIu64 " unfinished\n", v.good, v.manifests, v.bad, v.unreadable,
-           v.unfinished);
+           " cannot be read, %" PRIu64 " unfinished, %" PRIu64 " in no catalogue\n", v.good,
+           v.manifests, v.bad, v.unreadable, v.unfinished, v.strange);
     tool_close(&v.t);
     return v.bad > 0 ? 1 : v.unreadable > 0 ? 2 : 0;
 }

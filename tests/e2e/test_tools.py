@@ -61,6 +61,8 @@ def test_verify_names_a_flipped_byte_and_a_cut_in_any_object(world):
     check(status == 0, f"verify of a good folder: {status} {out} {err}")
     folder = sorted(glob.glob(os.path.join(data, "store", "anonymous", "*", "*")))[0]
     name = os.path.relpath(folder, os.path.join(data, "store"))
+    other = os.path.relpath(sorted(glob.glob(os.path.join(data, "store", "anonymous", "*", "*")))[1],
+                            os.path.join(data, "store"))
     manifest = sorted(glob.glob(os.path.join(data, "store", "catalogue", name.split("/")[1], "*")))[-1]
     objects = [os.path.join(folder, n) for n in ("data", "meta", "checkpoint")] + [manifest]
     for path in objects:
@@ -89,6 +91,10 @@ def test_verify_names_a_flipped_byte_and_a_cut_in_any_object(world):
     shutil.rmtree(folder)
     status, out, err = tool("verify", data)
     check(status == 1 and f"missing: {name}" in out, f"without the fileset: {status} {out}")
+    shutil.copytree(os.path.join(data, "store", other), os.path.join(data, "store", other + ".5"))
+    os.makedirs(os.path.join(data, "store", "anonymous"), exist_ok=True)
+    status, out, err = tool("verify", data)
+    check(f"in no catalogue: {other}.5" in out and f"bad: {other}.5" in out, f"a copy under another name: {out}")
     # Unfinished is no fault: it is what a crash leaves.
     os.makedirs(folder)
     with open(os.path.join(folder, "data"), "wb") as f:

@@ -351,6 +351,56 @@ START_TEST(one_bad_fileset_is_in_quarantine_by_name_and_the_others_go_on)
 }
 END_TEST
 
+static bool is_local(const char *path)
+{
+    struct kl_env_dir  *dir;
+    struct blk_fileset *f;
+    struct kl_err       err = { 0 };
+    enum kl_code        code;
+
+    ck_assert_int_eq(w.data_dir->enter(w.data_dir, "filesets", true, &dir, &err), KL_OK);
+    code = blk_fileset_open_local(dir, path, &f, &err);
+    if (code == KL_OK)
+        blk_fileset_unref(f);
+    dir->leave(dir);
+    return code == KL_OK;
+}
+
+START_TEST(a_local_copy_that_outlived_its_place_in_the_catalogue_goes_at_the_next_start)
+{
+    struct kl_env_dir  *dir;
+    struct blk_manifest m;
+    struct blk_writer  *to;
+    struct kl_err       err = { 0 };
+    struct blk_info     old = { .tenant = "anonymous", .window_start_ms = base, .incarnation = 1 }, next;
+    char                paths[2][BLK_PATH_MAX + 1];
+
+    fill(6);
+    kl_env_sim_run(w.sim, 600000);
+    w_catalogue(&w, 0, &m);
+    ck_assert_uint_gt(m.cut_count, 0);
+    old.id = m.cuts[m.cut_count - 1].seq - 1;          /* long uploaded, and merged since */
+    next = old;
+    next.id = m.cuts[m.cut_count - 1].seq + 1;         /* of a cut that is still to be replayed */
+    blk_manifest_deinit(&m);
+    blk_fileset_path(&old, paths[0]);
+    blk_fileset_path(&next, paths[1]);
+    ck_assert_int_eq(w.data_dir->enter(w.data_dir, "filesets", true, &dir, &err), KL_OK);
+    for (int i = 0; i < 2; i++) {
+        ck_assert_int_eq(blk_writer_open(dir, i == 0 ? &old : &next, &to, &err), KL_OK);
+        ck_assert_msg(blk_writer_finish(to, NULL, &err) == KL_OK, "%s", err.text);
+        ck_assert(is_local(paths[i]));
+    }
+    dir->leave(dir);
+    w_stop(&w);
+    w_start(&w);
+    w_ready(&w);
+    ck_assert(!is_local(paths[0]));
+    ck_assert(is_local(paths[1]));
+    check("after the start");
+}
+END_TEST
+
 /* ---- failures ---- */
 
 START_TEST(any_failing_call_of_the_disk_leaves_the_old_state_readable_and_is_made_good)
@@ -585,6 +635,7 @@ int main(void)
     tcase_add_test(t, one_bad_fileset_is_in_quarantine_by_name_and_the_others_go_on);
     tcase_add_test(t, what_nothing_in_the_catalogue_names_goes_after_its_time_and_nothing_else);
     tcase_add_test(t, a_name_that_is_taken_in_the_store_stops_no_flush);
+    tcase_add_test(t, a_local_copy_that_outlived_its_place_in_the_catalogue_goes_at_the_next_start);
     tcase_add_test(t, a_disk_past_its_mark_is_told_and_taken_back_when_there_is_room);
     tcase_add_loop_test(t, any_failing_call_of_the_disk_leaves_the_old_state_readable_and_is_made_good,
                         0, 8);
