@@ -54,7 +54,7 @@ void ing_partition_empty(struct ing_partition *p)
     p->snap_failures = 0;
     p->sample_count = p->late_writes = 0;
     p->purge_count = p->old_count = 0;
-    p->tidy_again_ns = 0;
+    p->tidy_again_ns = p->tidy_seen_until_ns = 0;
     p->tidy_failures = 0;
     p->checked = false;
     p->cut_err = (struct kl_err){ 0 };

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SLICE_SAMPLES = 500000, LOOK_MS = 10000, SWEEP_MAX = 64 };
+enum { SLICE_SAMPLES = 500000, LOOK_MS = 10000, SWEEP_MAX = 64, SEEN_MS = 60000 };
 
 void ing_tidy_free(struct ing_tidy *t)
 {
@@ -503,11 +503,21 @@ static bool plan(struct ing_partition *p, struct ing_tidy *t)
                                         .bytes_max = o->compact_bytes_max, .tenant = rules_of,
                                         .ctx = &p->i->o };
 
+    bool                      busy = atomic_load(&p->i->compacting);
+    int64_t                   now_ns = kl_env_mono_ns(p->i->env);
+
     if (plan_sweep(p, t) || plan_check(p, t))
         return true;
-    if (atomic_load(&p->i->compacting))
+    /* A catalogue of many filesets is not sorted again and again while nothing comes to it. */
+    if (p->manifest.revision == p->tidy_seen && now_ns < p->tidy_seen_until_ns)
+        return ing_orphans_plan(p, t);
+    if (busy)
         rules.bytes_max = 0;                           /* another partition's turn */
     ing_tidy_plan(&p->manifest, &rules, kl_env_now_ms(p->i->env), &t->plan);
+    if (t->plan.what == ING_TIDY_NOTHING && !busy) {
+        p->tidy_seen = p->manifest.revision;
+        p->tidy_seen_until_ns = now_ns + INT64_C(1000000) * SEEN_MS;
+    }
     if (t->plan.what == ING_TIDY_COMPACT) {
         bool free_turn = false;
 
