@@ -13,11 +13,13 @@
 #include "querier/options.h"
 #include "querier/querier.h"
 
+#include <stdio.h>
+
 /* Everything of one process. Members are made from top to bottom and freed from bottom to top. */
 struct serve {
     struct kl_app       *app;
     struct kl_env_dir   *data, *objects;
-    struct kl_store     *store;
+    struct kl_store     *store, *cache;                /* cache: before it, for queries; or NULL */
     struct kl_bus       *bus;
     struct dm_bootstrap *bootstrap;
     struct dm_spreader  *spreader;
@@ -41,6 +43,9 @@ static bool ready(void *ctx, struct kl_err *err)
 static enum kl_code open_folders(struct serve *s, struct kl_err *err)
 {
     const char *path = kl_config_text(s->app->config, "data-dir");
+    struct kl_store_place place = { .env = s->app->env, .config = s->app->config, .writes = true,
+                                    .log = s->app->log, .metrics = s->app->metrics };
+    char        cache[4096];
 
     if (path == NULL || path[0] == '\0')
         return kl_fail(err, KL_EINVAL, "say where the data shall lie: --data-dir DIR");
@@ -51,10 +56,10 @@ static enum kl_code open_folders(struct serve *s, struct kl_err *err)
     if (s->data->enter(s->data, "store", true, &s->objects, err) != KL_OK ||
         s->data->sync_names(s->data, err) != KL_OK)
         return kl_within(err, "data-dir %s", path);
-    return kl_store_open(&(struct kl_store_place){ .env = s->app->env, .config = s->app->config,
-                                                   .local = s->objects, .writes = true,
-                                                   .log = s->app->log, .metrics = s->app->metrics },
-                         &s->store, err);
+    place.local = s->objects;
+    snprintf(cache, sizeof cache, "%s/cache", path);
+    return kl_store_open(&place, &s->store, err) == KL_OK
+         ? kl_store_open_cache(&place, s->store, cache, &s->cache, err) : err->code;
 }
 
 static enum kl_code open_bus(struct serve *s, struct kl_err *err)
@@ -100,7 +105,7 @@ static void start_services(struct serve *s, struct tsp_placement *placement_take
     s->spreader = dm_spreader_new(a->env, s->bus, &so);
     s->ingestor = ing_new(a->env, s->bus, s->data, s->store, &io);
     s->doorman = dm_new(a->env, s->bus, &dmo);
-    s->querier = qr_new(a->env, s->bus, s->store, &qo);
+    s->querier = qr_new(a->env, s->bus, s->cache != NULL ? s->cache : s->store, &qo);
     s->ingestor_http = ing_http_new(s->ingestor, a->http, a->env);
     s->doorman_http = dm_http_new(s->doorman, a->http, &dmo, a->env);
     s->querier_http = qr_http_new(s->querier, a->http, a->env);
@@ -126,6 +131,8 @@ static void stop(struct serve *s)
     }
     if (s->bus != NULL)
         s->bus->free(s->bus);
+    if (s->cache != NULL)
+        s->cache->close(s->cache);
     if (s->store != NULL)
         s->store->close(s->store);
     if (s->objects != NULL)

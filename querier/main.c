@@ -8,7 +8,7 @@
 #include "querier/querier.h"
 
 struct program {
-    struct kl_store   *store;
+    struct kl_store   *store, *cache;                  /* cache NULL: there is none */
     struct kl_bus     *bus;
     struct qr_querier *querier;
 };
@@ -22,9 +22,11 @@ static bool ready(void *ctx, struct kl_err *err)
 
 static enum kl_code open_store(struct program *p, struct kl_app *a, struct kl_err *err)
 {
-    return kl_store_open(&(struct kl_store_place){ .env = a->env, .config = a->config,
-                                                   .log = a->log, .metrics = a->metrics },
-                         &p->store, err);
+    struct kl_store_place place = { .env = a->env, .config = a->config, .log = a->log,
+                                    .metrics = a->metrics };
+
+    return kl_store_open(&place, &p->store, err) == KL_OK
+         ? kl_store_open_cache(&place, p->store, NULL, &p->cache, err) : err->code;
 }
 
 int main(int argc, char **argv)
@@ -51,7 +53,7 @@ int main(int argc, char **argv)
         kl_bus_nats_open(a->env, &bo, &p.bus, &err) != KL_OK) {
         status = kl_app_failed(a, &err);
     } else {
-        p.querier = qr_new(a->env, p.bus, p.store, &o);
+        p.querier = qr_new(a->env, p.bus, p.cache != NULL ? p.cache : p.store, &o);
         http = qr_http_new(p.querier, a->http, a->env);
         a->ready = ready;
         a->ctx = &p;
@@ -62,6 +64,8 @@ int main(int argc, char **argv)
         qr_http_free(http);
         p.bus->free(p.bus);
     }
+    if (p.cache != NULL)
+        p.cache->close(p.cache);
     if (p.store != NULL)
         p.store->close(p.store);
     kl_app_close(a);

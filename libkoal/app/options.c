@@ -60,6 +60,8 @@ const struct kl_option kl_app_options[] = {
     MS("placement.spread_delay", "1m", 0, 86400000, "a larger spread begins this long after it was decided"),
     TEXT("store.url", NULL, "the object storage, the same for every ingestor and querier: dir:/path or s3://bucket/prefix; serve without one: a folder in its data-dir"),
     TEXT("store.dir", NULL, "short for a store.url of dir:"),
+    TEXT("store.cache.dir", NULL, "folder in which a querier keeps what it read of the object storage; unset: none, but serve over S3 keeps it in its data-dir"),
+    BYTES("store.cache.bytes_max", "10GiB", 0, 1024 * TIB, "the oldest of it goes past this; 0: none is kept"),
     TEXT("store.s3.endpoint", NULL, "address of the S3 service, https://host or http://host:port; unset: that of AWS in the region"),
     TEXT("store.s3.region", "us-east-1", "region of the bucket"),
     CHOICE("store.s3.style", "auto", "auto|path|host", "whether the bucket is part of the path or of the host's name; auto: the path, where an endpoint is set"),

@@ -120,3 +120,20 @@ enum kl_code kl_store_open(const struct kl_store_place *p, struct kl_store **s, 
     return o.kind == KL_STORE_S3 ? kl_within(err, "store s3://%s/%s", o.bucket, o.prefix)
                                  : kl_within(err, "store %s", o.path != NULL ? o.path : "in data-dir");
 }
+
+enum kl_code kl_store_open_cache(const struct kl_store_place *p, struct kl_store *inner,
+                                 const char *fallback, struct kl_store **s, struct kl_err *err)
+{
+    struct kl_store_options o;
+    const char             *path = text(p->config, "store.cache.dir");
+    int64_t                 bytes = kl_config_int(p->config, "store.cache.bytes_max");
+
+    *s = NULL;
+    if (kl_store_options_read(p->config, &o, err) != KL_OK)
+        return err->code;
+    if (path == NULL && o.kind == KL_STORE_S3)
+        path = fallback;
+    if (path == NULL || bytes == 0)
+        return KL_OK;
+    return kl_store_cache_open(p->env, inner, path, (uint64_t)bytes, p->log, p->metrics, s, err);
+}

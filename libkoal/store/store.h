@@ -110,6 +110,17 @@ enum kl_code kl_store_s3_open(struct kl_env *env, const struct kl_store_s3_optio
 enum kl_code kl_store_s3v2_open(struct kl_env *env, const struct kl_store_s3_options *options,
                                 struct kl_store **s, struct kl_err *err);
 
+/*
+ * A cache of objects' ranges in a folder of its own, which it locks and begins empty: blocks of 64 KiB
+ * with their checksums, at most about bytes_max, the oldest going first. What is
+ * missing of a range comes in as few requests as it has gaps. Reads only: the rest is passed on to
+ * `inner`, which stays the caller's and outlives it. A put-anew key (that no call here removed) may be
+ * answered as it was: objects never change.
+ */
+enum kl_code kl_store_cache_open(struct kl_env *env, struct kl_store *inner, const char *path,
+                                 uint64_t bytes_max, struct kl_log *log, struct kl_metrics *metrics,
+                                 struct kl_store **s, struct kl_err *err);
+
 /* ---- for tests: a store that misbehaves by seed. One thread. ---- */
 struct kl_store_faults {                               /* the caller's; may be changed at any time */
     uint64_t seed;                                     /* moves on with each draw */

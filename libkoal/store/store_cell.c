@@ -118,7 +118,8 @@ struct kl_store *kl_store_cell_new(struct kl_store *inner, const char *cell, boo
     struct cell *c = kl_new(sizeof *c);
 
     c->store = (struct kl_store){ .put = put, .get = get, .head = head, .list = list,
-                                  .remove = remove_object, .cancel = cancel, .close = close_store };
+                                  .remove = remove_object, .cancel = inner->cancel != NULL ? cancel : NULL,
+                                  .close = close_store };
     c->inner = inner;
     c->writes = writes;
     snprintf(c->text, sizeof c->text, "koalemos cell %.100s\n", cell);

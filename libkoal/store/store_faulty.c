@@ -201,7 +201,8 @@ struct kl_store *kl_store_faulty_new(struct kl_store *inner, struct kl_store_fau
     struct faulty *s = kl_new(sizeof *s);
 
     s->store = (struct kl_store){ .put = put, .get = get, .head = head, .list = list,
-                                  .remove = remove_object, .cancel = cancel, .close = close_store };
+                                  .remove = remove_object, .cancel = inner->cancel != NULL ? cancel : NULL,
+                                  .close = close_store };
     s->inner = inner;
     s->f = faults;
     return &s->store;

@@ -11,10 +11,11 @@
 
 #include "tests/unit/libkoal/store/s3.h"
 
-enum { REAL, SIM, FOLDERS, FAULTY = FOLDERS, LOCALS, S3 = LOCALS, S3_REPLACING, S3_V2, STORES };
+enum { REAL, SIM, FOLDERS, FAULTY = FOLDERS, CACHED, LOCALS, S3 = LOCALS, S3_REPLACING, S3_V2, STORES };
 
-static char                    path[64], keys_path[80];
+static char                    path[64], keys_path[80], cache_path[100], below_path[100];
 static struct kl_env_dir      *dirs[FOLDERS];
+static struct kl_store        *cached;                 /* what lies below CACHED */
 static struct kl_env_disk_sim *disk, *faulty_disk;
 static struct kl_env_dir      *faulty_dir;
 static struct kl_store_faults  faults;
@@ -138,6 +139,11 @@ static void setup(void)
     faults = (struct kl_store_faults){ .seed = (uint64_t)getpid(), .before = 200, .after = 200, .cut = 200,
                                        .stale = 0 };
     stores[FAULTY] = patient_new(kl_store_faulty_new(kl_store_dir_new(faulty_dir), &faults));
+    snprintf(cache_path, sizeof cache_path, "%s/cache", keys_path);
+    snprintf(below_path, sizeof below_path, "%s/below", keys_path);
+    ck_assert_int_eq(kl_store_dir_open(env, below_path, &cached, &err), KL_OK);
+    ck_assert_msg(kl_store_cache_open(env, cached, cache_path, 8 << 20, NULL, NULL, &stores[CACHED], &err) ==
+                  KL_OK, "%s", err.text);
     for (int i = S3; i < STORES && have_s3; i++) {
         s3_kit(&s3, env, keys_path);
         if (i == S3_V2) {
@@ -161,6 +167,7 @@ static void teardown(void)
     kl_env_disk_sim_free(disk);
     if (env == NULL)
         return;
+    cached->close(cached);
     faulty_dir->leave(faulty_dir);
     kl_env_disk_sim_free(faulty_disk);
     kl_env_real_free(env);
