@@ -112,6 +112,32 @@ def test_s3_away_stops_neither_intake_nor_answers_from_memory_and_is_caught_up_w
         check(secret not in ours.process.words(), "a key in the log")
 
 
+def cached(ours, name):
+    _, _, body = http(f"{ours.query}/metrics")
+    line = next(l for l in body.decode().splitlines() if l.startswith(f"koalemos_store_cache_{name} "))
+    return float(line.split()[1])
+
+
+def test_what_was_asked_before_is_answered_from_disk_and_memory(world):
+    s3 = S3(world)
+    line = Line(world, s3.endpoint)
+    ours = koa.Serve(world, *s3.flags(endpoint=line.url), "--store.s3.tries", "1")
+    begin, end = begin_ms(4), begin_ms(0)
+    load(ours.push, begin, end)
+    ours.flush_all()
+    ours.process.stop()
+    ours.process.start()
+    ours.ready()
+    before = answers(ours.query, begin, end)
+    missed = cached(ours, "misses_total")
+    check(missed > 0 and cached(ours, "bytes") > 0, "nothing came by the cache")
+    same(before, answers(ours.query, begin, end), "again")
+    check(cached(ours, "misses_total") == missed, "the same questions fetched again")
+    line.cut()
+    same(before, answers(ours.query, begin, end), "while S3 is away")
+    line.join()
+
+
 def test_what_is_wrong_with_s3_is_said_in_a_sentence(world):
     s3 = S3(world)
     with open(world.path("wrong"), "w") as f:
