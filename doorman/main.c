@@ -2,13 +2,36 @@
  * doorman: takes pushes and routes them to the log, in a cluster over NATS.
  */
 #include "doorman/bootstrap.h"
+#include "doorman/coordinator.h"
 #include "doorman/doorman.h"
 #include "doorman/grpc.h"
 #include "doorman/options.h"
 #include "libkoal/app/app.h"
 #include "libkoal/bus/options.h"
 
-struct program { struct kl_bus *bus; struct dm_doorman *doorman; };
+struct program {
+    struct kl_bus     *bus;
+    struct dm_doorman *doorman;
+    struct dm_coordinator      *coordinator;
+    struct dm_coordinator_http *coordinator_http;
+};
+
+/* Where the configuration assigns no partitions, the coordinator gives them to the ingestors that register. */
+static void coordinate(struct program *p, struct kl_app *a, const char *assigned)
+{
+    struct dm_coordinator_options o = {
+        .name = kl_config_text(a->config, "doorman.name"), .manage = assigned[0] == '\0',
+        .partitions = (uint32_t)kl_config_int(a->config, "partitions"),
+        .replicas = (unsigned)kl_config_int(a->config, "cluster.replicas"),
+        .joins_at_once = (unsigned)kl_config_int(a->config, "cluster.joins_at_once"),
+        .heartbeat_ms = kl_config_int(a->config, "cluster.heartbeat"),
+        .silent_ms = kl_config_int(a->config, "cluster.silent"),
+        .gone_ms = kl_config_int(a->config, "cluster.gone"), .log = a->log, .metrics = a->metrics,
+    };
+
+    p->coordinator = dm_coordinator_new(a->env, p->bus, &o);
+    p->coordinator_http = dm_coordinator_http_new(p->coordinator, a->http);
+}
 
 static bool ready(void *ctx, struct kl_err *err)
 {
@@ -22,13 +45,14 @@ int main(int argc, char **argv)
     struct program             p = { 0 };
     struct kl_bus_nats_options bo;
     struct dm_options          o;
-    struct tsp_placement      *placement;
-    struct dm_bootstrap       *bootstrap;
+    struct tsp_placement      *placement = NULL;
+    struct dm_bootstrap       *bootstrap = NULL;
     struct dm_spreader        *spreader;
     struct dm_spreader_options so;
     struct dm_http            *http;
     struct dm_grpc            *grpc;
     struct kl_err              err;
+    const char                *assigned;
     int                        status;
     struct kl_app *a = kl_app_open("doorman", argc, argv, 1, "127.0.0.1:4480", &status);
 
@@ -40,8 +64,9 @@ int main(int argc, char **argv)
     dm_options_read(a->config, &o);
     o.log = a->log;
     o.metrics = a->metrics;
-    if (dm_placement_parse(kl_config_text(a->config, "placement.static"), bo.partitions, &placement,
-                           &err) != KL_OK) {
+    assigned = kl_config_text(a->config, "placement.static");
+    if (assigned[0] != '\0' &&
+        dm_placement_parse(assigned, bo.partitions, &placement, &err) != KL_OK) {
         status = kl_app_failed(a, &err);
     } else if (kl_bus_nats_open(a->env, &bo, &p.bus, &err) != KL_OK) {
         tsp_placement_free(placement);
@@ -50,7 +75,9 @@ int main(int argc, char **argv)
         dm_spreader_options_read(a->config, &so);
         so.log = a->log;
         so.metrics = a->metrics;
-        bootstrap = dm_bootstrap_new(a->env, p.bus, placement, a->log);
+        if (placement != NULL)
+            bootstrap = dm_bootstrap_new(a->env, p.bus, placement, a->log);
+        coordinate(&p, a, assigned);
         spreader = dm_spreader_new(a->env, p.bus, &so);
         p.doorman = dm_new(a->env, p.bus, &o);
         http = dm_http_new(p.doorman, a->http, &o, a->env);
@@ -63,6 +90,8 @@ int main(int argc, char **argv)
         dm_free(p.doorman);
         dm_spreader_free(spreader);
         dm_bootstrap_free(bootstrap);
+        dm_coordinator_free(p.coordinator);
+        dm_coordinator_http_free(p.coordinator_http);
         dm_http_free(http);
         p.bus->free(p.bus);
     }

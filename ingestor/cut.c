@@ -193,6 +193,7 @@ void ing_cut_read(struct ing_partition *p, const struct tsp_cut *cut, uint64_t s
     if (cut->epoch < p->epoch_seen)                    /* of an owner that was one no more */
         return;
     p->epoch_seen = cut->epoch;
+    atomic_store(&p->m_epoch_seen, p->epoch_seen);
     if (cut->window_ms < 0 ||
         (cut->window_ms > 0 &&
          __builtin_add_overflow(cut->window_start_ms, cut->window_ms, &end_ms))) {
@@ -330,11 +331,9 @@ void ing_cut_tick(struct ing_partition *p)
     int64_t end_ms = window_floor(kl_env_now_ms(p->i->env) - o->cut_delay_ms, o->window_ms);
     int64_t now_ns = kl_env_mono_ns(p->i->env), mine = p->memory_told;
     bool    heavy;
-    struct tsp_cut cut = { .epoch = p->epoch_seen < ING_EPOCH_STATIC ? ING_EPOCH_STATIC
-                                                                     : p->epoch_seen,
-                           .format = ING_FORMAT };
+    struct tsp_cut cut = { .epoch = ing_epoch(p), .format = ING_FORMAT };
 
-    if (atomic_load(&p->state) != ING_LIVE || p->appends != NULL || p->reload ||
+    if (cut.epoch == 0 || atomic_load(&p->state) != ING_LIVE || p->appends != NULL || p->reload ||
         p->job_count >= ING_JOBS_MAX)
         return;
     if (end_ms > p->cut_end_ms && (p->first_any != 0 ||
@@ -384,12 +383,10 @@ void ing_flush_begin(struct kl_env_task *task)
 {
     struct ing_wait      *w = kl_container_of(task, struct ing_wait, task);
     struct ing_partition *p = w->p;
-    struct tsp_cut        cut = { .epoch = p->epoch_seen < ING_EPOCH_STATIC ? ING_EPOCH_STATIC
-                                                                            : p->epoch_seen,
-                                  .format = ING_FORMAT };
+    struct tsp_cut        cut = { .epoch = ing_epoch(p), .format = ING_FORMAT };
 
-    if (atomic_load(&p->state) == ING_AWAY && !atomic_load(&p->wanted)) {
-        ing_wait_end(w, KL_OK, NULL);                  /* no longer ours */
+    if (cut.epoch == 0 || (atomic_load(&p->state) == ING_AWAY && !atomic_load(&p->wanted))) {
+        ing_wait_end(w, KL_OK, NULL);                  /* not, or no longer, ours */
         return;
     }
     if (atomic_load(&p->state) != ING_LIVE || p->reload) {

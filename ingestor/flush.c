@@ -211,10 +211,8 @@ static bool build(struct ing_job *j)
         return false;
     j->manifest.revision++;
     j->manifest.partition = p->number;
-    if (j->manifest.epoch < ING_EPOCH_STATIC)
-        j->manifest.epoch = ING_EPOCH_STATIC;
-    if (p->epoch_seen > j->manifest.epoch)
-        j->manifest.epoch = p->epoch_seen;
+    if (ing_epoch(p) > j->manifest.epoch)              /* 0, if the lease went just now: then a */
+        j->manifest.epoch = ing_epoch(p);              /* higher one is in the way, or nobody is */
     if (j->adopt != 0) {
         j->manifest.incarnation = j->adopt;
         j->manifest.cut_count = 0;
@@ -318,7 +316,14 @@ static void conflict_got(struct kl_bus_kv *op)
         kl_fail(&j->err, KL_EEXIST, "another owner, of epoch %" PRIu64 ", writes the catalogue",
                 at.epoch);
         free(op->got);
-        ing_partition_break(p, &j->err);
+        if (p->i->member == NULL) {
+            ing_partition_break(p, &j->err);
+            return;
+        }
+        kl_logf(p->i->o.log, KL_WARN, "ingestor: partition %" PRIu32 ": %s: this one follows it",
+                p->number, j->err.text);
+        p->fenced = at.epoch;
+        j->step = j->part_count > 0 ? ING_WRITE : ING_PUT;
         return;
     } else {
         p->pointer_revision = op->revision;
@@ -449,6 +454,11 @@ void ing_job_start(struct ing_partition *p)
     if (j == NULL || j->out || ing_stopping(p) || p->damaged || (state != ING_REPLAYING && state != ING_LIVE) ||
         (j->failures > 0 && kl_env_mono_ns(p->i->env) < p->job_again_ns))
         return;
+    if (j->step < ING_LET_GO && ing_epoch(p) == 0) {   /* the owner does it; see follow.c */
+        if (j->tidy == NULL)
+            return;
+        j->step = ING_CLEAN;
+    }
     if (j->step == ING_LET_GO) {
         ing_job_let_go(p);
         if (j->step == ING_LET_GO)
@@ -494,7 +504,7 @@ void ing_jobs_tick(struct ing_partition *p)
     ing_job_start(p);
     while (due < p->purge_count && p->purges[due].at_ms <= kl_env_now_ms(p->i->env))
         due++;
-    if (due == 0 || p->purging || p->reload)
+    if (due == 0 || p->purging || p->reload || ing_epoch(p) == 0)
         return;
     p->purge = (struct kl_bus_purge){ .partition = p->number, .up_to = p->purges[due - 1].seq,
                                       .loop = p->shard->loop, .done = purged };

@@ -14,6 +14,7 @@
 #include <stdatomic.h>
 
 #include "ingestor/head_priv.h"
+#include "ingestor/member.h"
 #include "ingestor/ingestor.h"
 #include "ingestor/tidy_priv.h"
 #include "libblock/manifest.h"
@@ -29,7 +30,8 @@ enum { ING_ASKS_MAX = 1024 };                          /* questions waiting or b
 enum { ING_TICK_MS = 200, ING_RETRY_FIRST_MS = 500, ING_RETRY_MAX_MS = 60000 };
 enum { ING_PURGES_MAX = 64, ING_OLD_MS = 15 * 60 * 1000 };
 enum { ING_MANIFEST_BYTES_MAX = 256 << 20 };
-enum { ING_FORMAT = 1, ING_EPOCH_STATIC = 1 };         /* no lease yet: one epoch for ever */
+enum { ING_FORMAT = 1, ING_EPOCH_STATIC = 1 };         /* without leases: one epoch for ever */
+enum { ING_BEHIND_READY = 64 };                        /* records behind the log that count as caught up */
 
 /* ---- refs.c: what a writer's refs stand for ---- */
 struct ing_orphan { uint64_t ref, first_seq; struct kl_buf samples; };
@@ -161,6 +163,20 @@ struct ing_restored {
 
 enum ing_state { ING_AWAY, ING_LOADING, ING_REPLAYING, ING_LIVE, ING_BROKEN };
 
+/* ---- follow.c: the catalogue as its owner, somebody else, writes it ---- */
+struct ing_follow {
+    struct kl_bus_kv   kv;
+    struct kl_env_task work, back;
+    struct blk_pointer at;
+    uint64_t revision;                                 /* of the pointer's key */
+    struct blk_manifest manifest;
+    enum kl_code  code;
+    struct kl_err err;
+    bool     out;
+    int64_t  again_ns;
+    unsigned failures;
+};
+
 struct ing_partition {
     struct ing_ingestor *i;
     struct ing_shard    *shard;
@@ -169,7 +185,8 @@ struct ing_partition {
     _Atomic int  state;                                /* enum ing_state; written on the loop */
     bool     serving, reading, loading, kv_out;
     struct kl_env_task   assign;
-    struct kl_bus_service service;
+    struct kl_bus_service service, own_service;        /* as the owner; as this member */
+    bool     owning;                                   /* the first of them is served */
     struct kl_bus_reader  reader;
 
     /* loading */
@@ -216,6 +233,8 @@ struct ing_partition {
     int64_t  memory_told;
     int64_t  flush_again_ns;                           /* no early flush before */
 
+    struct ing_follow follow;
+    uint64_t fenced;                                   /* an epoch that was seen to write the catalogue */
     struct ing_job *jobs, *jobs_last; uint32_t job_count, job_number;
     int64_t  job_again_ns;
     struct kl_bus_purge purge; bool purging;
@@ -254,6 +273,8 @@ struct ing_partition {
     bool     damaged;                                  /* the snapshot is to be set aside: begin anew */
     uint64_t bad_serial;                               /* of the file that is damaged; 0: the head */
 
+    _Atomic uint64_t m_behind, m_epoch_seen;
+    _Atomic uint64_t catalogue_seen;                   /* revision of the pointer's key, by the watch */
     _Atomic uint64_t m_series, m_samples, m_late, m_equal, m_applied, m_lag, m_orphans, m_jobs, m_spilled,
                      m_snap_bytes;
     _Atomic int64_t  m_memory[ING_MEM_KINDS];
@@ -301,7 +322,8 @@ struct ing_ingestor {
     struct tsp_incarnation who;
     struct ing_shard *shards; unsigned shard_count;
     struct ing_partition *partitions;
-    struct kl_bus_watch watch;
+    struct kl_bus_watch watch, catalogue_watch;
+    struct ing_member *member;                         /* NULL: partitions are assigned, there are no leases */
     struct tsp_layout *layout;                         /* the first shard's, as the watch */
     bool watching, said_ready;
     _Atomic bool placed;                               /* a placement table was seen */
@@ -322,6 +344,9 @@ static inline bool ing_stopping(const struct ing_partition *p)
 {
     return atomic_load_explicit(&p->i->stopping, memory_order_relaxed);
 }
+/* The epoch under which this ingestor owns the partition now; 0: it does not, and neither cuts nor
+ * writes the catalogue. */
+uint64_t ing_epoch(const struct ing_partition *p);
 int64_t ing_backoff_ms(struct ing_ingestor *i, unsigned failures);
 
 /* census.c: which metrics outgrow the partition */
@@ -392,6 +417,11 @@ void ing_files_close(struct ing_partition *p);         /* all, when no chunk is 
 void ing_tenants_free(struct ing_partition *p);
 /* write.c */
 enum kl_code ing_part_write(struct ing_job *j, struct ing_part *part, struct kl_err *err);
+/* cluster.c: the ingestor as a member; follow.c: the catalogue that another writes */
+void ing_cluster_watch(struct ing_ingestor *i);        /* on the first shard's loop */
+void ing_cluster_unwatch(struct ing_ingestor *i);
+void ing_follow_tick(struct ing_partition *p);
+void ing_follow_covered(struct ing_partition *p);      /* jobs whose cuts the catalogue has by now */
 /* select.c, page.c */
 void ing_select(struct kl_bus_service *s, struct kl_bus_question *q);
 void ing_asks_check(struct ing_partition *p);          /* applied moved on, or time passed */

@@ -23,10 +23,13 @@ static void placed(struct ing_ingestor *i, const struct tsp_placement *t)
     }
     for (uint32_t n = 0; n < i->o.partitions; n++) {
         struct ing_partition *p = &i->partitions[n];
-        const char           *owner;
-        unsigned              members = tsp_placement_members(t, n, &owner, 1);
+        const char           *names[TSP_REPLICAS_MAX];
+        unsigned              members = tsp_placement_members(t, n, names, TSP_REPLICAS_MAX);
+        bool                  wanted = false;
 
-        atomic_store(&p->wanted, members > 0 && strcmp(owner, i->name) == 0);
+        for (unsigned k = 0; k < members; k++)
+            wanted |= strcmp(names[k], i->name) == 0;
+        atomic_store(&p->wanted, wanted);
     }
     atomic_store(&i->placement_revision, tsp_placement_revision(t));
     atomic_store(&i->placed, true);
@@ -99,6 +102,7 @@ static void start(struct kl_env_task *task)
     snprintf(i->watch.prefix, sizeof i->watch.prefix, "%s", TSP_PLACEMENT_KEY);
     i->watching = true;
     i->bus->watch(i->bus, &i->watch);
+    ing_cluster_watch(i);
 }
 
 /* Keeps the loop alive until nothing is under way that would come back to it. */
@@ -117,8 +121,10 @@ static void stop(struct kl_env_task *task)
 
     s->stopping = true;
     i->env->sched->disarm(s->loop, &s->tick);
-    if (s == &i->shards[0] && i->watching)
+    if (s == &i->shards[0] && i->watching) {
         i->bus->unwatch(i->bus, &i->watch);
+        ing_cluster_unwatch(i);
+    }
     for (uint32_t n = 0; n < i->o.partitions; n++)
         if (i->partitions[n].shard == s)
             ing_partition_stop(&i->partitions[n]);
@@ -173,6 +179,8 @@ void ing_free(struct ing_ingestor *i)
     if (i == NULL)
         return;
     atomic_store(&i->stopping, true);
+    ing_member_free(i->member);
+    i->member = NULL;
     for (unsigned n = 0; n < i->shard_count; n++)
         i->env->sched->post(i->shards[n].loop, &i->shards[n].stop);
     for (unsigned n = 0; n < i->shard_count; n++)
@@ -191,6 +199,8 @@ bool ing_ready(struct ing_ingestor *i, struct kl_err *err)
     unsigned behind = 0, broken = 0;
     uint32_t first = 0;
 
+    if (i->member != NULL && !ing_member_ready(i->member, err))
+        return false;
     if (!atomic_load(&i->placed)) {
         kl_fail(err, KL_EAGAIN, "no placement table was seen yet");
         return false;

@@ -45,10 +45,21 @@ struct ing_options {
     struct kl_log *log;
     struct kl_metrics *metrics;
 };
+/* As a member of a cell (ingestor/member.h): registered, with leases; members are then given partitions by
+ * the coordinator. */
+struct ing_cluster_options {
+    const char *zone, *address, *version;
+    uint32_t    capacity;
+    int64_t     heartbeat_ms, silent_ms, gone_ms;
+};
 struct ing_ingestor;
 /* Watches the placement table and serves the partitions it assigns to `name`. */
 struct ing_ingestor *ing_new(struct kl_env *env, struct kl_bus *bus, struct kl_env_dir *dir,
                              struct kl_store *store, const struct ing_options *options);
+/* Once, right after ing_new, where there is a cell. Without it this ingestor owns what the table assigns
+ * to it. The id of the disk is kept in `dir`/NODE. */
+enum kl_code ing_join(struct ing_ingestor *i, const struct ing_cluster_options *options,
+                      struct kl_err *err);
 void ing_free(struct ing_ingestor *i);                 /* stops; flushes nothing: the log has it */
 /* Every partition has caught up with its log's end as of the start? err has the words. */
 bool ing_ready(struct ing_ingestor *i, struct kl_err *err);

@@ -35,6 +35,25 @@ static enum kl_code open_folders(struct program *p, struct kl_app *a, struct kl_
                          &p->store, err);
 }
 
+/* Where the configuration assigns the partitions there are no leases to be had. */
+static enum kl_code join(struct program *p, struct kl_app *a, struct kl_err *err)
+{
+    const char *listen = kl_config_text(a->config, "listen");
+    struct ing_cluster_options o = {
+        .zone = kl_config_text(a->config, "ingestor.zone"), .address = listen != NULL ? listen : "",
+        .version = KL_APP_VERSION, .capacity = (uint32_t)kl_config_int(a->config, "ingestor.capacity"),
+        .heartbeat_ms = kl_config_int(a->config, "cluster.heartbeat"),
+        .silent_ms = kl_config_int(a->config, "cluster.silent"),
+        .gone_ms = kl_config_int(a->config, "cluster.gone"),
+    };
+
+    if (kl_config_text(a->config, "placement.static")[0] != '\0')
+        return KL_OK;
+    if (o.silent_ms < 3 * o.heartbeat_ms)
+        return kl_fail(err, KL_EINVAL, "cluster.silent should be at least three of cluster.heartbeat");
+    return ing_join(p->ingestor, &o, err);
+}
+
 static void stop(struct program *p)
 {
     if (p->store != NULL)
@@ -69,7 +88,7 @@ int main(int argc, char **argv)
         http = ing_http_new(p.ingestor, a->http, a->env);
         a->ready = ready;
         a->ctx = &p;
-        status = kl_app_run(a);
+        status = join(&p, a, &err) == KL_OK ? kl_app_run(a) : kl_app_failed(a, &err);
         p.bus->close(p.bus);
         kl_store_cancel(p.store);
         ing_free(p.ingestor);

@@ -172,6 +172,7 @@ static void record(struct kl_bus_reader *r, const struct kl_bus_record *rec)
         return;
     }
     kl_count(p->i->m.records, 1);
+    atomic_store_explicit(&p->m_behind, rec->behind, memory_order_relaxed);
     if (atomic_load(&p->state) == ING_REPLAYING)
         kl_count(p->i->m.replayed, 1);
     if (ing_snap_damaged(p))
@@ -229,6 +230,13 @@ static void broken(struct kl_bus_reader *r, enum kl_code code, uint64_t incarnat
         foreign(p, incarnation);
         return;
     }
+    if (code == KL_ENOENT && p->i->member != NULL && first_seq - 1 <= p->manifest.replay_from) {
+        kl_logf(p->i->o.log, KL_WARN, "ingestor: partition %" PRIu32 ": records %" PRIu64 " to %" PRIu64
+                " were purged before they were applied here; beginning anew from the catalogue",
+                p->number, p->applied + 1, first_seq - 1);
+        ing_partition_anew(p, "the log was purged beyond what was applied; the catalogue is read anew");
+        return;
+    }
     if (code == KL_ENOENT)
         kl_fail(&said, code, "records %" PRIu64 " to %" PRIu64 " were purged before they were "
                 "applied here", p->applied + 1, first_seq - 1);
@@ -281,6 +289,7 @@ void ing_loaded(struct ing_partition *p)
         p->cut_end_ms = INT64_MIN;
     if (p->epoch_seen < p->manifest.epoch)
         p->epoch_seen = p->manifest.epoch;
+    atomic_store(&p->m_epoch_seen, p->epoch_seen);
     for (uint32_t k = 0; k < p->manifest.cut_count; k++)
         if (p->manifest.cuts[k].end_ms != INT64_MAX && p->manifest.cuts[k].end_ms > p->cut_end_ms)
             p->cut_end_ms = p->manifest.cuts[k].end_ms;
@@ -337,19 +346,44 @@ void ing_loaded(struct ing_partition *p)
 
 /* ---- coming and going ---- */
 
-static void serve(struct ing_partition *p)
+/* Whoever wants the owner asks the partition's subject; every member has one of its own beside. */
+static void serve_as_owner(struct ing_partition *p, bool owning)
 {
+    if (owning == p->owning)
+        return;
+    p->owning = owning;
+    if (!owning) {
+        p->i->bus->unserve(p->i->bus, &p->service);
+        return;
+    }
     p->service = (struct kl_bus_service){ .loop = p->shard->loop, .question = ing_select, .ctx = p };
     tsp_select_subject(p->service.subject, sizeof p->service.subject, p->number);
-    p->serving = true;
     p->i->bus->serve(p->i->bus, &p->service);
+}
+
+static void serve(struct ing_partition *p)
+{
+    p->own_service = (struct kl_bus_service){ .loop = p->shard->loop, .question = ing_select,
+                                              .ctx = p };
+    tsp_select_member(p->own_service.subject, sizeof p->own_service.subject, p->number, p->i->name);
+    p->serving = true;
+    p->i->bus->serve(p->i->bus, &p->own_service);
+    serve_as_owner(p, ing_epoch(p) != 0);
+}
+
+static void unserve(struct ing_partition *p)
+{
+    serve_as_owner(p, false);
+    if (p->serving)
+        p->i->bus->unserve(p->i->bus, &p->own_service);
+    p->serving = false;
 }
 
 /* True when nobody works on what it holds. */
 static bool quiet(const struct ing_partition *p)
 {
     return !p->loading && p->rendering == 0 && !p->purging && p->appends == NULL &&
-           p->ask_count == 0 && p->tidy == NULL && p->pass == NULL &&
+           p->ask_count == 0 && p->tidy == NULL && p->pass == NULL && !p->follow.out &&
            (p->jobs == NULL || !p->jobs->out);
 }
 
@@ -369,9 +403,7 @@ static void leave(struct ing_partition *p)
 {
     stop_reading(p);
     ing_pass_end(p);
-    if (p->serving)
-        p->i->bus->unserve(p->i->bus, &p->service);
-    p->serving = false;
+    unserve(p);
     p->reload = false;
     kl_fail(&p->words, KL_EAGAIN, "not assigned to this ingestor");
     atomic_store(&p->state, ING_AWAY);
@@ -415,10 +447,13 @@ void ing_partition_tick(struct ing_partition *p)
         come(p);
         return;
     }
+    if (p->serving && p->i->member != NULL)
+        serve_as_owner(p, ing_epoch(p) != 0);
     if (p->asks != NULL)
         ing_asks_check(p);
     ing_found_tick(p, now_ns);
     if (state != ING_BROKEN) {
+        ing_follow_tick(p);
         ing_jobs_tick(p);
         ing_tidy_tick(p);
         ing_cut_tick(p);

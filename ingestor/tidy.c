@@ -374,7 +374,7 @@ static void next_slice(struct ing_tidy *t)
 
 static bool wanted(const struct ing_partition *p)
 {
-    return atomic_load(&p->state) == ING_LIVE && !p->reload && !ing_stopping(p);
+    return atomic_load(&p->state) == ING_LIVE && !p->reload && !ing_stopping(p) && ing_epoch(p) != 0;
 }
 
 static void back(struct kl_env_task *task)
@@ -551,7 +551,8 @@ void ing_tidy_tick(struct ing_partition *p)
         ing_tidy_free(t);
         return;
     }
-    t->generation = p->manifest.revision + 1;
+    /* No two owners give one name to two things: the loser removes what it wrote. */
+    t->generation = (p->manifest.revision + 1) << 16 | (ing_epoch(p) & 0xffff);
     t->open = kl_new((t->plan.input_count + 1) * sizeof *t->open);
     t->bad = kl_new((t->plan.input_count + 1) * sizeof *t->bad);
     t->done = kl_new((t->plan.output_count + 1) * sizeof *t->done);

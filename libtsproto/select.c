@@ -14,6 +14,11 @@ void tsp_select_subject(char *out, size_t size, uint32_t partition)
     snprintf(out, size, "select.%04" PRIu32, partition);
 }
 
+void tsp_select_member(char *out, size_t size, uint32_t partition, const char *name)
+{
+    snprintf(out, size, "select.%04" PRIu32 ".%s", partition, name);
+}
+
 /* ---- the question ---- */
 
 static bool put_matchers(pb_ostream_t *stream, const pb_field_t *field, void *const *arg)

@@ -63,6 +63,8 @@ struct tsp_select {
     uint32_t also[TSP_ALSO_MAX];
 };
 void         tsp_select_subject(char *out, size_t size, uint32_t partition);
+/* The same question to one member, whether or not it is the owner. */
+void         tsp_select_member(char *out, size_t size, uint32_t partition, const char *name);
 enum kl_code tsp_select_encode(const struct tsp_select *s, struct kl_buf *out, struct kl_err *err);
 /* Spans lie in `bytes` or `arena`. */
 enum kl_code tsp_select_decode(struct kl_span bytes, struct kl_arena *arena, struct tsp_select *s,

@@ -156,6 +156,20 @@ static void answered(struct kl_bus_ask *op)
     qr_drop(j);
 }
 
+/* First the owner, whoever it is; when nobody answers as that, or it is busy, its members by name. */
+static void subject_of(const struct qr_part *p, char *out, size_t size)
+{
+    const char *names[TSP_REPLICAS_MAX];
+    unsigned    count = 0;
+
+    if (p->tries > 0 && p->partition < tsp_placement_partitions(p->f->table->placement))
+        count = tsp_placement_members(p->f->table->placement, p->partition, names, TSP_REPLICAS_MAX);
+    if (count > 1)
+        tsp_select_member(out, size, p->partition, names[p->tries % count]);
+    else
+        tsp_select_subject(out, size, p->partition);
+}
+
 /* The question to a partition, and to `more` others. */
 static bool put_question(struct qr_part *p, struct qr_part *const *more, uint32_t more_count,
                          struct kl_buf *question, struct kl_bus_ask *ask)
@@ -182,7 +196,7 @@ static bool put_question(struct qr_part *p, struct qr_part *const *more, uint32_
     }
     *ask = (struct kl_bus_ask){ .question = kl_buf_span(question), .timeout_ms = s->timeout_ms,
                                 .loop = j->shard->loop };
-    tsp_select_subject(ask->subject, sizeof ask->subject, p->partition);
+    subject_of(p, ask->subject, sizeof ask->subject);
     return true;
 }
 

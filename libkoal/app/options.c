@@ -54,7 +54,7 @@ const struct kl_option kl_app_options[] = {
     MS("cluster.silent", "10s", 500, 600000, "an ingestor whose heartbeat stands still so long owns nothing; at least three heartbeats"),
     MS("cluster.gone", "10m", 1000, YEARS, "after this its partitions are given to others"),
 
-    TEXT("placement.static", "", "which ingestor has which partitions: ingestor-0=0-7,ingestor-1=8-15; empty: ingestor-0 has all"),
+    TEXT("placement.static", "", "which ingestor has which partitions: ingestor-0=0-7,ingestor-1=8-15; empty: the coordinator gives them to those that register"),
     INT("placement.spread_series", "500000", 0, (int64_t)1 << 40, "a metric with more series in one partition is spread over more; 0: none is"),
     MS("placement.spread_window", "10m", 100, YEARS, "series count that had a sample within this time"),
     MS("placement.spread_delay", "1m", 0, 86400000, "a larger spread begins this long after it was decided"),

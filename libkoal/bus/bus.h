@@ -74,7 +74,8 @@ struct kl_bus_info {                                   /* what a partition's log
     void *own;
 };
 
-struct kl_bus_record { uint64_t seq, incarnation; int64_t time_ms; struct kl_span bytes; };
+/* behind: how many records the log held behind this one when it was read. */
+struct kl_bus_record { uint64_t seq, incarnation, behind; int64_t time_ms; struct kl_span bytes; };
 struct kl_bus_reader {                                 /* in the reader's storage until closed */
     uint32_t partition;
     uint64_t from_seq;

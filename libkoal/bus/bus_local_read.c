@@ -62,6 +62,7 @@ static void call_out(struct kl_busl_feed *f)
 
     for (uint32_t i = 0; i < f->count && !f->closed && !atomic_load(&b->closed); i++) {
         struct kl_bus_record rec = { .seq = f->records[i].seq, .incarnation = b->incarnation,
+                                     .behind = f->last - f->records[i].seq,
                                      .time_ms = f->records[i].time_ms,
                                      .bytes = f->records[i].bytes };
         r->record(r, &rec);

@@ -75,7 +75,7 @@ static void on_delivery(struct kl_env_task *task)
 
     for (struct kl_busn_drop *d = f->batch; d != NULL; d = d->next) {
         struct kl_bus_record rec = { .seq = d->seq, .incarnation = f->batch_incarnation,
-                                     .time_ms = d->time_ms,
+                                     .behind = d->pending, .time_ms = d->time_ms,
                                      .bytes = kl_span(natsMsg_GetData(d->msg),
                                                       (size_t)natsMsg_GetDataLength(d->msg)) };
 

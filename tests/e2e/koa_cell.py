@@ -1,0 +1,115 @@
+"""A cell as it grows and fails: nats-servers, doormen, ingestors that register, queriers. Partitions are
+given by the coordinator; heartbeats are quick, so that a test sees in seconds what takes minutes."""
+import json
+import os
+import time
+
+import koa
+from koa import check, eventually, free_port, http
+
+SILENT_S, GONE_S = 2.0, 8.0
+
+
+class Cell:
+    def __init__(self, world, *flags, servers=1, doormen=1, ingestors=2, replicas=2, partitions=8, ready=True):
+        self.world, self.flags = world, flags
+        self.ports = {}
+        self.nats_ports = [free_port() for _ in range(servers)]
+        routes = [free_port() for _ in range(servers)]
+        self.nats = []
+        for i in range(servers):
+            conf = world.path(f"nats-{i}.conf")
+            os.makedirs(world.path(f"nats-{i}"), exist_ok=True)
+            with open(conf, "w") as f:
+                f.write(f'server_name: n{i}\nhost: 127.0.0.1\nport: {self.nats_ports[i]}\n'
+                        f'jetstream {{ store_dir: "{world.path(f"nats-{i}")}", max_file_store: 20GB }}\n')
+                if servers > 1:
+                    f.write(f'cluster {{ name: c, host: 127.0.0.1, port: {routes[i]}, routes: ['
+                            + ", ".join(f'"nats://127.0.0.1:{r}"' for r in routes) + "] }\n")
+            self.nats.append(world.run(f"nats-{i}", os.path.join(koa.PEERS, "nats-server"), "-c", conf))
+        with open(world.path("cell.yaml"), "w") as f:
+            f.write(f"cell: e2e\npartitions: {partitions}\nnats:\n  url: "
+                    + ",".join(f"nats://127.0.0.1:{p}" for p in self.nats_ports)
+                    + f"\nlog:\n  replicas: {min(servers, 3)}\n  bytes_max: 256MiB\n"
+                    f"cluster:\n  replicas: {replicas}\n  heartbeat: 400ms\n  silent: {SILENT_S}s\n  gone: {GONE_S}s\n"
+                    .replace(".0s", "s"))
+        self.doormen = [self.service("doorman", f"doorman-{i}", f"--doorman.name=doorman-{i}") for i in range(doormen)]
+        self.ingestors = {}
+        for i in range(ingestors):
+            self.add_ingestor(i)
+        self.querier = self.service("querier", "querier", "--store.dir", world.path("store"))
+        self.push = self.url("doorman-0")
+        self.query = self.url("querier")
+        if ready:
+            self.ready()
+
+    @property
+    def processes(self):
+        return [*self.nats, *self.doormen, *self.ingestors.values(), self.querier]
+
+    def service(self, program, name, *more):
+        self.ports.setdefault(name, free_port())
+        return self.world.run(name, os.path.join(koa.BIN, program), "--config", self.world.path("cell.yaml"),
+                              "--listen", f"127.0.0.1:{self.ports[name]}", *more, *self.flags)
+
+    def add_ingestor(self, i, zone=None, disk=None, name=None):
+        name = name or f"ingestor-{i}"
+        self.ingestors[i] = self.service("ingestor", name, "--ingestor.name", name, "--ingestor.zone",
+                                         zone or "ab"[i % 2], "--data-dir", self.world.path(disk or name),
+                                         "--store.dir", self.world.path("store"))
+        return self.ingestors[i]
+
+    def url(self, name):
+        return f"http://127.0.0.1:{self.ports[name]}"
+
+    def ready(self, seconds=90):
+        for p in self.processes[len(self.nats):]:
+            if p.alive():
+                koa.wait_ready(self.url(p.name), p, seconds)
+
+    def ask(self, what, base=None):
+        status, _, body = http(f"{base or self.push}/api/v1/koalemos/{what}")
+        check(status == 200, f"{what}: {status} {body[:300]!r}")
+        return json.loads(body)["data"]
+
+    def wish(self, what, **params):
+        status, _, body = http(f"{self.push}/api/v1/koalemos/{what}?" + "&".join(f"{k}={v}" for k, v in params.items()),
+                               b"", method="POST")
+        check(status == 200, f"{what} {params}: {status} {body[:300]!r}")
+
+    def shards(self):
+        return self.ask("shard-map")["partitions"]
+
+    def settled(self, members, seconds=60):
+        """Every partition has exactly these as members, all ready, and one of them owns it."""
+        def so():
+            for p in self.shards():
+                have = [m["node"] for m in p["members"]]
+                if not (set(have) <= set(members) and len(have) == min(2, len(members)) and
+                        all(m["state"] == "ready" and m["presence"] == "alive" for m in p["members"]) and
+                        p["lease"] and p["lease"]["valid"] and p["lease"]["owner"] == have[0]):
+                    return False
+            return True
+        try:
+            eventually(f"partitions settled on {members}", so, seconds, 0.3)
+        except koa.Failed:
+            raise koa.Failed(f"not settled on {members}: {json.dumps(self.shards())[:3000]}")
+
+    def owned_by(self, name, seconds=30):
+        def so():
+            return all(p["lease"]["owner"] == name and p["lease"]["valid"] for p in self.shards())
+        try:
+            eventually(f"{name} owns all", so, seconds)
+        except koa.Failed:
+            raise koa.Failed(f"{name} does not own all: {json.dumps(self.shards())[:4000]}\n"
+                             + "\n".join(p.words()[-1500:] for p in self.ingestors.values()))
+
+    def flush_all(self):
+        for p in self.ingestors.values():
+            if p.alive():
+                status, _, body = http(f"{self.url(p.name)}/api/v1/admin/tsdb/flush", b"", method="POST")
+                check(status == 204, f"flush of {p.name}: {status} {body[:300]!r}")
+
+
+def sleep_past_silence():
+    time.sleep(SILENT_S * 1.6)

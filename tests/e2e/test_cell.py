@@ -1,0 +1,131 @@
+"""A cell under failures: what was acknowledged is there, exactly once, whoever died."""
+import os
+import shutil
+import signal
+import subprocess
+import time
+
+import koa
+from koa import api, check, eventually, http
+from koa_cell import Cell
+from test_durability import Writer, verify
+
+
+def writers_of(cell, count=3):
+    begin_ms = int(time.time() * 1000) - 3 * 3600_000
+    writers = [Writer(cell.push, n, begin_ms, series=8) for n in range(count)]
+    for w in writers:
+        w.start()
+    return writers
+
+
+def done(cell, writers, seconds=30):
+    before = [w.acked for w in writers]
+    eventually("writes are taken again", lambda: all(w.acked > b for w, b in zip(writers, before)), seconds)
+    for w in writers:
+        w.stopping = True
+    for w in writers:
+        w.join(30)
+    total = verify(cell.query, writers)
+    check(total > 0, "nothing was written")
+    return total
+
+
+def test_cell_places_two_replicas_in_two_zones_and_an_owner_for_each_partition(world):
+    cell = Cell(world)
+    cell.settled(["ingestor-0", "ingestor-1"])
+    eventually("both own", lambda: {p["lease"]["owner"] for p in cell.shards()} == {"ingestor-0", "ingestor-1"}, 20)
+    cell.settled(["ingestor-0", "ingestor-1"])
+    for p in cell.shards():
+        check(len({m["zone"] for m in p["members"]}) == 2, f"zones of {p}")
+    health = cell.ask("health")
+    check(health["troubles"] == [], f"{health}")
+    out = subprocess.run([os.path.join(koa.BIN, "koalemos"), "cluster", "status", "--config",
+                          world.path("cell.yaml")], capture_output=True, text=True, timeout=60).stdout
+    check("ingestor-1" in out and "ready" in out, out)
+
+
+def test_cell_an_owner_killed_is_followed_by_its_standby_and_nothing_acked_is_lost(world):
+    cell = Cell(world)
+    cell.settled(["ingestor-0", "ingestor-1"])
+    writers = writers_of(cell)
+    time.sleep(1)
+    cell.ingestors[0].kill()
+    # The standby answers at once, by name; it owns once the other is silent.
+    data = api(cell.query, "query", query="count(last_over_time(checked_0[4h]))")
+    check(data["result"] != [], "the standby does not answer")
+    cell.owned_by("ingestor-1")
+    cell.flush_all()                                   # it cuts and writes the catalogue now
+    cell.ingestors[0].start()
+    cell.ready()
+    cell.settled(["ingestor-0", "ingestor-1"])
+    print(done(cell, writers), "samples verified")
+    cell.flush_all()
+    for w in writers:
+        check(verify(cell.query, [w]) > 0, "after the flush")
+
+
+def test_cell_grows_from_two_to_four_and_back_and_a_member_comes_back_with_an_empty_disk(world):
+    cell = Cell(world)
+    cell.settled(["ingestor-0", "ingestor-1"])
+    writers = writers_of(cell)
+    time.sleep(0.5)
+    cell.flush_all()
+    four = [f"ingestor-{i}" for i in range(4)]
+    cell.add_ingestor(2)
+    cell.add_ingestor(3)
+    cell.ready()
+    cell.settled(four)
+    eventually("all four hold something", lambda: {m["node"] for p in cell.shards() for m in p["members"]} == set(four), 30)
+    cell.settled(four)
+    for i in (0, 1):
+        cell.wish("drain", node=f"ingestor-{i}")
+    cell.settled(["ingestor-2", "ingestor-3"])
+    # One of them loses its disk.
+    cell.ingestors[2].kill()
+    shutil.rmtree(world.path("ingestor-2"))
+    cell.ingestors[2].start()
+    cell.ready()
+    cell.settled(["ingestor-2", "ingestor-3"])
+    print(done(cell, writers), "samples verified")
+    cell.flush_all()
+    check(verify(cell.query, writers) > 0, "after the flush")
+
+
+def test_cell_an_owner_that_slept_past_its_lease_changes_nothing_when_it_wakes(world):
+    cell = Cell(world)
+    cell.settled(["ingestor-0", "ingestor-1"])
+    writers = writers_of(cell)
+    time.sleep(0.5)
+    sleeper = cell.ingestors[0]
+    sleeper.child.send_signal(signal.SIGSTOP)
+    cell.owned_by("ingestor-1")
+    status, _, body = http(f"{cell.url('ingestor-1')}/api/v1/admin/tsdb/flush", b"", method="POST")
+    check(status == 204, f"flush: {status} {body[:300]!r}")
+    sleeper.child.send_signal(signal.SIGCONT)
+    cell.ready()
+    cell.settled(["ingestor-0", "ingestor-1"])
+    cell.flush_all()
+    print(done(cell, writers), "samples verified")
+
+
+def test_cell_two_of_one_name_are_told_and_a_removed_one_says_so(world):
+    cell = Cell(world)
+    cell.settled(["ingestor-0", "ingestor-1"])
+    twin = cell.add_ingestor(2, disk="twin", name="ingestor-0-twin")
+    twin.kill()
+    del cell.ingestors[2]
+    twin = cell.service("ingestor", "twin", "--ingestor.name", "ingestor-0", "--data-dir", world.path("twin"),
+                        "--store.dir", world.path("store"))
+    def said():
+        status, _, body = http(f"{cell.url('twin')}/-/ready")
+        return status == 503 and b"another ingestor runs under the name ingestor-0" in body
+    eventually("the twin is told", said, 30)
+    cell.settled(["ingestor-0", "ingestor-1"])
+    twin.kill()
+    cell.wish("nodes", action="remove", name="ingestor-0")
+    cell.settled(["ingestor-1"])
+    status, _, body = http(f"{cell.url('ingestor-0')}/-/ready")
+    check(status == 503 and b"was removed from the cell" in body, f"{status} {body!r}")
+    cell.wish("nodes", action="register", name="ingestor-0")
+    cell.settled(["ingestor-0", "ingestor-1"])
