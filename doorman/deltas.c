@@ -30,7 +30,15 @@ struct dm_deltas {
     uint32_t  mask, count, room, hand;
 };
 
-static size_t table_bytes(uint32_t room) { return (size_t)room * (sizeof(struct entry) + 2 * sizeof(uint32_t)); }
+static size_t table_bytes(uint32_t room)
+{
+    return (size_t)room * (sizeof(struct entry) + 2 * sizeof(uint32_t));
+}
+
+static uint64_t begin_of(const struct dm_delta_of *of)
+{
+    return of->start_ns != 0 ? of->start_ns : of->time_ns;
+}
 
 static void place(struct dm_deltas *d, uint32_t index)
 {
@@ -143,7 +151,7 @@ static struct entry *add(struct dm_deltas *d, const struct dm_delta_of *of, size
     }
     if (d->count == room)
         resize(d, 2 * room);
-    d->all[d->count] = (struct entry){ .key = of->key, .start_ns = of->start_ns != 0 ? of->start_ns : of->time_ns };
+    d->all[d->count] = (struct entry){ .key = of->key, .start_ns = begin_of(of) };
     place(d, d->count);
     return &d->all[d->count++];
 }
@@ -166,7 +174,7 @@ static void told(struct entry *e, const struct dm_delta_of *of)
 
 static void restart(struct entry *e, const struct dm_delta_of *of)
 {
-    e->start_ns = of->start_ns != 0 ? of->start_ns : of->time_ns;
+    e->start_ns = begin_of(of);
     e->sum = e->count = 0;
 }
 
@@ -277,8 +285,8 @@ static struct tsp_otlp_exp view(const struct entry *e)
 }
 
 /* The sum of both as the entry's new arrays. */
-static bool keep(struct dm_deltas *d, struct entry *e, struct tsp_otlp_exp *sum, const struct tsp_otlp_exp *x,
-                 uint32_t now_s)
+static bool keep(struct dm_deltas *d, struct entry *e, struct tsp_otlp_exp *sum,
+                 const struct tsp_otlp_exp *x, uint32_t now_s)
 {
     uint64_t    n = width(&sum->pos, &x->pos) + width(&sum->neg, &x->neg);
     size_t      bytes = sizeof(struct exp) + (size_t)n * sizeof(double);
@@ -312,7 +320,7 @@ enum dm_delta dm_deltas_exp(struct dm_deltas *d, const struct dm_delta_of *of, s
     struct tsp_otlp_exp sum = { .scale = x->scale, .zero_threshold = x->zero_threshold };
     struct entry *e = find(d, of->key);
     enum dm_delta verdict = DM_DELTA_ADDED;
-    bool          fresh = e == NULL;
+    bool          fresh = e == NULL, fits;
     int32_t       scale;
 
     if (fresh) {
@@ -332,13 +340,13 @@ enum dm_delta dm_deltas_exp(struct dm_deltas *d, const struct dm_delta_of *of, s
         for (;; scale--) {
             tsp_otlp_exp_rescale(&sum, scale);
             tsp_otlp_exp_rescale(x, scale);
-            if (scale == TSP_OTLP_SCALE_MIN || (width(&sum.pos, &x->pos) <= DM_DELTA_BUCKETS_MAX &&
-                                                width(&sum.neg, &x->neg) <= DM_DELTA_BUCKETS_MAX))
+            fits = width(&sum.pos, &x->pos) <= DM_DELTA_BUCKETS_MAX &&
+                   width(&sum.neg, &x->neg) <= DM_DELTA_BUCKETS_MAX;
+            if (fits || scale == TSP_OTLP_SCALE_MIN)
                 break;
         }
         /* At the coarsest scale all doubles have some 140 buckets; more is an index of none. */
-        if (width(&sum.pos, &x->pos) > DM_DELTA_BUCKETS_MAX || width(&sum.neg, &x->neg) > DM_DELTA_BUCKETS_MAX ||
-            !keep(d, e, &sum, x, of->now_s)) {
+        if (!fits || !keep(d, e, &sum, x, of->now_s)) {
             drop(d, (uint32_t)(e - d->all));
             return DM_DELTA_NO_ROOM;
         }

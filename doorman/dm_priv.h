@@ -164,7 +164,7 @@ struct dm_gate {
 
     uint64_t hits, misses;                             /* since last told to the counters */
     int64_t  active;                                   /* series, of all tenants */
-    struct kl_metric *remembered_gauge, *active_gauge;
+    struct kl_metric *remembered_gauge, *active_gauge, *deltas_gauge;
     struct kl_labels_builder builder, aside, changed;  /* scratch of the push being read */
     struct kl_arena  relabelled;                       /* text of one series */
     struct kl_buf    canonical;

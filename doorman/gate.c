@@ -187,6 +187,7 @@ static void tell(struct dm_gate *g)
     kl_count(g->counters->c[DM_C_EVICTED], evicted - g->evicted_told);
     kl_gauge_set(g->remembered_gauge, dm_table_count(g->table));
     kl_gauge_set(g->active_gauge, (double)g->active);
+    kl_gauge_set(g->deltas_gauge, (double)dm_deltas_count(g->deltas));
     g->hits = g->misses = 0;
     g->evicted_told = evicted;
 }
@@ -307,6 +308,7 @@ void dm_gate_reread(struct dm_gate *g, struct dm_ticket *t)
     t->seen = t->dropped = t->deduplicated = 0;
     p->samples_stored = p->hists_stored = p->exemplars_stored = 0;
     p->samples_passed_over = p->hists_passed_over = p->exemplars_passed_over = 0;
+    p->points_refused = 0;
     if (g->ending)
         dm_ticket_fail(t, 503, 1, "the doorman is stopping");
     else if ((tsp_placement_partitions(g->placement) + 63) / 64 != t->map_words)
@@ -379,6 +381,8 @@ struct dm_gate *dm_gate_new(struct dm_doorman *d, unsigned number)
                                         "Series that a gate remembers.");
     g->active_gauge = dm_gate_gauge(d, number, "koalemos_doorman_active_series",
                                     "Series that came to a gate in the last ten to twenty minutes.");
+    g->deltas_gauge = dm_gate_gauge(d, number, "koalemos_doorman_delta_series",
+                                    "Series of delta temporality whose sums a gate remembers.");
     g->text = tsp_text_new();
     g->influx = tsp_influx_new();
     g->jsonl = tsp_jsonl_new();

@@ -59,8 +59,8 @@ static enum kl_code unpack(struct dm_grpc *g, struct call *c, unsigned *gate, st
         return kl_fail(err, KL_ELIMIT, "the message is larger than limits.body_bytes_max");
     }
     if (strcmp(coding, "gzip") == 0) {
-        enum kl_code code = tsp_inflate(TSP_GZIP, kl_span(bytes, size), l->inflated_bytes_max, &c->push.body,
-                                        &c->push.body_size, err);
+        enum kl_code code = tsp_inflate(TSP_GZIP, kl_span(bytes, size), l->inflated_bytes_max,
+                                        &c->push.body, &c->push.body_size, err);
         free(bytes);
         if (code != KL_OK)
             return code;
@@ -112,8 +112,8 @@ enum kl_code dm_grpc_open(struct dm_doorman *d, const struct kl_config *config, 
     g->env = env;
     g->server = kl_grpc_server_new(&(struct kl_grpc_options){
         .listen = listen, .connections_max = (unsigned)kl_config_int(config, "otlp.grpc_connections_max"),
-        .buffered_bytes_max = MESSAGES_BYTES_MAX > 2 * body_max ? MESSAGES_BYTES_MAX : 2 * body_max, .log = log,
-        .metrics = metrics });
+        .buffered_bytes_max = MESSAGES_BYTES_MAX > 2 * body_max ? MESSAGES_BYTES_MAX : 2 * body_max,
+        .log = log, .metrics = metrics });
     kl_grpc_route_add(g->server, &(struct kl_grpc_route){
         .path = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
         .message_max_bytes = body_max, .handle = export_metrics, .ctx = g });
@@ -122,7 +122,8 @@ enum kl_code dm_grpc_open(struct dm_doorman *d, const struct kl_config *config, 
         free(g);
         return err->code;
     }
-    kl_logf(log, KL_INFO, "listening for OTLP over gRPC on %s (port %u)", listen, kl_grpc_server_port(g->server));
+    kl_logf(log, KL_INFO, "listening for OTLP over gRPC on %s (port %u)", listen,
+            kl_grpc_server_port(g->server));
     *grpc = g;
     return KL_OK;
 }

@@ -54,7 +54,8 @@ static unsigned unpack(struct dm_http *h, struct dm_call *c, enum tsp_coding cod
     else if (coding == TSP_IDENTITY)
         kl_http_body_take(r, &c->push.body, &c->push.body_size);
     else
-        (void)tsp_inflate(coding, kl_http_body(r), l->inflated_bytes_max, &c->push.body, &c->push.body_size, err);
+        (void)tsp_inflate(coding, kl_http_body(r), l->inflated_bytes_max, &c->push.body,
+                          &c->push.body_size, err);
     if (err->code == KL_OK)
         (void)dm_otlp_body(&c->push, json, l->inflated_bytes_max, kl_http_connection(r), gate, err);
     return err->code == KL_OK ? 0 : err->code == KL_ELIMIT ? 413 : 400;

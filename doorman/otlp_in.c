@@ -25,6 +25,7 @@ enum kl_code dm_otlp_body(struct dm_push *p, bool json, size_t cap_bytes, unsign
     }
     if (tsp_otlp_check(kl_span(p->body, p->body_size), &has_delta, err) != KL_OK)
         return err->code;
+    p->sent = kl_hash128(p->body, p->body_size);
     *gate = has_delta ? (unsigned)kl_hash64(tenant.at, tenant.size) : connection;
     return KL_OK;
 }

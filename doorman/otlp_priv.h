@@ -35,7 +35,8 @@ static inline int64_t dm_otlp_ms(uint64_t ns) { return (int64_t)(ns / 1000000); 
 /* The key of the point's series of that role. */
 struct kl_fp dm_otlp_key(const struct dm_otlp *o, const struct tsp_otlp_point *p, enum dm_otlp_role role,
                          double mark);
-/* Finds it; false: its labels are refused, and counted, or a rule drops it. `o` stays where it is while `s` is used. */
+/* Finds it; false: its labels are refused, and counted, or a rule drops it. `o` stays where it is while
+ * `s` is used. */
 bool dm_otlp_find(struct dm_otlp *o, const struct tsp_otlp_point *p, enum dm_otlp_role role, double mark,
                   struct dm_series *s);
 /* One float of that series, and the metric's metadata when the series is defined. False where it was

@@ -122,8 +122,8 @@ void dm_otlp_told(struct dm_otlp *o, struct dm_series *s)
         return;
     o->told = true;
     if (o->role == DM_OTLP_TARGET) {
-        dm_metadata(o->gate, o->ticket, &o->sender, kl_span_str("target_info"), TSP_META_INFO, kl_span("", 0),
-                    kl_span_str("Target metadata"));
+        dm_metadata(o->gate, o->ticket, &o->sender, kl_span_str("target_info"), TSP_META_INFO,
+                    kl_span("", 0), kl_span_str("Target metadata"));
         return;
     }
     kl_arena_deinit(arena);
@@ -292,11 +292,10 @@ static void take_scope(struct dm_otlp *o)
     struct kl_cur  metrics = tsp_otlp_in(o->scope.body);
     struct kl_fp   two[2] = { kl_hash128(o->scope.scope.at, o->scope.scope.size),
                               kl_hash128(o->scope.schema_url.at, o->scope.schema_url.size) };
-    struct kl_fp   key = { 0 };
+    /* Also where it is in no label: the deltas of two scopes are two sums. */
+    struct kl_fp   key = kl_hash128(two, sizeof two);
     struct kl_span child;
 
-    if (o->settings->scope_labels)
-        key = kl_hash128(two, sizeof two);
     while (tsp_otlp_next(&metrics, TSP_OTLP_METRICS, &child))
         if (tsp_otlp_metric_read(child, &o->metric))
             take_metric(o, key);

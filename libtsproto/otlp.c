@@ -216,7 +216,10 @@ static void hash_run(struct run *run, struct kl_fp *into)
     run->begin = NULL;
 }
 
-static uint32_t many(const struct tsp_field *f) { return f->type == TSP_BYTES ? (uint32_t)(f->bytes.size / 8) : 1; }
+static uint32_t many(const struct tsp_field *f)
+{
+    return f->type == TSP_BYTES ? (uint32_t)(f->bytes.size / 8) : 1;
+}
 
 static enum kl_code unfit(struct kl_err *err, const char *why)
 {
@@ -232,7 +235,8 @@ enum kl_code tsp_otlp_point_read(enum tsp_otlp_kind kind, struct kl_span body,
     struct tsp_field f;
     struct run       run = { 0 };
 
-    *p = (struct tsp_otlp_point){ .body = body, .kind = kind, .positive = { "", 0 }, .negative = { "", 0 } };
+    *p = (struct tsp_otlp_point){ .body = body, .kind = kind, .positive = { "", 0 },
+                                  .negative = { "", 0 } };
     for (; tsp_wire_next(&c, &f); at = c.at) {
         enum role role = f.number < FIELDS ? role_of[f.number] : R_NONE;
         if (role == R_NONE)
@@ -282,11 +286,19 @@ enum kl_code tsp_otlp_point_read(enum tsp_otlp_kind kind, struct kl_span body,
 
 static struct tsp_otlp_numbers numbers(const struct tsp_otlp_point *p, uint32_t number)
 {
-    return (struct tsp_otlp_numbers){ .message = tsp_wire_in(p->body), .packed = tsp_wire_in(kl_span("", 0)),
-                                      .number = number };
+    return (struct tsp_otlp_numbers){ .message = tsp_wire_in(p->body),
+                                      .packed = tsp_wire_in(kl_span("", 0)), .number = number };
 }
-struct tsp_otlp_numbers tsp_otlp_bounds(const struct tsp_otlp_point *p) { return numbers(p, HIST_BOUNDS); }
-struct tsp_otlp_numbers tsp_otlp_buckets(const struct tsp_otlp_point *p) { return numbers(p, HIST_BUCKETS); }
+
+struct tsp_otlp_numbers tsp_otlp_bounds(const struct tsp_otlp_point *p)
+{
+    return numbers(p, HIST_BOUNDS);
+}
+
+struct tsp_otlp_numbers tsp_otlp_buckets(const struct tsp_otlp_point *p)
+{
+    return numbers(p, HIST_BUCKETS);
+}
 
 bool tsp_otlp_numbers_next(struct tsp_otlp_numbers *n, uint64_t *bits)
 {

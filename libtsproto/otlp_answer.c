@@ -73,6 +73,7 @@ void tsp_otlp_status(struct kl_buf *out, bool json, int code, struct kl_span wor
     kl_buf_addf(out, "{\"code\":%d,\"message\":", code);
     kl_json_str(out, words);
     if (retry_after_s > 0)
-        kl_buf_addf(out, ",\"details\":[{\"@type\":\"%s\",\"retryDelay\":\"%us\"}]", retry_type, retry_after_s);
+        kl_buf_addf(out, ",\"details\":[{\"@type\":\"%s\",\"retryDelay\":\"%us\"}]", retry_type,
+                    retry_after_s);
     kl_buf_add8(out, '}');
 }

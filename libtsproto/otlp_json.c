@@ -368,8 +368,10 @@ static bool skip(struct reader *r)
         return false;
     if (!take(r, map ? '}' : ']')) {
         do {
-            if (map && (!raw_string(r, &raw, &escaped) || (!take(r, ':') && !wrong(r, "a colon is missing"))))
+            if (map && !raw_string(r, &raw, &escaped))
                 return false;
+            if (map && !take(r, ':'))
+                return wrong(r, "a colon is missing");
             if (!skip(r))
                 return false;
         } while (take(r, ','));

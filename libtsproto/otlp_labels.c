@@ -12,7 +12,7 @@
 
 /* Field numbers: opentelemetry/proto/common/v1/common.proto, resource/v1/resource.proto. */
 enum { KV_KEY = 1, KV_VALUE = 2 };
-enum { ANY_STRING = 1, ANY_BOOL = 2, ANY_INT = 3, ANY_DOUBLE = 4, ANY_LIST = 5, ANY_MAP = 6, ANY_BYTES = 7 };
+enum { ANY_STRING = 1, ANY_BOOL, ANY_INT, ANY_DOUBLE, ANY_LIST, ANY_MAP, ANY_BYTES };
 enum { LIST_VALUE = 1, RESOURCE_ATTRIBUTE = 1, SCOPE_ATTRIBUTE = 3 };
 enum { EXEMPLAR_TIME = 2, EXEMPLAR_DOUBLE = 3, EXEMPLAR_SPAN = 4, EXEMPLAR_TRACE = 5, EXEMPLAR_INT = 6,
        EXEMPLAR_ATTRIBUTE = 7 };
@@ -20,9 +20,10 @@ enum { VALUE_MAX_BYTES = 32768, EXEMPLAR_CHARS_MAX = 128, ID_MAX_BYTES = 64 };
 
 /* ---- values as text ---- */
 
-static const uint8_t any_types[] = { [ANY_STRING] = TSP_BYTES, [ANY_BOOL] = TSP_VARINT, [ANY_INT] = TSP_VARINT,
-                                     [ANY_DOUBLE] = TSP_FIXED64, [ANY_LIST] = TSP_BYTES,
-                                     [ANY_MAP] = TSP_BYTES, [ANY_BYTES] = TSP_BYTES };
+static const uint8_t any_types[] = {
+    [ANY_STRING] = TSP_BYTES, [ANY_BOOL] = TSP_VARINT, [ANY_INT] = TSP_VARINT, [ANY_DOUBLE] = TSP_FIXED64,
+    [ANY_LIST] = TSP_BYTES, [ANY_MAP] = TSP_BYTES, [ANY_BYTES] = TSP_BYTES,
+};
 
 /* The one field of an AnyValue that is set; number 0: none is. */
 static bool read_any(struct kl_span value, struct tsp_field *any)
@@ -97,7 +98,10 @@ static bool read_pair(struct kl_span kv, struct kl_span *key, struct kl_span *va
     return !c.bad;
 }
 
-static enum kl_code no_value(struct kl_err *err) { return kl_fail(err, KL_EINVAL, "an attribute that is no value"); }
+static enum kl_code no_value(struct kl_err *err)
+{
+    return kl_fail(err, KL_EINVAL, "an attribute that is no value");
+}
 
 static enum kl_code add_json(struct kl_buf *out, const struct tsp_field *any, unsigned depth,
                              struct kl_err *err);

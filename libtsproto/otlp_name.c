@@ -61,7 +61,8 @@ static struct kl_span unit_word(struct kl_span part, bool per)
     size_t count = per ? sizeof per_units / sizeof *per_units : sizeof units / sizeof *units;
 
     part = trimmed(part);
-    if (part.size == 0 || memchr(part.at, '{', part.size) != NULL || memchr(part.at, '}', part.size) != NULL)
+    if (part.size == 0 || memchr(part.at, '{', part.size) != NULL ||
+        memchr(part.at, '}', part.size) != NULL)
         return kl_span("", 0);
     for (size_t i = 0; i < count; i++) {
         const char *ucum = per ? per_units[i].ucum : units[i].ucum;

@@ -62,7 +62,6 @@ static bool begins(struct kl_span s, const char *text)
 
 bool kl_grpc_call_header(struct kl_grpc_call *c, struct kl_span name, struct kl_span value)
 {
-    static const char plus[] = "application/grpc";
     char *into;
 
     c->header_bytes += name.size + value.size + 32;    /* as HTTP/2 counts them */
@@ -74,8 +73,8 @@ bool kl_grpc_call_header(struct kl_grpc_call *c, struct kl_span name, struct kl_
         if (value.size < sizeof c->path && memchr(value.at, '\0', value.size) == NULL)
             memcpy(c->path, value.at, value.size);     /* zeroed before; a longer one is no route's */
     } else if (is(name, "content-type")) {
-        c->grpc_type = begins(value, plus) &&
-                       (value.size == sizeof plus - 1 || strchr("+;", ((const char *)value.at)[sizeof plus - 1]) != NULL);
+        c->grpc_type = is(value, "application/grpc") || begins(value, "application/grpc+") ||
+                       begins(value, "application/grpc;");
     }
     if (name.size == 0 || *(const char *)name.at == ':' || memchr(value.at, '\0', value.size) != NULL)
         return true;

@@ -214,7 +214,7 @@ void kl_grpc_chatter(struct kl_grpc_conn *c, unsigned cost)
         c->chatter = KL_GRPC_CHATTER;
     c->chatter_ms = now;
     if (c->chatter >= 0 && (c->chatter -= cost) < 0) {
-        kl_logf(c->server->options.log, KL_WARN, "gRPC: a connection of nothing but control frames is ended");
+        kl_count(c->server->floods, 1);
         kl_grpc_session_goaway(c, KL_GRPC_CALM);
         touch(c);
     }
@@ -266,8 +266,9 @@ static void conn_new(struct kl_grpc_server *s, int fd)
         return;
     }
     c = kl_new(sizeof *c);
-    *c = (struct kl_grpc_conn){ .server = s, .fd = fd, .number = ++s->numbers, .begun_ms = s->now_ms, .active_ms = s->now_ms,
-                                .chatter_ms = s->now_ms, .chatter = KL_GRPC_CHATTER, .events = EPOLLIN };
+    *c = (struct kl_grpc_conn){ .server = s, .fd = fd, .number = ++s->numbers, .begun_ms = s->now_ms,
+                                .active_ms = s->now_ms, .chatter_ms = s->now_ms,
+                                .chatter = KL_GRPC_CHATTER, .events = EPOLLIN };
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     atomic_store(&c->refs, 1);
     e.data.ptr = c;
@@ -304,6 +305,7 @@ static void tick_conn(struct kl_grpc_conn *c)
     int64_t call_ms = (int64_t)s->options.call_timeout_s * 1000;
     int64_t idle_ms = (int64_t)s->options.idle_timeout_s * 1000;
     struct kl_grpc_call *call, *next;
+    bool    useless;
 
     if (c->blocked_ms != 0 && s->now_ms - c->blocked_ms > call_ms)
         c->dead = true;
@@ -312,8 +314,8 @@ static void tick_conn(struct kl_grpc_conn *c)
         if ((!call->handed || call->answered) && s->now_ms - call->begun_ms > call_ms)
             kl_grpc_session_reset(call);
     }
-    if (c->calls == NULL && c->in_hand == 0 &&
-        (s->now_ms - c->active_ms > idle_ms || (!c->used && s->now_ms - c->begun_ms > KL_GRPC_FIRST_S * 1000))) {
+    useless = !c->used && s->now_ms - c->begun_ms > KL_GRPC_FIRST_S * 1000;
+    if (c->calls == NULL && c->in_hand == 0 && (s->now_ms - c->active_ms > idle_ms || useless)) {
         kl_grpc_session_goaway(c, KL_GRPC_GOODBYE);
         flush(c);
         c->dead = true;
@@ -416,7 +418,8 @@ static void *run(void *ctx)
 static struct kl_metric *count(struct kl_grpc_server *s, enum kl_metric_kind kind, const char *name,
                                const char *labels, const char *help)
 {
-    return s->options.metrics == NULL ? &s->unseen : kl_metrics_add(s->options.metrics, kind, name, labels, help);
+    return s->options.metrics == NULL ? &s->unseen
+                                      : kl_metrics_add(s->options.metrics, kind, name, labels, help);
 }
 
 struct kl_grpc_server *kl_grpc_server_new(const struct kl_grpc_options *o)
@@ -438,10 +441,14 @@ struct kl_grpc_server *kl_grpc_server_new(const struct kl_grpc_options *o)
     pthread_mutex_init(&s->lock, NULL);
     for (int i = 0; i < KL_GRPC_STATUSES; i++) {
         snprintf(label, sizeof label, "status=\"%d\"", i);
-        s->answers[i] = count(s, KL_COUNTER, "koalemos_grpc_answers_total", label, "Calls answered, by gRPC's status.");
+        s->answers[i] = count(s, KL_COUNTER, "koalemos_grpc_answers_total", label,
+                              "Calls answered, by gRPC's status.");
     }
     s->connections_gauge = count(s, KL_GAUGE, "koalemos_grpc_connections", "", "Connections of gRPC.");
-    s->turned_away = count(s, KL_COUNTER, "koalemos_grpc_turned_away_total", "", "Connections closed because there were too many.");
+    s->floods = count(s, KL_COUNTER, "koalemos_grpc_floods_total", "",
+                      "Connections ended for resets and chatter.");
+    s->turned_away = count(s, KL_COUNTER, "koalemos_grpc_turned_away_total", "",
+                           "Connections closed because there were too many.");
     return s;
 }
 
@@ -472,7 +479,8 @@ enum kl_code kl_grpc_server_start(struct kl_grpc_server *s, struct kl_err *err)
         return kl_within(err, "gRPC");
     s->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     s->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    if (s->epoll_fd < 0 || s->wake_fd < 0 || epoll_ctl(s->epoll_fd, EPOLL_CTL_ADD, s->listen_fd, &listens) != 0 ||
+    if (s->epoll_fd < 0 || s->wake_fd < 0 ||
+        epoll_ctl(s->epoll_fd, EPOLL_CTL_ADD, s->listen_fd, &listens) != 0 ||
         epoll_ctl(s->epoll_fd, EPOLL_CTL_ADD, s->wake_fd, &wakes) != 0) {
         kl_fail(err, KL_EIO, "cannot serve gRPC on %s: %s", s->listen, strerror(errno));
         close_all(s);

@@ -52,12 +52,17 @@ static int on_data(nghttp2_session *s, uint8_t flags, int32_t stream, const uint
     return 0;
 }
 
+static nghttp2_nv pair(const char *name, const char *value)
+{
+    return (nghttp2_nv){ (uint8_t *)(uintptr_t)name, (uint8_t *)(uintptr_t)value, strlen(name),
+                         strlen(value), NGHTTP2_NV_FLAG_NONE };
+}
+
 /* No gRPC: whoever it is gets HTTP's word for it. */
 static void answer_http(struct kl_grpc_call *call)
 {
-    const char *status = call->post ? "415" : "405";
-    nghttp2_nv  head = { (uint8_t *)(uintptr_t)":status", (uint8_t *)(uintptr_t)status, 7, 3, NGHTTP2_NV_FLAG_NONE };
     nghttp2_session *s = call->conn->session;
+    nghttp2_nv       head = pair(":status", call->post ? "415" : "405");
 
     call->answered = true;
     nghttp2_submit_response(s, call->stream, &head, 1, NULL);
@@ -193,12 +198,6 @@ bool kl_grpc_session_done(const struct kl_grpc_conn *c)
 
 /* ---- answers ---- */
 
-static nghttp2_nv pair(const char *name, const char *value)
-{
-    return (nghttp2_nv){ (uint8_t *)(uintptr_t)name, (uint8_t *)(uintptr_t)value, strlen(name), strlen(value),
-                         NGHTTP2_NV_FLAG_NONE };
-}
-
 /* At most three. */
 static size_t trailers(const struct kl_grpc_call *call, char number[12], nghttp2_nv *to)
 {
@@ -261,6 +260,7 @@ void kl_grpc_session_goaway(struct kl_grpc_conn *c, enum kl_grpc_goaway why)
     if (why == KL_GRPC_CALM)
         nghttp2_session_terminate_session(c->session, NGHTTP2_ENHANCE_YOUR_CALM);
     else
-        nghttp2_submit_goaway(c->session, NGHTTP2_FLAG_NONE, nghttp2_session_get_last_proc_stream_id(c->session),
-                              NGHTTP2_NO_ERROR, NULL, 0);
+        nghttp2_submit_goaway(c->session, NGHTTP2_FLAG_NONE,
+                              nghttp2_session_get_last_proc_stream_id(c->session), NGHTTP2_NO_ERROR,
+                              NULL, 0);
 }

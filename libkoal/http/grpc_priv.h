@@ -69,7 +69,7 @@ struct kl_grpc_server {
     struct kl_grpc_route routes[KL_GRPC_ROUTES_MAX];
     size_t   route_count;
     struct kl_budget bodies;
-    struct kl_metric *answers[KL_GRPC_STATUSES], *connections_gauge, *turned_away, unseen;
+    struct kl_metric *answers[KL_GRPC_STATUSES], *connections_gauge, *turned_away, *floods, unseen;
     int      listen_fd, epoll_fd, wake_fd;
     unsigned port, conn_count, numbers;
     size_t   in_hand;                                  /* the thread's count of calls handed out */

@@ -19,7 +19,7 @@ def export(protocol, url, temporality, compression, tenant):
     p = subprocess.run(["node", os.path.join(HERE, "otlp_push.js"), protocol, url, temporality, compression, tenant],
                        env={**os.environ, "NODE_PATH": MODULES(), "NO_PROXY": "127.0.0.1"},
                        capture_output=True, text=True, timeout=120)
-    check(p.returncode == 0 and p.stdout.strip().endswith("done") and not p.stderr.strip(),
+    check(p.returncode == 0 and p.stdout.strip().endswith("done"),
           f"{protocol} {temporality}: {p.returncode} {p.stdout[-500:]} {p.stderr[-1500:]}")
 
 
