@@ -1,5 +1,7 @@
 #include "doorman/http_priv.h"
 
+#include "doorman/forms.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -79,13 +81,7 @@ static bool tenant_of(struct kl_http_request *r, char *out, size_t size)
     return false;
 }
 
-bool dm_http_is_type(const char *header, const char *type)
-{
-    size_t n = strlen(type);
-
-    return header == NULL || header[0] == '\0' ||
-           (strncasecmp(header, type, n) == 0 && strchr("; \t", header[n]) != NULL);
-}
+bool dm_http_is_type(const char *header, const char *type) { return dm_is_type(header, type); }
 
 /* Unpacks the body into c->push, or answers what is wrong with it. */
 static bool unpack(struct dm_http *h, struct dm_call *c, enum tsp_coding coding)
@@ -133,33 +129,13 @@ bool dm_http_coding(struct kl_http_request *r, enum tsp_coding *coding)
     return false;
 }
 
-/* Which remote write the Content-Type says: `proto=` decides, 1.0 without it. False: neither. */
-static bool remote_write_of(const char *type, enum dm_format *format)
-{
-    const char *proto = type != NULL ? strstr(type, "proto=") : NULL;
-    size_t      n;
-
-    *format = DM_RW1;
-    if (!dm_http_is_type(type, "application/x-protobuf"))
-        return false;
-    if (proto == NULL)
-        return true;
-    proto += strlen("proto=");
-    n = strcspn(proto, "; \t");
-    if (n == strlen("io.prometheus.write.v2.Request") &&
-        strncmp(proto, "io.prometheus.write.v2.Request", n) == 0)
-        *format = DM_RW2;
-    return *format == DM_RW2 ||
-           (n == strlen("prometheus.WriteRequest") && strncmp(proto, "prometheus.WriteRequest", n) == 0);
-}
-
 /* Remote write says its body is snappy; one without Content-Encoding is taken at the protocol's word. */
 static void remote_write(void *ctx, struct kl_http_request *r)
 {
     enum dm_format  format;
     enum tsp_coding coding;
 
-    if (!remote_write_of(kl_http_header(r, "Content-Type"), &format)) {
+    if (!dm_remote_write_of(kl_http_header(r, "Content-Type"), &format)) {
         dm_http_say(r, 415, "Content-Type should be application/x-protobuf, with proto=prometheus.WriteRequest "
                     "(remote write 1.0) or proto=io.prometheus.write.v2.Request (2.0)\n");
         return;

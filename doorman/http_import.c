@@ -8,6 +8,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "doorman/forms.h"
 #include "libkoal/base/json.h"
 
 /* What we say we are to Influx clients: the version whose write API this is. */
@@ -60,24 +61,6 @@ static void influx_answer(struct dm_call *c, bool v2)
 static void influx_answer_v1(struct dm_call *c) { influx_answer(c, false); }
 static void influx_answer_v2(struct dm_call *c) { influx_answer(c, true); }
 
-static bool unit_of(const char *precision, int64_t *unit_ns)
-{
-    static const struct { const char *name; int64_t ns; } units[] = {
-        { "ns", 1 }, { "n", 1 }, { "us", 1000 }, { "u", 1000 }, { "\xc2\xb5", 1000 }, { "ms", 1000000 },
-        { "s", INT64_C(1000000000) }, { "m", INT64_C(60000000000) }, { "h", INT64_C(3600000000000) },
-    };
-
-    *unit_ns = 1;
-    if (precision == NULL || precision[0] == '\0')
-        return true;
-    for (size_t i = 0; i < sizeof units / sizeof units[0]; i++)
-        if (strcmp(precision, units[i].name) == 0) {
-            *unit_ns = units[i].ns;
-            return true;
-        }
-    return false;
-}
-
 static void influx_write(struct dm_http *h, struct kl_http_request *r, bool v2)
 {
     const char     *db = kl_http_param(r, v2 ? "bucket" : "db", 0);
@@ -85,7 +68,7 @@ static void influx_write(struct dm_http *h, struct kl_http_request *r, bool v2)
     struct dm_call *c;
     int64_t         unit_ns;
 
-    if (!unit_of(kl_http_param(r, "precision", 0), &unit_ns)) {
+    if (!dm_influx_unit(kl_http_param(r, "precision", 0), &unit_ns)) {
         influx_error(r, v2, 400, "precision is ns, us, ms, s, m or h");
         return;
     }

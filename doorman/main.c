@@ -6,6 +6,7 @@
 #include "doorman/doorman.h"
 #include "doorman/grpc.h"
 #include "doorman/options.h"
+#include "doorman/post.h"
 #include "libkoal/app/app.h"
 #include "libkoal/bus/options.h"
 
@@ -51,6 +52,7 @@ int main(int argc, char **argv)
     struct dm_spreader_options so;
     struct dm_http            *http;
     struct dm_grpc            *grpc;
+    struct dm_post            *post;
     struct kl_err              err;
     const char                *assigned;
     int                        status;
@@ -81,12 +83,14 @@ int main(int argc, char **argv)
         spreader = dm_spreader_new(a->env, p.bus, &so);
         p.doorman = dm_new(a->env, p.bus, &o);
         http = dm_http_new(p.doorman, a->http, &o, a->env);
+        post = dm_post_new(p.doorman, p.bus, a->env, a->metrics);
         a->ready = ready;
         a->ctx = &p;
         status = dm_grpc_open(p.doorman, a->config, a->env, a->log, a->metrics, &grpc, &err) == KL_OK
                  ? kl_app_run(a) : kl_app_failed(a, &err);
         dm_grpc_close(grpc, kl_config_int(a->config, "http.drain"));
         p.bus->close(p.bus);
+        dm_post_free(post);
         dm_free(p.doorman);
         dm_spreader_free(spreader);
         dm_bootstrap_free(bootstrap);

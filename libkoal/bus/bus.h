@@ -118,6 +118,7 @@ struct kl_bus_ask {                                    /* a request */
 
 struct kl_bus_question {                               /* a request, seen by who serves it */
     struct kl_span bytes;                              /* valid until answered */
+    const char *subject;                               /* of a plain service: what `.>` stands for */
     void *own;
 };
 struct kl_bus_service {                                /* in the server's storage until stopped */
@@ -125,6 +126,12 @@ struct kl_bus_service {                                /* in the server's storag
     struct kl_env_loop *loop;
     /* Answer now or later, exactly once, from any thread, with kl_bus_answer. */
     void (*question)(struct kl_bus_service *s, struct kl_bus_question *q);
+    /* Over NATS: a service for whoever speaks NATS, not for `ask`. Its subject may end in ".>"; a
+     * question may have headers, and want no answer; an answer goes as it is, whatever its code, and
+     * `refusal` to those that cannot be served: too many or too large for all of them, or at the end.
+     * The local bus takes no such service. */
+    bool plain;
+    const char *refusal;
     void *ctx; void *own;
 };
 
@@ -170,6 +177,8 @@ struct kl_bus {
     /* The same, KL_OK, with bytes that the asker gets as they are, being in this process. NULL: it
      * never is; kl_bus_answer_take does either. */
     void (*answer_take)(struct kl_bus *b, struct kl_bus_question *q, struct kl_buf *bytes_take);
+    /* A header of a plain service's question, or NULL; on the service's loop, until answered. */
+    const char *(*header)(struct kl_bus *b, struct kl_bus_question *q, const char *name);
     void (*kv)(struct kl_bus *b, struct kl_bus_kv *op);
     void (*watch)(struct kl_bus *b, struct kl_bus_watch *w);
     void (*unwatch)(struct kl_bus *b, struct kl_bus_watch *w);

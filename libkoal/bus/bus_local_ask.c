@@ -314,7 +314,7 @@ void kl_busl_serve(struct kl_bus *bus, struct kl_bus_service *s)
     struct host    *h;
 
     s->own = NULL;
-    if (!kl_busl_enter(b))
+    if (s->plain || !kl_busl_enter(b))
         return;
     h = place(b->asks, s);
     h->service = s;                                    /* not open, so nobody looks at it */

@@ -446,7 +446,7 @@ enum kl_code kl_bus_nats_open(struct kl_env *env, const struct kl_bus_nats_optio
     b->bus = (struct kl_bus){ .append = kl_busn_append, .info = kl_busn_info,
                               .read_open = kl_busn_read_open, .read_close = kl_busn_read_close,
                               .purge = kl_busn_purge, .ask = kl_busn_ask, .serve = kl_busn_serve,
-                              .unserve = kl_busn_unserve, .answer = kl_busn_answer,
+                              .unserve = kl_busn_unserve, .header = kl_busn_header, .answer = kl_busn_answer,
                               .kv = kl_busn_kv, .watch = kl_busn_watch,
                               .unwatch = kl_busn_unwatch, .healthy = healthy, .close = close_bus,
                               .free = free_bus, .env = env };

@@ -14,7 +14,7 @@
 
 enum { WAITING_MAX = 1024 };                           /* questions a service has before it */
 enum { ASK_SUBJECT_MAX = KL_BUS_SUBJECT_MAX + 48 };
-enum { PENDING_BYTES_MAX = 64 << 20 };
+enum { PENDING_BYTES_MAX = 64 << 20, WAITING_BYTES_MAX = 64 << 20 };
 enum { FAREWELL_MS = 1000 };
 static const char no_more[] = "it is served no more";
 
@@ -160,6 +160,7 @@ void kl_busn_asks_cancel(struct kl_busn *b)
 struct kl_busn_host {                                          /* one open kl_bus_service */
     _Atomic unsigned refs;                             /* who serves, libnats, each question */
     _Atomic unsigned waiting;
+    _Atomic size_t   waiting_bytes;
     struct kl_busn *bus;
     struct kl_bus_service *service;                    /* touched on its loop only */
     struct kl_env_loop *loop;
@@ -168,6 +169,9 @@ struct kl_busn_host {                                          /* one open kl_bu
     struct kl_busn_job job;
     bool unserved;                                     /* the bus's loop's */
     bool closed;                                       /* by unserve, on the service's loop */
+    bool plain;
+    const char *refusal;
+    size_t prefix;                                     /* of its subject, before what ".>" stands for */
     char subject[ASK_SUBJECT_MAX + 1];
     struct kl_busn_host *next, **at;                           /* in the bus's list */
 };
@@ -193,13 +197,28 @@ static void asked_free(struct asked *a)
     free(a);
 }
 
+static void send_plain(struct kl_busn *b, natsMsg *question, struct kl_span bytes)
+{
+    natsMsg *msg = NULL;
+
+    if (natsMsg_GetReply(question) != NULL &&
+        natsMsg_Create(&msg, natsMsg_GetReply(question), NULL, bytes.at,
+                       (int)(bytes.size < KL_BUS_MESSAGE_MAX ? bytes.size : KL_BUS_MESSAGE_MAX)) == NATS_OK)
+        kl_busn_send(b, &b->fast, kl_busn_nc(b, KL_BUSN_FAST), msg, 0, KL_BUSN_ANY);
+}
+
 /* Any thread: one copy, made here, so that the answer's bytes are the service's again. */
-static void send_answer(struct kl_busn *b, natsMsg *question, enum kl_code code,
+static void send_answer(struct kl_busn_host *h, natsMsg *question, enum kl_code code,
                         struct kl_span bytes)
 {
+    struct kl_busn *b = h->bus;
     natsMsg *msg = NULL;
     uint8_t *copy;
 
+    if (h->plain) {
+        send_plain(b, question, bytes);
+        return;
+    }
     if (bytes.size > KL_BUS_MESSAGE_MAX) {
         code = KL_ELIMIT;
         bytes = kl_span_str("the answer is longer than a message may be");
@@ -226,12 +245,26 @@ void kl_busn_answer(struct kl_bus *bus, struct kl_bus_question *q, enum kl_code 
     struct asked   *a = q->own;
 
     atomic_fetch_sub(&a->host->waiting, 1);
+    atomic_fetch_sub(&a->host->waiting_bytes, q->bytes.size);
     if (kl_busn_enter(b)) {
-        send_answer(b, a->msg, code, bytes);
+        send_answer(a->host, a->msg, code, bytes);
         kl_busn_leave(b);
     }
     asked_free(a);
     atomic_fetch_sub(&b->questions, 1);                /* the answer is queued: see farewell */
+}
+
+const char *kl_busn_header(struct kl_bus *bus, struct kl_bus_question *q, const char *name)
+{
+    const char *value = NULL;
+
+    (void)bus;
+    return natsMsgHeader_Get(((struct asked *)q->own)->msg, name, &value) == NATS_OK ? value : NULL;
+}
+
+static struct kl_span refusal(const struct kl_busn_host *h, const char *words)
+{
+    return kl_span_str(h->plain ? h->refusal : words);
 }
 
 /* On the service's loop. */
@@ -241,8 +274,7 @@ static void on_asked(struct kl_env_task *task)
     struct kl_busn_host  *h = a->host;
 
     if (h->closed || atomic_load(&h->bus->closed))
-        kl_busn_answer(&h->bus->bus, &a->question, KL_EAGAIN,
-                       kl_span_str(no_more));
+        kl_busn_answer(&h->bus->bus, &a->question, KL_EAGAIN, refusal(h, no_more));
     else
         h->service->question(h->service, &a->question);
 }
@@ -252,25 +284,30 @@ static void on_question(natsConnection *nc, natsSubscription *sub, natsMsg *msg,
 {
     struct kl_busn_host    *h = closure;
     struct kl_busn *b = h->bus;
+    size_t          size = (size_t)natsMsg_GetDataLength(msg);
     struct asked   *a;
 
     (void)nc, (void)sub;
-    if (natsMsg_GetReply(msg) == NULL || !kl_busn_enter(b)) {
+    if ((natsMsg_GetReply(msg) == NULL && !h->plain) || !kl_busn_enter(b)) {
         natsMsg_Destroy(msg);
         return;
     }
-    if (atomic_load(&b->leaving) || atomic_load(&h->waiting) >= WAITING_MAX) {
-        send_answer(b, msg, KL_EAGAIN, kl_span_str(atomic_load(&b->leaving)
-                                                   ? no_more : "it has too many questions"));
+    if (atomic_load(&b->leaving) || atomic_load(&h->waiting) >= WAITING_MAX ||
+        atomic_load(&h->waiting_bytes) + size > WAITING_BYTES_MAX) {
+        send_answer(h, msg, KL_EAGAIN, refusal(h, atomic_load(&b->leaving)
+                                                  ? no_more : "it has too many questions"));
         natsMsg_Destroy(msg);
     } else {
         a = kl_new(sizeof *a);
         atomic_fetch_add(&h->refs, 1);
         atomic_fetch_add(&h->waiting, 1);
+        atomic_fetch_add(&h->waiting_bytes, size);
         atomic_fetch_add(&b->questions, 1);
         a->host = h;
         a->msg = msg;
-        a->question.bytes = kl_span(natsMsg_GetData(msg), (size_t)natsMsg_GetDataLength(msg));
+        a->question.bytes = kl_span(natsMsg_GetData(msg), size);
+        if (h->plain && strlen(natsMsg_GetSubject(msg)) >= h->prefix)
+            a->question.subject = natsMsg_GetSubject(msg) + h->prefix;
         a->question.own = a;
         a->task.run = on_asked;
         kl_busn_post(b, h->loop, &a->task);
@@ -349,13 +386,19 @@ void kl_busn_serve(struct kl_bus *bus, struct kl_bus_service *s)
     s->own = NULL;
     if (!kl_busn_enter(b))
         return;
-    assert(subject_ok(s->subject));
     h = kl_new(sizeof *h);
     atomic_init(&h->refs, 1);
     h->bus = b;
     h->service = s;
     h->loop = s->loop;
+    h->plain = s->plain;
+    h->refusal = s->refusal;
     subject_of(b, s->subject, h->subject);
+    h->prefix = strlen(h->subject);
+    if (s->plain && strlen(s->subject) > 2 && strcmp(s->subject + strlen(s->subject) - 2, ".>") == 0)
+        h->prefix--;
+    else
+        assert(subject_ok(s->subject));
     h->open.run = on_open;
     h->close.run = on_close;
     s->own = h;

@@ -237,6 +237,7 @@ void kl_busn_serve(struct kl_bus *bus, struct kl_bus_service *s);
 void kl_busn_unserve(struct kl_bus *bus, struct kl_bus_service *s);
 void kl_busn_answer(struct kl_bus *bus, struct kl_bus_question *q, enum kl_code code,
                     struct kl_span bytes);
+const char *kl_busn_header(struct kl_bus *bus, struct kl_bus_question *q, const char *name);
 void kl_busn_ask_reply(struct kl_busn *b, struct kl_busn_call *c, struct kl_busn_reply *r);
 void kl_busn_asks_tick(struct kl_busn *b, int64_t now_ns);
 void kl_busn_asks_cancel(struct kl_busn *b);
