@@ -18,6 +18,35 @@ void tsp_rw1_open(struct tsp_rw1 *r, struct kl_span message)
     r->begin = message.at;
 }
 
+/*
+ * A sample as nearly all are: tag and length, tag and value, tag and a time of six bytes (from 1971 to
+ * 2109, in milliseconds). Then it is 18 bytes long, and two loads tell.
+ */
+enum { USUAL_BYTES = 18 };
+
+static inline bool usual(const struct kl_cur *c, uint64_t *time_bits)
+{
+    uint32_t head;
+    uint64_t tail;
+
+    if (c->end - c->at < USUAL_BYTES)
+        return false;
+    memcpy(&head, c->at, 4);
+    memcpy(&tail, c->at + USUAL_BYTES - 8, 8);         /* the value's last byte, the tag, six bytes */
+    *time_bits = tail >> 16;
+    return (head & 0xffffff) == (SERIES_SAMPLE << 3 | TSP_BYTES | (USUAL_BYTES - 2) << 8 |
+                                 (SAMPLE_VALUE << 3 | TSP_FIXED64) << 16) &&
+           (tail >> 8 & 0xff) == (SAMPLE_TIME << 3 | TSP_VARINT) &&
+           (*time_bits & 0x808080808080) == 0x008080808080;
+}
+
+/* Seven bits of each of the six bytes. */
+static inline int64_t usual_time(uint64_t t)
+{
+    return (int64_t)((t & 0x7f) | (t >> 1 & 0x7f << 7) | (t >> 2 & 0x7f << 14) | (t >> 3 & 0x7f << 21) |
+                     (t >> 4 & UINT64_C(0x7f) << 28) | (t >> 5 & UINT64_C(0x7f) << 35));
+}
+
 static bool read_sample(struct kl_span s, int64_t *time_ms, double *value)
 {
     struct kl_cur    c = tsp_wire_in(s);
@@ -65,6 +94,9 @@ static bool scan_series(struct kl_span body, struct tsp_rw1_series *s)
         s->label_count++;
     }
     labels_end = c.at;
+    for (uint64_t bits; usual(&c, &bits); c.at += USUAL_BYTES)
+        s->sample_count++;
+    in_front = s->sample_count == 0;
     while (tsp_wire_next(&c, &f)) {
         if (f.number >= SERIES_LABEL && f.number <= SERIES_HIST && f.type != TSP_BYTES)
             return false;
@@ -183,11 +215,20 @@ struct kl_cur tsp_rw1_walk(const struct tsp_rw1_series *s)
 size_t tsp_rw1_walk_samples(struct kl_cur *walk, int64_t *times_ms, double *values, size_t cap)
 {
     struct tsp_field f;
+    uint64_t         bits;
     size_t           n = 0;
 
-    while (n < cap && tsp_wire_next(walk, &f))
-        if (f.number == SERIES_SAMPLE && read_sample(f.bytes, &times_ms[n], &values[n]))
+    while (n < cap) {
+        if (usual(walk, &bits)) {
+            times_ms[n] = usual_time(bits);
+            memcpy(&values[n++], walk->at + 3, sizeof *values);
+            walk->at += USUAL_BYTES;
+        } else if (!tsp_wire_next(walk, &f)) {
+            break;
+        } else if (f.number == SERIES_SAMPLE && read_sample(f.bytes, &times_ms[n], &values[n])) {
             n++;
+        }
+    }
     return n;
 }
 

@@ -139,6 +139,36 @@ START_TEST(a_walk_of_samples_gives_each_once_whatever_the_page)
 }
 END_TEST
 
+/* One of six bytes is read in another way than the others, and may stand between them. */
+START_TEST(times_of_every_length_are_read_in_any_order)
+{
+    static const int64_t fixed[] = { 0, 1, -1, 127, 128, INT64_MAX, INT64_MIN, 1700000000000,
+                                     (INT64_C(1) << 35) - 1, INT64_C(1) << 35, (INT64_C(1) << 42) - 1,
+                                     INT64_C(1) << 42 };
+    enum { MANY = 3000 };
+    static int64_t sent[MANY], times[MANY];
+    static double  values[MANY];
+    struct kl_cur  walk;
+    uint64_t       x = 88172645463325252u;
+
+    for (int i = 0; i < MANY; i++) {
+        x ^= x << 13, x ^= x >> 7, x ^= x << 17;
+        sent[i] = i % 7 == 0 ? fixed[(size_t)i / 7 % (sizeof fixed / sizeof fixed[0])]
+                             : (int64_t)(x >> x % 64);
+        add_sample(sent[i], i * 0.25);
+    }
+    w_message(&message, 1, &series);
+    ck_assert_int_eq(first(), TSP_RW1_SERIES);
+    ck_assert_uint_eq(got.sample_count, MANY);
+    walk = tsp_rw1_walk(&got);
+    ck_assert_uint_eq(tsp_rw1_walk_samples(&walk, times, values, MANY), MANY);
+    for (int i = 0; i < MANY; i++) {
+        ck_assert_int_eq(times[i], sent[i]);
+        ck_assert_double_eq(values[i], i * 0.25);
+    }
+}
+END_TEST
+
 START_TEST(metadata_is_read_and_an_unknown_type_is_unknown)
 {
     w_varint(&part, 1, 1);
@@ -441,6 +471,7 @@ int main(void)
     tcase_add_test(t, labels_raw_is_the_bytes_of_the_labels_when_they_lie_in_front);
     tcase_add_test(t, labels_behind_samples_have_no_raw_bytes_and_are_still_read);
     tcase_add_loop_test(t, a_walk_of_samples_gives_each_once_whatever_the_page, 1, 9);
+    tcase_add_test(t, times_of_every_length_are_read_in_any_order);
     tcase_add_test(t, metadata_is_read_and_an_unknown_type_is_unknown);
     tcase_add_test(t, unknown_fields_are_passed_over);
     tcase_add_test(t, a_message_cut_anywhere_is_broken_or_a_whole_shorter_one);
