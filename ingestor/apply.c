@@ -291,14 +291,14 @@ static void apply_run(struct ing_partition *p, struct ing_refs *r, uint64_t ref,
     }
 }
 
-/* Single samples, each of another series, cost a cache miss for the ref, for the series and for its
+/* Short runs, each of another series, cost a cache miss for the ref, for the series and for its
  * tail: asked for together they overlap. In the order they came, and before anything else is. */
 static void drain(struct ing_partition *p)
 {
     struct ing_series *series[ING_BATCH];
     uint32_t           count = p->batch_count;
 
-    p->batch_count = 0;
+    p->batch_count = p->batch_samples = 0;
     for (uint32_t i = 0; i < count; i++)
         ing_refs_prefetch(p->batch[i].refs, p->batch[i].ref);
     for (uint32_t i = 0; i < count; i++) {
@@ -315,7 +315,8 @@ static void drain(struct ing_partition *p)
         if (series[i] != NULL && series[i]->tail.bytes != NULL)
             __builtin_prefetch(series[i]->tail.bytes + series[i]->tail.size, 1);
     for (uint32_t i = 0; i < count; i++)
-        apply_run(p, p->batch[i].refs, p->batch[i].ref, &p->batch[i].time_ms, &p->batch[i].value, 1);
+        apply_run(p, p->batch[i].refs, p->batch[i].ref, p->batch_times + p->batch[i].from,
+                  p->batch_values + p->batch[i].from, p->batch[i].count);
 }
 
 static void floats(void *ctx, struct kl_span tenant, uint64_t ref, const int64_t *times_ms,
@@ -325,11 +326,16 @@ static void floats(void *ctx, struct kl_span tenant, uint64_t ref, const int64_t
     struct ing_refs      *r = refs_of(p, tenant);
 
     p->sample_count += count;
-    if (count == 1) {
+    if (count <= ING_BATCH_RUN) {
         p->batch[p->batch_count].refs = r;
         p->batch[p->batch_count].ref = ref;
-        p->batch[p->batch_count].time_ms = times_ms[0];
-        p->batch[p->batch_count].value = values[0];
+        p->batch[p->batch_count].from = p->batch_samples;
+        p->batch[p->batch_count].count = (uint32_t)count;
+        for (size_t i = 0; i < count; i++) {
+            p->batch_times[p->batch_samples + i] = times_ms[i];
+            p->batch_values[p->batch_samples + i] = values[i];
+        }
+        p->batch_samples += (uint32_t)count;
         if (++p->batch_count == ING_BATCH)
             drain(p);
         return;
@@ -447,7 +453,7 @@ enum kl_code ing_apply(struct ing_partition *p, const struct kl_bus_record *rec,
         if (rec->seq <= p->manifest.cuts[i].seq && p->manifest.cuts[i].end_ms > p->covered_ms)
             p->covered_ms = p->manifest.cuts[i].end_ms;
     p->last_refs = NULL;
-    p->batch_count = 0;
+    p->batch_count = p->batch_samples = 0;
     if (tsp_record_read(p->reads, rec->bytes, &sink, &p->record, err) != KL_OK)
         return kl_within(err, "record %" PRIu64, rec->seq);
     drain(p);

@@ -25,7 +25,7 @@
 #include "libtsproto/select.h"
 
 enum { ING_ORPHAN_BYTES_MAX = 64 << 20, ING_SPANS_MAX = 4096, ING_JOBS_MAX = 64 };
-enum { ING_BATCH = 32 };
+enum { ING_BATCH = 32, ING_BATCH_RUN = 16 };           /* short runs, looked up together */
 enum { ING_ASKS_MAX = 1024 };                          /* questions waiting or being rendered */
 enum { ING_TICK_MS = 200, ING_RETRY_FIRST_MS = 500, ING_RETRY_MAX_MS = 60000 };
 enum { ING_PURGES_MAX = 64, ING_OLD_MS = 15 * 60 * 1000 };
@@ -220,8 +220,10 @@ struct ing_partition {
     uint64_t record_seq;
     int64_t  covered_ms;                               /* samples of this record before it are catalogued */
     struct kl_buf scratch;
-    struct { struct ing_refs *refs; uint64_t ref; int64_t time_ms; double value; } batch[ING_BATCH];
-    uint32_t batch_count;                              /* single samples of this record, looked up together */
+    struct { struct ing_refs *refs; uint64_t ref; uint32_t from, count; } batch[ING_BATCH];
+    int64_t  batch_times[ING_BATCH * ING_BATCH_RUN];
+    double   batch_values[ING_BATCH * ING_BATCH_RUN];
+    uint32_t batch_count, batch_samples;               /* short runs of this record */
     struct ing_first *firsts; uint32_t first_count, first_room;
     int64_t  first_lo, first_hi;                       /* the window last looked at */
     uint64_t first_any;                                /* of windows too many to name; 0: none */
