@@ -25,3 +25,11 @@ $(B)/bench/push: bench/push.c
 bench-head: all $(B)/bench/push
 	@python3 bench/head.py --bin $(B)/bin --push $(B)/bench/push $(ARGS)
 .PHONY: bench-head
+
+# Label matchers over a live head of so many series, by set operations.
+$(B)/bench/match: $(B)/bench/match.o $(call archives,ingestor)
+	@mkdir -p $(@D)
+	@$(CC) $(CFLAGS) $+ $(call libs,ingestor) -pthread -o $@
+bench-match: $(B)/bench/match
+	@$< $(or $(SERIES),1000000)
+.PHONY: bench-match

@@ -184,6 +184,7 @@ struct ing_series {
     uint32_t chunk_bytes;                              /* of its chunks that no cut has taken */
     uint16_t pair_count;
     bool     alive;
+    uint8_t  looked;                                   /* the tail's size, when it was last looked at */
 };
 
 struct ing_head {
@@ -203,6 +204,7 @@ struct ing_head {
     uint32_t chunk_page_count;
     uint64_t sealed_bytes;                             /* of chunks in memory */
     struct ing_chunk *retired; size_t retired_bytes;   /* that a larger one has replaced */
+    uint32_t idle_at;                                  /* the next series to look at */
     bool     again;                                    /* samples may come that are in the tails already */
     bool     heavy;                                    /* a series outgrows a message: cut it soon */
     uint64_t samples, late_samples, equal_samples;
@@ -221,6 +223,8 @@ struct ing_series *ing_head_series(struct ing_head *h, struct kl_fp fp, struct k
 /* A series of pairs that are there, in the order of their names; its fingerprint must be new. */
 struct ing_series *ing_head_add(struct ing_head *h, struct kl_fp fp, const uint32_t *pairs, uint32_t count);
 void               ing_head_remove(struct ing_head *h, struct ing_series *s);
+/* Looks at the next `count` series; a tail that is as it was when looked at before is sealed. */
+void               ing_head_seal_idle(struct ing_head *h, uint32_t count);
 /* No sample and no ref speaks of it. */
 static inline bool ing_series_idle(const struct ing_series *s)
 {

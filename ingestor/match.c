@@ -1,12 +1,14 @@
 /*
  * Which series a list of matchers means, by set operations. A regular expression is asked once per
- * distinct value of its label, of which a literal prefix leaves only a range; series are never
- * looked at one by one. A matcher that the empty string satisfies also means series without the
+ * distinct value of its label, of which a literal prefix leaves only a range; series are looked at
+ * one by one only where other matchers have left fewer than the label has values. A matcher that the empty string satisfies also means series without the
  * label, so it takes away what it does not match, in place of adding what it does.
  */
 #include "ingestor/head_priv.h"
 
 #include <stdlib.h>
+
+enum { FEW_OF_VALUES = 4 };                            /* a series costs as much as so many values */
 
 static roaring_bitmap_t *set_new(void)
 {
@@ -69,6 +71,34 @@ static roaring_bitmap_t *values_that(struct ing_head *h, struct ing_name *n,
     return r;
 }
 
+/* Of few series, those that fit: cheaper than all values of a label that nearly each has its own of. */
+static roaring_bitmap_t *series_that(struct ing_head *h, uint32_t name, const struct kl_matcher *m,
+                                     const roaring_bitmap_t *of)
+{
+    struct ing_pairs         *p = &h->pairs;
+    roaring_bitmap_t         *r = set_new();
+    roaring_uint32_iterator_t it;
+    uint32_t                  last = ING_NONE;
+    bool                      empty_fits = kl_matcher_test(m, nothing), fits = false;
+
+    roaring_init_iterator(of, &it);
+    for (; it.has_value; roaring_advance_uint32_iterator(&it)) {
+        const struct ing_series *s = ing_series_at(h, it.current_value);
+        uint32_t                 pair = ING_NONE;
+
+        for (uint32_t i = 0; i < s->pair_count && pair == ING_NONE; i++)
+            if (ing_pair_at(p->pair_pages, s->pairs[i])->name == name)
+                pair = s->pairs[i];
+        if (pair != ING_NONE && pair != last) {
+            fits = kl_matcher_test(m, ing_text(ing_pair_at(p->pair_pages, pair)->text));
+            last = pair;
+        }
+        if (pair == ING_NONE ? empty_fits : fits)
+            roaring_bitmap_add(r, s->id);
+    }
+    return r;
+}
+
 /* Keeps in *r what the matcher means. *r NULL: nothing was said yet, all series. */
 static void keep(struct ing_head *h, const struct kl_matcher *m, roaring_bitmap_t **r)
 {
@@ -104,6 +134,13 @@ static void keep(struct ing_head *h, const struct kl_matcher *m, roaring_bitmap_
             }
             return;
         }
+    }
+    if (*r != NULL && roaring_bitmap_get_cardinality(*r) <
+                      ing_name_at(p->name_pages, name)->count / FEW_OF_VALUES) {
+        those = series_that(h, name, m, *r);
+        roaring_bitmap_free(*r);
+        *r = those;
+        return;
     }
     those = values_that(h, ing_name_at(p->name_pages, name), m, !empty_fits);
     if (empty_fits) {

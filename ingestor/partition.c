@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { IDLE_MS = 10 * 60 * 1000 };                     /* without a sample: once to twice that */
+
 int64_t ing_backoff_ms(struct ing_ingestor *i, unsigned failures)
 {
     int64_t ms = ING_RETRY_FIRST_MS;
@@ -461,8 +463,14 @@ void ing_partition_tick(struct ing_partition *p)
     }
     if (state == ING_LIVE)
         ing_census_tick(p, now_ns);
-    for (uint32_t t = 0; t < p->tenant_count && p->rendering == 0; t++)
-        ing_chunks_bury(p->tenants[t].head);
+    for (uint32_t t = 0; t < p->tenant_count; t++) {
+        struct ing_head *h = p->tenants[t].head;
+
+        if (p->rendering == 0)
+            ing_chunks_bury(h);
+        if (state == ING_LIVE)
+            ing_head_seal_idle(h, h->made / (IDLE_MS / ING_TICK_MS) + 1);
+    }
     ing_metrics_collect(p);
 }
 

@@ -239,10 +239,12 @@ void ing_series_float(struct ing_head *h, struct ing_series *s, int64_t time_ms,
         return;
     }
     s->last_ms = time_ms;
-    if (same_window(h, &s->tail, time_ms) && ing_tail_add(&s->tail, time_ms, value, bytes))
-        return;
-    ing_series_seal_tail(h, s);
-    ing_tail_add(&s->tail, time_ms, value, bytes);
+    if (!same_window(h, &s->tail, time_ms) || !ing_tail_add(&s->tail, time_ms, value, bytes)) {
+        ing_series_seal_tail(h, s);
+        ing_tail_add(&s->tail, time_ms, value, bytes);
+    }
+    if (kl_is_stale(value))                            /* it ends here: nothing will need its tail */
+        ing_series_seal_tail(h, s);
 }
 
 /* One histogram as a chunk of its own: one that comes late, or is too large for a tail. */

@@ -368,6 +368,42 @@ START_TEST(matchers_mean_what_a_scan_finds)
 }
 END_TEST
 
+START_TEST(a_series_that_ends_or_rests_has_no_tail)
+{
+    struct ing_head   *h = ing_head_new(kl_span_str("t"), 7200000, NULL);
+    struct ing_series *ends, *rests, *goes_on;
+
+    for (unsigned n = 0; n < 3; n++)
+        labels_draw(n);
+    ends = ing_head_series(h, kl_labels_fp(labels_at(0)), labels_at(0));
+    rests = ing_head_series(h, kl_labels_fp(labels_at(1)), labels_at(1));
+    goes_on = ing_head_series(h, kl_labels_fp(labels_at(2)), labels_at(2));
+    for (int64_t t = 1000; t < 6000; t += 1000) {
+        ing_series_float(h, ends, t, 1);
+        ing_series_float(h, rests, t, 2);
+        ing_series_float(h, goes_on, t, 3);
+    }
+    ing_series_float(h, ends, 6000, kl_bits_f64(KL_STALE_BITS));
+    ck_assert_uint_eq(ends->tail.count, 0);
+    ck_assert_ptr_null(ends->tail.bytes);
+    ck_assert_uint_eq(ends->first->count, 6);
+    ing_head_seal_idle(h, 3);
+    ck_assert_uint_eq(rests->tail.count, 5);           /* seen once */
+    ing_series_float(h, goes_on, 7000, 3);
+    ing_head_seal_idle(h, 3);
+    ck_assert_uint_eq(rests->tail.count, 0);
+    ck_assert_uint_eq(rests->first->count, 5);
+    ck_assert_uint_eq(goes_on->tail.count, 6);
+    ing_series_float(h, rests, 8000, 2);               /* and comes back into the same chunk */
+    ing_series_seal_tail(h, rests);
+    ck_assert_uint_eq(rests->first->count, 6);
+    ck_assert_ptr_null(rests->first->next);
+    for (unsigned n = 0; n < 3; n++)
+        kl_buf_deinit(&all_labels[n]);
+    ing_head_free(h);
+}
+END_TEST
+
 START_TEST(labels_are_rendered_as_they_were_given)
 {
     struct ing_head *h = ing_head_new(kl_span_str("t"), 60000, NULL);
@@ -401,6 +437,7 @@ int main(void)
     tcase_add_test(t, a_regular_counter_costs_three_bytes_a_sample);
     tcase_add_loop_test(t, cuts_take_what_a_plain_list_would, 0, 30);
     tcase_add_loop_test(t, matchers_mean_what_a_scan_finds, 0, 4);
+    tcase_add_test(t, a_series_that_ends_or_rests_has_no_tail);
     tcase_add_test(t, labels_are_rendered_as_they_were_given);
     suite_add_tcase(s, t);
     r = srunner_create(s);
