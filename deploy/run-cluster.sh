@@ -32,9 +32,9 @@ all_run() {
 
 start nats       "$peers/nats-server" -c "$dir/nats.conf"
 start doorman    "$bin/doorman" --config "$conf" --listen 127.0.0.1:4480
-start ingestor-0 "$bin/ingestor" --config "$conf" --ingestor.name ingestor-0 --listen 127.0.0.1:4481 \
+start ingestor-0 "$bin/ingestor" --config "$conf" --ingestor.name ingestor-0 --ingestor.zone a --listen 127.0.0.1:4481 \
                  --data-dir "$dir/ingestor-0" --store.dir "$dir/store"
-start ingestor-1 "$bin/ingestor" --config "$conf" --ingestor.name ingestor-1 --listen 127.0.0.1:4483 \
+start ingestor-1 "$bin/ingestor" --config "$conf" --ingestor.name ingestor-1 --ingestor.zone b --listen 127.0.0.1:4483 \
                  --data-dir "$dir/ingestor-1" --store.dir "$dir/store"
 start querier    "$bin/querier" --config "$conf" --listen 127.0.0.1:4482 --store.dir "$dir/store"
 
