@@ -282,6 +282,9 @@ void dm_series_hist(struct dm_series *s, int64_t time_ms, int64_t start_ms, cons
 void dm_series_exemplar(struct dm_series *s, int64_t time_ms, double value,
                         struct kl_labels_builder *labels);
 void dm_series_refuse(struct dm_series *s, enum dm_reason why, uint64_t count);
+/* When a sample that was given before began; only its row is known by now. Where the record that held
+ * the sample has been closed since, and with it a definition that is not acked, it is not told. */
+void dm_series_start(struct dm_series *s, int64_t time_ms, int64_t start_ms);
 void dm_metadata(struct dm_gate *g, struct dm_ticket *t, const struct dm_sender *sender,
                  struct kl_span metric, uint8_t type, struct kl_span unit, struct kl_span help);
 #endif

@@ -318,6 +318,18 @@ static void put_start(struct dm_series *s, struct dm_batch *b, int64_t time_ms, 
         tsp_record_start_time(b->writer, s->sender->tenant, s->row->ref, time_ms, start_ms);
 }
 
+void dm_series_start(struct dm_series *s, int64_t time_ms, int64_t start_ms)
+{
+    struct dm_part  *p = dm_gate_part(s->gate, s->row->partition);
+    struct dm_batch *b;
+
+    if (dm_map_has(s->ticket->there, p->number) || (b = dm_batch_of(s->gate, p, s->ticket)) == NULL ||
+        (s->row->in_batch != b->serial && wants_definition(s, p)))
+        return;
+    put_start(s, b, time_ms, start_ms);
+    dm_batch_grown(s->gate, b);
+}
+
 /* How many of the next samples may still come in this push; the others are refused. */
 static size_t within_push(struct dm_series *s, size_t count)
 {

@@ -242,15 +242,24 @@ static bool exemplar(struct tsp_text *t, struct tsp_text_sample *s, struct kl_er
     return true;
 }
 
+/* Whether `name` is of the family that counts since a time: it, or it and a suffix. */
+static bool counts(const struct tsp_text *t, struct kl_span name)
+{
+    size_t n = t->family.size;
+
+    return t->openmetrics && n > 0 && name.size >= n &&
+           (t->family_type == TSP_META_COUNTER || t->family_type == TSP_META_HISTOGRAM ||
+            t->family_type == TSP_META_SUMMARY || t->family_type == TSP_META_GAUGE_HISTOGRAM) &&
+           memcmp(name.at, t->family.at, n) == 0 &&
+           (name.size == n || ((const char *)name.at)[n] == '_');
+}
+
 static bool is_created(const struct tsp_text *t, struct kl_span name)
 {
     static const char suffix[] = "_created";
     size_t            n = t->family.size;
 
-    return t->openmetrics && name.size == n + sizeof suffix - 1 && n > 0 &&
-           (t->family_type == TSP_META_COUNTER || t->family_type == TSP_META_HISTOGRAM ||
-            t->family_type == TSP_META_SUMMARY || t->family_type == TSP_META_GAUGE_HISTOGRAM) &&
-           memcmp(name.at, t->family.at, n) == 0 &&
+    return counts(t, name) && name.size == n + sizeof suffix - 1 &&
            memcmp((const char *)name.at + n, suffix, sizeof suffix - 1) == 0;
 }
 
@@ -293,6 +302,7 @@ static bool sample(struct tsp_text *t, struct tsp_text_sample *out, struct kl_er
         return false;
     if (!at_end(t))
         return bad(t, err, "this does not belong here");
+    s.counts = counts(t, metric);
     s.created = is_created(t, metric);
     *out = s;
     return true;

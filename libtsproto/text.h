@@ -22,9 +22,10 @@ struct tsp_text_sample {
     struct kl_labels_builder *labels;                  /* __name__ included */
     struct kl_span series_raw;                         /* the bytes before the value, as sent */
     bool has_time; int64_t time_ms; double value;
-    /* OpenMetrics: "<family>_created" of a counter, histogram or summary: value is a start time in
-     * seconds, of the series without the suffix (a counter's: with _total). */
-    bool created;
+    /* OpenMetrics: a sample of the family of the last # TYPE, a counter, histogram or summary; and of
+     * those "<family>_created": its value is when the others of the same labels (but for le and
+     * quantile) began, in seconds. */
+    bool counts, created;
     bool has_exemplar, exemplar_has_time;              /* OpenMetrics: " # {...} value [time]" */
     struct kl_labels_builder *exemplar_labels;
     int64_t exemplar_ms; double exemplar_value;

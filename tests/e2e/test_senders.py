@@ -107,6 +107,22 @@ def test_newer_vmagent_is_told_that_zstd_is_taken(world):
     check(one(ours.query, "m") == 4.5, "the value")
 
 
+def test_openmetrics_created_is_when_counting_began(world):
+    ours = koa.Serve(world)
+    now = int(time.time())
+    body = (f'# TYPE c counter\nc_total{{a="1"}} 30 {now}\nc_created{{a="1"}} {now - 30}.5\n'
+            f'# TYPE h histogram\nh_bucket{{le="+Inf"}} 2 {now}\nh_count 2 {now}\nh_sum 3 {now}\nh_created {now - 10}\n'
+            "# EOF\n")
+    status, _, words = http(f"{ours.push}/api/v1/import/prometheus", body.encode(),
+                            {"Content-Type": "application/openmetrics-text; version=1.0.0"})
+    check(status == 204, f"{status} {words}")
+    check(one(ours.query, "start_timestamp(c_total)", now) == now - 29.5, "the counter's start")
+    check(one(ours.query, "increase(c_total[1m])", now) == 30, "all of it came since")
+    for name in ("h_bucket", "h_count", "h_sum"):
+        check(one(ours.query, f"start_timestamp({name})", now) == now - 10, f"the start of {name}")
+    check(instant(ours.query, '{__name__=~".*_created"}', now) == {}, "no series of start times")
+
+
 def export(base, tenant=None, **params):
     headers = {"X-Scope-OrgID": tenant} if tenant else {}
     query = "&".join(f"{k}={v}" for k, v in {"match[]": "{__name__!=%22%22}", **params}.items())

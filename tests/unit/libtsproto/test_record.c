@@ -475,6 +475,29 @@ START_TEST(a_declared_size_past_the_bound_takes_no_memory)
 }
 END_TEST
 
+/* Known series, ten thousand of a gate's, scraped together or each at its own time, in any order. */
+START_TEST(a_known_series_with_one_sample_costs_at_most_16_bytes)
+{
+    enum { SERIES = 10000 };
+    int64_t  time_ms = 1700000000000;
+    double   value = 0.1;
+    uint64_t ref = 1, x = 88172645463325252u;
+
+    tsp_record_start(w);
+    for (int i = 0; i < SERIES; i++) {
+        x ^= x << 13, x ^= x >> 7, x ^= x << 17;
+        if (_i == 0)
+            ref = (uint64_t)i + 1;                     /* as they were first seen, at one time */
+        else if (_i == 1)
+            time_ms = 1700000000000 + (int64_t)(x % 60000), ref = (uint64_t)i + 1;
+        else                                           /* of a million, and of an hour */
+            time_ms = 1700000000000 + (int64_t)(x % 3600000), ref = x % 1000000 + 1;
+        tsp_record_floats(w, kl_span_str("t"), ref, &time_ms, &value, 1);
+    }
+    ck_assert_uint_le(tsp_record_size(w), (_i == 0 ? 10 : _i == 1 ? 12 : 16) * SERIES + 100);
+}
+END_TEST
+
 START_TEST(a_histogram_comes_back_as_it_was)               /* integers, floats, empty */
 {
     struct kl_hist  h = { .sum = _i == 2 ? kl_bits_f64(KL_STALE_BITS) : 3, .count = 6 }, got;
@@ -542,6 +565,7 @@ int main(int argc, char **argv)
     tcase_add_loop_test(t, what_this_version_does_not_know_stops_the_reader, 0, 4);
     tcase_add_loop_test(t, labels_that_are_not_canonical_are_refused_before_anything_is_told, 0, 2);
     tcase_add_test(t, a_declared_size_past_the_bound_takes_no_memory);
+    tcase_add_loop_test(t, a_known_series_with_one_sample_costs_at_most_16_bytes, 0, 3);
     tcase_add_loop_test(t, a_histogram_comes_back_as_it_was, 0, 3);
     suite_add_tcase(s, t);
     srunner_run_all(runner, CK_ENV);
