@@ -275,3 +275,52 @@ def test_forms_prefixes_tenants_limits_and_unknown_paths(world):
     for path in paths:                                 # what it tells of is there, below both prefixes
         for prefix in ("/api/v1", "/prometheus/api/v1"):
             check(http(f"{base}{prefix}{path.replace('{name}', 'a')}", method="OPTIONS")[0] == 204, f"{prefix}{path}")
+
+
+TEXT = """# HELP up Whether it is up.
+# TYPE up gauge
+up 1
+# HELP jobs_total Jobs done.
+# TYPE jobs_total counter
+jobs_total 5
+"""
+
+
+def test_metadata_is_told_from_heads_and_from_filesets(world):
+    ours = koa.Serve(world)
+    status, _, words = http(f"{ours.push}/api/v1/import/prometheus", TEXT.encode())
+    check(status == 204, f"{status} {words[:300]!r}")
+
+    def told(when):
+        data = api(ours.query, "metadata")
+        check(data == {"up": [{"type": "gauge", "help": "Whether it is up.", "unit": ""}],
+                       "jobs_total": [{"type": "counter", "help": "Jobs done.", "unit": ""}]} or
+              {k.removesuffix("_total"): v[0]["type"] for k, v in data.items()} == {"up": "gauge", "jobs": "counter"}, f"{when}: {data}")
+        check(list(api(ours.query, "metadata", metric="up")) == ["up"] and len(api(ours.query, "metadata", limit=1)) == 1, f"{when}: one")
+        check(api(ours.query, "metadata", metric="none") == {}, f"{when}: none")
+        found = lines_of(ours.query, "search/metric_names", **{"search[]": "up", "include_metadata": "1"})[0]["results"][0]
+        check(found == {"name": "up", "type": "gauge", "help": "Whether it is up."}, f"{when}: {found}")
+        check(api(ours.query, "metadata", tenant="another") == {}, f"{when}: another tenant's")
+    told("live")
+    ours.flush_all()
+    ours.process.kill()
+    ours.process.start()
+    ours.ready()
+    told("from filesets, after a restart")
+
+
+def test_who_may_reload_and_quit_is_an_option(world):
+    closed = koa.Serve(world, name="closed", data=world.path("closed"))
+    for path in ("quit", "reload"):
+        check(http(f"{closed.query}/-/{path}", b"", method="POST")[0] == 403, f"/-/{path} where it is closed")
+    check(koa.one(closed.query, "vector(1)") == 1, "it goes on")
+    with open(world.path("open.yml"), "w") as f:
+        f.write("http: {lifecycle: true}\n")
+    opened = koa.Serve(world, "--config", world.path("open.yml"), name="opened", data=world.path("opened"))
+    check(http(f"{opened.query}/-/reload", b"", method="POST")[0] == 200, "a reload of what it has")
+    with open(world.path("open.yml"), "a") as f:
+        f.write("querier: {timeout: 1m}\n")
+    status, _, words = http(f"{opened.query}/-/reload", b"", method="POST")
+    check(status == 409 and b"querier.timeout" in words, f"a reload of what it cannot take: {status} {words!r}")
+    check(http(f"{opened.query}/-/quit", b"", method="POST")[0] == 200, "/-/quit")
+    check(opened.process.ended() == 0, "it ends well")
