@@ -176,6 +176,7 @@ struct dm_gate {
     struct kl_arena  arena;                            /* one histogram */
     struct kl_arena  symbols;                          /* of a remote write 2.0 message */
     struct kl_buf    meta, exemplar;
+    struct kl_arena  shared;                           /* what the points of an OTLP scope share */
     struct kl_buf    numbers;                          /* an OTLP histogram's buckets */
     struct dm_deltas *deltas;
 };

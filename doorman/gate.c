@@ -395,6 +395,7 @@ struct dm_gate *dm_gate_new(struct dm_doorman *d, unsigned number)
     g->deltas = dm_deltas_new(d->options.delta_bytes_max);
     kl_arena_init(&g->arena, HIST_ARENA_BYTES);
     kl_arena_init(&g->symbols, SYMBOLS_ARENA_BYTES);
+    kl_arena_init(&g->shared, SYMBOLS_ARENA_BYTES);
     kl_arena_init(&g->relabelled, 4 * KL_LABELS_BYTES_MAX);
     g->begin.run = begin;
     g->end.run = end;
@@ -434,6 +435,7 @@ void dm_gate_free(struct dm_gate *g)
     dm_deltas_free(g->deltas);
     kl_arena_deinit(&g->arena);
     kl_arena_deinit(&g->symbols);
+    kl_arena_deinit(&g->shared);
     kl_arena_deinit(&g->relabelled);
     free(g);
 }

@@ -21,6 +21,10 @@ struct dm_otlp {
     struct tsp_otlp_scope    scope;
     struct tsp_otlp_metric   metric;
     struct kl_fp resource_key, metric_key;             /* the second: of all that stands above a point */
+    struct tsp_otlp_shared shared;                     /* of the scope's points; made when wanted */
+    bool     has_shared;
+    struct kl_span name;                               /* the metric's, translated; made when wanted */
+    enum kl_code   name_code;                          /* KL_ENOENT: not made yet */
     bool     told;                                     /* the metric's metadata, in this message */
     int64_t  first_ms, last_ms;                        /* of the resource's points that were taken */
     bool     any;

@@ -34,7 +34,18 @@ static enum kl_code set_marked(const struct dm_otlp *o, struct kl_labels_builder
     return tsp_otlp_label_set(b, kl_span_str(name), kl_span(copy, n), err);
 }
 
-static enum kl_code metric_name(const struct dm_otlp *o, struct kl_arena *arena, struct kl_span *name,
+/* Made once a metric: a long name would else be translated for each of many points. */
+static enum kl_code base_name(struct dm_otlp *o, struct kl_span *name, struct kl_err *err)
+{
+    if (o->name_code == KL_ENOENT)
+        o->name_code = tsp_otlp_metric_name(o->settings, &o->metric, &o->gate->shared, &o->name, err);
+    if (o->name_code != KL_OK)
+        return kl_fail(err, o->name_code, "a metric's name cannot be translated");
+    *name = o->name;
+    return KL_OK;
+}
+
+static enum kl_code metric_name(struct dm_otlp *o, struct kl_arena *arena, struct kl_span *name,
                                 struct kl_err *err)
 {
     const char *tail = o->role == DM_OTLP_COUNT ? "_count" : o->role == DM_OTLP_SUM ? "_sum"
@@ -42,7 +53,7 @@ static enum kl_code metric_name(const struct dm_otlp *o, struct kl_arena *arena,
     size_t      n = strlen(tail);
     char       *at;
 
-    if (tsp_otlp_metric_name(o->settings, &o->metric, arena, name, err) != KL_OK || n == 0)
+    if (base_name(o, name, err) != KL_OK || n == 0)
         return err->code;
     at = kl_arena_alloc(arena, name->size + n);
     if (at == NULL)
@@ -64,7 +75,10 @@ static enum kl_code make_labels(void *ctx, struct kl_labels_builder *b, struct k
     err->code = KL_OK;
     if (o->role == DM_OTLP_TARGET)
         return tsp_otlp_target_info(o->settings, &o->resource, b, arena, err);
-    if (tsp_otlp_labels(o->settings, &o->resource, &o->scope, o->point, b, arena, err) != KL_OK ||
+    if (!o->has_shared)
+        tsp_otlp_shared(o->settings, &o->resource, &o->scope, &o->gate->shared, &o->shared);
+    o->has_shared = true;
+    if (tsp_otlp_labels(o->settings, &o->shared, o->point, b, arena, err) != KL_OK ||
         metric_name(o, arena, &name, err) != KL_OK ||
         tsp_otlp_label_set(b, kl_span("__name__", 8), name, err) != KL_OK)
         return err->code;
@@ -127,7 +141,7 @@ void dm_otlp_told(struct dm_otlp *o, struct dm_series *s)
         return;
     }
     kl_arena_deinit(arena);
-    if (tsp_otlp_metric_name(o->settings, &o->metric, arena, &name, &err) == KL_OK &&
+    if (base_name(o, &name, &err) == KL_OK &&
         tsp_otlp_unit_name(o->metric.unit, arena, &unit, &err) == KL_OK)
         dm_metadata(o->gate, o->ticket, &o->sender, name, type_of(&o->metric), unit, o->metric.description);
 }
@@ -275,6 +289,7 @@ static void take_metric(struct dm_otlp *o, struct kl_fp scope_key)
         return;
     o->metric_key = kl_hash128(&all, sizeof all);
     o->told = false;
+    o->name_code = KL_ENOENT;
     while (tsp_otlp_next(&c, TSP_OTLP_POINTS, &body)) {
         if (tsp_otlp_point_read(o->metric.kind, body, &points[n], &err) != KL_OK) {
             dm_report_add(&o->ticket->report, DM_BAD_POINT, 1, NULL, err.text);
@@ -296,6 +311,8 @@ static void take_scope(struct dm_otlp *o)
     struct kl_fp   key = kl_hash128(two, sizeof two);
     struct kl_span child;
 
+    o->has_shared = false;
+    kl_arena_deinit(&o->gate->shared);
     while (tsp_otlp_next(&metrics, TSP_OTLP_METRICS, &child))
         if (tsp_otlp_metric_read(child, &o->metric))
             take_metric(o, key);
@@ -354,5 +371,6 @@ void dm_take_otlp(struct dm_gate *g, struct dm_ticket *t, struct kl_span body)
             take_target_info(&o);
     }
     kl_arena_deinit(&g->symbols);
+    kl_arena_deinit(&g->shared);
     kl_arena_deinit(&g->arena);
 }

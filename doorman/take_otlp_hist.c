@@ -51,11 +51,16 @@ static void put_exemplar(struct dm_otlp *o, const struct tsp_otlp_point *p, cons
                          struct dm_series *s, uint64_t time_ns, double value)
 {
     struct dm_series bucket;
-    uint32_t         i = 0;
+    uint32_t         i = 0, end;
 
     if (e != NULL) {                                   /* the smallest bucket that holds it */
-        while (i < e->bound_count && !(value <= e->bounds[i]))
-            i++;
+        for (end = e->bound_count; i < end; ) {
+            uint32_t middle = i + (end - i) / 2;
+            if (value <= e->bounds[middle])
+                end = middle;
+            else
+                i = middle + 1;
+        }
         if (!dm_otlp_find(o, p, DM_OTLP_BUCKET, i < e->bound_count ? e->bounds[i] : INFINITY, &bucket))
             return;
         s = &bucket;

@@ -272,6 +272,21 @@ static bool is_identifying(struct kl_span key)
 
 struct pairs { size_t count; struct { struct kl_span key, value; } at[KL_LABELS_MAX]; };
 
+/* Behind all that are not larger. */
+static size_t place_of(const struct pairs *p, struct kl_span key)
+{
+    size_t from = 0, to = p->count;
+
+    while (from < to) {
+        size_t middle = from + (to - from) / 2;
+        if (kl_span_cmp(p->at[middle].key, key) <= 0)
+            from = middle + 1;
+        else
+            to = middle;
+    }
+    return from;
+}
+
 /* Attributes of a message, by key. `wanted` may be NULL. */
 static enum kl_code sorted(struct kl_span message, uint32_t number,
                            bool (*wanted)(const struct tsp_otlp_settings *o, struct kl_span key),
@@ -289,8 +304,8 @@ static enum kl_code sorted(struct kl_span message, uint32_t number,
             continue;
         if (p->count == KL_LABELS_MAX)
             return kl_fail(err, KL_ELIMIT, "more than %d attributes", KL_LABELS_MAX);
-        for (i = p->count++; i > 0 && kl_span_cmp(key, p->at[i - 1].key) < 0; i--)
-            p->at[i] = p->at[i - 1];
+        i = place_of(p, key);
+        memmove(&p->at[i + 1], &p->at[i], (p->count++ - i) * sizeof p->at[0]);
         p->at[i].key = key;
         p->at[i].value = value;
     }
@@ -337,22 +352,26 @@ static bool promotes(const struct tsp_otlp_settings *o, struct kl_span key)
 }
 
 static enum kl_code add_promoted(const struct tsp_otlp_settings *o, const struct tsp_otlp_resource *r,
-                                 struct pairs *p, struct kl_labels_builder *b,
-                                 struct kl_arena *arena, struct kl_err *err)
+                                 struct pairs *p, struct tsp_otlp_shared *to, struct kl_arena *arena,
+                                 struct kl_err *err)
 {
     if (!o->promote_all && (o->promoted == NULL || o->promoted[0] == '\0'))
         return KL_OK;
     if (sorted(r->resource, RESOURCE_ATTRIBUTE, promotes, o, p, err) != KL_OK)
         return err->code;
     for (size_t i = 0; i < p->count; i++) {
-        struct kl_span name, value;
-        if (tsp_otlp_label_name(o, p->at[i].key, arena, &name, err) != KL_OK)
+        struct kl_label *x = &to->promoted[to->promoted_count];
+        bool             twice = false;
+
+        if (tsp_otlp_label_name(o, p->at[i].key, arena, &x->name, err) != KL_OK)
             return err->code;
-        if (find_label(b, name) != NULL)
+        for (size_t j = 0; j < to->promoted_count; j++)
+            twice = twice || kl_span_eq(to->promoted[j].name, x->name);
+        if (twice)
             continue;
-        if (tsp_otlp_value_text(p->at[i].value, arena, &value, err) != KL_OK ||
-            kl_labels_add(b, name, value, err) != KL_OK)
+        if (tsp_otlp_value_text(p->at[i].value, arena, &x->value, err) != KL_OK)
             return err->code;
+        to->promoted_count++;
     }
     return KL_OK;
 }
@@ -428,21 +447,54 @@ static uint32_t attribute_number(enum tsp_otlp_kind kind)
     return kind == TSP_OTLP_HIST ? 9 : kind == TSP_OTLP_EXP ? 1 : 7;
 }
 
-enum kl_code tsp_otlp_labels(const struct tsp_otlp_settings *o, const struct tsp_otlp_resource *r,
-                             const struct tsp_otlp_scope *s, const struct tsp_otlp_point *point,
-                             struct kl_labels_builder *b, struct kl_arena *arena, struct kl_err *err)
+static enum kl_code share(const struct tsp_otlp_settings *o, const struct tsp_otlp_resource *r,
+                          const struct tsp_otlp_scope *s, struct kl_arena *arena, struct tsp_otlp_shared *to)
+{
+    struct kl_labels_builder b;
+    struct pairs             p;
+    struct kl_err           *err = &to->err;
+
+    kl_labels_start(&b);
+    if (add_promoted(o, r, &p, to, arena, err) != KL_OK)
+        return err->code;
+    if (o->scope_labels && s->name.size > 0 && add_scope(o, s, &p, &b, arena, err) != KL_OK)
+        return err->code;
+    if (add_identity(r, &b, arena, err) != KL_OK)
+        return err->code;
+    to->set_count = b.count;
+    memcpy(to->set, b.pairs, b.count * sizeof b.pairs[0]);
+    return KL_OK;
+}
+
+void tsp_otlp_shared(const struct tsp_otlp_settings *o, const struct tsp_otlp_resource *r,
+                     const struct tsp_otlp_scope *s, struct kl_arena *arena, struct tsp_otlp_shared *shared)
+{
+    shared->promoted_count = shared->set_count = 0;
+    if (share(o, r, s, arena, shared) == KL_OK)
+        shared->err.code = KL_OK;
+}
+
+enum kl_code tsp_otlp_labels(const struct tsp_otlp_settings *o, const struct tsp_otlp_shared *shared,
+                             const struct tsp_otlp_point *point, struct kl_labels_builder *b,
+                             struct kl_arena *arena, struct kl_err *err)
 {
     struct pairs p;
 
-    if (point != NULL &&
-        (sorted(point->body, attribute_number(point->kind), NULL, o, &p, err) != KL_OK ||
-         add_attributes(o, &p, b, arena, err) != KL_OK))
+    if (shared->err.code != KL_OK) {
+        *err = shared->err;
         return err->code;
-    if (add_promoted(o, r, &p, b, arena, err) != KL_OK)
+    }
+    if (sorted(point->body, attribute_number(point->kind), NULL, o, &p, err) != KL_OK ||
+        add_attributes(o, &p, b, arena, err) != KL_OK)
         return err->code;
-    if (o->scope_labels && s->name.size > 0 && add_scope(o, s, &p, b, arena, err) != KL_OK)
-        return err->code;
-    return add_identity(r, b, arena, err);
+    for (size_t i = 0; i < shared->promoted_count; i++)
+        if (find_label(b, shared->promoted[i].name) == NULL &&
+            kl_labels_add(b, shared->promoted[i].name, shared->promoted[i].value, err) != KL_OK)
+            return err->code;
+    for (size_t i = 0; i < shared->set_count; i++)
+        if (tsp_otlp_label_set(b, shared->set[i].name, shared->set[i].value, err) != KL_OK)
+            return err->code;
+    return KL_OK;
 }
 
 static bool not_identifying(const struct tsp_otlp_settings *o, struct kl_span key)

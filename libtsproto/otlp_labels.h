@@ -45,14 +45,26 @@ enum kl_code tsp_otlp_value_text(struct kl_span value, struct kl_arena *arena, s
                                  struct kl_err *err);
 
 /*
- * Adds the labels of a point's series but for its name: attributes (those that become one name are
- * joined with ";", in the order of their keys), promoted resource attributes, the scope's, job and
- * instance; each name once, a later of these in place of an earlier one, but that a promoted
- * attribute gives way. `point` may be NULL. KL_ELIMIT past KL_LABELS_MAX or the arena.
+ * What all points below one scope have in common, made once for them: else each of a hostile message's
+ * points could cost a walk through a resource as large as the rest. `promoted` gives way to a label of
+ * that name, `set` takes its place: the scope's labels, job and instance. A failure is kept, and told for
+ * each point. The texts lie in `arena` or the message.
  */
-enum kl_code tsp_otlp_labels(const struct tsp_otlp_settings *o, const struct tsp_otlp_resource *r,
-                             const struct tsp_otlp_scope *s, const struct tsp_otlp_point *point,
-                             struct kl_labels_builder *b, struct kl_arena *arena, struct kl_err *err);
+struct tsp_otlp_shared {
+    struct kl_err err;                                 /* code KL_OK: it is fine */
+    size_t promoted_count, set_count;
+    struct kl_label promoted[KL_LABELS_MAX], set[KL_LABELS_MAX];
+};
+void tsp_otlp_shared(const struct tsp_otlp_settings *o, const struct tsp_otlp_resource *r,
+                     const struct tsp_otlp_scope *s, struct kl_arena *arena, struct tsp_otlp_shared *shared);
+/*
+ * Adds the labels of a point's series but for its name: attributes (those that become one name are
+ * joined with ";", in the order of their keys) and what is shared; each name once. KL_ELIMIT past
+ * KL_LABELS_MAX or the arena.
+ */
+enum kl_code tsp_otlp_labels(const struct tsp_otlp_settings *o, const struct tsp_otlp_shared *shared,
+                             const struct tsp_otlp_point *point, struct kl_labels_builder *b,
+                             struct kl_arena *arena, struct kl_err *err);
 /* Adds the labels of the resource's target_info, its name too. KL_ENOENT: it has none, as nothing
  * identifies the resource, or nothing else is known of it. */
 enum kl_code tsp_otlp_target_info(const struct tsp_otlp_settings *o, const struct tsp_otlp_resource *r,

@@ -117,24 +117,29 @@ static int on_sent(nghttp2_session *s, const nghttp2_frame *frame, void *ctx)
     return 0;
 }
 
-static int on_close(nghttp2_session *s, int32_t stream, uint32_t code, void *ctx)
+/* The stream is gone. A call that is handed out comes back, and is freed then. */
+static void forget(struct kl_grpc_conn *c, struct kl_grpc_call *call)
 {
-    struct kl_grpc_conn *c = ctx;
-    struct kl_grpc_call *call = call_of(s, stream);
-
-    (void)code;
-    if (call == NULL)
-        return 0;
     *call->at = call->next;
     if (call->next != NULL)
         call->next->at = call->at;
     c->call_count--;
     c->active_ms = c->server->now_ms;
-    nghttp2_session_set_stream_user_data(s, stream, NULL);
     if (call->handed && !call->answered)
-        call->closed = true;                           /* comes back, and is freed then */
+        call->closed = true;
     else
         kl_grpc_call_free(call);
+}
+
+static int on_close(nghttp2_session *s, int32_t stream, uint32_t code, void *ctx)
+{
+    struct kl_grpc_call *call = call_of(s, stream);
+
+    (void)code;
+    if (call != NULL) {
+        nghttp2_session_set_stream_user_data(s, stream, NULL);
+        forget(ctx, call);
+    }
     return 0;
 }
 
@@ -176,7 +181,7 @@ bool kl_grpc_session_open(struct kl_grpc_conn *c)
 void kl_grpc_session_close(struct kl_grpc_conn *c)
 {
     while (c->calls != NULL)
-        on_close(c->session, c->calls->stream, 0, c);
+        forget(c, c->calls);
     nghttp2_session_del(c->session);
     c->session = NULL;
 }

@@ -205,6 +205,11 @@ def test_otlp_bodies_made_to_hurt_are_refused_within_bounds(world):
     for _ in range(20000):                             # an AnyValue that is a list of an AnyValue that is ...
         nested = field(5, field(1, nested))
     many = b"".join(pair(b"a%d" % i, field(1, b"x")) for i in range(100000))
+    attribute = lambda k: field(1, field(1, k) + field(2, field(1, b"x")))
+    # A resource as large as all its points: each must not walk through it.
+    heavy = field(1, field(1, b"".join(attribute(b"r%d" % i) for i in range(300000)) + attribute(b"service.name")) +
+                  field(2, field(2, field(1, b".") + field(5, b"".join(
+                      field(1, times + pair(b"a", field(1, b"%d" % i))) for i in range(100000))))))
     buckets = request({"name": "wide", "histogram": {"aggregationTemporality": 2, "dataPoints": [
         {"timeUnixNano": str(now), "count": "1", "bucketCounts": [0] * 300000, "explicitBounds": list(range(299999))}]}})
     proto, js = "application/x-protobuf", "application/json"
@@ -212,6 +217,7 @@ def test_otlp_bodies_made_to_hurt_are_refused_within_bounds(world):
             (gzip.compress(bytes(200 << 20), 1), proto, {"Content_Encoding": "gzip"}, (413,), "limits.inflated"),
             (gzip.compress(b" " * (200 << 20), 1), js, {"Content_Encoding": "gzip"}, (413,), "limits.inflated"),
             (message(b"deep", pair(b"k", nested)), proto, {}, (200,), "deep"),
+            (heavy, proto, {}, (200,), "malformed"),
             (message(b"many", many), proto, {}, (200,), "many"),
             (message(b"long", pair(b"k", field(1, b"v" * 3000000))), proto, {}, (200,), "long"),
             (message(b"n" * 1000000, b""), proto, {}, (200,), "metric name"),

@@ -10,6 +10,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static struct kl_arena arena;
 static struct kl_labels_builder b;
 
+static enum kl_code point_labels(const struct tsp_otlp_settings *o, const struct tsp_otlp_resource *r,
+                                 const struct tsp_otlp_scope *s, const struct tsp_otlp_point *p,
+                                 struct kl_err *err)
+{
+    static struct tsp_otlp_shared shared;
+
+    tsp_otlp_shared(o, r, s, &arena, &shared);
+    return tsp_otlp_labels(o, &shared, p, &b, &arena, err);
+}
+
 static void labels(const struct tsp_otlp_resource *r, const struct tsp_otlp_scope *s,
                    const struct tsp_otlp_metric *m, const struct tsp_otlp_point *p)
 {
@@ -19,7 +29,7 @@ static void labels(const struct tsp_otlp_resource *r, const struct tsp_otlp_scop
 
     for (o.naming = 0; o.naming < TSP_OTLP_NAMINGS; o.naming++) {
         kl_labels_start(&b);
-        if (tsp_otlp_labels(&o, r, s, p, &b, &arena, &err) == KL_OK)
+        if (point_labels(&o, r, s, p, &err) == KL_OK)
             for (size_t i = 0; i < b.count; i++)
                 for (size_t j = 0; j < i; j++)
                     assert(!kl_span_eq(b.pairs[i].name, b.pairs[j].name));

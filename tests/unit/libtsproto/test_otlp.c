@@ -73,6 +73,14 @@ static void read_one(const char *attributes, const char *rest)
     read_first(text.at);
 }
 
+static enum kl_code point_labels(void)
+{
+    static struct tsp_otlp_shared shared;
+
+    tsp_otlp_shared(&settings, &resource, &scope, &arena, &shared);
+    return tsp_otlp_labels(&settings, &shared, &point, &builder, &arena, &err);
+}
+
 #define KV(k, v) "{\"key\":\"" k "\",\"value\":" v "}"
 #define STR(k, v) KV(k, "{\"stringValue\":\"" v "\"}")
 
@@ -191,7 +199,7 @@ END_TEST
 START_TEST(a_point_has_its_attributes_and_its_resources_identity)
 {
     read_one(SHOP, POINT(STR("b.c", "x") "," KV("n", "{\"intValue\":\"-5\"}")));
-    ck_assert_int_eq(tsp_otlp_labels(&settings, &resource, &scope, &point, &builder, &arena, &err), KL_OK);
+    ck_assert_int_eq(point_labels(), KL_OK);
     ck_assert_uint_eq(builder.count, 4);
     ck_assert_str_eq(label("b_c"), "x");
     ck_assert_str_eq(label("n"), "-5");
@@ -203,7 +211,7 @@ END_TEST
 START_TEST(attributes_that_become_one_label_are_joined_in_the_order_of_their_keys)
 {
     read_one("", POINT(STR("a_b", "2") "," STR("a.b", "1") "," STR("a-b", "0")));
-    ck_assert_int_eq(tsp_otlp_labels(&settings, &resource, &scope, &point, &builder, &arena, &err), KL_OK);
+    ck_assert_int_eq(point_labels(), KL_OK);
     ck_assert_str_eq(label("a_b"), "0;1;2");
     ck_assert_uint_eq(builder.count, 1);
 }
@@ -220,13 +228,13 @@ START_TEST(resource_attributes_are_promoted_as_the_options_say)
     settings.promoted = cases[_i].promoted;
     settings.ignored = cases[_i].ignored;
     read_one(STR("host.name", "box") "," STR("zone", "z"), POINT(STR("q", "1")));
-    ck_assert_int_eq(tsp_otlp_labels(&settings, &resource, &scope, &point, &builder, &arena, &err), KL_OK);
+    ck_assert_int_eq(point_labels(), KL_OK);
     ck_assert_str_eq(label("host_name"), strcmp(cases[_i].host, "mine") == 0 ? "box" : "(none)");
     ck_assert_str_eq(label("zone"), cases[_i].zone);
     /* A point's own attribute stays. */
     kl_labels_start(&builder);
     read_one(STR("host.name", "box"), POINT(STR("host_name", "mine")));
-    ck_assert_int_eq(tsp_otlp_labels(&settings, &resource, &scope, &point, &builder, &arena, &err), KL_OK);
+    ck_assert_int_eq(point_labels(), KL_OK);
     ck_assert_str_eq(label("host_name"), "mine");
 }
 END_TEST
@@ -235,7 +243,7 @@ START_TEST(a_scope_is_in_the_labels_when_it_is_wanted)
 {
     settings.scope_labels = true;
     read_one("", POINT(""));
-    ck_assert_int_eq(tsp_otlp_labels(&settings, &resource, &scope, &point, &builder, &arena, &err), KL_OK);
+    ck_assert_int_eq(point_labels(), KL_OK);
     ck_assert_str_eq(label("otel_scope_name"), "lib");
     ck_assert_str_eq(label("otel_scope_version"), "2");
     ck_assert_str_eq(label("otel_scope_schema_url"), "u");
@@ -285,7 +293,7 @@ START_TEST(a_value_is_told_as_text)
         read_one("", rest);
         free(rest);
     }
-    ck_assert_int_eq(tsp_otlp_labels(&settings, &resource, &scope, &point, &builder, &arena, &err), KL_OK);
+    ck_assert_int_eq(point_labels(), KL_OK);
     ck_assert_str_eq(label("v"), values[_i].is);
 }
 END_TEST
@@ -379,7 +387,7 @@ static void walk_all(struct kl_span bytes)
                     for (es = tsp_otlp_in(child); tsp_otlp_exemplar_next(&es, &point, &arena, &builder, &ns, &v, &err); ) { }
                     for (es = tsp_otlp_in(child); tsp_otlp_quantile_next(&es, &q, &v); ) { }
                     kl_labels_start(&builder);
-                    (void)tsp_otlp_labels(&settings, &resource, &scope, &point, &builder, &arena, &err);
+                    (void)point_labels();
                 }
             }
 }
