@@ -119,21 +119,30 @@ END_TEST
 START_TEST(thousands_of_spreads_fit_and_each_is_found)
 {
     enum { MANY = 8000 };
-    char   metric[64];
-    size_t added;
-    struct tsp_placement *p;
+    static char              metrics[MANY][64];
+    static struct tsp_spread of_key[MANY];
+    struct tsp_placement    *p;
 
     see_main(64, 1);
-    for (int i = 0; i < MANY; i++) {
-        snprintf(metric, sizeof metric, "some_metric_of_a_usual_name_%d_total", i);
-        ck_assert_msg(add(metric, (uint8_t)(1 + i % 6), i, (uint64_t)i + 2, &added) == KL_OK, "%d: %s", i, err.text);
-        ck_assert_uint_le(out.size, TSP_SPREAD_VALUE_MAX);
+    for (int i = 0; i < MANY; i++)
+        snprintf(metrics[i], sizeof metrics[i], "some_metric_of_a_usual_name_%d_total", i);
+    for (uint32_t number = 0; number < TSP_SPREAD_KEYS; number++) {
+        size_t   n = 0, added;
+        uint64_t expect;
+        char     key[64];
+        for (int i = 0; i < MANY; i++)
+            if (tsp_spread_number(text("t"), text(metrics[i])) == number)
+                of_key[n++] = (struct tsp_spread){ text("t"), text(metrics[i]), (uint8_t)(1 + i % 6), i };
+        kl_buf_reset(&out);
+        ck_assert_msg(tsp_layout_add(l, number, of_key, n, &out, &added, &expect, &err) == KL_OK, "%s", err.text);
+        ck_assert_uint_eq(added, n);
+        tsp_spread_key(number, key, sizeof key);
+        ck_assert(tsp_layout_see(l, key, kl_buf_span(&out), number + 2, &err));
     }
     p = tsp_layout_table(l);
     for (int i = 0; i < MANY; i++) {
         int64_t from;
-        snprintf(metric, sizeof metric, "some_metric_of_a_usual_name_%d_total", i);
-        ck_assert_uint_eq(tsp_placement_spread_of(p, text("t"), text(metric), &from), (unsigned)(1 + i % 6));
+        ck_assert_uint_eq(tsp_placement_spread_of(p, text("t"), text(metrics[i]), &from), (unsigned)(1 + i % 6));
         ck_assert_int_eq(from, i);
     }
     tsp_placement_free(p);
