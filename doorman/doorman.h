@@ -78,7 +78,8 @@ uint64_t dm_body_max(const struct dm_doorman *d);      /* the largest body that 
 /* Can it take pushes: placement known, bus healthy? err has the words. Any thread. */
 bool dm_ready(struct dm_doorman *d, struct kl_err *err);
 
-/* The HTTP side (http.c): registers the doorman's routes on a server. Lives with the doorman. */
+/* The HTTP side (http.c): registers the doorman's routes on a server. Freed after the server has
+ * stopped and before the doorman. */
 struct kl_http_server;
 struct dm_http;
 struct dm_http *dm_http_new(struct dm_doorman *d, struct kl_http_server *s,

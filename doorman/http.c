@@ -8,6 +8,8 @@
 #include <string.h>
 #include <strings.h>
 
+enum { SMALL_SNAPPY = 512 * 1024, UNPACK_QUEUE_MAX = 4096 };
+
 void dm_http_say(struct kl_http_request *r, unsigned status, const char *words)
 {
     kl_http_answer(r, status, "text/plain; charset=utf-8", kl_span_str(words));
@@ -83,40 +85,80 @@ static bool tenant_of(struct kl_http_request *r, char *out, size_t size)
 
 bool dm_http_is_type(const char *header, const char *type) { return dm_is_type(header, type); }
 
-/* Unpacks the body into c->push, or answers what is wrong with it. */
-static bool unpack(struct dm_http *h, struct dm_call *c, enum tsp_coding coding)
+static void turn_away(struct dm_call *c, const char *words)
+{
+    c->push.status = 503;
+    c->push.retry_after_s = 1;
+    snprintf(c->push.text, sizeof c->push.text, "%s", words);
+    c->push.done(&c->push);
+}
+
+static void run_unpack(struct kl_env_task *task)
+{
+    struct dm_call *c = kl_container_of(task, struct dm_call, task);
+
+    if (atomic_load(&c->http->ending))
+        turn_away(c, "the doorman is stopping\n");
+    else
+        c->unpack(c);
+}
+
+/* Snappy makes at most some twenty times as much of a body, so that a small one is cheaper done than
+ * handed on. */
+void dm_http_unpack(struct dm_http *h, struct dm_call *c, enum tsp_coding coding,
+                    void (*unpack)(struct dm_call *c))
+{
+    bool here = coding == TSP_IDENTITY ||
+                (coding == TSP_SNAPPY && kl_http_body(c->request).size <= SMALL_SNAPPY);
+
+    c->http = h;
+    c->coding = coding;
+    c->unpack = unpack;
+    c->task.run = run_unpack;
+    if (here)
+        unpack(c);
+    else if (!h->env->sched->offer(h->unpacker, &c->task))
+        turn_away(c, "too many bodies wait to be unpacked already\n");
+}
+
+/* Unpacks the body into c->push and hands it on, or answers what is wrong with it. */
+static void unpack(struct dm_call *c)
 {
     struct kl_http_request *r = c->request;
-    const struct dm_limits *l = dm_limits_of(h->doorman, kl_span_str(c->push.tenant));
-    struct kl_err           err;
+    struct dm_doorman      *d = c->http->doorman;
+    uint64_t                most = dm_limits_of(d, kl_span_str(c->push.tenant))->inflated_bytes_max;
+    struct kl_err           err = { .code = KL_OK };
 
-    /* The route is bounded by what the largest tenant may send. */
-    if (l->body_bytes_max > 0 && kl_http_body(r).size > l->body_bytes_max) {
-        dm_http_say(r, 413, "the body is larger than limits.body_bytes_max\n");
-        return false;
-    }
-    if (coding == TSP_IDENTITY) {
+    if (c->coding == TSP_IDENTITY)
         kl_http_body_take(r, &c->push.body, &c->push.body_size);
-        return true;
+    else
+        (void)tsp_inflate(c->coding, kl_http_body(r), most, &c->push.body, &c->push.body_size, &err);
+    if (err.code == KL_OK) {
+        dm_push(d, kl_http_connection(r), &c->push);
+        return;
     }
-    switch (tsp_inflate(coding, kl_http_body(r), l->inflated_bytes_max, &c->push.body,
-                        &c->push.body_size, &err)) {
-    case KL_OK:     return true;
-    case KL_ELIMIT: dm_http_say(r, 413, err.text); return false;
-    default:        dm_http_say(r, 400, err.text); return false;
-    }
+    dm_http_say(r, err.code == KL_ELIMIT ? 413 : 400, err.text);
+    dm_http_drop(c);
 }
 
 void dm_http_take(struct dm_http *h, struct dm_call *c, enum tsp_coding coding)
 {
     struct kl_span body = kl_http_body(c->request);
+    uint64_t       most;
 
     c->push.sent = kl_hash128(body.at, body.size);
-    if (!tenant_of(c->request, c->push.tenant, sizeof c->push.tenant) || !unpack(h, c, coding)) {
+    if (!tenant_of(c->request, c->push.tenant, sizeof c->push.tenant)) {
         dm_http_drop(c);
         return;
     }
-    dm_push(h->doorman, kl_http_connection(c->request), &c->push);
+    /* The route is bounded by what the largest tenant may send. */
+    most = dm_limits_of(h->doorman, kl_span_str(c->push.tenant))->body_bytes_max;
+    if (most > 0 && body.size > most) {
+        dm_http_say(c->request, 413, "the body is larger than limits.body_bytes_max\n");
+        dm_http_drop(c);
+    } else {
+        dm_http_unpack(h, c, coding, unpack);
+    }
 }
 
 bool dm_http_coding(struct kl_http_request *r, enum tsp_coding *coding)
@@ -192,6 +234,7 @@ struct dm_http *dm_http_new(struct dm_doorman *d, struct kl_http_server *s,
 
     (void)options;
     *h = (struct dm_http){ .doorman = d, .env = env };
+    h->unpacker = env->sched->loop_new(env->sched, "unpack", UNPACK_QUEUE_MAX);
     kl_http_route_add(s, &(struct kl_http_route){ "POST", "/api/v1/write", most, remote_write, h, true });
     kl_http_route_add(s, &(struct kl_http_route){ "POST", "/api/v1/push", most, remote_write, h, true });
     kl_http_route_add(s, &(struct kl_http_route){ "GET", "/api/v1/write", 0, remote_write_protocol, h, false });
@@ -203,4 +246,11 @@ struct dm_http *dm_http_new(struct dm_doorman *d, struct kl_http_server *s,
     return h;
 }
 
-void dm_http_free(struct dm_http *h) { free(h); }
+void dm_http_free(struct dm_http *h)
+{
+    if (h == NULL)
+        return;
+    atomic_store(&h->ending, true);                    /* what waits is turned away */
+    h->env->sched->loop_free(h->unpacker);
+    free(h);
+}

@@ -41,24 +41,36 @@ static void answer_push(struct dm_call *c)
     }
 }
 
-/* The status that says what is wrong with the body, err its words; 0: it is ready for `gate`. */
-static unsigned unpack(struct dm_http *h, struct dm_call *c, enum tsp_coding coding, bool json,
-                       unsigned *gate, struct kl_err *err)
+static void refuse_call(struct dm_call *c, unsigned status, const char *words)
+{
+    refuse(c->request, status, c->more[0] != 0, words);
+    free(c->push.body);
+    free(c);
+}
+
+/* Unpacks the body and hands it on, or answers what is wrong with it. */
+static void unpack(struct dm_call *c)
 {
     struct kl_http_request *r = c->request;
-    const struct dm_limits *l = dm_limits_of(h->doorman, kl_span_str(c->push.tenant));
+    struct dm_doorman      *d = c->http->doorman;
+    const struct dm_limits *l = dm_limits_of(d, kl_span_str(c->push.tenant));
+    struct kl_err           err = { .code = KL_OK };
+    unsigned                gate;
 
-    err->code = KL_OK;
     if (l->body_bytes_max > 0 && kl_http_body(r).size > l->body_bytes_max)
-        kl_fail(err, KL_ELIMIT, "the body is larger than limits.body_bytes_max");
-    else if (coding == TSP_IDENTITY)
+        kl_fail(&err, KL_ELIMIT, "the body is larger than limits.body_bytes_max");
+    else if (c->coding == TSP_IDENTITY)
         kl_http_body_take(r, &c->push.body, &c->push.body_size);
     else
-        (void)tsp_inflate(coding, kl_http_body(r), l->inflated_bytes_max, &c->push.body,
-                          &c->push.body_size, err);
-    if (err->code == KL_OK)
-        (void)dm_otlp_body(&c->push, json, l->inflated_bytes_max, kl_http_connection(r), gate, err);
-    return err->code == KL_OK ? 0 : err->code == KL_ELIMIT ? 413 : 400;
+        (void)tsp_inflate(c->coding, kl_http_body(r), l->inflated_bytes_max, &c->push.body,
+                          &c->push.body_size, &err);
+    if (err.code == KL_OK)
+        (void)dm_otlp_body(&c->push, c->more[0] != 0, l->inflated_bytes_max, kl_http_connection(r), &gate,
+                           &err);
+    if (err.code == KL_OK)
+        dm_push(d, gate, &c->push);
+    else
+        refuse_call(c, err.code == KL_ELIMIT ? 413 : 400, err.text);
 }
 
 static void export_metrics(void *ctx, struct kl_http_request *r)
@@ -69,7 +81,6 @@ static void export_metrics(void *ctx, struct kl_http_request *r)
     const char     *tenant = kl_http_header(r, "X-Scope-OrgID");
     enum tsp_coding coding;
     struct dm_call *c;
-    unsigned        gate, status = 0;
     struct kl_err   err;
 
     if (!json && !dm_http_is_type(type, "application/x-protobuf")) {
@@ -83,19 +94,10 @@ static void export_metrics(void *ctx, struct kl_http_request *r)
     c = dm_http_call(h, r, DM_OTLP, 1);
     c->more[0] = json;
     c->answer = answer_push;
-    if (!dm_tenant_fit(tenant, c->push.tenant, sizeof c->push.tenant)) {
-        status = 400;
-        kl_fail(&err, KL_EINVAL, "X-Scope-OrgID: %s", DM_TENANT_WORDS);
-    } else {
-        status = unpack(h, c, coding, json, &gate, &err);
-    }
-    if (status != 0) {
-        refuse(r, status, json, err.text);
-        free(c->push.body);
-        free(c);
-        return;
-    }
-    dm_push(h->doorman, gate, &c->push);
+    if (!dm_tenant_fit(tenant, c->push.tenant, sizeof c->push.tenant))
+        refuse_call(c, 400, "X-Scope-OrgID: " DM_TENANT_WORDS);
+    else
+        dm_http_unpack(h, c, coding, unpack);
 }
 
 void dm_http_otlp(struct dm_http *h, struct kl_http_server *s, size_t body_max)

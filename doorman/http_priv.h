@@ -4,6 +4,8 @@
  * Inside the doorman's HTTP side. A call is a push together with the request that it answers; a route's
  * handler makes one, fills in what its format needs, and hands it on. Each family of routes has its file.
  */
+#include <stdatomic.h>
+
 #include "doorman/doorman.h"
 #include "doorman/tenants.h"
 #include "libkoal/http/http.h"
@@ -12,6 +14,10 @@
 struct dm_http {
     struct dm_doorman *doorman;
     struct kl_env     *env;
+    /* Where bodies are unpacked that may hold much: one after the other, so that they neither keep the
+     * server's threads from other requests nor are in memory all at once. */
+    struct kl_env_loop *unpacker;
+    _Atomic bool ending;
 };
 
 struct dm_call {
@@ -21,6 +27,10 @@ struct dm_call {
      * what remote write wants are set already. */
     void (*answer)(struct dm_call *c);
     void (*release)(struct dm_call *c);                /* lets go of what the route made; may be NULL */
+    struct dm_http *http;                              /* while it waits to be unpacked: */
+    enum tsp_coding coding;
+    void (*unpack)(struct dm_call *c);
+    struct kl_env_task task;
     _Alignas(16) char more[];                          /* the route's own, zeroed, freed with the call */
 };
 
@@ -31,6 +41,10 @@ struct dm_call *dm_http_call(struct dm_http *h, struct kl_http_request *r, enum 
  * the call. */
 void dm_http_take(struct dm_http *h, struct dm_call *c, enum tsp_coding coding);
 void dm_http_drop(struct dm_call *c);                  /* one that is not handed on */
+/* Calls c->unpack with http and coding set: here, if the body cannot hold much, else on the unpacker.
+ * Where too many wait for that, or the doorman ends, it answers 503. Takes the call. */
+void dm_http_unpack(struct dm_http *h, struct dm_call *c, enum tsp_coding coding,
+                    void (*unpack)(struct dm_call *c));
 
 void dm_http_say(struct kl_http_request *r, unsigned status, const char *words);      /* plain text */
 /* Does the Content-Type say `type`? One that is absent says nothing against it. */

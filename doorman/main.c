@@ -91,12 +91,12 @@ int main(int argc, char **argv)
         dm_grpc_close(grpc, kl_config_int(a->config, "http.drain"));
         p.bus->close(p.bus);
         dm_post_free(post);
+        dm_http_free(http);
         dm_free(p.doorman);
         dm_spreader_free(spreader);
         dm_bootstrap_free(bootstrap);
         dm_coordinator_free(p.coordinator);
         dm_coordinator_http_free(p.coordinator_http);
-        dm_http_free(http);
         p.bus->free(p.bus);
     }
     kl_app_close(a);

@@ -120,13 +120,13 @@ static void stop(struct serve *s)
         s->bus->close(s->bus);
     kl_store_cancel(s->store);
     if (s->querier != NULL) {
+        dm_http_free(s->doorman_http);
         qr_free(s->querier);
         dm_free(s->doorman);
         ing_free(s->ingestor);
         dm_spreader_free(s->spreader);
         dm_bootstrap_free(s->bootstrap);
         qr_http_free(s->querier_http);
-        dm_http_free(s->doorman_http);
         ing_http_free(s->ingestor_http);
     }
     if (s->bus != NULL)

@@ -48,8 +48,8 @@ static void teardown(void)
 {
     kl_http_server_stop(server, 1000);
     fake_close(&bus);
-    dm_free(doorman);
     dm_http_free(http);
+    dm_free(doorman);
     kl_http_server_free(server);
     kl_env_real_free(env);
     kl_metrics_free(metrics);
