@@ -33,3 +33,9 @@ $(B)/bench/match: $(B)/bench/match.o $(call archives,ingestor)
 bench-match: $(B)/bench/match
 	@$< $(or $(SERIES),1000000)
 .PHONY: bench-match
+
+# A dashboard over filesets in S3, cold and warm: requests, bytes, time. ARGS: --days, --series, --step
+bench-s3: all
+	@tests/peers.sh build/peers >/dev/null
+	@python3 bench/s3.py --bin $(B)/bin --peers build/peers/bin $(ARGS)
+.PHONY: bench-s3

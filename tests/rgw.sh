@@ -44,7 +44,14 @@ root=
 [ ! -d "$ceph/root" ] || root=$ceph/root
 lib=$root/usr/lib/$(dpkg --print-architecture | sed 's/amd64/x86_64/; s/arm64/aarch64/')-linux-gnu
 
-free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
+# From below the range that the system gives to whoever connects.
+free_port() {
+    python3 -c 'import random, socket
+while True:
+    port, s = random.randrange(12000, 32000), socket.socket()
+    try: s.bind(("127.0.0.1", port)); print(port); break
+    except OSError: pass'
+}
 
 d=$(mktemp -d /tmp/koa-rgw-XXXXXX)
 port=$(free_port) mon_port=$(free_port)

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -95,12 +96,17 @@ class S3:
 
 
 class Line:
-    """A port that leads to another one, and may be cut: what goes over it breaks, new ones are refused."""
+    """A port that leads to another one, and may be cut: what goes over it breaks, new ones are refused.
+    With a certificate (and its key) it speaks TLS to whoever comes."""
 
-    def __init__(self, world, target):
+    def __init__(self, world, target, certificate=None):
         self.target = urllib.parse.urlsplit(target)
         self.port = koa.free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"http{'s' if certificate else ''}://127.0.0.1:{self.port}"
+        self.tls = None
+        if certificate:
+            self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self.tls.load_cert_chain(*certificate)
         self.pairs, self.listener, self.lock = [], None, threading.Lock()
         self.join()
         world.callback(self.cut)
@@ -128,9 +134,15 @@ class Line:
         while True:
             try:
                 a, _ = listener.accept()
-                b = socket.create_connection((self.target.hostname, self.target.port))
             except OSError:
                 return
+            try:
+                if self.tls is not None:
+                    a = self.tls.wrap_socket(a, server_side=True)
+                b = socket.create_connection((self.target.hostname, self.target.port))
+            except OSError:                            # it did not trust us, or nobody is there
+                a.close()
+                continue
             with self.lock:
                 self.pairs += [a, b]
             for x, y in ((a, b), (b, a)):

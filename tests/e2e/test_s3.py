@@ -2,6 +2,7 @@
 import json
 import os
 import shutil
+import subprocess
 import time
 
 import koa
@@ -110,6 +111,42 @@ def test_s3_away_stops_neither_intake_nor_answers_from_memory_and_is_caught_up_w
     same(before, answers(ours.query, begin, end), "after S3 came back")
     for secret in s3.keys:
         check(secret not in ours.process.words(), "a key in the log")
+
+
+def certificate(world, name):
+    """A certificate for 127.0.0.1 that signs itself, and its key."""
+    made = subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=test",
+                           "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", world.path(name + ".key"),
+                           "-out", world.path(name + ".pem")], capture_output=True)
+    check(made.returncode == 0, made.stderr.decode())
+    return world.path(name + ".pem"), world.path(name + ".key")
+
+
+def test_tls_is_spoken_with_whom_the_ca_file_trusts_and_nobody_else(world):
+    s3 = S3(world)
+    ours, theirs = certificate(world, "ours"), certificate(world, "theirs")
+    line = Line(world, s3.endpoint, ours)
+    for ca in ([], ["--store.s3.ca.file", theirs[0]]):
+        p = world.run("refused", os.path.join(koa.BIN, "koalemos"), "serve", "--data-dir", world.path("d"), "--listen",
+                      f"127.0.0.1:{koa.free_port()}", *s3.flags(endpoint=line.url), *ca)
+        check(p.ended(30) == 1 and "TLS" in p.words(), p.words()[-500:])
+    trusted = koa.Serve(world, *s3.flags(endpoint=line.url), "--store.s3.ca.file", ours[0])
+    begin, end = begin_ms(2), begin_ms(0)
+    load(trusted.push, begin, end)
+    before = answers(trusted.query, begin, end)
+    trusted.flush_all()
+    same(before, answers(trusted.query, begin, end), "over TLS")
+
+
+def test_a_proxy_is_asked_for_everything(world):
+    s3 = S3(world)
+    line = Line(world, s3.endpoint)                    # radosgw takes whole addresses, as a proxy would
+    ours = koa.Serve(world, *s3.flags(endpoint="http://s3.invalid"), "--store.s3.proxy", line.url)
+    begin, end = begin_ms(2), begin_ms(0)
+    load(ours.push, begin, end)
+    before = answers(ours.query, begin, end)
+    ours.flush_all()
+    same(before, answers(ours.query, begin, end), "by the proxy")
 
 
 def cached(ours, name):
