@@ -282,7 +282,7 @@ static void got_pointer(struct kl_bus_kv *op)
     p->load_work = (struct kl_env_task){ .run = load_work };
     p->load_back = (struct kl_env_task){ .run = load_back };
     ing_out(p->i);
-    p->i->env->sched->work(p->i->env->sched, &p->load_work);
+    p->i->env->sched->errand(p->i->env->sched, &p->load_work);
 }
 
 void ing_load(struct ing_partition *p)

@@ -479,7 +479,7 @@ void ing_job_start(struct ing_partition *p)
     j->back = (struct kl_env_task){ .run = work_back };
     j->out = true;
     ing_out(p->i);
-    p->i->env->sched->work(p->i->env->sched, &j->work);
+    p->i->env->sched->errand(p->i->env->sched, &j->work);
 }
 
 /* ---- the log is purged of what nobody needs, when it is old enough ---- */

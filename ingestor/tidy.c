@@ -245,7 +245,7 @@ static void work(struct kl_env_task *task)
 static void go(struct ing_tidy *t)
 {
     ing_out(t->p->i);
-    t->p->i->env->sched->work(t->p->i->env->sched, &t->work);
+    t->p->i->env->sched->errand(t->p->i->env->sched, &t->work);
 }
 
 /* ---- on the loop ---- */

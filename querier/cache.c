@@ -204,5 +204,5 @@ void qr_open_start(struct qr_open *o)
     o->next = NULL;
     c->waiters = o;
     o->task.run = open_work;
-    s->q->env->sched->work(s->q->env->sched, &o->task);
+    s->q->env->sched->errand(s->q->env->sched, &o->task);
 }

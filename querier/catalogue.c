@@ -346,7 +346,7 @@ static void lookup_go(struct qr_lookup *l)
     } else {
         l->want = *at;
         l->task.run = manifest_work;
-        j->q->env->sched->work(j->q->env->sched, &l->task);
+        j->q->env->sched->errand(j->q->env->sched, &l->task);
     }
 }
 

@@ -432,7 +432,7 @@ static void begin_select(struct qr_stored *x)
     x->task.run = select_work;
     x->part->files_out++;
     qr_hold(j);
-    j->q->env->sched->work(j->q->env->sched, &x->task);
+    j->q->env->sched->errand(j->q->env->sched, &x->task);
 }
 
 static void opened(struct qr_open *o)

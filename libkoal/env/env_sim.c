@@ -219,7 +219,8 @@ struct kl_env *kl_env_sim_process(struct kl_env_sim *s)
     p->random = (struct kl_env_random){ .fill = fill };
     p->sched = (struct kl_env_sched){ .loop_new = loop_new, .loop_free = loop_free, .post = post,
                                       .offer = offer, .on_loop = on_loop, .arm = arm,
-                                      .disarm = disarm, .work = work, .workers = workers };
+                                      .disarm = disarm, .work = work, .errand = work,
+                                      .workers = workers };
     p->env = (struct kl_env){ .clock = &p->clock, .random = &p->random, .sched = &p->sched };
     queue_init(&p->work);
     while (*at != NULL)

@@ -51,6 +51,9 @@ struct kl_env_sched {
     /* Runs on some worker thread, beside others, in no order; it posts its own result. Work may
      * take long and may read and write files; it never waits for other work. */
     void (*work)(struct kl_env_sched *s, struct kl_env_task *task);
+    /* The same for work that waits for somebody else, as a store over the network lets it: on threads of
+     * its own, so that what waits there keeps nothing from being computed. */
+    void (*errand)(struct kl_env_sched *s, struct kl_env_task *task);
     unsigned (*workers)(struct kl_env_sched *s);       /* how many run at once, at least 1 */
 };
 

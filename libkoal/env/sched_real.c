@@ -17,7 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { WORKERS_MAX = 1024 };
+enum { WORKERS_MAX = 1024, ERRANDS_MORE = 2 };         /* of errands twice as many run at once, and two */
 enum { TIMERS_EVERY = 64 };                            /* tasks between two looks at the timers */
 
 struct queue {
@@ -39,9 +39,9 @@ struct kl_env_loop {
 
 struct real {
     struct kl_env_sched sched;
-    struct queue        queue;
-    unsigned            worker_count;
-    pthread_t           workers[];
+    struct queue        queue, errands;
+    unsigned            worker_count, errand_count;
+    pthread_t           workers[];                     /* then those of errands */
 };
 
 static int64_t now_ns(void)
@@ -274,14 +274,22 @@ static void *worker_body(void *arg)
     return NULL;
 }
 
-static void work(struct kl_env_sched *s, struct kl_env_task *task)
+static void add_work(struct queue *q, struct kl_env_task *task)
 {
-    struct queue *q = &kl_container_of(s, struct real, sched)->queue;
-
     pthread_mutex_lock(&q->lock);
     if (queue_add(q, task))
         pthread_cond_signal(&q->more);
     pthread_mutex_unlock(&q->lock);
+}
+
+static void work(struct kl_env_sched *s, struct kl_env_task *task)
+{
+    add_work(&kl_container_of(s, struct real, sched)->queue, task);
+}
+
+static void errand(struct kl_env_sched *s, struct kl_env_task *task)
+{
+    add_work(&kl_container_of(s, struct real, sched)->errands, task);
 }
 
 static unsigned workers(struct kl_env_sched *s)
@@ -299,14 +307,17 @@ struct kl_env_sched *kl_env_sched_real_new(unsigned worker_count)
     }
     if (worker_count > WORKERS_MAX)
         worker_count = WORKERS_MAX;
-    r = kl_new(sizeof *r + worker_count * sizeof r->workers[0]);
+    r = kl_new(sizeof *r + (3 * worker_count + ERRANDS_MORE) * sizeof r->workers[0]);
     r->worker_count = worker_count;
+    r->errand_count = 2 * worker_count + ERRANDS_MORE;
     r->sched = (struct kl_env_sched){ .loop_new = loop_new, .loop_free = loop_free, .post = post,
                                       .offer = offer, .on_loop = on_loop, .arm = arm,
-                                      .disarm = disarm, .work = work, .workers = workers };
+                                      .disarm = disarm, .work = work, .errand = errand,
+                                      .workers = workers };
     queue_init(&r->queue);
-    for (unsigned i = 0; i < worker_count; i++)
-        start(&r->workers[i], worker_body, &r->queue);
+    queue_init(&r->errands);
+    for (unsigned i = 0; i < r->worker_count + r->errand_count; i++)
+        start(&r->workers[i], worker_body, i < worker_count ? &r->queue : &r->errands);
     return &r->sched;
 }
 
@@ -317,8 +328,10 @@ void kl_env_sched_real_free(struct kl_env_sched *s)
     if (s == NULL)
         return;
     queue_end(&r->queue);
-    for (unsigned i = 0; i < r->worker_count; i++)
+    queue_end(&r->errands);
+    for (unsigned i = 0; i < r->worker_count + r->errand_count; i++)
         pthread_join(r->workers[i], NULL);
     queue_deinit(&r->queue);
+    queue_deinit(&r->errands);
     free(r);
 }

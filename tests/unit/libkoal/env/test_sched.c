@@ -198,6 +198,38 @@ START_TEST(work_runs_beside_the_loops_and_posts_its_result)
 }
 END_TEST
 
+static _Atomic bool let_go;
+static _Atomic unsigned hanging;
+static void hang(struct kl_env_task *task)
+{
+    (void)task;
+    atomic_fetch_add(&hanging, 1);
+    while (!atomic_load(&let_go))
+        nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
+}
+
+START_TEST(errands_that_hang_keep_no_worker_from_its_work)
+{
+    enum { MANY = 50 };
+    static struct kl_env_task errands[MANY];
+
+    start(REAL);
+    for (unsigned i = 0; i < MANY; i++) {
+        errands[i] = (struct kl_env_task){ .run = hang };
+        env->sched->errand(env->sched, &errands[i]);
+    }
+    for (unsigned i = 0; i < TASKS; i++) {
+        jobs[i] = (struct job){ .work.run = do_work, .back.run = come_back };
+        env->sched->work(env->sched, &jobs[i].work);
+    }
+    until(REAL, &done, TASKS);
+    ck_assert_uint_lt(atomic_load(&hanging), MANY);    /* some wait their turn: they are bounded */
+    atomic_store(&let_go, true);
+    until(REAL, &hanging, MANY);
+    env->sched->loop_free(loop);
+}
+END_TEST
+
 static void post_itself(struct kl_env_task *task)
 {
     if (atomic_fetch_add(&done, 1) < TASKS)
@@ -365,6 +397,7 @@ int main(void)
     tcase_add_loop_test(t, timers_fire_in_time_and_disarmed_ones_do_not, 0, KINDS);
     tcase_add_loop_test(t, freeing_a_loop_disarms_its_timers, 0, KINDS);
     tcase_add_loop_test(t, work_runs_beside_the_loops_and_posts_its_result, 0, KINDS);
+    tcase_add_test(t, errands_that_hang_keep_no_worker_from_its_work);
     tcase_add_loop_test(t, task_may_be_posted_again_from_its_own_run, 0, KINDS);
     tcase_add_loop_test(t, time_passes_and_random_bytes_differ, 0, KINDS);
     tcase_add_test(t, many_threads_post_to_one_loop);
