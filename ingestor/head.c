@@ -39,9 +39,8 @@ static void series_deinit(struct ing_head *h, struct ing_series *s)
     }
     if (s->late != NULL)
         h->memory.bytes[ING_MEM_LATE] -= (int64_t)(s->late->room * sizeof *s->late->at);
-    h->memory.bytes[ING_MEM_TAILS] -= s->tail.room;
+    ing_tail_drop(&s->tail, &h->tails);
     h->memory.bytes[ING_MEM_SERIES] -= (int64_t)(s->pair_count * sizeof *s->pairs + 8);
-    free(s->tail.bytes);
     free(s->late);
     free(s->pairs);
 }
@@ -59,6 +58,7 @@ void ing_head_free(struct ing_head *h)
     ing_pairs_deinit(&h->pairs);
     roaring_bitmap_free(h->all);
     ing_chunks_deinit(h);
+    ing_blocks_deinit(&h->tails);
     kl_buf_deinit(&h->encoded);
     kl_buf_deinit(&h->spilled);
     free(h->pages);

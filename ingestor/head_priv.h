@@ -25,7 +25,7 @@
 #include "libkoal/env/dir.h"
 
 enum { ING_PAGE = 64 };                                /* pairs, names or series to a page */
-enum { ING_TAIL_MAX = 40 };                            /* samples of an open tail */
+enum { ING_TAIL_MAX = 120 };                           /* samples of an open tail */
 enum { ING_GROWN = 120 };                              /* until so many a sealed chunk takes tails in */
 enum { ING_RETIRED_BYTES_MAX = 4 << 20 };
 enum { ING_TAIL_BYTES_MAX = 4096 };                    /* an open tail is sealed past this */
@@ -111,17 +111,28 @@ struct ing_tail {
     uint16_t size, room, count;
     uint8_t  kind, last_start;                         /* the last sample has a start time */
 };
+/* Where tails' bytes lie: most in blocks of two sizes that lie side by side, so that tails that come
+ * and go leave no holes; long histograms by themselves. */
+enum { ING_TAIL_SMALL = 96, ING_TAIL_LARGE = 256, ING_TAIL_FEW = 32 };
+struct ing_blocks {
+    struct { void *free; uint8_t **pages; uint32_t count; } of[2];
+    int64_t bytes;                                     /* of all pages and all others */
+};
+uint8_t *ing_block_take(struct ing_blocks *b, uint16_t room);
+void     ing_block_give(struct ing_blocks *b, uint8_t *bytes, uint16_t room);  /* NULL is fine */
+void     ing_blocks_deinit(struct ing_blocks *b);
 /* The tail's state, without its bytes, is enough to append. False: seal it first (full, too far
  * apart, of another kind). time_ms is above last_ms. */
-bool ing_tail_add(struct ing_tail *t, int64_t time_ms, double value, int64_t *bytes);
-bool ing_tail_add_hist(struct ing_tail *t, int64_t time_ms, struct kl_span hist, int64_t *bytes);
+bool ing_tail_add(struct ing_tail *t, int64_t time_ms, double value, struct ing_blocks *b);
+bool ing_tail_add_hist(struct ing_tail *t, int64_t time_ms, struct kl_span hist, struct ing_blocks *b);
 /* Whether a sample of that time and value (floats) or those bytes (histograms) is in it. */
 bool ing_tail_has(const struct ing_tail *t, int64_t time_ms, double value);
 bool ing_tail_has_hist(const struct ing_tail *t, int64_t time_ms, struct kl_span hist);
 /* Bytes from a file: is this a tail that the others may read? */
 bool ing_tail_check(const struct ing_tail *t);
 /* The start time of the last sample. False: no room, seal it first. */
-bool ing_tail_start(struct ing_tail *t, int64_t start_ms, int64_t *bytes);
+bool ing_tail_start(struct ing_tail *t, int64_t start_ms, struct ing_blocks *b);
+void ing_tail_drop(struct ing_tail *t, struct ing_blocks *b);  /* its samples and its bytes */
 struct ing_run {                                       /* decoded: what a chunk or a tail holds */
     uint32_t count;
     int64_t  times[BLK_CHUNK_MAX], starts[BLK_CHUNK_MAX];
@@ -198,6 +209,7 @@ struct ing_head {
     uint64_t born, gone;                               /* series ever made and removed: a generation */
     struct ing_memory memory;
     int64_t  window_ms, window_lo, window_hi;          /* the window of the last sample looked at */
+    struct ing_blocks tails;
     struct kl_buf encoded, spilled;                    /* scratch */
     struct ing_files *files;                           /* the partition's; NULL: nothing is spilled */
     struct ing_chunk **chunk_pages, *chunk_free;       /* of spilled chunks, which lie side by side */

@@ -96,6 +96,7 @@ void ing_metrics_collect(struct ing_partition *p)
 
         for (int k = 0; k < ING_MEM_KINDS; k++)
             bytes[k] += h->memory.bytes[k];
+        bytes[ING_MEM_TAILS] += h->tails.bytes;
         series += h->count;
         late += h->late_samples;
         equal += h->equal_samples;

@@ -68,7 +68,7 @@ static bool grow(struct ing_head *h, struct ing_series *s)
     enum kl_code       code;
 
     if (c == NULL || s->tail.kind != ING_FLOATS || c->kind != BLK_FLOATS || c->file != 0 ||
-        c->cut != 0 || c->count + s->tail.count > ING_GROWN || ing_chunk_last(c) >= s->tail.first_ms ||
+        c->cut != 0 || c->count >= ING_GROWN || ing_chunk_last(c) >= s->tail.first_ms ||
         (uint64_t)s->tail.last_ms - (uint64_t)c->first_ms > UINT32_MAX ||
         window_of(h, c->first_ms) != window_of(h, s->tail.first_ms) ||
         h->retired_bytes > ING_RETIRED_BYTES_MAX)
@@ -105,9 +105,7 @@ void ing_series_seal_tail(struct ing_head *h, struct ing_series *s)
             assert(!"a tail holds what was put into it");
         chunk_add(h, s, end_of(s));
     }
-    h->memory.bytes[ING_MEM_TAILS] -= s->tail.room;
-    free(s->tail.bytes);
-    s->tail = (struct ing_tail){ 0 };
+    ing_tail_drop(&s->tail, &h->tails);
 }
 
 static void seal_samples(struct ing_head *h, struct ing_series *s,
@@ -219,7 +217,7 @@ static bool same_window(struct ing_head *h, const struct ing_tail *t, int64_t ti
 
 void ing_series_float(struct ing_head *h, struct ing_series *s, int64_t time_ms, double value)
 {
-    int64_t *bytes = &h->memory.bytes[ING_MEM_TAILS];
+    struct ing_blocks *b = &h->tails;
 
     h->samples++;
     if (time_ms <= s->last_ms) {
@@ -239,9 +237,9 @@ void ing_series_float(struct ing_head *h, struct ing_series *s, int64_t time_ms,
         return;
     }
     s->last_ms = time_ms;
-    if (!same_window(h, &s->tail, time_ms) || !ing_tail_add(&s->tail, time_ms, value, bytes)) {
+    if (!same_window(h, &s->tail, time_ms) || !ing_tail_add(&s->tail, time_ms, value, b)) {
         ing_series_seal_tail(h, s);
-        ing_tail_add(&s->tail, time_ms, value, bytes);
+        ing_tail_add(&s->tail, time_ms, value, b);
     }
     if (kl_is_stale(value))                            /* it ends here: nothing will need its tail */
         ing_series_seal_tail(h, s);
@@ -269,7 +267,7 @@ static void hist_chunk(struct ing_head *h, struct ing_series *s, int64_t time_ms
 
 void ing_series_hist(struct ing_head *h, struct ing_series *s, int64_t time_ms, struct kl_span hist)
 {
-    int64_t *bytes = &h->memory.bytes[ING_MEM_TAILS];
+    struct ing_blocks *b = &h->tails;
 
     h->samples++;
     if (time_ms <= s->last_ms) {
@@ -282,10 +280,10 @@ void ing_series_hist(struct ing_head *h, struct ing_series *s, int64_t time_ms, 
         return;
     }
     s->last_ms = time_ms;
-    if (same_window(h, &s->tail, time_ms) && ing_tail_add_hist(&s->tail, time_ms, hist, bytes))
+    if (same_window(h, &s->tail, time_ms) && ing_tail_add_hist(&s->tail, time_ms, hist, b))
         return;
     ing_series_seal_tail(h, s);
-    if (!ing_tail_add_hist(&s->tail, time_ms, hist, bytes))
+    if (!ing_tail_add_hist(&s->tail, time_ms, hist, b))
         hist_chunk(h, s, time_ms, 0, hist);
 }
 
@@ -333,7 +331,7 @@ void ing_series_start(struct ing_head *h, struct ing_series *s, int64_t time_ms,
         return;
     }
     if (s->tail.count > 0 && s->tail.last_ms == time_ms &&
-        ing_tail_start(&s->tail, start_ms, &h->memory.bytes[ING_MEM_TAILS]))
+        ing_tail_start(&s->tail, start_ms, &h->tails))
         return;
     if (s->tail.count > 0 && s->tail.first_ms <= time_ms)
         ing_series_seal_tail(h, s);                    /* rare: many samples of one in a record */

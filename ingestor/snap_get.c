@@ -300,10 +300,10 @@ static enum kl_code get_tail(struct ing_get *g, struct kl_cur *c, struct ing_ser
     if (!ing_tail_check(&got) || got.last_ms > s->last_ms)
         return wrong(err, "a tail that does not hold what it says");
     *t = got;
-    t->room = (uint16_t)((got.size + 7) / 16 * 16 + 8);
-    t->bytes = kl_resize(NULL, t->room);
+    t->room = got.size <= ING_TAIL_SMALL ? ING_TAIL_SMALL
+            : got.size <= ING_TAIL_LARGE ? ING_TAIL_LARGE : got.size;
+    t->bytes = ing_block_take(&g->head->tails, t->room);
     memcpy(t->bytes, bytes.at, bytes.size);
-    g->head->memory.bytes[ING_MEM_TAILS] += t->room;
     return KL_OK;
 }
 

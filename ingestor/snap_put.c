@@ -244,7 +244,7 @@ static void put_chunks(struct ing_put *w, struct ing_head *h, struct ing_series 
         assert(c->cut == 0);
         /* The last one may still grow, where there is a tail. */
         if (file == 0 && w->file != 0 &&
-            (c->next != NULL || s->tail.count == 0 || c->count > ING_GROWN - ING_TAIL_MAX) &&
+            (c->next != NULL || s->tail.count == 0 || c->count >= ING_GROWN) &&
             w->chunks_at + c->size + ING_SPILLED_HEAD <= UINT32_MAX / 2) {
             spill(w, h, s, c);
             file = w->file;

@@ -29,25 +29,96 @@
 
 enum { MODE_SAME = 0, MODE_INT = 0, MODE_XOR = 7, MODE_START = 62, INT_BYTES_MAX = 6 };
 enum { HISTS_ARENA_MAX = 64 << 20 };
-enum { SAMPLE_MAX = 1 + 8 + 8, START_MAX = 1 + 10 };
+enum { START_MAX = 1 + 10 };
 static const uint8_t time_bytes[4] = { 0, 1, 2, 8 };
 
-/* 16-byte steps first, then by a third: a tail's memory stays close to what it holds. */
-static bool reserve(struct ing_tail *t, size_t more, int64_t *bytes)
-{
-    size_t need = (size_t)t->size + more, room = t->room;
+enum { PAGE_BLOCKS = 64 };
+static const uint16_t block_sizes[2] = { ING_TAIL_SMALL, ING_TAIL_LARGE };
 
-    if (need <= room)
+uint8_t *ing_block_take(struct ing_blocks *b, uint16_t room)
+{
+    int      k = room == ING_TAIL_SMALL ? 0 : room == ING_TAIL_LARGE ? 1 : 2;
+    uint8_t *page;
+    void    *block;
+
+    if (k == 2) {
+        b->bytes += room;
+        return kl_resize(NULL, room);
+    }
+    if (b->of[k].free == NULL) {
+        page = kl_resize(NULL, PAGE_BLOCKS * (size_t)room);
+        if ((b->of[k].count & (b->of[k].count - 1)) == 0)
+            b->of[k].pages = kl_resize(b->of[k].pages, (b->of[k].count == 0 ? 1 : b->of[k].count * 2) *
+                                                       sizeof *b->of[k].pages);
+        b->of[k].pages[b->of[k].count++] = page;
+        b->bytes += PAGE_BLOCKS * (int64_t)room;
+        for (int i = PAGE_BLOCKS; i-- > 0;) {
+            memcpy(page + i * room, &b->of[k].free, sizeof b->of[k].free);
+            b->of[k].free = page + i * room;
+        }
+    }
+    block = b->of[k].free;
+    memcpy(&b->of[k].free, block, sizeof b->of[k].free);
+    return block;
+}
+
+void ing_block_give(struct ing_blocks *b, uint8_t *bytes, uint16_t room)
+{
+    int k = room == block_sizes[0] ? 0 : 1;
+
+    if (bytes == NULL)
+        return;
+    if (room != block_sizes[k]) {
+        b->bytes -= room;
+        free(bytes);
+        return;
+    }
+    memcpy(bytes, &b->of[k].free, sizeof b->of[k].free);
+    b->of[k].free = bytes;
+}
+
+void ing_blocks_deinit(struct ing_blocks *b)
+{
+    for (int k = 0; k < 2; k++) {
+        for (uint32_t i = 0; i < b->of[k].count; i++)
+            free(b->of[k].pages[i]);
+        free(b->of[k].pages);
+    }
+    *b = (struct ing_blocks){ 0 };
+}
+
+void ing_tail_drop(struct ing_tail *t, struct ing_blocks *b)
+{
+    ing_block_give(b, t->bytes, t->room);
+    *t = (struct ing_tail){ 0 };
+}
+
+/* A small block first, then a large one; floats that are many by then are better sealed, and so are
+ * those that fill it. */
+static bool reserve(struct ing_tail *t, size_t more, struct ing_blocks *b)
+{
+    size_t   need = (size_t)t->size + more, room;
+    uint8_t *bytes;
+
+    if (need <= t->room)
         return true;
-    if (need > UINT16_MAX)
+    room = need <= ING_TAIL_SMALL ? ING_TAIL_SMALL : ING_TAIL_LARGE;
+    if (need > ING_TAIL_SMALL && t->kind == ING_FLOATS && t->count >= ING_TAIL_FEW)
         return false;
-    while (room < need)
-        room = room < 48 ? room + 24 : room + room / 3;
-    room = (room + 7) / 16 * 16 + 8;                   /* malloc's own steps on 64 bits */
-    if (room > UINT16_MAX)
-        room = UINT16_MAX;
-    t->bytes = kl_resize(t->bytes, room);
-    *bytes += (int64_t)room - t->room;
+    if (need > ING_TAIL_LARGE) {
+        if (t->count > 0 && t->kind == ING_FLOATS)
+            return false;
+        room = need + need / 2;
+        if (need > UINT16_MAX)
+            return false;
+        if (room > UINT16_MAX)
+            room = UINT16_MAX;
+    }
+    bytes = ing_block_take(b, (uint16_t)room);
+    if (t->size > 0)
+        memcpy(bytes, t->bytes, t->size);
+    ing_block_give(b, t->bytes, t->room);
+    t->bytes = bytes;
     t->room = (uint16_t)room;
     return true;
 }
@@ -162,15 +233,15 @@ static uint64_t value_read(unsigned mode, uint64_t before, const uint8_t **at)
     return before ^ get(at, place + 1) << (8 * low);
 }
 
-bool ing_tail_add(struct ing_tail *t, int64_t time_ms, double value, int64_t *bytes)
+bool ing_tail_add(struct ing_tail *t, int64_t time_ms, double value, struct ing_blocks *b)
 {
     uint64_t bits = kl_f64_bits(value), kept;
     int64_t  step, dod;
     unsigned mode, size, tmode;
 
     if (t->count == 0) {
-        reserve(t, 8, bytes);
         t->size = 0;
+        reserve(t, 8, b);
         put(t, bits, 8);
         t->first_ms = t->last_ms = time_ms;
         t->bits = bits;
@@ -185,11 +256,12 @@ bool ing_tail_add(struct ing_tail *t, int64_t time_ms, double value, int64_t *by
         (uint64_t)time_ms - (uint64_t)t->first_ms > UINT32_MAX)
         return false;
     assert(step > 0);
-    if (!reserve(t, SAMPLE_MAX, bytes))
-        return false;
     dod = step - t->step_ms;
     tmode = dod == 0 ? 0 : dod == (int8_t)dod ? 1 : dod == (int16_t)dod ? 2 : 3;
     mode = value_mode(t->bits, bits, &kept, &size);
+    /* Where samples have start times, there shall be room for this one's, too. */
+    if (!reserve(t, 1 + time_bytes[tmode] + size + (t->last_start ? START_MAX : 0), b))
+        return false;
     t->bytes[t->size++] = (uint8_t)(mode * 4 + tmode);
     put(t, (uint64_t)dod, time_bytes[tmode]);
     put(t, kept, size);
@@ -201,7 +273,7 @@ bool ing_tail_add(struct ing_tail *t, int64_t time_ms, double value, int64_t *by
     return true;
 }
 
-bool ing_tail_add_hist(struct ing_tail *t, int64_t time_ms, struct kl_span hist, int64_t *bytes)
+bool ing_tail_add_hist(struct ing_tail *t, int64_t time_ms, struct kl_span hist, struct ing_blocks *b)
 {
     int64_t step = 0;
 
@@ -210,7 +282,7 @@ bool ing_tail_add_hist(struct ing_tail *t, int64_t time_ms, struct kl_span hist,
                          __builtin_sub_overflow(time_ms, t->last_ms, &step) || step > INT32_MAX ||
                          (uint64_t)time_ms - (uint64_t)t->first_ms > UINT32_MAX))
         return false;
-    if (hist.size > ING_TAIL_BYTES_MAX || !reserve(t, hist.size + 2 * 10, bytes))
+    if (hist.size > ING_TAIL_BYTES_MAX || !reserve(t, hist.size + 2 * 10, b))
         return false;
     if (t->count == 0) {
         t->size = 0;
@@ -227,10 +299,10 @@ bool ing_tail_add_hist(struct ing_tail *t, int64_t time_ms, struct kl_span hist,
     return true;
 }
 
-bool ing_tail_start(struct ing_tail *t, int64_t start_ms, int64_t *bytes)
+bool ing_tail_start(struct ing_tail *t, int64_t start_ms, struct ing_blocks *b)
 {
     assert(t->count > 0);
-    if (!reserve(t, START_MAX, bytes))
+    if (!reserve(t, START_MAX, b))
         return false;
     if (t->kind == ING_FLOATS)
         t->bytes[t->size++] = MODE_START * 4;

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <malloc.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -211,6 +212,15 @@ static void make_server(struct app *a, const char *default_listen)
         .log = &a->log.log, .metrics = a->app.metrics });
 }
 
+/* What one thread frees another shall find: with an arena a thread, as is usual, the memory of a series
+ * that a worker restored would not be used again by the loop that goes on with it. */
+static void share_memory(void)
+{
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+
+    mallopt(M_ARENA_MAX, cores > 7 ? (int)(cores / 4) : 1);
+}
+
 struct kl_app *kl_app_open(const char *name, int argc, char **argv, int first,
                            const char *default_listen, int *status)
 {
@@ -233,6 +243,7 @@ struct kl_app *kl_app_open(const char *name, int argc, char **argv, int first,
             kl_buf_deinit(&b);
             kl_config_free(config);
         } else {
+            share_memory();
             block_signals();
             a = kl_new(sizeof *a);
             a->config = config;
