@@ -60,7 +60,7 @@ static void push_to(unsigned i, const char *tenant, enum dm_format format, const
 static void message(struct kl_buf *m, double value, int64_t time_ms)
 {
     struct kl_buf s = { 0 };
-    char          name[8];
+    char          name[16];
 
     for (int i = 0; i < SERIES; i++) {
         snprintf(name, sizeof name, "m%d", i);
