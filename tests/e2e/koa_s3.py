@@ -107,6 +107,8 @@ class Line:
         if certificate:
             self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             self.tls.load_cert_chain(*certificate)
+        self.flowing = threading.Event()               # cleared: connections stay, nothing moves
+        self.flowing.set()
         self.pairs, self.listener, self.lock = [], None, threading.Lock()
         self.join()
         world.callback(self.cut)
@@ -119,6 +121,7 @@ class Line:
         threading.Thread(target=self._accept, args=(self.listener,), daemon=True).start()
 
     def cut(self):
+        self.flowing.set()
         with self.lock:
             if self.listener is not None:
                 with contextlib.suppress(OSError):
@@ -148,10 +151,10 @@ class Line:
             for x, y in ((a, b), (b, a)):
                 threading.Thread(target=self._pump, args=(x, y), daemon=True).start()
 
-    @staticmethod
-    def _pump(x, y):
+    def _pump(self, x, y):
         with contextlib.suppress(OSError):
             while data := x.recv(1 << 16):
+                self.flowing.wait()
                 y.sendall(data)
         for s in (x, y):
             with contextlib.suppress(OSError):

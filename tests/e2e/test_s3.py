@@ -1,8 +1,10 @@
 """Object storage that is S3: Ceph's radosgw."""
+import contextlib
 import json
 import os
 import shutil
 import subprocess
+import threading
 import time
 
 import koa
@@ -112,6 +114,34 @@ def test_s3_away_stops_neither_intake_nor_answers_from_memory_and_is_caught_up_w
     same(before, answers(ours.query, begin, end), "after S3 came back")
     for secret in s3.keys:
         check(secret not in ours.process.words(), "a key in the log")
+
+
+def hung_flush(ours):
+    with contextlib.suppress(OSError):
+        http(f"{ours.flush}/api/v1/admin/tsdb/flush", b"", method="POST", timeout=300)
+
+
+def test_s3_that_hangs_keeps_nobody_else_waiting(world):
+    s3 = S3(world)
+    line = Line(world, s3.endpoint)
+    ours = koa.Serve(world, *s3.flags(endpoint=line.url), "--ingestor.cut_delay", "24h", "--http.drain", "1s")
+    begin, end = begin_ms(4), begin_ms(0)
+    load(ours.push, begin, end)
+    before = answers(ours.query, begin, end)
+    line.flowing.clear()
+    threading.Thread(target=hung_flush, args=(ours,), daemon=True).start()
+    for _ in range(3):                                 # each with a timeout of its own, far below S3's retries
+        same(before, answers(ours.query, begin, end), "while uploads hang")
+        load(ours.push, begin, begin + 600_000)        # again: changes nothing
+    line.flowing.set()
+    eventually("uploads go on", lambda: any(k.endswith("/checkpoint") for k in s3.list()), 120)
+    ours.flush_all()
+    same(before, answers(ours.query, begin, end), "after S3 moved again")
+    load(ours.push, end, end + 600_000)
+    line.flowing.clear()
+    threading.Thread(target=hung_flush, args=(ours,), daemon=True).start()
+    time.sleep(1)
+    check(ours.process.stop(30) == 0, "a stop while uploads hang")
 
 
 def certificate(world, name):
