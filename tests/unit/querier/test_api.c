@@ -12,7 +12,7 @@ static struct cluster         c;
 static struct kl_env         *env;
 static struct kl_http_server *server;
 static struct qr_http        *api;
-static char                   body[256 * 1024];
+static char                   body[1 << 20];
 static unsigned               status;
 
 static void put_data(void)
@@ -65,7 +65,7 @@ static void ask(const char *method, const char *path, const char *headers, const
     struct sockaddr_in to = { .sin_family = AF_INET,
                               .sin_port = htons((uint16_t)kl_http_server_port(server)),
                               .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-    static char        text[300 * 1024];
+    static char        text[(1 << 20) + 4096];
     int                fd = socket(AF_INET, SOCK_STREAM, 0);
     size_t             size = 0;
     ssize_t            n;
@@ -123,6 +123,39 @@ START_TEST(the_openapi_document_tells_of_every_route_and_of_no_other)
     ck_assert_uint_eq(status, 200);
     for (const struct qr_operation *o = qr_operations; o->path != NULL; o++)
         has(o->path);
+}
+END_TEST
+
+/* 11,000 steps of two series are more than is made at once. */
+START_TEST(a_large_answer_is_poured_whole_and_its_job_goes_with_it)
+{
+    char  *at = body, *to = body, *stats;
+    size_t points = 0;
+
+    get_path("/api/v1/query_range?query=up&start=1000&end=11999&step=1&lookback_delta=1d&stats=true");
+    ck_assert_uint_eq(status, 200);
+    while (at < body + sizeof body) {                  /* out of its chunks */
+        size_t size = strtoull(at, &at, 16);
+
+        at += 2;
+        if (size == 0)
+            break;
+        memmove(to, at, size);
+        to += size;
+        at += size + 2;
+    }
+    *to = '\0';
+    ck_assert_int_eq(strncmp(body, "{\"status\":\"success\",\"data\":{\"resultType\":\"matrix\",\"result\":["
+                                   "{\"metric\":{\"__name__\":\"up\",\"job\":\"a\"},\"values\":[[1000,", 99), 0);
+    stats = strstr(body, "]]}],\"stats\":{\"timings\":{");
+    ck_assert_ptr_nonnull(stats);
+    for (at = body; (at = strstr(at, ",\"")) != NULL && at < stats; at++)
+        points += at[-1] >= '0' && at[-1] <= '9';
+    ck_assert_uint_eq(points, 22000);
+    ck_assert_int_eq(strcmp(to - 3, "}}}"), 0);
+    for (unsigned i = 0; i < 5000 && atomic_load(&c.q->jobs) > 0; i++)
+        usleep(1000);
+    ck_assert_uint_eq(atomic_load(&c.q->jobs), 0);
 }
 END_TEST
 
@@ -432,6 +465,7 @@ int main(void)
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_set_timeout(t, 60);
     tcase_add_test(t, the_openapi_document_tells_of_every_route_and_of_no_other);
+    tcase_add_test(t, a_large_answer_is_poured_whole_and_its_job_goes_with_it);
     tcase_add_test(t, a_search_answers_lines_and_a_trailer);
     tcase_add_test(t, exemplars_of_a_query_without_a_selector_are_no_content);
     tcase_add_test(t, csv_has_the_columns_that_are_asked_for);
