@@ -109,6 +109,14 @@ enum kl_code ing_join(struct ing_ingestor *i, const struct ing_cluster_options *
     return ing_member_new(i->env, i->bus, &o, &i->member, err);
 }
 
+void ing_leave(struct ing_ingestor *i, void (*done)(void *ctx), void *ctx)
+{
+    if (i->member != NULL)
+        ing_member_leave(i->member, done, ctx);
+    else
+        done(ctx);
+}
+
 /* ---- the catalogue's pointers, of all partitions ---- */
 
 static void pointer_change(struct kl_bus_watch *w, const char *key, struct kl_span value,

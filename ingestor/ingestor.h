@@ -60,6 +60,9 @@ struct ing_ingestor *ing_new(struct kl_env *env, struct kl_bus *bus, struct kl_e
  * to it. The id of the disk is kept in `dir`/NODE. */
 enum kl_code ing_join(struct ing_ingestor *i, const struct ing_cluster_options *options,
                       struct kl_err *err);
+/* Gives back its leases, so that others go on at once; then `done`, on some loop. At the end of a process,
+ * while the bus is open; does nothing where it has not joined, and calls done. */
+void ing_leave(struct ing_ingestor *i, void (*done)(void *ctx), void *ctx);
 void ing_free(struct ing_ingestor *i);                 /* stops; flushes nothing: the log has it */
 /* Every partition has caught up with its log's end as of the start? err has the words. */
 bool ing_ready(struct ing_ingestor *i, struct kl_err *err);

@@ -7,6 +7,8 @@
 #include "libkoal/bus/options.h"
 #include "libkoal/store/options.h"
 
+enum { LEAVE_MS = 3000 };
+
 struct program {
     struct kl_env_dir   *data;
     struct kl_store     *store;
@@ -54,6 +56,18 @@ static enum kl_code join(struct program *p, struct kl_app *a, struct kl_err *err
     return ing_join(p->ingestor, &o, err);
 }
 
+static void has_left(void *ctx) { kl_app_wait_tell(ctx); }
+
+/* Its leases go back, if NATS takes that in time; if not, others wait until this one is silent. */
+static void leave(struct program *p)
+{
+    struct kl_app_wait *wait = kl_app_wait_new();
+
+    ing_leave(p->ingestor, has_left, wait);
+    if (kl_app_wait_for(wait, LEAVE_MS))
+        kl_app_wait_free(wait);                        /* else it may be told later: it stays */
+}
+
 static void stop(struct program *p)
 {
     if (p->store != NULL)
@@ -89,6 +103,7 @@ int main(int argc, char **argv)
         a->ready = ready;
         a->ctx = &p;
         status = join(&p, a, &err) == KL_OK ? kl_app_run(a) : kl_app_failed(a, &err);
+        leave(&p);
         p.bus->close(p.bus);
         kl_store_cancel(p.store);
         ing_free(p.ingestor);

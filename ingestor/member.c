@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { LEAVE_TICK_MS = 50 };
+
 static bool same(const struct tsp_incarnation *a, const struct tsp_incarnation *b)
 {
     return memcmp(a, b, sizeof *a) == 0;
@@ -69,6 +71,7 @@ static void put_done(struct kl_bus_kv *op)
     if (op->code == KL_OK) {
         m->mine = true;
         m->revision = op->revision;
+        m->told = m->told || (m->leaving && m->node.holding_count == 0);
         atomic_store(&m->until_ns, m->sent_ns + m->o.silent_ms * 1000000 / 4 * 3);
         kl_count(m->heartbeats, 1);
         words(m, tsp_roster_mark(m->roster, m->node.name) == TSP_MARK_REMOVED ? ING_MEMBER_REMOVED
@@ -84,7 +87,7 @@ static void put(struct ing_member *m, uint64_t expect)
     struct kl_err err;
 
     m->node.beat++;
-    m->node.holding_count = m->o.holdings(m->o.ctx, m->node.holdings);
+    m->node.holding_count = m->leaving ? 0 : m->o.holdings(m->o.ctx, m->node.holdings);
     kl_buf_reset(&m->bytes);
     if (tsp_node_encode(&m->node, &m->bytes, &err) != KL_OK) {
         kl_logf(m->o.log, KL_ERROR, "ingestor: member %s: %s", m->node.name, err.text);
@@ -143,12 +146,19 @@ static void tick(struct kl_env_timer *t)
 {
     struct ing_member *m = kl_container_of(t, struct ing_member, tick);
 
-    name_tick(m);
+    if (!m->told)
+        name_tick(m);
     if (m->mine && in_time(m) && tsp_roster_mark(m->roster, m->node.name) != TSP_MARK_REMOVED)
         ing_leases_tick(m);
     else
         ing_leases_drop(m);
-    m->env->sched->arm(m->loop, &m->tick, m->o.heartbeat_ms);
+    if (m->leaving && m->left != NULL && (!m->mine || (m->told && !m->out && ing_leases_quiet(m)))) {
+        void (*left)(void *) = m->left;
+
+        m->left = NULL;
+        left(m->left_ctx);
+    }
+    m->env->sched->arm(m->loop, &m->tick, m->leaving ? LEAVE_TICK_MS : m->o.heartbeat_ms);
 }
 
 /* ---- what the watches bring ---- */
@@ -197,6 +207,22 @@ static void end(struct kl_env_task *task)
     m->bus->unwatch(m->bus, &m->mark_watch);
     m->bus->unwatch(m->bus, &m->lease_watch);
     m->bus->unwatch(m->bus, &m->table_watch);
+}
+
+static void leave(struct kl_env_task *task)
+{
+    struct ing_member *m = kl_container_of(task, struct ing_member, leave);
+
+    m->leaving = true;
+    m->env->sched->arm(m->loop, &m->tick, 0);
+}
+
+void ing_member_leave(struct ing_member *m, void (*done)(void *ctx), void *ctx)
+{
+    m->left = done;
+    m->left_ctx = ctx;
+    m->leave.run = leave;
+    m->env->sched->post(m->loop, &m->leave);
 }
 
 static void metrics_init(struct ing_member *m)

@@ -40,6 +40,10 @@ struct ing_member;
 enum kl_code ing_member_new(struct kl_env *env, struct kl_bus *bus,
                             const struct ing_member_options *options, struct ing_member **m,
                             struct kl_err *err);
+/* Says that it holds nothing any more and gives back its leases, so that the next owners need not wait
+ * for its silence; then `done`, on the member's loop. Not waited for when the KV is out of reach: whoever
+ * waits for `done` bounds that. Any thread, once. */
+void     ing_member_leave(struct ing_member *m, void (*done)(void *ctx), void *ctx);
 void     ing_member_free(struct ing_member *m);        /* after the bus is closed */
 /* The epoch under which this member owns the partition right now; 0: it does not. */
 uint64_t ing_member_epoch(const struct ing_member *m, uint32_t partition);

@@ -134,7 +134,7 @@ static void one(struct ing_member *m, struct ing_lease *l)
     if (l->out)
         return;
     if (ours(l)) {
-        if (member && (should == NULL || strcmp(should, m->node.name) == 0)) {
+        if (member && !m->leaving && (should == NULL || strcmp(should, m->node.name) == 0)) {
             set(l, l->seen.epoch);
             return;
         }
@@ -146,8 +146,16 @@ static void one(struct ing_member *m, struct ing_lease *l)
         return;
     }
     set(l, 0);
-    if (should != NULL && strcmp(should, m->node.name) == 0 && owner_is_void(m, l, member))
+    if (!m->leaving && should != NULL && strcmp(should, m->node.name) == 0 && owner_is_void(m, l, member))
         put(l, m->node.name, next_epoch(m, l));
+}
+
+bool ing_leases_quiet(const struct ing_member *m)
+{
+    for (uint32_t p = 0; p < m->o.partitions; p++)
+        if (m->leases[p].out || ours(&m->leases[p]))
+            return false;
+    return true;
 }
 
 void ing_leases_tick(struct ing_member *m)

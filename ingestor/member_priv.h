@@ -26,6 +26,8 @@ struct ing_member {
     struct tsp_placement *table;                       /* NULL: not seen */
     bool     nodes_current, leases_current;
 
+    bool     leaving, told;                            /* holds and owns nothing any more; the KV says so */
+    void   (*left)(void *ctx); void *left_ctx;         /* NULL once it was called */
     bool     mine, out;                                /* the name; a heartbeat is under way */
     uint64_t revision;                                 /* of our key as we wrote it */
     int64_t  sent_ns;
@@ -39,7 +41,7 @@ struct ing_member {
     struct kl_bus_watch node_watch, mark_watch, lease_watch, table_watch;
     struct kl_bus_kv  op;
     struct kl_buf     bytes;
-    struct kl_env_task  begin, end;
+    struct kl_env_task  begin, end, leave;
     struct kl_env_timer tick;
     struct kl_metric *owned, *taken, *given, *heartbeats, *failures;
 };
@@ -49,6 +51,8 @@ void ing_leases_init(struct ing_member *m);
 void ing_leases_deinit(struct ing_member *m);
 void ing_leases_watch(struct ing_member *m);
 void ing_leases_tick(struct ing_member *m);
+/* Whether none is ours and none is on its way. */
+bool ing_leases_quiet(const struct ing_member *m);
 /* The name is lost, or time is up: nothing is ours. */
 void ing_leases_drop(struct ing_member *m);
 #endif

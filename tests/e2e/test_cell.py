@@ -1,13 +1,15 @@
 """A cell under failures: what was acknowledged is there, exactly once, whoever died."""
 import os
+import random
 import shutil
 import signal
 import subprocess
+import threading
 import time
 
 import koa
 from koa import api, check, eventually, http
-from koa_cell import Cell
+from koa_cell import SILENT_S, Cell
 from test_durability import Writer, verify
 
 
@@ -129,3 +131,64 @@ def test_cell_two_of_one_name_are_told_and_a_removed_one_says_so(world):
     check(status == 503 and b"was removed from the cell" in body, f"{status} {body!r}")
     cell.wish("nodes", action="register", name="ingestor-0")
     cell.settled(["ingestor-0", "ingestor-1"])
+
+
+def test_cell_rolling_restart_of_all_is_not_noticed(world):
+    cell = Cell(world)
+    cell.settled(["ingestor-0", "ingestor-1"])
+    writers = writers_of(cell)
+    for p in (*cell.ingestors.values(), *cell.doormen, cell.querier):
+        begin = time.monotonic()
+        check(p.stop() == 0, f"{p.name} did not end well")
+        if p in cell.ingestors.values():
+            other = next(q.name for q in cell.ingestors.values() if q is not p)
+            cell.owned_by(other)
+            print(f"{p.name} was followed after {time.monotonic() - begin:.1f} s")
+        p.start()
+        cell.ready()
+        cell.settled(["ingestor-0", "ingestor-1"])
+    print(done(cell, writers), "samples verified")
+
+
+def kill_at_random(cell, rounds, seed):
+    draw = random.Random(seed)
+    writers = writers_of(cell)
+    for n in range(rounds):
+        time.sleep(draw.uniform(0.2, 1.0))
+        if n % 3 == 0:
+            threading.Thread(target=quiet_flush, args=(cell,), daemon=True).start()
+        p = draw.choice(cell.processes)
+        p.kill()
+        time.sleep(draw.choice([0, 0, SILENT_S * 1.5]))
+        p.start()
+        cell.ready()
+    cell.settled(["ingestor-0", "ingestor-1"])
+    print(rounds, "kills,", done(cell, writers), "samples verified")
+    cell.flush_all()
+    check(verify(cell.query, writers) > 0, "after the flush")
+
+
+def quiet_flush(cell):
+    try:
+        cell.flush_all()
+    except (OSError, koa.Failed):
+        pass                                           # a process was killed under it
+
+
+def test_cell_kill_9_of_any_process_at_random_loses_and_doubles_nothing(world):
+    kill_at_random(Cell(world, doormen=1), int(os.environ.get("KOA_CELL_KILLS", 6)), seed=11)
+
+
+def test_cell_on_three_nats_servers_lives_through_the_loss_of_each(world):
+    cell = Cell(world, servers=3)
+    cell.settled(["ingestor-0", "ingestor-1"], 120)
+    writers = writers_of(cell)
+    for server in cell.nats:
+        time.sleep(0.5)
+        server.kill()
+        before = [w.acked for w in writers]
+        eventually(f"writes without {server.name}", lambda: all(w.acked > b for w, b in zip(writers, before)), 60)
+        server.start()
+        cell.ready()
+    cell.settled(["ingestor-0", "ingestor-1"], 60)
+    print(done(cell, writers, 60), "samples verified")

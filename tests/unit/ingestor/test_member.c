@@ -221,6 +221,28 @@ START_TEST(a_table_with_another_first_moves_the_lease_without_a_wait)
 }
 END_TEST
 
+static bool left;
+static void has_left(void *ctx)
+{
+    (void)ctx;
+    left = true;
+}
+
+START_TEST(one_that_leaves_is_followed_at_once)
+{
+    place("a", "b");
+    start(0, "a", 1, 1);
+    start(1, "b", 2, 2);
+    run_s(20);
+    left = false;
+    ing_member_leave(who[0].m, has_left, NULL);
+    run_s(3);                                          /* less than the silence that a crash takes */
+    ck_assert(left);
+    for (uint32_t p = 0; p < P; p++)
+        ck_assert_uint_eq(epoch(1, p), 2);
+}
+END_TEST
+
 START_TEST(a_first_that_is_not_ready_owns_nothing)
 {
     place("a", "b");
@@ -294,6 +316,7 @@ int main(void)
     tcase_add_test(t, a_killed_owner_is_followed_with_a_higher_epoch_once_it_is_silent);
     tcase_add_test(t, two_of_one_name_are_one_until_it_is_silent);
     tcase_add_test(t, a_table_with_another_first_moves_the_lease_without_a_wait);
+    tcase_add_test(t, one_that_leaves_is_followed_at_once);
     tcase_add_test(t, a_first_that_is_not_ready_owns_nothing);
     tcase_add_test(t, a_removed_member_owns_nothing_and_says_why);
     tcase_add_test(t, keys_that_are_wiped_come_again_with_higher_epochs);
