@@ -9,14 +9,25 @@
 #include "libtsproto/inflate.h"
 #include "libtsproto/otlp_answer.h"
 
+enum { UNPACK_QUEUE_MAX = 256 };
 #define MESSAGES_BYTES_MAX ((size_t)64 << 20)          /* on their way in, all connections together */
 
+/* Packed messages are unpacked on a loop of their own, one after the other: gRPC's one thread serves all
+ * connections, and what they hold unpacked is not in memory all at once. */
 struct dm_grpc {
     struct dm_doorman     *doorman;
     struct kl_env         *env;
     struct kl_grpc_server *server;
+    struct kl_env_loop    *unpacker;
 };
-struct call { struct dm_push push; struct kl_grpc_call *grpc; };
+struct call {
+    struct dm_push push;
+    struct dm_grpc *owner;
+    struct kl_grpc_call *grpc;
+    struct kl_env_task task;
+    char  *bytes;                                      /* the message as sent */
+    size_t size;
+};
 
 static void refuse(struct kl_grpc_call *grpc, int status, const char *words, unsigned retry_after_s)
 {
@@ -45,55 +56,66 @@ static void done(struct dm_push *p)
     free(c);
 }
 
-/* Unpacks the message into the push, and finds its gate. */
-static enum kl_code unpack(struct dm_grpc *g, struct call *c, unsigned *gate, struct kl_err *err)
+static void give_up(struct call *c, int status, const char *words, unsigned retry_after_s)
 {
-    const struct dm_limits *l = dm_limits_of(g->doorman, kl_span_str(c->push.tenant));
-    const char *coding;
-    char       *bytes;
-    size_t      size;
-
-    kl_grpc_message_take(c->grpc, &bytes, &size, &coding);
-    if (l->body_bytes_max > 0 && size > l->body_bytes_max) {
-        free(bytes);
-        return kl_fail(err, KL_ELIMIT, "the message is larger than limits.body_bytes_max");
-    }
-    if (strcmp(coding, "gzip") == 0) {
-        enum kl_code code = tsp_inflate(TSP_GZIP, kl_span(bytes, size), l->inflated_bytes_max,
-                                        &c->push.body, &c->push.body_size, err);
-        free(bytes);
-        if (code != KL_OK)
-            return code;
-    } else {
-        c->push.body = bytes;
-        c->push.body_size = size;
-    }
-    return dm_otlp_body(&c->push, false, l->inflated_bytes_max, kl_grpc_connection(c->grpc), gate, err);
+    refuse(c->grpc, status, words, retry_after_s);
+    free(c->push.body);
+    free(c->bytes);
+    free(c);
 }
+
+/* Unpacks the message, finds its gate, and hands it on; or answers what is wrong with it. */
+static void unpack(struct call *c)
+{
+    struct dm_doorman      *d = c->owner->doorman;
+    const struct dm_limits *l = dm_limits_of(d, kl_span_str(c->push.tenant));
+    struct kl_err           err = { .code = KL_OK };
+    unsigned                gate;
+    const char             *coding;
+
+    /* Until here, as long as it waited, it was in the server's account. */
+    kl_grpc_message_take(c->grpc, &c->bytes, &c->size, &coding);
+    if (l->body_bytes_max > 0 && c->size > l->body_bytes_max) {
+        kl_fail(&err, KL_ELIMIT, "the message is larger than limits.body_bytes_max");
+    } else if (strcmp(coding, "gzip") == 0) {
+        (void)tsp_inflate(TSP_GZIP, kl_span(c->bytes, c->size), l->inflated_bytes_max, &c->push.body,
+                          &c->push.body_size, &err);
+        free(c->bytes);
+        c->bytes = NULL;
+    } else {
+        c->push.body = c->bytes;
+        c->push.body_size = c->size;
+        c->bytes = NULL;
+    }
+    if (err.code == KL_OK)
+        (void)dm_otlp_body(&c->push, false, l->inflated_bytes_max, kl_grpc_connection(c->grpc), &gate, &err);
+    if (err.code == KL_OK)
+        dm_push(d, gate, &c->push);
+    else
+        give_up(c, err.code == KL_ELIMIT ? KL_GRPC_EXHAUSTED : KL_GRPC_INVALID, err.text, 0);
+}
+
+static void run_unpack(struct kl_env_task *task) { unpack(kl_container_of(task, struct call, task)); }
 
 static void export_metrics(void *ctx, struct kl_grpc_call *grpc)
 {
     struct dm_grpc *g = ctx;
     struct call    *c = kl_new(sizeof *c);
-    struct kl_err   err;
-    unsigned        gate;
 
+    c->owner = g;
     c->grpc = grpc;
     c->push.format = DM_OTLP;
     c->push.now_ms = kl_env_now_ms(g->env);
     c->push.done = done;
+    c->task.run = run_unpack;
     if (!dm_tenant_fit(kl_grpc_metadata(grpc, "x-scope-orgid"), c->push.tenant, sizeof c->push.tenant)) {
-        refuse(grpc, KL_GRPC_INVALID, "x-scope-orgid: " DM_TENANT_WORDS, 0);
-        free(c);
+        give_up(c, KL_GRPC_INVALID, "x-scope-orgid: " DM_TENANT_WORDS, 0);
         return;
     }
-    if (unpack(g, c, &gate, &err) != KL_OK) {
-        refuse(grpc, err.code == KL_ELIMIT ? KL_GRPC_EXHAUSTED : KL_GRPC_INVALID, err.text, 0);
-        free(c->push.body);
-        free(c);
-        return;
-    }
-    dm_push(g->doorman, gate, &c->push);
+    if (!kl_grpc_is_packed(grpc))
+        unpack(c);
+    else if (!g->env->sched->offer(g->unpacker, &c->task))
+        give_up(c, KL_GRPC_UNAVAILABLE, "too many messages wait to be unpacked already", 1);
 }
 
 enum kl_code dm_grpc_open(struct dm_doorman *d, const struct kl_config *config, struct kl_env *env,
@@ -110,6 +132,7 @@ enum kl_code dm_grpc_open(struct dm_doorman *d, const struct kl_config *config, 
     g = kl_new(sizeof *g);
     g->doorman = d;
     g->env = env;
+    g->unpacker = env->sched->loop_new(env->sched, "unpack-grpc", UNPACK_QUEUE_MAX);
     g->server = kl_grpc_server_new(&(struct kl_grpc_options){
         .listen = listen, .connections_max = (unsigned)kl_config_int(config, "otlp.grpc_connections_max"),
         .buffered_bytes_max = MESSAGES_BYTES_MAX > 2 * body_max ? MESSAGES_BYTES_MAX : 2 * body_max,
@@ -119,6 +142,7 @@ enum kl_code dm_grpc_open(struct dm_doorman *d, const struct kl_config *config, 
         .message_max_bytes = body_max, .handle = export_metrics, .ctx = g });
     if (kl_grpc_server_start(g->server, err) != KL_OK) {
         kl_grpc_server_free(g->server);
+        env->sched->loop_free(g->unpacker);
         free(g);
         return err->code;
     }
@@ -135,6 +159,7 @@ void dm_grpc_close(struct dm_grpc *g, int64_t drain_ms)
     if (g == NULL)
         return;
     kl_grpc_server_stop(g->server, drain_ms);
+    g->env->sched->loop_free(g->unpacker);             /* what waits there is answered, into the void */
     kl_grpc_server_free(g->server);
     free(g);
 }

@@ -41,8 +41,9 @@ struct kl_grpc_call;                                   /* until answered: whoeve
 
 /* What came with it, by lower-case name; NULL: did not. */
 const char *kl_grpc_metadata(const struct kl_grpc_call *c, const char *name);
-/* The message as sent, malloc'ed: the caller's to free. *coding: the grpc-encoding it is packed in,
- * "gzip" or "identity". Once. */
+bool        kl_grpc_is_packed(const struct kl_grpc_call *c);
+/* The message as sent, malloc'ed: the caller's to free, and no longer counted here. *coding: what it is
+ * packed in, "gzip" or "identity". Once, from any thread. */
 void        kl_grpc_message_take(struct kl_grpc_call *c, char **bytes, size_t *size, const char **coding);
 /* A number that the calls of one connection share. */
 unsigned    kl_grpc_connection(const struct kl_grpc_call *c);

@@ -176,6 +176,8 @@ void kl_grpc_call_ended(struct kl_grpc_call *c)
         kl_grpc_call_refuse(c, KL_GRPC_INTERNAL, "a call without a whole message");
 }
 
+bool kl_grpc_is_packed(const struct kl_grpc_call *c) { return c->packed; }
+
 void kl_grpc_message_take(struct kl_grpc_call *c, char **bytes, size_t *size, const char **coding)
 {
     *bytes = c->body != NULL ? c->body : kl_new(1);
