@@ -26,10 +26,10 @@ def serve(world):
     return koa.Serve(world, "--config", world.path("tenants.yml"))
 
 
-def push(ours, tenant, *series):
+def push(ours, tenant, *series, url=None):
     now = int(time.time() * 1000)
     body = snappy(b"".join(rw1_series(labels, [(now, 1.0)]) for labels in series))
-    status, headers, words = http(f"{ours.push}/api/v1/write", body, {**RW1, "X-Scope-OrgID": tenant})
+    status, headers, words = http(f"{url or ours.push}/api/v1/write", body, {**RW1, "X-Scope-OrgID": tenant})
     return status, headers, words.decode()
 
 
@@ -37,8 +37,8 @@ def stored(ours, tenant):
     return sorted(str(sorted((k, v) for k, v in m.items())) for m in api(ours.query, "series", tenant=tenant, match='{__name__=~".+"}'))
 
 
-def metric(ours, name):
-    found = re.search(rf"^{re.escape(name)} (\S+)$", http(f"{ours.push}/metrics")[2].decode(), re.M)
+def metric(ours, name, url=None):
+    found = re.search(rf"^{re.escape(name)} (\S+)$", http(f"{url or ours.push}/metrics")[2].decode(), re.M)
     return float(found.group(1)) if found else 0.0
 
 
@@ -95,3 +95,33 @@ def test_a_tenants_rules_change_and_drop_series_before_they_are_stored(world):
         check(push(ours, "any", {"__name__": "go_gc"}, {"__name__": "kept", "pod": "web-1f"})[0] == 204, "dropped is no refusal")
     check(stored(ours, "any") == ["[('__name__', 'kept'), ('pod', 'web-1f')]"], f"{stored(ours, 'any')}")
     check(metric(ours, "koalemos_doorman_dropped_total") == 2, "not counted")
+
+
+def test_two_doormen_agree_on_pairs_and_share_bounds_until_one_is_killed(world):
+    ours = koa.Cluster(world, "--ha.enabled=true", "--ha.failover=3s", "--limits.series_max=50", "--doorman.heartbeat=500ms")
+    second = ours.second_doorman()
+    one, two = ours.url("doorman"), ours.url("doorman-1")
+    for url in (one, two):
+        eventually("they know of each other", lambda: metric(ours, "koalemos_doorman_doormen", url) == 2, 20)
+    sender = lambda r: {"__name__": "up", "cluster": "c1", "__replica__": r}
+    check(push(ours, "t", sender("a"), url=one)[0] == 204, "the first leads")
+    for _ in range(6):                                 # longer than a failover
+        check(push(ours, "t", sender("b"), url=two)[0] == 202, "the other, through the other doorman")
+        check(push(ours, "t", sender("a"), url=one)[0] == 204, "the leader goes on")
+        time.sleep(1)
+    check(push(ours, "t", sender("a"), url=two)[0] == 204, "the leader, through the other doorman")
+    begun = time.monotonic()
+    eventually("the other takes over", lambda: push(ours, "t", sender("b"), url=two)[0] == 204, 30)
+    check(time.monotonic() - begun >= 3, f"after {time.monotonic() - begun:.1f} s already")
+    check(push(ours, "t", sender("a"), url=one)[0] == 202, "and the first is passed over")
+
+    many = lambda prefix, n: [{"__name__": "m", "n": f"{prefix}{i}"} for i in range(n)]
+    check(push(ours, "s", *many("x", 40), url=one)[0] == 204, "40 series of 50")
+
+    def known():                                       # the other has heard of them: no more than ten pass
+        status, _, words = push(ours, "s", *many(f"y{time.monotonic()}", 1), url=two)
+        return status == 400 and "limits.series_max" in words
+    eventually("series active at one doorman count at the other", known, 20, 0.6)
+    check(push(ours, "s", *many("x", 40), url=one)[0] == 204, "those known go on")
+    second.kill()
+    eventually("one is left", lambda: metric(ours, "koalemos_doorman_doormen", one) == 1, 20)
