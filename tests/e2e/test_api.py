@@ -234,7 +234,7 @@ def test_what_rivals_have_besides_is_there(world):
 
     plan = get("query_explain", query="sum(rate(cpu_seconds_total[5m]))", time=end / 1000)["data"]
     s = plan["selectors"][0]
-    check(s["series"] == 10 and s["samples"] == 200 and s["filesets"]["read"] == 1 and s["filesets"]["withoutMetric"] + s["filesets"]["read"] >= 1 and
+    check(s["series"] == 10 and 200 <= s["samples"] <= 10 * COUNT and s["filesets"]["read"] == 1 and s["filesets"]["withoutMetric"] + s["filesets"]["read"] >= 1 and
           len(s["filesets"]["paths"]) == 1 and s["live"]["series"] == 0 and len(s["partitions"]) == 1 and s["partitionsOf"] == 16, f"{s}")
     check(all(op["nanoseconds"] > 0 and op["steps"] == 1 and op["series"] in (1, 10) for op in plan["operators"]), f"{plan['operators']}")
     text = http(f"{base}/api/v1/query_explain?{urlencode(dict(query='odd', format='text', time=end / 1000))}")
