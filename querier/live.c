@@ -133,6 +133,34 @@ static void go_on_with(struct qr_part *p, struct qr_page page)
     }
 }
 
+static unsigned members_of(const struct qr_part *p, const char *names[TSP_REPLICAS_MAX])
+{
+    const struct tsp_placement *t = p->f->table->placement;
+
+    return p->partition < tsp_placement_partitions(t)
+         ? tsp_placement_members(t, p->partition, names, TSP_REPLICAS_MAX) : 0;
+}
+
+/* First the owner, whoever it is; when nobody answers as that, or it is busy or hangs, its members by name. */
+static void subject_of(const struct qr_part *p, char *out, size_t size)
+{
+    const char *names[TSP_REPLICAS_MAX];
+    unsigned    count = p->tries > 0 ? members_of(p, names) : 0;
+
+    if (count > 1)
+        tsp_select_member(out, size, p->partition, names[p->tries % count]);
+    else
+        tsp_select_subject(out, size, p->partition);
+}
+
+/* Is there another to turn to? */
+static bool another(const struct qr_part *p)
+{
+    const char *names[TSP_REPLICAS_MAX];
+
+    return p->tries + 1 < QR_ASK_TRIES && members_of(p, names) > 1;
+}
+
 static void answered(struct kl_bus_ask *op)
 {
     struct qr_part *p = kl_container_of(op, struct qr_part, ask);
@@ -142,7 +170,8 @@ static void answered(struct kl_bus_ask *op)
         if (op->code == KL_OK)
             free(op->answer);
         qr_part_end(p);
-    } else if (op->code == KL_EAGAIN && p->tries + 1 < QR_ASK_TRIES) {
+    } else if ((op->code == KL_EAGAIN && p->tries + 1 < QR_ASK_TRIES) ||
+               (op->code == KL_ETIMEOUT && another(p))) {
         p->tries++;
         kl_count(j->q->m.retries, 1);
         p->retry.fire = try_again;
@@ -154,20 +183,6 @@ static void answered(struct kl_bus_ask *op)
         go_on_with(p, (struct qr_page){ op->answer, op->answer_size, false });
     }
     qr_drop(j);
-}
-
-/* First the owner, whoever it is; when nobody answers as that, or it is busy, its members by name. */
-static void subject_of(const struct qr_part *p, char *out, size_t size)
-{
-    const char *names[TSP_REPLICAS_MAX];
-    unsigned    count = 0;
-
-    if (p->tries > 0 && p->partition < tsp_placement_partitions(p->f->table->placement))
-        count = tsp_placement_members(p->f->table->placement, p->partition, names, TSP_REPLICAS_MAX);
-    if (count > 1)
-        tsp_select_member(out, size, p->partition, names[p->tries % count]);
-    else
-        tsp_select_subject(out, size, p->partition);
 }
 
 /* The question to a partition, and to `more` others. */
@@ -184,7 +199,9 @@ static bool put_question(struct qr_part *p, struct qr_part *const *more, uint32_
     s->has_cursor = p->has_cursor;
     s->cursor_fp = p->cursor;
     s->cursor_text = p->cursor_text;
-    s->timeout_ms = left_ms < 1 ? 1 : left_ms < QR_ASK_TIMEOUT_MS ? left_ms : QR_ASK_TIMEOUT_MS;
+    s->timeout_ms = another(p) ? QR_ASK_PATIENCE_MS : QR_ASK_TIMEOUT_MS;
+    if (left_ms < s->timeout_ms)
+        s->timeout_ms = left_ms < 1 ? 1 : left_ms;
     s->also_count = more_count;
     for (uint32_t i = 0; i < more_count; i++)
         s->also[i] = more[i]->partition;
@@ -276,12 +293,16 @@ static void group_answered(struct kl_bus_ask *op)
         if (g->parts[i] != NULL)
             g->parts[n++] = g->parts[i];
     for (uint32_t i = 0; i < n && (j->ended || !together); i++) {
-        if (j->ended)
-            qr_part_end(g->parts[i]);
-        else if (op->code == KL_ETIMEOUT)              /* it would say nothing once more */
-            give_up(g->parts[i], &op->err);
-        else
-            ask(g->parts[i]);
+        struct qr_part *p = g->parts[i];
+
+        if (j->ended) {
+            qr_part_end(p);
+        } else if (op->code == KL_ETIMEOUT && !another(p)) {
+            give_up(p, &op->err);                      /* it would say nothing once more */
+        } else {
+            p->tries += op->code == KL_ETIMEOUT;
+            ask(p);
+        }
     }
     if (together && !j->ended && n > 0)
         qr_live_start(f, g->parts, n);

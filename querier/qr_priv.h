@@ -31,6 +31,7 @@ enum {
     QR_PARTS_ACTIVE_MAX = 64,                          /* partitions of one fetch asked at once */
     QR_ASK_TRIES = 3,
     QR_ASK_TIMEOUT_MS = 30 * 1000,
+    QR_ASK_PATIENCE_MS = 2000,                         /* with a member, while there is another */
     QR_RETRY_MS = 100,
     QR_CATALOGUE_TRIES = 5,
     QR_MANIFEST_BYTES_MAX = 256 << 20,

@@ -101,6 +101,10 @@ def test_cell_an_owner_that_slept_past_its_lease_changes_nothing_when_it_wakes(w
     time.sleep(0.5)
     sleeper = cell.ingestors[0]
     sleeper.child.send_signal(signal.SIGSTOP)
+    begin = time.monotonic()
+    status, _, body = http(f"{cell.query}/api/v1/query?query=count(last_over_time(checked_0[4h]))")
+    check(status == 200 and b"warnings" not in body and b'"result":[]' not in body, f"{status} {body[:300]!r}")
+    print(f"a question to an owner that hangs took {time.monotonic() - begin:.1f} s")
     cell.owned_by("ingestor-1")
     status, _, body = http(f"{cell.url('ingestor-1')}/api/v1/admin/tsdb/flush", b"", method="POST")
     check(status == 204, f"flush: {status} {body[:300]!r}")
