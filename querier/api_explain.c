@@ -1,7 +1,8 @@
 /*
  * /query_explain: what a query read and did. Each selector with the partitions asked, pages and bytes
  * from live heads, filesets read and left alone (of other tenants or times; without the metric), series
- * and samples (of the chunks that were selected, which may reach beyond the range); each operator as the language tells of it, with its time. As JSON, or as text.
+ * and samples (of the chunks that were selected, which may reach beyond the range); each operator as
+ * the language tells of it, with its time. As JSON, or as text.
  */
 #include <inttypes.h>
 
