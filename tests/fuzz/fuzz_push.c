@@ -28,8 +28,11 @@ static void show(struct kl_env_task *t)
     world->watch->change(world->watch, TSP_PLACEMENT_KEY, kl_buf_span(&world->placement), 1);
 }
 
+/* Nothing is ever seen of other keys than the placement table. */
 static void watch(struct kl_bus *b, struct kl_bus_watch *w)
 {
+    if (strcmp(w->prefix, TSP_PLACEMENT_KEY) != 0)
+        return;
     world->watch = w;
     world->watched.run = show;
     b->env->sched->post(w->loop, &world->watched);
