@@ -4,6 +4,7 @@ import os
 import time
 
 import koa
+import test_durability as durability
 from koa import api, check, eventually, http
 
 FLAGS = ["--ingestor.snapshot_interval", "1s", "--ingestor.spill_least", "1", "--partitions", "2"]
@@ -111,3 +112,11 @@ def test_a_damaged_snapshot_is_named_set_aside_and_costs_nothing(world):
     ours.ready()
     check(metric(ours.push, "koalemos_ingestor_snapshots_restored_total") >= 1, "no snapshot was made again")
     verify(ours, t, SAMPLES)
+
+
+def test_kills_in_the_middle_of_snapshots_lose_no_acked_sample(world):
+    ours = koa.Serve(world, "--ingestor.snapshot_interval", "300ms", "--ingestor.spill_least", "1", "--partitions", "4",
+                     "--ingestor.cut_delay", "24h")
+    durability.kills(world, ours, rounds=12, flush_every=4)
+    check(metric(ours.push, "koalemos_ingestor_snapshots_set_aside_total") == 0, "a kill damaged a snapshot")
+    check(metric(ours.push, "koalemos_ingestor_alarms_total") == 0, "a partition stopped")
