@@ -15,7 +15,8 @@
  *   a histogram  span: varint size, the bytes of tsp_hist_put; before it a zigzag varint time
  *                distance * 2, or * 2 + 1 and then a zigzag varint: start of the sample before it
  *
- * All is little-endian, and in memory only: no file or message ever holds it.
+ * All is little-endian. A snapshot's head holds these bytes, too (SNAPSHOT.md), so they are a format:
+ * whoever changes them makes a new version of it.
  */
 #include "ingestor/head_priv.h"
 
