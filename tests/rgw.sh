@@ -101,7 +101,9 @@ ms bind ipv6 = false
 C
 
 # Everything of Ceph's runs with its libraries; COMMAND does not.
-ceph_run() { env PATH="$root/usr/bin:$root/usr/sbin:$PATH" LD_LIBRARY_PATH="$lib:$lib/ceph:${lib%/usr/lib/*}/lib/${lib##*/}" CEPH_CONF="$d/ceph.conf" \
+ceph_path=$root/usr/bin:$root/usr/sbin:$PATH
+ceph_libraries=$lib:$lib/ceph:${lib%/usr/lib/*}/lib/${lib##*/}
+ceph_run() { env PATH="$ceph_path" LD_LIBRARY_PATH="$ceph_libraries" CEPH_CONF="$d/ceph.conf" \
                  PYTHONPATH="$root/usr/lib/python3/dist-packages" "$@"; }
 # Asks until it is so, at most a minute; a busy machine takes its time.
 until_ok() {
@@ -113,7 +115,8 @@ until_ok() {
 }
 daemon() { # name, program and flags: in the foreground, as our child, so that its id is known
     name=$1; shift
-    ceph_run "$@" -f >"$d/log/$name.out" 2>&1 & echo $! >>"$d/pids"
+    (exec env PATH="$ceph_path" LD_LIBRARY_PATH="$ceph_libraries" CEPH_CONF="$d/ceph.conf" "$@" -f) \
+        >"$d/log/$name.out" 2>&1 & echo $! >>"$d/pids"
 }
 osd_is_up() { ceph_run ceph osd stat 2>/dev/null | grep -q '1 up'; }
 answers() { curl --noproxy '*' -s -o /dev/null "http://127.0.0.1:$port/"; }

@@ -165,12 +165,12 @@ static void teardown(void)
     for (int i = 0; i < FOLDERS; i++)
         dirs[i]->leave(dirs[i]);
     kl_env_disk_sim_free(disk);
-    if (env == NULL)
-        return;
-    cached->close(cached);
-    faulty_dir->leave(faulty_dir);
-    kl_env_disk_sim_free(faulty_disk);
-    kl_env_real_free(env);
+    if (env != NULL) {
+        cached->close(cached);
+        faulty_dir->leave(faulty_dir);
+        kl_env_disk_sim_free(faulty_disk);
+        kl_env_real_free(env);
+    }
     snprintf(command, sizeof command, "rm -rf %s %s", path, keys_path);
     ck_assert_int_eq(system(command), 0);
 }
