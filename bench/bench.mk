@@ -39,3 +39,9 @@ bench-s3: all
 	@tests/peers.sh build/peers >/dev/null
 	@python3 bench/s3.py --bin $(B)/bin --peers build/peers/bin $(ARGS)
 .PHONY: bench-s3
+
+# PEERS=1: also Debian's victoria-metrics and prometheus, beside it. ARGS: --hours, --seconds
+bench-query: all
+	@$(if $(PEERS),tests/peers.sh build/peers >/dev/null)
+	@python3 bench/query.py --bin $(B)/bin $(if $(PEERS),--peers build/peers/bin) $(ARGS)
+.PHONY: bench-query

@@ -4,12 +4,15 @@
     bench/query.py --bin build/release/bin [--peers build/peers/bin] [--hours 6] [--seconds 1.0]
 
 The same made-up data is pushed to each server by remote write 1.0: 200 hosts of 8 modes, histograms
-of 100 instances, a label with 10,000 values, all each 15 s. Each class is asked over one connection for
-about --seconds, its result's size compared between servers. Koalemos is measured live and after a
-flush to filesets. VictoriaMetrics' cache of results is off: a cache is not an evaluation.
-Prints one JSON line a class, and the geometric mean of our share of the better peer's CPU.
+of 100 instances, a label with 10,000 values, all each 15 s. Then all servers stand side by side, and
+each class is asked of one after another over one connection, five rounds of --seconds / 5: so each has
+the same neighbours. The median round counts. Koalemos is there twice: live, and after a flush to
+filesets. Queries end between two samples, as Prometheus 2 counts the one at a range's beginning and
+3 does not. The sizes of results must agree. VictoriaMetrics' cache of results is off: a cache is not an
+evaluation. Prints one JSON line a class, and the geometric mean of our share of the better peer's CPU.
 """
 import argparse
+import glob
 import http.client
 import json
 import math
@@ -22,6 +25,7 @@ import urllib.parse
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tests", "e2e"))
 import koa  # noqa: E402
 
+ROUNDS = 5
 HOSTS, MODES, STEP = 200, ["idle", "user", "system", "iowait", "nice", "irq", "softirq", "steal"], 15
 BOUNDS = ["0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1", "2.5", "5", "10", "+Inf"]
 
@@ -68,8 +72,9 @@ def load(base, data):
         koa.check(status in (200, 204), f"push: {status} {words}")
 
 
-def classes(end):
+def classes(last):
     rate = "sum by (mode) (rate(node_cpu_seconds_total[5m]))"
+    end = last + 5
     span = lambda hours, step: {"start": end - hours * 3600, "end": end, "step": step}
     at = {"time": end}
     return [
@@ -96,30 +101,82 @@ def size_of(body):
     return [len(data["result"]), sum(len(s.get("values", [0])) for s in data["result"])]
 
 
-def ask_all(name, process, port, end, seconds, extra):
-    results = {}
-    for what, path, params in classes(end):
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
-        target = f"/api/v1/{path}?" + urllib.parse.urlencode({**params, **extra})
+def cpu_seconds(process):
+    """To the nanosecond, of the threads there are: none of ours, and few of theirs, end meanwhile."""
+    total = 0
+    for path in glob.glob(f"/proc/{process.child.pid}/task/*/schedstat"):
+        try:
+            with open(path) as f:
+                total += int(f.read().split()[0])
+        except FileNotFoundError:
+            pass
+    return total / 1e9
 
-        def ask():
-            connection.request("GET", target)
-            r = connection.getresponse()
-            body = r.read()
-            koa.check(r.status == 200, f"{name}: {what}: {r.status} {body[:300]!r}")
-            return body
-        size = size_of(ask())
-        ask()
-        before, begin, n = process.cpu_seconds(), time.monotonic(), 0
-        while time.monotonic() - begin < seconds or n < 5:
-            ask()
+
+class Server:
+    def __init__(self, name, process, port, extra):
+        self.name, self.process, self.extra = name, process, extra
+        self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+
+    def ask(self, path, params):
+        self.connection.request("GET", f"/api/v1/{path}?" + urllib.parse.urlencode({**params, **self.extra}))
+        r = self.connection.getresponse()
+        body = r.read()
+        koa.check(r.status == 200, f"{self.name}: {path}: {r.status} {body[:300]!r}")
+        return body
+
+    def measure(self, path, params, seconds):
+        begin, before, n = time.monotonic(), cpu_seconds(self.process), 0
+        while time.monotonic() - begin < seconds or n < 2:
+            self.ask(path, params)
             n += 1
-        wall = time.monotonic() - begin
-        # A tick of /proc is 10 ms: what is below is noise, so many are asked.
-        results[what] = {"cpu_ms": round((process.cpu_seconds() - before) * 1000 / n, 3),
-                         "wall_ms": round(wall * 1000 / n, 3), "size": size}
-        connection.close()
-    return results
+        return (cpu_seconds(self.process) - before) * 1000 / n
+
+
+def compare(servers, end, seconds, ours):
+    """One line a class; our shares of the better peer."""
+    shares = {name: [] for name in ours}
+    for what, path, params in classes(end):
+        sizes = {s.name: size_of(s.ask(path, params)) for s in servers}
+        for s in servers:
+            s.ask(path, params)
+        rounds = [{s.name: s.measure(path, params, seconds / ROUNDS) for s in servers} for _ in range(ROUNDS)]
+        cpu = {s.name: sorted(r[s.name] for r in rounds)[ROUNDS // 2] for s in servers}
+        line = {"class": what, **{name: {"cpu_ms": round(ms, 3), "size": sizes[name]} for name, ms in cpu.items()}}
+        line["sizes_agree"] = len({json.dumps(size) for size in sizes.values()}) == 1
+        peers = [ms for name, ms in cpu.items() if name not in ours]
+        for name in ours if peers else ():
+            shares[name].append(cpu[name] / min(peers))
+            line[f"{name}: share"] = round(shares[name][-1], 3)
+        print(json.dumps(line), flush=True)
+    return shares
+
+
+def start_koalemos(w, data):
+    s = koa.Serve(w)
+    load(s.push, data)
+    return s
+
+
+def start_victoria(w, peers, data):
+    port = koa.free_port()
+    v = w.run("victoria-metrics", os.path.join(peers, "victoria-metrics"), f"-httpListenAddr=127.0.0.1:{port}",
+              f"-storageDataPath={w.path('vm')}", "-retentionPeriod=100y", "-search.disableCache", "-search.latencyOffset=0")
+    koa.eventually("victoria-metrics", lambda: koa.http(f"http://127.0.0.1:{port}/health")[0] == 200)
+    load(f"http://127.0.0.1:{port}", data)
+    return Server("victoria-metrics", v, port, {"nocache": "1"})
+
+
+def start_prometheus(w, peers, data):
+    port = koa.free_port()
+    with open(w.path("p.yml"), "w") as f:
+        f.write("global: {}\nstorage: {tsdb: {out_of_order_time_window: 3650d}}\n")
+    v = w.run("prometheus", os.path.join(peers, "prometheus"), f"--config.file={w.path('p.yml')}",
+              f"--storage.tsdb.path={w.path('p')}", "--web.enable-remote-write-receiver",
+              f"--web.listen-address=127.0.0.1:{port}")
+    koa.eventually("prometheus", lambda: koa.http(f"http://127.0.0.1:{port}/-/ready")[0] == 200)
+    load(f"http://127.0.0.1:{port}", data)
+    return Server("prometheus", v, port, {})
 
 
 def main():
@@ -133,43 +190,17 @@ def main():
     end = int(time.time()) // STEP * STEP - 60
     data = list(series(end * 1000, a.hours))
     print(json.dumps({"series": len(data), "samples": sum(len(s) for _, s in data)}), flush=True)
-    got = {}
-    with koa.World() as w:
-        ours = koa.Serve(w)
-        load(ours.push, data)
-        got["koalemos, live"] = ask_all("koalemos", ours.process, ours.port, end, a.seconds, {})
-        ours.flush_all()
-        got["koalemos, filesets"] = ask_all("koalemos", ours.process, ours.port, end, a.seconds, {})
-    if a.peers:
-        peers = os.path.abspath(a.peers)
-        with koa.World() as w:
-            port = koa.free_port()
-            v = w.run("victoria-metrics", os.path.join(peers, "victoria-metrics"), f"-httpListenAddr=127.0.0.1:{port}",
-                      f"-storageDataPath={w.path('vm')}", "-retentionPeriod=100y", "-search.disableCache", "-search.latencyOffset=0")
-            koa.eventually("victoria-metrics", lambda: koa.http(f"http://127.0.0.1:{port}/health")[0] == 200)
-            load(f"http://127.0.0.1:{port}", data)
-            time.sleep(5)
-            got["victoria-metrics"] = ask_all("victoria-metrics", v, port, end, a.seconds, {"nocache": "1"})
-        with koa.World() as w:
-            port = koa.free_port()
-            with open(w.path("p.yml"), "w") as f:
-                f.write("global: {}\nstorage: {tsdb: {out_of_order_time_window: 3650d}}\n")
-            v = w.run("prometheus", os.path.join(peers, "prometheus"), f"--config.file={w.path('p.yml')}",
-                      f"--storage.tsdb.path={w.path('p')}", "--web.enable-remote-write-receiver",
-                      f"--web.listen-address=127.0.0.1:{port}")
-            koa.eventually("prometheus", lambda: koa.http(f"http://127.0.0.1:{port}/-/ready")[0] == 200)
-            load(f"http://127.0.0.1:{port}", data)
-            time.sleep(3)
-            got["prometheus"] = ask_all("prometheus", v, port, end, a.seconds, {})
-    shares = {"koalemos, live": [], "koalemos, filesets": []}
-    for what, _, _ in classes(end):
-        line = {"class": what, **{name: r[what] for name, r in got.items()}}
+    with koa.World() as live_world, koa.World() as stored_world, koa.World() as vm, koa.World() as prom:
+        live, stored = start_koalemos(live_world, data), start_koalemos(stored_world, data)
+        stored.flush_all()
+        servers = [Server("koalemos, live", live.process, live.port, {}),
+                   Server("koalemos, filesets", stored.process, stored.port, {})]
+        ours = [s.name for s in servers]
         if a.peers:
-            best = max(0.01, min(got[n][what]["cpu_ms"] for n in ("victoria-metrics", "prometheus")))
-            for name, list_ in shares.items():
-                list_.append(max(0.01, got[name][what]["cpu_ms"]) / best)
-                line[f"{name}: share"] = round(list_[-1], 3)
-        print(json.dumps(line), flush=True)
+            peers = os.path.abspath(a.peers)
+            servers += [start_victoria(vm, peers, data), start_prometheus(prom, peers, data)]
+        time.sleep(5)                                  # what they still do with what was pushed
+        shares = compare(servers, end, a.seconds, ours)
     for name, list_ in shares.items():
         if list_:
             print(json.dumps({"geometric mean of shares": name, "is": round(math.exp(sum(map(math.log, list_)) / len(list_)), 3),
