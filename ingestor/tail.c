@@ -134,7 +134,8 @@ static uint64_t get(const uint8_t **at, unsigned size)
 {
     uint64_t v = 0;
 
-    memcpy(&v, *at, size);
+    for (unsigned i = 0; i < size; i++)                /* a call would cost more than its few bytes */
+        v |= (uint64_t)(*at)[i] << (8 * i);
     *at += size;
     return v;
 }
@@ -216,10 +217,15 @@ static unsigned value_mode(uint64_t before, uint64_t bits, uint64_t *kept, unsig
     return MODE_XOR + place + *size - 1;
 }
 
+/* Of each place in the list: how many low bytes are zero; the bytes kept follow from where it begins. */
+static const uint8_t low_of[36] = { 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2,
+                                    3, 3, 3, 3, 3, 4, 4, 4, 4, 5, 5, 5, 6, 6, 7 };
+static const uint8_t place_of[8] = { 0, 8, 15, 21, 26, 30, 33, 35 };
+
 static uint64_t value_read(unsigned mode, uint64_t before, const uint8_t **at)
 {
     int64_t  a;
-    unsigned place, low = 0;
+    unsigned place, low;
 
     if (mode == MODE_SAME)
         return before;
@@ -229,9 +235,9 @@ static uint64_t value_read(unsigned mode, uint64_t before, const uint8_t **at)
         assert(both);
         return kl_f64_bits((double)(a + get_signed(at, mode)));
     }
-    for (place = mode - MODE_XOR; place >= 8 - low; low++)
-        place -= 8 - low;
-    return before ^ get(at, place + 1) << (8 * low);
+    place = mode - MODE_XOR;
+    low = low_of[place];
+    return before ^ get(at, place - place_of[low] + 1) << (8 * low);
 }
 
 bool ing_tail_add(struct ing_tail *t, int64_t time_ms, double value, struct ing_blocks *b)

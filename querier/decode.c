@@ -453,12 +453,15 @@ bool qr_decode_run(struct qr_decode *d)
     return qr_fan_run(&d->fan, little(d));
 }
 
-size_t qr_decode_compact(struct qr_fetch *f)
+size_t qr_decode_compact(struct qr_fetch *f, struct kl_fp *key)
 {
     size_t n = 0;
 
+    *key = (struct kl_fp){ 0, 0 };
     for (size_t i = 0; i < f->found_count; i++)
         if (f->series != NULL && f->series[i].labels.at != NULL) {
+            key->hi = kl_hash64_seed(&f->found[i].fp, sizeof f->found[i].fp, key->hi);
+            key->lo = kl_hash64_seed(&f->found[i].fp, sizeof f->found[i].fp, ~key->lo);
             f->sample_count += f->series[i].count;
             f->series[n++] = f->series[i];
         }

@@ -146,6 +146,7 @@ static void end(struct qr_job *j)
     kl_metric_observe(j->q->m.seconds,
                       (double)(kl_env_mono_ns(j->q->env) - j->submitted_ns) * 1e-9);
     qr_ledger_end(j);
+    qr_orders_trim(&j->shard->orders, kl_env_mono_ns(j->q->env));
     j->finish(j);
     qr_drop(j);
 }

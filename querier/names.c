@@ -122,7 +122,8 @@ static void unite_series(struct qr_names *n, size_t total)
     n->series = kl_resize(NULL, total * sizeof *n->series);
     for (size_t i = 0; i < n->fetch_count; i++) {
         struct qr_fetch *f = &n->fetches[i];
-        size_t           more = qr_decode_compact(f);
+        struct kl_fp     key;
+        size_t           more = qr_decode_compact(f, &key);
 
         if (more > 0)
             memcpy(n->series + count, f->series, more * sizeof *n->series);

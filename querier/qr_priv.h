@@ -52,6 +52,15 @@ struct qr_manifest { struct blk_manifest m; unsigned refs; };
 struct qr_pointer { bool known; uint64_t revision, digest; struct qr_manifest *manifest; };
 struct qr_cached;
 struct qr_job;
+struct qr_known_order;
+enum { QR_ORDERS_MAX = 64 };
+struct qr_orders {                                     /* orders.c */
+    _Atomic(struct qr_known_order *) at[QR_ORDERS_MAX];
+    _Atomic size_t bytes;
+    atomic_int readers;
+    atomic_bool full;                                  /* one found no place */
+    int64_t trimmed_ns;
+};
 
 struct qr_shard {
     struct qr_querier *q;
@@ -70,6 +79,7 @@ struct qr_shard {
     size_t cache_bytes, cache_count;
     struct blk_keep keep;                              /* what open filesets keep of what was read */
     int64_t trimmed_ns;
+    struct qr_orders orders;
     struct qr_job *waiting_first, *waiting_last;
     unsigned active, waiting;
     unsigned pouring;                                  /* answers that are still being read */
@@ -391,7 +401,7 @@ bool   qr_decode_later(struct qr_decode *d, struct qr_fetch *f, const struct pql
 /* True: it ran here. Afterwards f->series has holes (labels.at NULL) where found had more of one
  * series, or no sample fell into the range; qr_decode_compact closes them and says how many stay. */
 bool   qr_decode_run(struct qr_decode *d);
-size_t qr_decode_compact(struct qr_fetch *f);
+size_t qr_decode_compact(struct qr_fetch *f, struct kl_fp *key);       /* key: of those that stay, in order */
 void   qr_decode_deinit(struct qr_decode *d);
 
 /* ---- order.c: any thread ---- */
@@ -400,6 +410,14 @@ void qr_order(const struct kl_labels *l, uint32_t *order, size_t count);
 /* Sorts series by their labels; leaves them as they are when the job has no memory for it. NULL: the
  * caller has charged it. */
 void qr_order_series(struct qr_job *j, struct pql_series *series, size_t count);
+/* The same, where `key` stands for these series in this order: qr_decode_compact. */
+void qr_order_known(struct qr_job *j, struct kl_fp key, struct pql_series *series, size_t count);
+
+/* ---- orders.c: workers get and put; the loop trims ---- */
+bool qr_orders_get(struct qr_orders *o, struct kl_fp key, uint32_t *index, size_t count);
+void qr_orders_put(struct qr_orders *o, struct kl_fp key, const uint32_t *index, size_t count);
+void qr_orders_trim(struct qr_orders *o, int64_t now_ns);
+void qr_orders_free(struct qr_orders *o);
 
 /* ---- query.c ---- */
 struct qr_round {                                      /* what one NEED asked for */

@@ -72,6 +72,7 @@ static void on_close(struct kl_env_task *task)
     if (atomic_load(&s->opened))
         qr_catalogue_close(s);
     qr_cache_close(s);
+    qr_orders_free(&s->orders);
     qr_ledger_close(s);
 }
 

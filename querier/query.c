@@ -62,9 +62,10 @@ static void feed(struct qr_query *x)
 {
     for (size_t i = 0; i < x->round->count; i++) {
         struct qr_fetch *f = &x->round->fetches[i];
-        size_t           count = qr_decode_compact(f);
+        struct kl_fp     key;
+        size_t           count = qr_decode_compact(f, &key);
 
-        qr_order_series(&x->job, f->series, count);
+        qr_order_known(&x->job, key, f->series, count);
         pql_feed(x->job.pql, f->id, f->series, count);
     }
     x->unfed = false;

@@ -65,7 +65,7 @@ void kl_buf_addf(struct kl_buf *b, const char *fmt, ...)
     b->size += (size_t)n;
 }
 
-void kl_buf_add8(struct kl_buf *b, uint8_t v) { kl_buf_add(b, &v, 1); }
+void kl_buf_add8_grow(struct kl_buf *b, uint8_t v) { kl_buf_add(b, &v, 1); }
 
 void kl_buf_add16(struct kl_buf *b, uint16_t v)
 {
@@ -152,7 +152,7 @@ static uint64_t fixed(struct kl_cur *c, size_t size)
     return v;
 }
 
-uint8_t  kl_cur_8(struct kl_cur *c) { return (uint8_t)fixed(c, 1); }
+uint8_t  kl_cur_8_end(struct kl_cur *c) { return (uint8_t)fixed(c, 1); }
 uint16_t kl_cur_16(struct kl_cur *c) { return (uint16_t)fixed(c, 2); }
 uint32_t kl_cur_32(struct kl_cur *c) { return (uint32_t)fixed(c, 4); }
 uint64_t kl_cur_64(struct kl_cur *c) { return fixed(c, 8); }
@@ -166,7 +166,7 @@ double kl_cur_f64(struct kl_cur *c)
     return v;
 }
 
-uint64_t kl_cur_v(struct kl_cur *c)
+uint64_t kl_cur_v_long(struct kl_cur *c)
 {
     uint64_t v = 0;
 

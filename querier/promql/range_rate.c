@@ -89,15 +89,24 @@ bool pql_range_rate(struct pql_range_call *c, const struct pql_window *w, struct
 
 /*
  * All steps of a series of floats without start times: the same arithmetic, without the call. Samples
- * usually come at equal distances, so the window's proportions are those of the step before.
+ * usually come at equal distances, so the window's proportions are those of the step before, and with
+ * them the factor: the same divisions of the same numbers, once.
  */
 struct shape {
     int64_t first, last, interval_ms;                  /* from the start, to the end, between */
     uint32_t n;
-    double to_start, to_end, interval;
+    double to_start, to_end, interval, factor;
 };
 
-static void reshape(struct shape *s, int64_t first, int64_t last, int64_t interval_ms, uint32_t n)
+static double factor_of(const struct shape *s, double to_start, const struct pql_range_call *c)
+{
+    double factor = s->interval != 0 ? (s->interval + to_start + s->to_end) / s->interval : 1;
+
+    return c->id == FN_RATE ? factor / c->range_s : factor;
+}
+
+static void reshape(struct shape *s, const struct pql_range_call *c, int64_t first, int64_t last,
+                    int64_t interval_ms, uint32_t n)
 {
     double average, threshold;
 
@@ -114,6 +123,7 @@ static void reshape(struct shape *s, int64_t first, int64_t last, int64_t interv
         s->to_start = average / 2;
     if (s->to_end >= threshold)
         s->to_end = average / 2;
+    s->factor = factor_of(s, s->to_start, c);
 }
 
 void pql_rate_series(struct pql_range_call *c, const struct pql_samples *f, struct pql_grid g,
@@ -122,11 +132,11 @@ void pql_rate_series(struct pql_range_call *c, const struct pql_samples *f, stru
     const int64_t *t = f->t;
     const double  *v = f->v;
     uint32_t       lo = 0, hi = 0, have = 0, reset = 0;
-    bool           counter = c->id != FN_DELTA, rate = c->id == FN_RATE;
+    bool           counter = c->id != FN_DELTA;
     struct shape   s = { .n = 0 };
 
     for (uint32_t i = 0; i < g.count; i++, end += step) {
-        double sum, to_start, factor = 1;
+        double sum, factor;
 
         while (hi < f->count && t[hi] <= end)
             hi++;
@@ -136,24 +146,22 @@ void pql_rate_series(struct pql_range_call *c, const struct pql_samples *f, stru
             continue;
         if (hi - lo != s.n || t[lo] - (end - c->range_ms) != s.first || end - t[hi - 1] != s.last
             || t[hi - 1] - t[lo] != s.interval_ms)
-            reshape(&s, t[lo] - (end - c->range_ms), end - t[hi - 1], t[hi - 1] - t[lo], hi - lo);
+            reshape(&s, c, t[lo] - (end - c->range_ms), end - t[hi - 1], t[hi - 1] - t[lo], hi - lo);
         sum = v[hi - 1] - v[lo];
-        to_start = s.to_start;
+        factor = s.factor;
         if (counter) {
             while (reset < c->reset_count && c->resets[reset] <= lo)
                 reset++;
             for (uint32_t k = reset; k < c->reset_count && c->resets[k] < hi; k++)
                 sum += v[c->resets[k] - 1];
-            if (sum > 0 && v[lo] >= 0) {
+            /* Most counters are far from zero: that they are is seen without dividing. */
+            if (sum > 0 && v[lo] >= 0 &&
+                !(sum > 1e-290 && s.interval * v[lo] > 1.0000001 * (s.to_start * sum))) {
                 double to_zero = s.interval * (v[lo] / sum);
-                if (to_zero < to_start)
-                    to_start = to_zero;
+                if (to_zero < s.to_start)
+                    factor = factor_of(&s, to_zero, c);
             }
         }
-        if (s.interval != 0)
-            factor = (s.interval + to_start + s.to_end) / s.interval;
-        if (rate)
-            factor /= c->range_s;
         row->v[i] = sum * factor;
         row->has[i] = P_FLOAT;
         have++;
