@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { RETRY_FIRST_MS = 5000, RETRY_MAX_MS = 300000, CHUNK_BATCH = 256 << 10 };
+enum { FIRST_SOONER = 4, RETRY_FIRST_MS = 5000, RETRY_MAX_MS = 300000, CHUNK_BATCH = 256 << 10 };
 enum step { BEGIN, SLICE, PUBLISH, SWAP, ABANDON };
 
 struct ing_pass {
@@ -391,8 +391,10 @@ void ing_pass_tick(struct ing_partition *p)
     if (o->snapshot_ms == 0 || atomic_load(&p->state) != ING_LIVE || p->reload || p->jobs != NULL ||
         p->spilled == NULL || ing_stopping(p))
         return;
-    if (p->snap_again_ns == 0)                         /* the first ones, not all at once */
-        p->snap_again_ns = now_ns + o->snapshot_ms * 1000000 / o->partitions * (p->number + 1);
+    /* The first ones soon, or the next restart replays what this one did, too; but not all at once. */
+    if (p->snap_again_ns == 0)
+        p->snap_again_ns = now_ns + o->snapshot_ms * 1000000 / FIRST_SOONER / o->partitions *
+                                    (p->number + 1);
     if (p->snap_failures > 0 ? now_ns < p->snap_again_ns
                              : (now_ns < p->snap_again_ns || fresh == 0) &&
                                (o->snapshot_samples == 0 || fresh < o->snapshot_samples))
