@@ -100,6 +100,12 @@ enum kl_code kl_busn_stream(struct kl_busn *b, uint32_t partition, int64_t wait_
         code = kl_busn_code(b, s, e, what, err);
         return code == KL_ETIMEOUT || code == KL_ENOENT ? (err->code = KL_EAGAIN) : code;
     }
+    /* Of two who make a stream at one moment a server (2.9) tells one of them of a stream not yet made:
+     * without a time, which would pass for an incarnation. */
+    if (si->Created <= 0) {
+        jsStreamInfo_Destroy(si);
+        return kl_fail(err, KL_EAGAIN, "stream %s at %s is just being made", name, b->url);
+    }
     state_of(si, state);
     atomic_store(&b->partitions[partition].known, true);
     atomic_store(&b->partitions[partition].missing_ns, 0);

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """Runs the end-to-end tests: every function test_* of every test_*.py here, or those that are named.
+KOA_LONG=1 adds the functions long_*.
 
     run.py --bin build/release/bin --peers build/peers/bin [name ...]
 
@@ -27,11 +28,12 @@ def main():
     koa.BIN, koa.PEERS = os.path.abspath(a.bin), os.path.abspath(a.peers)
 
     passed, failed = 0, []
+    kinds = ("test_", "long_") if os.environ.get("KOA_LONG") else ("test_",)
     here = os.path.dirname(os.path.abspath(__file__))
     for path in sorted(glob.glob(os.path.join(here, "test_*.py"))):
         module = importlib.import_module(os.path.basename(path)[:-3])
         for name, test in list(vars(module).items()):
-            if not name.startswith("test_") or (a.names and not any(n in name or n in path for n in a.names)):
+            if not name.startswith(kinds) or (a.names and not any(n in name or n in path for n in a.names)):
                 continue
             begin = time.monotonic()
             try:
