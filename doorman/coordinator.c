@@ -63,6 +63,7 @@ static void table_change(struct kl_bus_watch *w, const char *key, struct kl_span
     struct tsp_placement  *table;
     struct kl_err          err;
 
+    tsp_layout_see(c->layout, key, value, revision, &err);
     if (strcmp(key, TSP_PLACEMENT_KEY) != 0 || revision <= c->table_revision)
         return;
     if (value.at == NULL) {                            /* somebody wiped it: it is made anew, higher */
@@ -146,6 +147,16 @@ static void leases_current(struct kl_bus_watch *w)
 bool dm_coordinator_acts(const struct dm_coordinator *c)
 {
     return c->o.manage && c->mine && kl_env_mono_ns(c->env) < c->mine_until_ns;
+}
+
+bool dm_coordinator_owned(const struct dm_coordinator *c, uint32_t partition)
+{
+    const struct dm_held  *h = partition < c->held_count ? &c->held[partition] : NULL;
+    const struct tsp_node *n = h != NULL && h->there ? tsp_roster_node(c->roster, h->lease.owner, NULL)
+                                                     : NULL;
+
+    return n != NULL && memcmp(&n->instance, &h->lease.instance, sizeof n->instance) == 0 &&
+           tsp_roster_presence(c->roster, n->name, kl_env_mono_ns(c->env)) == TSP_ALIVE;
 }
 
 static void lease_done(struct kl_bus_kv *op)
@@ -380,6 +391,7 @@ struct dm_coordinator *dm_coordinator_new(struct kl_env *env, struct kl_bus *bus
     c->tick.fire = tick;
     env->random->fill(env->random, c->who.bytes, sizeof c->who.bytes);
     c->roster = tsp_roster_new(options->silent_ms, options->gone_ms);
+    c->layout = tsp_layout_new();
     kl_buf_init(&c->lease_bytes, KL_BUS_VALUE_MAX);
     kl_buf_init(&c->table_bytes, KL_BUS_VALUE_MAX);
     metrics_init(c);
@@ -398,6 +410,7 @@ void dm_coordinator_free(struct dm_coordinator *c)
     tsp_roster_free(c->roster);
     tsp_placement_free(c->table);
     tsp_placement_free(c->next);
+    tsp_layout_free(c->layout);
     kl_buf_deinit(&c->lease_bytes);
     kl_buf_deinit(&c->table_bytes);
     free(c->held);

@@ -86,14 +86,6 @@ static const char *state_text(const struct tsp_holding *h)
 
 /* ---- one partition ---- */
 
-static bool lease_good(const struct dm_coordinator *c, const struct dm_held *h)
-{
-    const struct tsp_node *n = h->there ? tsp_roster_node(c->roster, h->lease.owner, NULL) : NULL;
-
-    return n != NULL && memcmp(&n->instance, &h->lease.instance, sizeof n->instance) == 0 &&
-           tsp_roster_presence(c->roster, n->name, kl_env_mono_ns(c->env)) == TSP_ALIVE;
-}
-
 static void put_lease(const struct dm_coordinator *c, uint32_t partition, struct kl_buf *b)
 {
     const struct dm_held *h = partition < c->held_count ? &c->held[partition] : NULL;
@@ -105,7 +97,7 @@ static void put_lease(const struct dm_coordinator *c, uint32_t partition, struct
     kl_buf_adds(b, "\"lease\":{\"owner\":");
     kl_json_cstr(b, h->lease.owner);
     kl_buf_addf(b, ",\"epoch\":%" PRIu64 ",\"valid\":%s}", h->lease.epoch,
-                lease_good(c, h) ? "true" : "false");
+                dm_coordinator_owned(c, partition) ? "true" : "false");
 }
 
 static void put_partition(const struct dm_coordinator *c, uint32_t partition, struct kl_buf *b)
@@ -192,6 +184,7 @@ static void leader(struct call *call)
                  *tenant = kl_http_header(call->r, "X-Scope-OrgID");
     uint32_t      first, count, all;
     struct kl_buf b = { 0 };
+    struct tsp_placement *spread;
 
     if (metric == NULL) {
         refuse(call, 400, "bad_data", "say which metric: ?metric=NAME");
@@ -201,7 +194,10 @@ static void leader(struct call *call)
         return;
     tenant = tenant == NULL || tenant[0] == '\0' ? "anonymous" : tenant;
     all = tsp_placement_partitions(c->table);
-    tsp_placement_range(c->table, kl_span_str(tenant), kl_span_str(metric), &first, &count);
+    spread = tsp_layout_table(c->layout);              /* NULL: not a table that can be read */
+    tsp_placement_range(spread != NULL ? spread : c->table, kl_span_str(tenant), kl_span_str(metric),
+                        &first, &count);
+    tsp_placement_free(spread);
     begin(&b);
     kl_buf_adds(&b, "\"metric\":");
     kl_json_cstr(&b, metric);

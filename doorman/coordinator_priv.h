@@ -2,6 +2,7 @@
 #define DM_COORDINATOR_PRIV_H
 /* What coordinator.c keeps and coordinator_http.c shows. On the coordinator's loop only. */
 #include "doorman/coordinator.h"
+#include "libtsproto/layout.h"
 
 struct dm_held {                                       /* a partition's lease as last seen */
     bool there;
@@ -16,6 +17,7 @@ struct dm_coordinator {
 
     struct tsp_roster    *roster;
     struct tsp_placement *table;                       /* NULL: none, or not seen yet */
+    struct tsp_layout    *layout;                      /* the same with the spreads, for who asks */
     uint64_t  table_revision;                          /* of its key; 0: the key is absent */
     bool      nodes_current, marks_current, table_current, leases_current;
     struct dm_held *held; uint32_t held_count;         /* one a partition of the table */
@@ -43,6 +45,8 @@ struct dm_coordinator {
     } m;
 };
 
+/* Whether the partition's lease is of a start of a node that lives. */
+bool dm_coordinator_owned(const struct dm_coordinator *c, uint32_t partition);
 /* Its lease is good right now: it may act. */
 bool dm_coordinator_acts(const struct dm_coordinator *c);
 /* Puts `table` in place of the one that is there, by compare-and-set; takes it. False: one is under

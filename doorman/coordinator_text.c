@@ -7,16 +7,6 @@
 
 static const char *const presences[] = { "alive", "silent", "gone" };
 
-static bool valid(const struct dm_coordinator *c, uint32_t partition)
-{
-    const struct dm_held  *h = partition < c->held_count ? &c->held[partition] : NULL;
-    const struct tsp_node *n = h != NULL && h->there ? tsp_roster_node(c->roster, h->lease.owner, NULL)
-                                                     : NULL;
-
-    return n != NULL && memcmp(&n->instance, &h->lease.instance, sizeof n->instance) == 0 &&
-           tsp_roster_presence(c->roster, n->name, kl_env_mono_ns(c->env)) == TSP_ALIVE;
-}
-
 static void nodes(const struct dm_coordinator *c, struct kl_buf *b)
 {
     struct tsp_present all[TSP_NODES_MAX];
@@ -33,7 +23,7 @@ static void nodes(const struct dm_coordinator *c, struct kl_buf *b)
         for (uint32_t k = 0; k < n->holding_count; k++)
             behind += n->holdings[k].behind;
         for (uint32_t p = 0; p < c->held_count; p++)
-            owns += c->held[p].there && strcmp(c->held[p].lease.owner, n->name) == 0 && valid(c, p);
+            owns += c->held[p].there && strcmp(c->held[p].lease.owner, n->name) == 0 && dm_coordinator_owned(c, p);
         kl_buf_addf(b, "%-24s %-10s %8" PRIu32 "  %-8s %-9s %10" PRIu32 " %5u %10" PRIu64 "  %s\n", n->name,
                     n->zone[0] == '\0' ? "-" : n->zone, n->capacity, presences[all[i].presence],
                     mark == TSP_MARK_REMOVED ? "removed" : n->state == TSP_NODE_UP ? "up" : "draining",
@@ -66,7 +56,7 @@ static void partitions(const struct dm_coordinator *c, struct kl_buf *b)
         unsigned    count = tsp_placement_members(c->table, p, names, TSP_REPLICAS_MAX);
         bool        held = p < c->held_count && c->held[p].there;
 
-        kl_buf_addf(b, "%-9" PRIu32 " %-24s %6" PRIu64 "  ", p, valid(c, p) ? c->held[p].lease.owner : "-",
+        kl_buf_addf(b, "%-9" PRIu32 " %-24s %6" PRIu64 "  ", p, dm_coordinator_owned(c, p) ? c->held[p].lease.owner : "-",
                     held ? c->held[p].lease.epoch : 0);
         for (unsigned k = 0; k < count; k++)
             member(c, p, names[k], b);
