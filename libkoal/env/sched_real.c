@@ -1,6 +1,10 @@
 /*
  * Real scheduling: a thread a loop, and a pool of threads for work. A queue is an intrusive list
  * behind a mutex; its reader takes all of it at once, so under load one lock serves many tasks.
+ *
+ * Who waits sleeps on a futex, not on a condition variable: the lock is let go before the sleeper is
+ * woken, so that it does not wake only to wait for the lock. By then the queue may be gone, with its
+ * loop: the kernel takes its address as a name, and whoever sleeps under it looks again anyway (futex(2)).
  */
 #include "libkoal/env/sched.h"
 
@@ -8,12 +12,16 @@
 #include "libkoal/env/env_priv.h"
 
 #include <assert.h>
+#include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -22,9 +30,9 @@ enum { TIMERS_EVERY = 64 };                            /* tasks between two look
 
 struct queue {
     pthread_mutex_t lock;
-    pthread_cond_t  more;
     struct kl_env_task *first, **last;
-    unsigned sleepers;                                 /* who waits on `more` */
+    _Atomic uint32_t turn;                             /* the futex: changes when there is something */
+    unsigned sleepers;                                 /* at least as many as sleep and nobody woke */
     bool     ending;
 };
 
@@ -54,41 +62,60 @@ static int64_t now_ns(void)
 
 static void queue_init(struct queue *q)
 {
-    pthread_condattr_t attr;
-
     *q = (struct queue){ 0 };
     q->last = &q->first;
     pthread_mutex_init(&q->lock, NULL);
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&q->more, &attr);
-    pthread_condattr_destroy(&attr);
 }
 
 static void queue_deinit(struct queue *q)
 {
     assert(q->first == NULL);
-    pthread_cond_destroy(&q->more);
     pthread_mutex_destroy(&q->lock);
 }
 
-/* Returns whether somebody sleeps and is to be woken, after the lock is let go. */
-static bool queue_add(struct queue *q, struct kl_env_task *task)
+/* Under the lock; false when `until_ns` (of the monotonic clock; INT64_MAX: never) has come. */
+static bool queue_wait(struct queue *q, int64_t until_ns)
+{
+    struct timespec until = { .tv_sec = until_ns / 1000000000, .tv_nsec = until_ns % 1000000000 };
+    uint32_t        turn = atomic_load_explicit(&q->turn, memory_order_relaxed);
+    bool            woken;
+
+    q->sleepers++;
+    pthread_mutex_unlock(&q->lock);
+    woken = syscall(SYS_futex, &q->turn, FUTEX_WAIT_BITSET_PRIVATE, turn, until_ns == INT64_MAX ? NULL : &until,
+                    NULL, FUTEX_BITSET_MATCH_ANY) == 0 || errno == EAGAIN || errno == EINTR;
+    pthread_mutex_lock(&q->lock);
+    return woken;
+}
+
+/* Under the lock: how many are to be woken, by queue_wake, after it is let go. */
+static int queue_add(struct queue *q, struct kl_env_task *task)
 {
     assert(!task->queued && task->run != NULL);
     task->queued = true;
     task->next = NULL;
     *q->last = task;
     q->last = &task->next;
-    return q->sleepers > 0;
+    atomic_fetch_add_explicit(&q->turn, 1, memory_order_relaxed);
+    if (q->sleepers == 0)
+        return 0;
+    q->sleepers--;
+    return 1;
+}
+
+static void queue_wake(struct queue *q, int count)
+{
+    if (count > 0)
+        syscall(SYS_futex, &q->turn, FUTEX_WAKE_PRIVATE, count, NULL, NULL, 0);
 }
 
 static void queue_end(struct queue *q)
 {
     pthread_mutex_lock(&q->lock);
     q->ending = true;
-    pthread_cond_broadcast(&q->more);
+    atomic_fetch_add_explicit(&q->turn, 1, memory_order_relaxed);
     pthread_mutex_unlock(&q->lock);
+    queue_wake(q, INT_MAX);
 }
 
 static void run(struct kl_env_task *task)
@@ -122,21 +149,9 @@ static struct kl_env_task *loop_take(struct kl_env_loop *l, bool *ending)
     struct kl_env_task *all;
 
     pthread_mutex_lock(&q->lock);
-    while (q->first == NULL && !q->ending) {
-        q->sleepers++;
-        if (due_ns == INT64_MAX) {
-            pthread_cond_wait(&q->more, &q->lock);
-            q->sleepers--;
-        } else {
-            struct timespec until = { .tv_sec = due_ns / 1000000000,
-                                      .tv_nsec = due_ns % 1000000000 };
-            int late = pthread_cond_timedwait(&q->more, &q->lock, &until);
-
-            q->sleepers--;
-            if (late != 0)
-                break;
-        }
-    }
+    while (q->first == NULL && !q->ending && queue_wait(q, due_ns))
+        ;
+    q->sleepers = 0;                                   /* only the loop's thread sleeps here */
     all = q->first;
     q->first = NULL;
     q->last = &q->first;
@@ -213,7 +228,8 @@ static void loop_free(struct kl_env_loop *l)
 static bool add(struct kl_env_loop *l, struct kl_env_task *task, size_t most)
 {
     struct queue *q = &l->queue;
-    bool          wake = false, taken;
+    bool          taken;
+    int           wake = 0;
 
     pthread_mutex_lock(&q->lock);
     taken = atomic_load_explicit(&l->waiting, memory_order_relaxed) < most;
@@ -221,10 +237,8 @@ static bool add(struct kl_env_loop *l, struct kl_env_task *task, size_t most)
         atomic_fetch_add_explicit(&l->waiting, 1, memory_order_relaxed);
         wake = queue_add(q, task);
     }
-    /* Signalled under the lock: once the task runs, the loop itself may be freed. */
-    if (wake)
-        pthread_cond_signal(&q->more);
     pthread_mutex_unlock(&q->lock);
+    queue_wake(q, wake);                               /* the task may run already, and free the loop */
     return taken;
 }
 
@@ -265,9 +279,7 @@ static void *worker_body(void *arg)
         } else if (q->ending) {
             break;
         } else {
-            q->sleepers++;
-            pthread_cond_wait(&q->more, &q->lock);
-            q->sleepers--;
+            queue_wait(q, INT64_MAX);
         }
     }
     pthread_mutex_unlock(&q->lock);
@@ -276,10 +288,12 @@ static void *worker_body(void *arg)
 
 static void add_work(struct queue *q, struct kl_env_task *task)
 {
+    int wake;
+
     pthread_mutex_lock(&q->lock);
-    if (queue_add(q, task))
-        pthread_cond_signal(&q->more);
+    wake = queue_add(q, task);
     pthread_mutex_unlock(&q->lock);
+    queue_wake(q, wake);
 }
 
 static void work(struct kl_env_sched *s, struct kl_env_task *task)
