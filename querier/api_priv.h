@@ -9,7 +9,7 @@
 #include "libkoal/base/json.h"
 #include "querier/qr_priv.h"
 
-enum { QR_BODY_MAX = 16 << 20, QR_RENDER_HERE = 500,     /* points rendered on the loop */
+enum { QR_BODY_MAX = 16 << 20, QR_RENDER_HERE = 1500,    /* points rendered on the loop */
        QR_RENDER_WHOLE = 20 * 1000 };                  /* and on a worker; more are poured */
 #define QR_POURS_MANY "too many large answers are being read already: try again later"
 

@@ -224,7 +224,7 @@ static void quantiles(struct part *p)
 
 /* Adds values [0, n) to sums that are begun, all there: pql_kahan without a branch, so that several go
  * at once. An infinite sum drops its compensation, as there. */
-static void add_whole(const double *v, double *sum, double *c, uint32_t n)
+static void add_whole(const double *v, double *sum, double *c, double *count, uint32_t n)
 {
     for (uint32_t k = 0; k < n; k++) {
         double s = sum[k], x = v[k], t = s + x;
@@ -233,15 +233,51 @@ static void add_whole(const double *v, double *sum, double *c, uint32_t n)
 
         c[k] = fabs(t) == INFINITY ? 0 : more;
         sum[k] = t;
+        count[k] += 1;
+    }
+}
+
+struct run { uint32_t from, to; };                     /* steps, counted from the part's first */
+
+/* Where all of a row's values are, if they are one after another; else nothing. */
+static struct run run_of(const struct part *p, const struct pql_row *r)
+{
+    const uint8_t *has = r->has + p->from;
+    struct run     run = { 0, p->to - p->from };
+
+    if (r->have == p->op->grid.count)
+        return run;
+    while (run.from < run.to && has[run.from] == P_NONE)
+        run.from++;
+    while (run.to > run.from && has[run.to - 1] == P_NONE)
+        run.to--;
+    if (memchr(has + run.from, P_NONE, run.to - run.from) != NULL)
+        run.to = run.from;
+    return run;
+}
+
+static void add_some(struct part *p, const struct pql_row *r, double *c, double *count, uint32_t from, uint32_t to)
+{
+    for (uint32_t k = from; k < to; k++) {
+        uint32_t i = p->from + k;
+
+        if (r->has[i] == P_NONE)
+            continue;
+        count[k]++;
+        if (p->out->has[i] == P_NONE)
+            set(p, i, r->v[i]);
+        else
+            pql_kahan(r->v[i], &p->out->v[i], &c[k]);
     }
 }
 
 /* Sums and averages of floats only; false when a histogram or an overflow stands in the way. */
 static bool sums(struct part *p, bool average)
 {
-    uint32_t n = p->to - p->from;
-    double  *c, *count, added = 0;                     /* added: of rows that have every step */
-    bool     fine = true, whole = false;               /* whole: every step has a sum */
+    uint32_t   n = p->to - p->from;
+    double    *c, *count;
+    bool       fine = true;
+    struct run begun = { 0, 0 };                       /* here every step has a sum */
 
     for (uint32_t m = 0; m < p->count; m++) {
         const struct pql_row *r = &p->rows[p->members[m]];
@@ -252,28 +288,26 @@ static bool sums(struct part *p, bool average)
     count = c + n + 1;
     for (uint32_t m = 0; m < p->count; m++) {
         const struct pql_row *r = &p->rows[p->members[m]];
+        struct run            run = run_of(p, r), both;
+
         if ((m & 1023) == 1023 && pql_failed(p->op->q))
             break;
-        if (r->have == p->op->grid.count && whole) {
-            add_whole(r->v + p->from, p->out->v + p->from, c, n);
-            added += 1;
-            continue;
+        both.from = run.from > begun.from ? run.from : begun.from;
+        both.to = run.to < begun.to ? run.to : begun.to;
+        if (both.from < both.to) {
+            add_some(p, r, c, count, run.from, both.from);
+            add_whole(r->v + p->from + both.from, p->out->v + p->from + both.from, c + both.from,
+                      count + both.from, both.to - both.from);
+            add_some(p, r, c, count, both.to, run.to);
+        } else {
+            add_some(p, r, c, count, 0, n);
         }
-        for (uint32_t i = p->from, k = 0; i < p->to; i++, k++) {
-            if (r->has[i] == P_NONE)
-                continue;
-            count[k]++;
-            if (p->out->has[i] == P_NONE)
-                set(p, i, r->v[i]);
-            else
-                pql_kahan(r->v[i], &p->out->v[i], &c[k]);
-        }
-        whole = whole || r->have == p->op->grid.count;
+        if (run.to - run.from > begun.to - begun.from)
+            begun = run;
     }
     for (uint32_t i = p->from, k = 0; i < p->to; i++, k++) {
         if (p->out->has[i] == P_NONE)
             continue;
-        count[k] += added;
         fine = fine && !(average && !isfinite(p->out->v[i]));
         p->out->v[i] = average ? p->out->v[i] / count[k] + c[k] / count[k] : p->out->v[i] + c[k];
     }

@@ -31,6 +31,13 @@ pql_range_fn pql_range_rate, pql_range_instant, pql_range_float, pql_range_ends,
 /* rate, increase, delta of a series of floats at all steps; `end`, `step`: of the windows. */
 void pql_rate_series(struct pql_range_call *c, const struct pql_samples *f, struct pql_grid g,
                      int64_t end, int64_t step, struct pql_row *row);
+/* Are all `d` apart? */
+bool pql_even_times(const int64_t *t, uint32_t count, int64_t d);
+/* Of each step the last value of its window less the first, times `factor`; windows move by k samples. False
+ * where a counter may have begun at zero in some window, of `interval` seconds between its samples and
+ * `to_start` before them: then the values are not to be used. `interval` 0: no counter, never false. */
+bool pql_even_rates(const double *first, const double *last, uint32_t k, uint32_t count, double factor,
+                    double interval, double to_start, double *out);
 bool pql_start_is_reset(int64_t before_start, int64_t before, int64_t start, int64_t now);
 static inline int64_t pql_start_at(const int64_t *st, uint32_t i) { return st != NULL ? st[i] : 0; }
 bool pql_start_overlaps(int64_t before_start, int64_t before, int64_t start);

@@ -1,4 +1,6 @@
 /* rate, increase, delta with Prometheus' extrapolation; irate and idelta. */
+#include <string.h>
+
 #include "querier/promql/range_priv.h"
 
 /*
@@ -126,22 +128,35 @@ static void reshape(struct shape *s, const struct pql_range_call *c, int64_t fir
     s->factor = factor_of(s, s->to_start, c);
 }
 
-void pql_rate_series(struct pql_range_call *c, const struct pql_samples *f, struct pql_grid g,
-                     int64_t end, int64_t step, struct pql_row *row)
+/* Where a series' windows begin and end, from one step to the next. */
+struct walk { uint32_t lo, hi, reset; };
+
+static void place(struct walk *w, const struct pql_samples *f, int64_t from, int64_t to)
+{
+    while (w->hi < f->count && f->t[w->hi] <= to)
+        w->hi++;
+    while (w->lo < w->hi && f->t[w->lo] <= from)
+        w->lo++;
+}
+
+/* Steps [from, to), each window looked for; returns how many have a value. `end`: of step 0's. */
+static uint32_t step_by_step(struct pql_range_call *c, const struct pql_samples *f, struct walk *w,
+                             uint32_t from, uint32_t to, int64_t end, int64_t step, struct pql_row *row)
 {
     const int64_t *t = f->t;
     const double  *v = f->v;
-    uint32_t       lo = 0, hi = 0, have = 0, reset = 0;
+    uint32_t       have = 0;
     bool           counter = c->id != FN_DELTA;
     struct shape   s = { .n = 0 };
 
-    for (uint32_t i = 0; i < g.count; i++, end += step) {
-        double sum, factor;
+    end += (int64_t)from * step;
+    for (uint32_t i = from; i < to; i++, end += step) {
+        double   sum, factor;
+        uint32_t lo, hi;
 
-        while (hi < f->count && t[hi] <= end)
-            hi++;
-        while (lo < hi && t[lo] <= end - c->range_ms)
-            lo++;
+        place(w, f, end - c->range_ms, end);
+        lo = w->lo;
+        hi = w->hi;
         if (hi - lo < 2)
             continue;
         if (hi - lo != s.n || t[lo] - (end - c->range_ms) != s.first || end - t[hi - 1] != s.last
@@ -150,9 +165,9 @@ void pql_rate_series(struct pql_range_call *c, const struct pql_samples *f, stru
         sum = v[hi - 1] - v[lo];
         factor = s.factor;
         if (counter) {
-            while (reset < c->reset_count && c->resets[reset] <= lo)
-                reset++;
-            for (uint32_t k = reset; k < c->reset_count && c->resets[k] < hi; k++)
+            while (w->reset < c->reset_count && c->resets[w->reset] <= lo)
+                w->reset++;
+            for (uint32_t k = w->reset; k < c->reset_count && c->resets[k] < hi; k++)
                 sum += v[c->resets[k] - 1];
             /* Most counters are far from zero: that they are is seen without dividing. */
             if (sum > 0 && v[lo] >= 0 &&
@@ -166,7 +181,53 @@ void pql_rate_series(struct pql_range_call *c, const struct pql_samples *f, stru
         row->has[i] = P_FLOAT;
         have++;
     }
-    row->have = have;
+    return have;
+}
+
+/* The steps [*from, *to) whose windows are cut off at neither end of samples `d` apart. */
+static void whole_windows(const struct pql_samples *f, int64_t d, int64_t range, int64_t end, int64_t step,
+                          uint32_t count, uint32_t *from, uint32_t *to)
+{
+    int64_t first = f->t[0] - d + range - end, last = f->t[f->count - 1] + d - 1 - end;
+
+    *from = first <= 0 ? 0 : first > (int64_t)count * step ? count : (uint32_t)((first + step - 1) / step);
+    *to = last < 0 ? 0 : last / step >= count ? count : (uint32_t)(last / step) + 1;
+    if (*to < *from)
+        *to = *from;
+}
+
+void pql_rate_series(struct pql_range_call *c, const struct pql_samples *f, struct pql_grid g,
+                     int64_t end, int64_t step, struct pql_row *row)
+{
+    int64_t      d = f->count > 1 ? f->t[1] - f->t[0] : 0;
+    struct walk  w = { 0 };
+    struct shape s;
+    uint32_t     from = 0, to = 0;
+
+    /* A scrape's samples are equally far apart, and a graph's step is a multiple of that: then all
+     * windows have one shape, and their ends move by as many samples each step. */
+    if (d > 0 && step > 0 && step % d == 0 && step / d <= UINT32_MAX && c->reset_count == 0 &&
+        c->range_ms <= INT64_MAX / 4 && end > INT64_MIN / 4 && end < INT64_MAX / 4 &&
+        f->t[0] > INT64_MIN / 4 && f->t[f->count - 1] < INT64_MAX / 4 &&
+        step <= INT64_MAX / 4 / (g.count + 1) && pql_even_times(f->t, f->count, d))
+        whole_windows(f, d, c->range_ms, end, step, g.count, &from, &to);
+    row->have = step_by_step(c, f, &w, 0, from, end, step, row);
+    if (from < to) {
+        int64_t at = end + (int64_t)from * step, begin = at - c->range_ms;
+
+        place(&w, f, begin, at);
+        if (w.hi - w.lo >= 2) {
+            reshape(&s, c, f->t[w.lo] - begin, at - f->t[w.hi - 1], f->t[w.hi - 1] - f->t[w.lo], w.hi - w.lo);
+            if (pql_even_rates(f->v + w.lo, f->v + w.hi - 1, (uint32_t)(step / d), to - from, s.factor,
+                               c->id == FN_DELTA ? 0 : s.interval, s.to_start, row->v + from)) {
+                memset(row->has + from, P_FLOAT, to - from);
+                row->have += to - from;
+            } else {                                   /* some began near zero: they are looked at */
+                row->have += step_by_step(c, f, &w, from, to, end, step, row);
+            }
+        }
+    }
+    row->have += step_by_step(c, f, &w, to, g.count, end, step, row);
 }
 
 /* ---- the last two samples ---- */
