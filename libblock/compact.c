@@ -121,6 +121,11 @@ static enum kl_code one_series(struct blk_compaction *x, uint32_t n, struct kl_e
 
 struct extras_ctx {
     const struct blk_compact *c;
+    struct blk_fileset *from;
+    struct kl_fp   fp;                                 /* of `labels`, and what is hidden of it */
+    struct kl_buf  labels;
+    uint32_t       hidden_count;
+    struct blk_hidden hidden[BLK_HIDDEN_MAX];
     struct blk_writer *w;
     struct kl_err *err;
     enum kl_code code;
@@ -135,12 +140,37 @@ static void on_metadata(void *ctx, struct kl_span metric, uint8_t type, struct k
         x->code = blk_writer_metadata(x->w, metric, type, unit, help, x->err);
 }
 
+/* They stand by series, so each is looked up once. An exemplar whose series no input has any more
+ * can be told of nothing, and stays. */
+static bool hidden(struct extras_ctx *x, struct kl_fp fp, int64_t time_ms)
+{
+    enum kl_code code;
+
+    if (x->c->hide == NULL)
+        return false;
+    if (x->labels.size == 0 || kl_fp_cmp(fp, x->fp) != 0) {
+        kl_buf_reset(&x->labels);
+        x->fp = fp;
+        x->hidden_count = 0;
+        code = blk_fileset_find(x->from, fp, &x->labels, x->err);
+        if (code == KL_OK)
+            x->hidden_count = x->c->hide(x->c->ctx, &x->from->info,
+                                         (struct kl_labels){ (const uint8_t *)x->labels.at, x->labels.size },
+                                         x->hidden);
+        else if (code != KL_ENOENT)
+            x->code = code;
+    }
+    return blk_hidden_any(x->hidden, x->hidden_count, time_ms, time_ms);
+}
+
 static void on_exemplar(void *ctx, struct kl_fp fp, int64_t time_ms, double value,
                         struct kl_labels labels)
 {
     struct extras_ctx *x = ctx;
 
     if (bounded(x->c) && (time_ms < x->c->from_ms || time_ms > x->c->to_ms))
+        return;
+    if (x->code != KL_OK || hidden(x, fp, time_ms))
         return;
     if (x->code == KL_OK)
         x->code = blk_writer_exemplar(x->w, fp, time_ms, value, labels, x->err);
@@ -151,10 +181,16 @@ static enum kl_code copy_extras(const struct blk_compact *c, struct blk_writer *
     struct extras_ctx      x = { .c = c, .w = w, .err = err, .code = KL_OK };
     struct blk_extras_each each = { on_metadata, on_exemplar, &x };
 
-    for (uint32_t i = 0; i < c->count; i++)            /* in order: the later metadata counts */
-        if (blk_fileset_extras(c->inputs[i], &each, err) != KL_OK || x.code != KL_OK)
-            return err->code;
-    return KL_OK;
+    for (uint32_t i = 0; i < c->count && x.code == KL_OK; i++) {       /* in order: the later metadata counts */
+        enum kl_code code;
+
+        x.from = c->inputs[i];
+        kl_buf_reset(&x.labels);
+        code = blk_fileset_extras(c->inputs[i], &each, err);
+        x.code = x.code == KL_OK ? code : x.code;
+    }
+    kl_buf_deinit(&x.labels);
+    return x.code;
 }
 
 static void destroy(struct blk_compaction *x)

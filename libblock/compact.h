@@ -9,18 +9,17 @@
  * read in the order of data, each frame once; memory is that of a writer, and of one series of each
  * input. Blocks for long: on a worker. The result is a function of the inputs' samples and of `info`.
  */
-#include "libblock/fileset.h"
+#include "libblock/deletion.h"
 
 enum { BLK_INPUTS_MAX = 256, BLK_HIDDEN_MAX = 64 };
 
-struct blk_hidden { int64_t from_ms, to_ms; };         /* both included */
 struct blk_compact {
     struct blk_fileset *const *inputs;                 /* borrowed; later ones win */
     uint32_t count;                                    /* 1..BLK_INPUTS_MAX */
     struct kl_env_dir *root;                           /* where the result goes, */
     const struct blk_info *info;                       /* and what it is called: as blk_writer_open */
-    /* What of a series of an input was deleted since; NULL: nothing ever. Returns how many ranges it
-     * filled, at most BLK_HIDDEN_MAX. */
+    /* What of a series of an input was deleted since, its exemplars included; NULL: nothing ever.
+     * Returns how many ranges it filled, at most BLK_HIDDEN_MAX. */
     uint32_t (*hide)(void *ctx, const struct blk_info *input, struct kl_labels labels,
                      struct blk_hidden *ranges);
     /* For blk_compact: NULL, or called now and then; false: stop, with KL_ECANCELED. */

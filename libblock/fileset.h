@@ -40,6 +40,8 @@ struct blk_info {
                                                           owner and standbys compare it; the writer's */
     bool     quarantined;                              /* a manifest's: it was found corrupt, and is
                                                           neither read nor compacted any more */
+    uint64_t obeyed;                                   /* a manifest's: deletions of numbers up to it
+                                                          hide nothing here (libblock/deletion.h) */
 };
 /* "<tenant>/<pppp>/<start>-<id>", and ".<generation>" where it is not 0 */
 void blk_fileset_path(const struct blk_info *info, char path[BLK_PATH_MAX + 1]);

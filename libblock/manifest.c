@@ -5,10 +5,15 @@
  *              varint replay_from
  *              varint cuts, cuts times { varint seq, zigzag end }
  *              varint filesets, filesets times { fields of blk_info (info.c),
- *                                                varint generation, u8 marks: 1 quarantined }
+ *                                                varint generation, u8 marks: 1 quarantined,
+ *                                                2 [varint obeyed, not 0] }
  *              varint gone, gone times { span path, zigzag when }
+ *              varint deleted_seq, varint deletions made
+ *              varint deletions, deletions times { varint number, u64 incarnation, varint seq,
+ *                zigzag at, span tenant, zigzag from, zigzag to,
+ *                varint matchers, matchers times { u8 op, span name, span value } }
  *              u32 crc32c of what precedes
- *              (version 1 has neither generation and marks, nor what is gone)
+ *              (version 1 has neither generation and marks, nor what is gone; 1 and 2 no deletions)
  *   pointer    "KOAP" u8 version, varint revision, varint epoch, u64 digest, u32 crc32c
  */
 #include "libblock/manifest.h"
@@ -20,10 +25,13 @@
 
 #include "libblock/fileset_priv.h"
 
-enum { VERSION = 2, MARK_QUARANTINED = 1 };
+enum { VERSION = 3, MARK_QUARANTINED = 1, MARK_OBEYED = 2 };
 
 void blk_manifest_deinit(struct blk_manifest *m)
 {
+    for (uint32_t i = 0; i < m->deletion_count; i++)
+        blk_deletion_unref(m->deletions[i]);
+    free(m->deletions);
     free(m->filesets);
     free(m->gone);
     memset(m, 0, sizeof *m);
@@ -75,6 +83,73 @@ uint32_t blk_manifest_find(const struct blk_manifest *m, const struct blk_info *
     return m->fileset_count;
 }
 
+void blk_manifest_delete(struct blk_manifest *m, struct blk_deletion *d_take)
+{
+    assert(m->deletion_count < BLK_DELETIONS_MAX && d_take->number > m->deletions_made);
+    if ((m->deletion_count & (m->deletion_count - 1)) == 0)
+        m->deletions = kl_resize(m->deletions,
+                                 (m->deletion_count ? (size_t)m->deletion_count * 2 : 1) *
+                                     sizeof(struct blk_deletion *));
+    m->deletions[m->deletion_count++] = d_take;
+    m->deletions_made = d_take->number;
+}
+
+uint32_t blk_manifest_concerning(const struct blk_manifest *m, const struct blk_info *info,
+                                 const struct blk_deletion **list)
+{
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < m->deletion_count; i++)
+        if (blk_deletion_concerns(m->deletions[i], info))
+            list[n++] = m->deletions[i];
+    return n;
+}
+
+uint32_t blk_manifest_disobeying(const struct blk_manifest *m, const struct blk_deletion *d,
+                                 bool *gone)
+{
+    uint32_t n = 0;
+
+    *gone = false;
+    for (uint32_t i = 0; i < m->fileset_count; i++)
+        n += blk_deletion_concerns(d, &m->filesets[i]);
+    for (uint32_t i = 0; i < m->gone_count && !*gone; i++) {
+        struct blk_info info = { 0 };
+        struct kl_err   unfit;
+
+        /* Its name tells neither times nor incarnation: any of the tenant's that may precede it. */
+        if (blk_fileset_path_parse(m->gone[i].path, &info, &unfit) == KL_OK)
+            *gone = strcmp(info.tenant, d->tenant) == 0 &&
+                    (d->incarnation != m->incarnation || info.id < d->seq);
+    }
+    return n;
+}
+
+void blk_manifest_forget(struct blk_manifest *m)
+{
+    struct blk_deletion **list = m->deletions;
+    uint64_t              made = m->deletions_made;
+    uint32_t              count = m->deletion_count;
+    bool                 *keep = kl_new(count + 1);
+
+    for (uint32_t i = 0; i < count; i++) {
+        bool gone;
+
+        keep[i] = blk_manifest_disobeying(m, list[i], &gone) > 0 || gone;
+    }
+    m->deletions = NULL;                               /* its room goes by its count: made anew */
+    m->deletion_count = 0;
+    m->deletions_made = 0;
+    for (uint32_t i = 0; i < count; i++)
+        if (keep[i])
+            blk_manifest_delete(m, list[i]);
+        else
+            blk_deletion_unref(list[i]);
+    m->deletions_made = made;
+    free(list);
+    free(keep);
+}
+
 void blk_manifest_here(struct blk_manifest *m, const char *path)
 {
     struct blk_manifest kept = { 0 };                  /* its room goes by its count: made anew */
@@ -116,11 +191,16 @@ void blk_manifest_copy(struct blk_manifest *to, const struct blk_manifest *from)
 
     copy.filesets = NULL;
     copy.gone = NULL;
-    copy.fileset_count = copy.gone_count = 0;
+    copy.deletions = NULL;
+    copy.fileset_count = copy.gone_count = copy.deletion_count = 0;
+    copy.deletions_made = 0;
     for (uint32_t i = 0; i < from->fileset_count; i++)
         blk_manifest_add(&copy, &from->filesets[i]);
     for (uint32_t i = 0; i < from->gone_count; i++)
         blk_manifest_gone(&copy, from->gone[i].path, from->gone[i].at_ms);
+    for (uint32_t i = 0; i < from->deletion_count; i++)
+        blk_manifest_delete(&copy, blk_deletion_ref(from->deletions[i]));
+    copy.deletions_made = from->deletions_made;
     blk_manifest_deinit(to);
     *to = copy;
 }
@@ -180,6 +260,23 @@ static enum kl_code unseal(struct kl_span bytes, const char *magic, unsigned new
     return KL_OK;
 }
 
+static void put_deletion(const struct blk_deletion *d, struct kl_buf *out)
+{
+    kl_buf_addv(out, d->number);
+    kl_buf_add64(out, d->incarnation);
+    kl_buf_addv(out, d->seq);
+    kl_buf_addz(out, d->at_ms);
+    kl_buf_addspan(out, kl_span_str(d->tenant));
+    kl_buf_addz(out, d->from_ms);
+    kl_buf_addz(out, d->to_ms);
+    kl_buf_addv(out, d->matcher_count);
+    for (uint32_t i = 0; i < d->matcher_count; i++) {
+        kl_buf_add8(out, (uint8_t)d->matchers[i].op);
+        kl_buf_addspan(out, d->matchers[i].name);
+        kl_buf_addspan(out, d->matchers[i].value);
+    }
+}
+
 void blk_manifest_encode(const struct blk_manifest *m, struct kl_buf *out)
 {
     size_t from = out->size;
@@ -200,13 +297,21 @@ void blk_manifest_encode(const struct blk_manifest *m, struct kl_buf *out)
     for (uint32_t i = 0; i < m->fileset_count; i++) {
         blk_info_fields(&m->filesets[i], out);
         kl_buf_addv(out, m->filesets[i].generation);
-        kl_buf_add8(out, m->filesets[i].quarantined ? MARK_QUARANTINED : 0);
+        kl_buf_add8(out, (m->filesets[i].quarantined ? MARK_QUARANTINED : 0) |
+                         (m->filesets[i].obeyed > 0 ? MARK_OBEYED : 0));
+        if (m->filesets[i].obeyed > 0)
+            kl_buf_addv(out, m->filesets[i].obeyed);
     }
     kl_buf_addv(out, m->gone_count);
     for (uint32_t i = 0; i < m->gone_count; i++) {
         kl_buf_addspan(out, kl_span_str(m->gone[i].path));
         kl_buf_addz(out, m->gone[i].at_ms);
     }
+    kl_buf_addv(out, m->deleted_seq);
+    kl_buf_addv(out, m->deletions_made);
+    kl_buf_addv(out, m->deletion_count);
+    for (uint32_t i = 0; i < m->deletion_count; i++)
+        put_deletion(m->deletions[i], out);
     seal(out, from);
 }
 
@@ -228,7 +333,7 @@ static bool read_cuts(struct kl_cur *c, struct blk_manifest *m)
 
 static bool read_fileset(struct kl_cur *c, uint8_t version, struct blk_info *info)
 {
-    uint8_t marks;
+    uint8_t marks, known = version > 2 ? MARK_QUARANTINED | MARK_OBEYED : MARK_QUARANTINED;
 
     if (!blk_info_parse(c, info))
         return false;
@@ -237,7 +342,13 @@ static bool read_fileset(struct kl_cur *c, uint8_t version, struct blk_info *inf
     info->generation = kl_cur_v(c);
     marks = kl_cur_8(c);
     info->quarantined = marks & MARK_QUARANTINED;
-    return !c->bad && (marks & ~MARK_QUARANTINED) == 0;
+    if (c->bad || (marks & ~known) != 0)
+        return false;
+    if (marks & MARK_OBEYED) {
+        info->obeyed = kl_cur_v(c);
+        return !c->bad && info->obeyed > 0;
+    }
+    return true;
 }
 
 static bool read_gone(struct kl_cur *c, struct blk_manifest *m)
@@ -262,6 +373,66 @@ static bool read_gone(struct kl_cur *c, struct blk_manifest *m)
         blk_manifest_gone(m, text, at_ms);
     }
     return true;
+}
+
+static enum kl_code read_deletion(struct kl_cur *c, struct blk_deletion **d, struct kl_err *err)
+{
+    struct kl_matcher   matchers[BLK_DELETION_MATCHERS_MAX];
+    struct blk_deletion like = { .matchers = matchers };
+    struct kl_span      tenant;
+    uint64_t            count;
+
+    like.number = kl_cur_v(c);
+    like.incarnation = kl_cur_64(c);
+    like.seq = kl_cur_v(c);
+    like.at_ms = kl_cur_z(c);
+    tenant = kl_cur_span(c);
+    like.from_ms = kl_cur_z(c);
+    like.to_ms = kl_cur_z(c);
+    count = kl_cur_v(c);
+    if (c->bad || tenant.size == 0 || tenant.size > BLK_TENANT_MAX ||
+        memchr(tenant.at, 0, tenant.size) != NULL || count > BLK_DELETION_MATCHERS_MAX)
+        return kl_fail(err, KL_ECORRUPT, "manifest: bad deletion");
+    memcpy(like.tenant, tenant.at, tenant.size);
+    for (like.matcher_count = 0; like.matcher_count < count; like.matcher_count++) {
+        struct kl_matcher *m = &matchers[like.matcher_count];
+        uint8_t            op = kl_cur_8(c);
+
+        if (op > KL_MATCH_NRE)
+            return kl_fail(err, KL_ECORRUPT, "manifest: bad matcher of a deletion");
+        m->op = (enum kl_match_op)op;
+        m->name = kl_cur_span(c);
+        m->value = kl_cur_span(c);
+        if (c->bad)
+            return kl_fail(err, KL_ECORRUPT, "manifest: a deletion is cut short");
+    }
+    if (blk_deletion_new(&like, d, err) != KL_OK)
+        return kl_fail(err, KL_ECORRUPT, "manifest: a deletion that means nothing");
+    return KL_OK;
+}
+
+static enum kl_code read_deletions(struct kl_cur *c, struct blk_manifest *m, struct kl_err *err)
+{
+    uint64_t made, n;
+
+    m->deleted_seq = kl_cur_v(c);
+    made = kl_cur_v(c);
+    n = kl_cur_v(c);
+    if (c->bad || n > BLK_DELETIONS_MAX || n > kl_cur_left(c) / 16)
+        return kl_fail(err, KL_ECORRUPT, "manifest: number of deletions out of bounds");
+    for (uint64_t i = 0; i < n; i++) {
+        struct blk_deletion *d;
+
+        if (read_deletion(c, &d, err) != KL_OK)
+            return err->code;
+        if (d->number <= m->deletions_made || d->number > made) {
+            blk_deletion_unref(d);
+            return kl_fail(err, KL_ECORRUPT, "manifest: deletions out of order");
+        }
+        blk_manifest_delete(m, d);
+    }
+    m->deletions_made = made;
+    return KL_OK;
 }
 
 enum kl_code blk_manifest_decode(struct kl_span bytes, struct blk_manifest *out, struct kl_err *err)
@@ -297,6 +468,10 @@ enum kl_code blk_manifest_decode(struct kl_span bytes, struct blk_manifest *out,
     if (version > 1 && !read_gone(&c, &m)) {
         blk_manifest_deinit(&m);
         return kl_fail(err, KL_ECORRUPT, "manifest: bad names of what is gone");
+    }
+    if (version > 2 && read_deletions(&c, &m, err) != KL_OK) {
+        blk_manifest_deinit(&m);
+        return err->code;
     }
     if (kl_cur_left(&c) != 0) {
         blk_manifest_deinit(&m);

@@ -8,9 +8,13 @@
  *
  * A cut (seq, end): every sample with time < end_ms in records up to seq is in the filesets below.
  * Only cuts that no later one covers are kept (later seq and an end at least as late covers).
+ *
+ * Deletions (libblock/deletion.h) up to log position `deleted_seq` are in it: those that some fileset
+ * still has to obey are listed; a reader of a fileset obeys those that concern it.
  */
 #include <stdint.h>
 
+#include "libblock/deletion.h"
 #include "libblock/fileset.h"
 #include "libkoal/base/buf.h"
 #include "libkoal/base/err.h"
@@ -31,6 +35,10 @@ struct blk_manifest {
     struct blk_info *filesets;                         /* malloc'ed, owned */
     uint32_t gone_count;
     struct blk_gone *gone;                             /* malloc'ed, owned */
+    uint64_t deleted_seq;                              /* of this incarnation */
+    uint64_t deletions_made;                           /* the last number that was given */
+    uint32_t deletion_count;
+    struct blk_deletion **deletions;                   /* malloc'ed, a reference each; rising numbers */
 };
 void         blk_manifest_deinit(struct blk_manifest *m);
 void         blk_manifest_add(struct blk_manifest *m, const struct blk_info *info);
@@ -44,6 +52,17 @@ void         blk_manifest_gone(struct blk_manifest *m, const char *path, int64_t
 void         blk_manifest_here(struct blk_manifest *m, const char *path);
 /* Every path that is named or listed as gone, sorted: free() both. */
 char       **blk_manifest_paths(const struct blk_manifest *m, size_t *count, char **text);
+/* Takes the reference; its number must be above deletions_made. Below BLK_DELETIONS_MAX. */
+void         blk_manifest_delete(struct blk_manifest *m, struct blk_deletion *d_take);
+/* Those that concern the fileset, rising; room for m->deletion_count. They live as the manifest. */
+uint32_t     blk_manifest_concerning(const struct blk_manifest *m, const struct blk_info *info,
+                                     const struct blk_deletion **list);
+/* How many filesets have yet to obey it; and whether one that is gone but perhaps still in the store
+ * has what it hides. */
+uint32_t     blk_manifest_disobeying(const struct blk_manifest *m, const struct blk_deletion *d,
+                                     bool *gone);
+/* Forgets deletions that hide nothing any more. */
+void         blk_manifest_forget(struct blk_manifest *m);
 void         blk_manifest_copy(struct blk_manifest *to, const struct blk_manifest *from);
 void         blk_manifest_cut(struct blk_manifest *m, uint64_t seq, int64_t end_ms);
 /* Is a sample at `time_ms` of record `seq` in the filesets? */

@@ -33,9 +33,26 @@ static struct blk_manifest make(uint32_t filesets)
         info.content = i * 0x9e3779b97f4a7c15ull;
         info.generation = i % 3 == 2 ? i : 0;
         info.quarantined = i % 5 == 3;
+        info.obeyed = i % 4 == 1 ? i : 0;
         blk_manifest_add(&m, &info);
     }
     return m;
+}
+
+static struct kl_span text(const char *s) { return kl_span(s, strlen(s)); }
+
+static struct blk_deletion *deletion(uint64_t number, uint64_t seq, int64_t from_ms, int64_t to_ms)
+{
+    struct kl_matcher    matchers[] = { { KL_MATCH_EQ, text("__name__"), text("up"), NULL },
+                                        { KL_MATCH_NRE, text("job"), text("a.*|b"), NULL } };
+    struct blk_deletion  like = { .number = number, .seq = seq, .incarnation = 9, .at_ms = 1234,
+                                  .from_ms = from_ms, .to_ms = to_ms, .tenant = "anonymous",
+                                  .matcher_count = 2, .matchers = matchers };
+    struct blk_deletion *d;
+
+    if (blk_deletion_new(&like, &d, &err) != KL_OK)
+        abort();                                       /* no test runs while a golden file is made */
+    return d;
 }
 
 START_TEST(manifest_comes_back_whole)
@@ -50,8 +67,23 @@ START_TEST(manifest_comes_back_whole)
         blk_manifest_drop(&m, m.fileset_count - 1, -1);
         blk_manifest_drop(&m, 0, INT64_MAX);
     }
+    m.deleted_seq = 777;
+    for (int i = 0; i < _i * 3; i++)
+        blk_manifest_delete(&m, deletion(5 + (uint64_t)i * 2, 300 + (uint64_t)i, -i, i));
+    m.deletions_made += 10;
     blk_manifest_encode(&m, &b);
     ck_assert_msg(blk_manifest_decode(kl_buf_span(&b), &back, &err) == KL_OK, "%s", err.text);
+    ck_assert(back.deleted_seq == 777 && back.deletions_made == m.deletions_made &&
+              back.deletion_count == m.deletion_count);
+    for (uint32_t i = 0; i < m.deletion_count; i++) {
+        const struct blk_deletion *x = m.deletions[i], *y = back.deletions[i];
+
+        ck_assert(x->number == y->number && x->seq == y->seq && x->incarnation == y->incarnation &&
+                  x->at_ms == y->at_ms && x->from_ms == y->from_ms && x->to_ms == y->to_ms &&
+                  strcmp(x->tenant, y->tenant) == 0 && y->matcher_count == 2 &&
+                  y->matchers[1].op == KL_MATCH_NRE && kl_span_eq(y->matchers[1].value, text("a.*|b")) &&
+                  !kl_matcher_test(&y->matchers[1], text("abc")));
+    }
     ck_assert(back.partition == 7 && back.revision == 42 && back.epoch == 3 &&
               back.incarnation == m.incarnation && back.replay_from == 1000 && back.cut_count == 2 &&
               back.cuts[1].seq == 199 && back.cuts[1].end_ms == 3600000 &&
@@ -95,7 +127,46 @@ START_TEST(dropped_filesets_are_gone_by_name_and_the_others_keep_their_order)
 }
 END_TEST
 
-static struct blk_manifest golden(bool with_gone)
+START_TEST(deletion_is_forgotten_when_no_fileset_has_what_it_hides)
+{
+    struct blk_manifest        m = { .incarnation = 9 };
+    struct blk_info            info = { .tenant = "anonymous", .id = 100, .incarnation = 9, .max_ms = 50,
+                                        .generation = 3 };
+    const struct blk_deletion *list[4];
+    bool                       gone;
+
+    blk_manifest_add(&m, &info);
+    info.id = 400;                                     /* of a later cut: it never had it */
+    blk_manifest_add(&m, &info);
+    info.incarnation = 8;                              /* of a log before: all of it precedes */
+    blk_manifest_add(&m, &info);
+    strcpy(info.tenant, "other");
+    blk_manifest_add(&m, &info);
+    blk_manifest_delete(&m, deletion(1, 300, 60, 70)); /* of no time that there is */
+    blk_manifest_delete(&m, deletion(2, 300, 20, 30));
+    ck_assert_uint_eq(blk_manifest_concerning(&m, &m.filesets[0], list), 1);
+    ck_assert_uint_eq(list[0]->number, 2);
+    ck_assert_uint_eq(blk_manifest_concerning(&m, &m.filesets[1], list), 0);
+    ck_assert_uint_eq(blk_manifest_concerning(&m, &m.filesets[2], list), 1);
+    ck_assert_uint_eq(blk_manifest_concerning(&m, &m.filesets[3], list), 0);
+    blk_manifest_forget(&m);
+    ck_assert_uint_eq(m.deletion_count, 1);
+    ck_assert_uint_eq(blk_manifest_disobeying(&m, m.deletions[0], &gone), 2);
+    m.filesets[2].obeyed = 2;
+    blk_manifest_drop(&m, 0, 1000);                    /* rewritten: its bytes are in the store yet */
+    ck_assert_uint_eq(blk_manifest_disobeying(&m, m.deletions[0], &gone), 0);
+    ck_assert(gone);
+    blk_manifest_forget(&m);
+    ck_assert_uint_eq(m.deletion_count, 1);
+    m.gone_count = 0;
+    blk_manifest_forget(&m);
+    ck_assert_uint_eq(m.deletion_count, 0);
+    ck_assert_uint_eq(m.deletions_made, 2);            /* no number is given twice */
+    blk_manifest_deinit(&m);
+}
+END_TEST
+
+static struct blk_manifest golden(bool with_gone, bool with_deletions)
 {
     struct blk_manifest m = { .partition = 7, .revision = 42, .epoch = 3,
                               .incarnation = 0xfedcba9876543210ull, .replay_from = 1000 };
@@ -120,6 +191,12 @@ static struct blk_manifest golden(bool with_gone)
     }
     blk_manifest_cut(&m, 99, 7200000);
     blk_manifest_cut(&m, 199, 3600000);
+    if (with_deletions) {
+        m.deleted_seq = 350;
+        m.filesets[1].obeyed = 3;
+        blk_manifest_delete(&m, deletion(4, 340, -7200000, 86400000));
+        blk_manifest_delete(&m, deletion(6, 350, INT64_MIN, INT64_MAX));
+    }
     return m;
 }
 
@@ -142,7 +219,7 @@ static struct kl_span golden_file(int version, const char *name)
 
 START_TEST(manifest_of_each_version_is_read)           /* once a version, from 1 */
 {
-    struct blk_manifest want = golden(_i > 1), m;
+    struct blk_manifest want = golden(_i > 1, _i > 2), m;
     struct blk_pointer  p;
     struct kl_span      bytes = golden_file(_i, "manifest");
     struct kl_buf       a = { 0 }, b = { 0 };
@@ -163,7 +240,7 @@ END_TEST
 /* `test_manifest write`: the present version anew; only ever for a new one. */
 static int write_golden(void)
 {
-    struct blk_manifest m = golden(true);
+    struct blk_manifest m = golden(true, true);
     struct blk_pointer  p = { 42, 3, 0 };
     struct kl_buf       b = { 0 }, q = { 0 };
     FILE               *f;
@@ -171,10 +248,10 @@ static int write_golden(void)
     blk_manifest_encode(&m, &b);
     p.digest = kl_hash64(b.at, b.size);
     blk_pointer_encode(&p, &q);
-    f = fopen("tests/data/manifest-v2/manifest", "wb");
+    f = fopen("tests/data/manifest-v3/manifest", "wb");
     fwrite(b.at, 1, b.size, f);
     fclose(f);
-    f = fopen("tests/data/manifest-v2/pointer", "wb");
+    f = fopen("tests/data/manifest-v3/pointer", "wb");
     fwrite(q.at, 1, q.size, f);
     fclose(f);
     kl_buf_deinit(&b);
@@ -190,6 +267,7 @@ START_TEST(flipped_or_cut_manifest_is_refused)
     struct kl_buf       b = { 0 }, q = { 0 };
 
     blk_manifest_cut(&m, 99, 7200000);
+    blk_manifest_delete(&m, deletion(4, 340, -7200000, 86400000));
     blk_manifest_encode(&m, &b);
     blk_pointer_encode(&p, &q);
     for (size_t at = 0; at < b.size; at++) {
@@ -258,8 +336,9 @@ int main(int argc, char **argv)
     if (argc > 1)
         return write_golden();
 
+    tcase_add_test(t, deletion_is_forgotten_when_no_fileset_has_what_it_hides);
     tcase_add_test(t, dropped_filesets_are_gone_by_name_and_the_others_keep_their_order);
-    tcase_add_loop_test(t, manifest_of_each_version_is_read, 1, 3);
+    tcase_add_loop_test(t, manifest_of_each_version_is_read, 1, 4);
     tcase_add_loop_test(t, manifest_comes_back_whole, 0, 5);
     tcase_add_test(t, flipped_or_cut_manifest_is_refused);
     tcase_add_test(t, only_cuts_that_no_later_one_covers_are_kept);
