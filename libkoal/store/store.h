@@ -24,12 +24,20 @@
 
 enum { KL_STORE_KEY_MAX = 500 };
 
+struct kl_store_tally {
+    uint64_t disk_bytes;                               /* from the cache on disk */
+    uint64_t store_bytes, requests;                    /* from the store, and in how many requests */
+    uint64_t shared_bytes;                             /* that came with another's request */
+};
 struct kl_store {
     enum kl_code (*put)(struct kl_store *s, const char *key, struct kl_span bytes,
                         struct kl_err *err);
     /* Exactly size bytes at offset into `bytes`; a range past the end is KL_EIO. */
     enum kl_code (*get)(struct kl_store *s, const char *key, uint64_t offset, void *bytes,
                         size_t size, struct kl_err *err);
+    /* The same, and adds to `t` where the bytes came from. NULL: all of them from the store itself. */
+    enum kl_code (*get_tallied)(struct kl_store *s, const char *key, uint64_t offset, void *bytes,
+                                size_t size, struct kl_store_tally *t, struct kl_err *err);
     enum kl_code (*head)(struct kl_store *s, const char *key, uint64_t *size_bytes,
                          struct kl_err *err);
     /* Every key with `prefix`, in bytewise order. */
@@ -45,6 +53,18 @@ static inline void kl_store_cancel(struct kl_store *s)
 {
     if (s != NULL && s->cancel != NULL)
         s->cancel(s);
+}
+static inline enum kl_code kl_store_get(struct kl_store *s, const char *key, uint64_t offset, void *bytes,
+                                        size_t size, struct kl_store_tally *t, struct kl_err *err)
+{
+    enum kl_code code;
+
+    if (s->get_tallied != NULL)
+        return s->get_tallied(s, key, offset, bytes, size, t, err);
+    code = s->get(s, key, offset, bytes, size, err);
+    t->requests++;
+    t->store_bytes += code == KL_OK ? size : 0;
+    return code;
 }
 bool kl_store_key_fit(const char *key);                /* store_key.c: is it one of ours? */
 
@@ -111,11 +131,11 @@ enum kl_code kl_store_s3v2_open(struct kl_env *env, const struct kl_store_s3_opt
                                 struct kl_store **s, struct kl_err *err);
 
 /*
- * A cache of objects' ranges in a folder of its own, which it locks and begins empty: blocks of 64 KiB
- * with their checksums, at most about bytes_max, the oldest going first. What is
- * missing of a range comes in as few requests as it has gaps. Reads only: the rest is passed on to
- * `inner`, which stays the caller's and outlives it. A put-anew key (that no call here removed) may be
- * answered as it was: objects never change.
+ * A cache of objects' ranges in a folder of its own, which it locks and begins empty: pieces of at
+ * most 64 KiB with their checksums, at most about bytes_max in all, the oldest going first. What is
+ * missing of a range, and no more, comes in as few requests as it has gaps. Reads only: the rest is
+ * passed on to `inner`, which stays the caller's and outlives it. A put-anew key (that no call here
+ * removed) may be answered as it was: objects never change.
  */
 enum kl_code kl_store_cache_open(struct kl_env *env, struct kl_store *inner, const char *path,
                                  uint64_t bytes_max, struct kl_log *log, struct kl_metrics *metrics,

@@ -1,12 +1,16 @@
 /*
- * Ranges of objects, kept on local disk in blocks of 64 KiB.
+ * Ranges of objects, kept on local disk as they were asked for.
  *
- * Blocks are appended to segment files; the index of them is in memory. Past the bound the oldest
- * segment goes, with all that is in it. Nothing is ever synced, and a start begins with an empty
- * cache: what it holds can be fetched again, and each block is read with its checksum. A disk that
- * fails, or is full, makes it useless for a while, never wrong.
+ * What was fetched is appended to segment files in pieces of at most 64 KiB; the index of them is in
+ * memory. Past the bound the oldest segment goes, with all that is in it. Nothing is ever synced, and
+ * a start begins with an empty cache: what it holds can be fetched again, and each piece is read with
+ * its checksum. A disk that fails, or is full, makes it useless for a while, never wrong.
  *
- * One lock guards the index, the list of segments and the one that grows. Blocks are read outside it:
+ * Objects are looked at in stripes of 1 MiB; the pieces of a stripe are a list by offset, none of
+ * which overlap or reach beyond it. Blocks of fixed places were simpler, and fetched up to four times
+ * what was needed where frames of 30 KiB lay far apart.
+ *
+ * One lock guards the index, the list of segments and the one that grows. Pieces are read outside it:
  * whoever reads holds the segment.
  */
 #include "libkoal/store/store.h"
@@ -22,7 +26,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BLOCK = 64 << 10, SEGMENT_LEAST = 1 << 20, SEGMENT_MOST = 64 << 20, BUCKETS = 1 << 16, SIZES = 1 << 16, RUN_MAX = 64 };
+enum { PIECE = 64 << 10, STRIPE = 1 << 20, RUN_MAX = 4 << 20 };
+enum { SEGMENT_LEAST = 1 << 20, SEGMENT_MOST = 64 << 20, BUCKETS = 1 << 16 };
 enum { REST_S = 60 };                                  /* seconds without a try, after the disk failed */
 
 struct segment {
@@ -32,18 +37,17 @@ struct segment {
     uint64_t size;
     unsigned readers;
     bool     dropped;                                  /* from the list; the last reader closes it */
-    struct block   *blocks;
+    struct piece   *pieces;
     struct segment *next;
 };
-struct block {
-    struct kl_fp   key;
-    uint64_t       number;
+struct piece {
+    struct kl_fp    key;
+    uint64_t        offset;                            /* in the object */
     struct segment *in;
-    uint64_t       at;
-    uint32_t       size, crc;
-    struct block  *chain, *beside;
+    uint64_t        at;
+    uint32_t        size, crc;
+    struct piece   *chain, *beside;
 };
-struct size_of { struct kl_fp key; uint64_t size; bool known; };       /* of an object; the newest wins */
 
 struct cache {
     struct kl_store  store;
@@ -53,45 +57,57 @@ struct cache {
     struct kl_log   *log;
     uint64_t         bytes_max, segment_max;
     pthread_mutex_t  lock;
-    struct block   **buckets;
-    struct size_of  *sizes;
+    struct piece   **buckets;
     struct segment  *oldest, *newest;
     uint64_t         bytes, names;
     int64_t          rest_until_ns;
-    struct kl_metric own[5], *hits, *misses, *fetched, *bad, *held;
+    struct kl_metric own[6], *hits, *hit_bytes, *misses, *fetched, *bad, *held;
 };
 
 /* ---- the index; all of it under the lock ---- */
 
-static struct block **place(struct cache *c, struct kl_fp key, uint64_t number)
+static struct piece **place(struct cache *c, struct kl_fp key, uint64_t stripe)
 {
-    return &c->buckets[(key.lo ^ number * 0x9e3779b97f4a7c15) >> 48 & (BUCKETS - 1)];
+    return &c->buckets[(key.lo ^ stripe * 0x9e3779b97f4a7c15) >> 48 & (BUCKETS - 1)];
 }
 
-static struct block *find(struct cache *c, struct kl_fp key, uint64_t number)
+static bool is_of(const struct piece *p, struct kl_fp key, uint64_t stripe)
 {
-    for (struct block *b = *place(c, key, number); b != NULL; b = b->chain)
-        if (b->number == number && kl_fp_cmp(b->key, key) == 0)
-            return b;
+    return p->offset / STRIPE == stripe && kl_fp_cmp(p->key, key) == 0;
+}
+
+/* The piece that holds byte `at`, or NULL; *until: where what is known of it ends, within its stripe.
+ * Pieces of one stripe are in the order of their offsets, among those of others in the bucket. */
+static struct piece *find(struct cache *c, struct kl_fp key, uint64_t at, uint64_t *until)
+{
+    uint64_t stripe = at / STRIPE;
+
+    *until = (stripe + 1) * STRIPE;
+    for (struct piece *p = *place(c, key, stripe); p != NULL; p = p->chain) {
+        if (!is_of(p, key, stripe) || p->offset + p->size <= at)
+            continue;
+        *until = p->offset <= at ? p->offset + p->size : p->offset;
+        return p->offset <= at ? p : NULL;
+    }
     return NULL;
 }
 
-static void unchain(struct cache *c, struct block *b)
+static void unchain(struct cache *c, struct piece *p)
 {
-    struct block **at = place(c, b->key, b->number);
+    struct piece **at = place(c, p->key, p->offset / STRIPE);
 
-    while (*at != NULL && *at != b)
+    while (*at != NULL && *at != p)
         at = &(*at)->chain;
-    if (*at == b)
-        *at = b->chain;
+    if (*at == p)
+        *at = p->chain;
 }
 
 static void close_segment(struct cache *c, struct segment *s)
 {
-    while (s->blocks != NULL) {
-        struct block *b = s->blocks;
+    while (s->pieces != NULL) {
+        struct piece *b = s->pieces;
 
-        s->blocks = b->beside;
+        s->pieces = b->beside;
         free(b);
     }
     if (s->file != NULL)
@@ -109,7 +125,7 @@ static void drop_oldest(struct cache *c)
     c->oldest = s->next;
     if (c->oldest == NULL)
         c->newest = NULL;
-    for (struct block *b = s->blocks; b != NULL; b = b->beside)
+    for (struct piece *b = s->pieces; b != NULL; b = b->beside)
         unchain(c, b);
     c->bytes -= s->size;
     c->dir->remove(c->dir, s->name, &unheard);         /* it stays readable while it is held */
@@ -156,183 +172,165 @@ static bool begin_segment(struct cache *c, struct kl_err *err)
     return true;
 }
 
-static void insert(struct cache *c, struct kl_fp key, uint64_t number, const void *bytes,
-                   uint32_t size)
+/* One piece, of which the index has nothing. */
+static bool append(struct cache *c, struct kl_fp key, uint64_t offset, const void *bytes, uint32_t size)
 {
-    struct kl_err err;
-    struct block *b;
+    struct piece **at = place(c, key, offset / STRIPE);
+    struct kl_err  err;
+    struct piece  *p;
 
-    if (find(c, key, number) != NULL || kl_env_mono_ns(c->env) < c->rest_until_ns)
-        return;
     if (c->newest == NULL || c->newest->size + size > c->segment_max) {
         if (!begin_segment(c, &err)) {
             disk_failed(c, &err);
-            return;
+            return false;
         }
     }
     if (c->dir->append(c->newest->file, bytes, size, &err) != KL_OK) {
         disk_failed(c, &err);
-        return;
+        return false;
     }
-    b = kl_new(sizeof *b);
-    *b = (struct block){ .key = key, .number = number, .in = c->newest, .at = c->newest->size,
-                         .size = size, .crc = kl_crc32c(0, bytes, size),
-                         .chain = *place(c, key, number), .beside = c->newest->blocks };
-    *place(c, key, number) = b;
-    c->newest->blocks = b;
+    while (*at != NULL && !(is_of(*at, key, offset / STRIPE) && (*at)->offset > offset))
+        at = &(*at)->chain;
+    p = kl_new(sizeof *p);
+    *p = (struct piece){ .key = key, .offset = offset, .in = c->newest, .at = c->newest->size,
+                         .size = size, .crc = kl_crc32c(0, bytes, size), .chain = *at,
+                         .beside = c->newest->pieces };
+    *at = p;
+    c->newest->pieces = p;
     c->newest->size += size;
     c->bytes += size;
+    return true;
+}
+
+/* What is not there yet of [offset, offset + size). */
+static void insert(struct cache *c, struct kl_fp key, uint64_t offset, const char *bytes, uint64_t size)
+{
+    uint64_t at = offset, end = offset + size, until;
+
+    if (kl_env_mono_ns(c->env) < c->rest_until_ns)
+        return;
+    while (at < end) {
+        bool there = find(c, key, at, &until) != NULL;
+
+        until = until < end ? until : end;
+        if (!there && until - at > PIECE)
+            until = at + PIECE;
+        if (!there && !append(c, key, at, bytes + (at - offset), (uint32_t)(until - at)))
+            return;
+        at = until;
+    }
     while (c->bytes > c->bytes_max && c->oldest != c->newest)
         drop_oldest(c);
-}
-
-/* ---- sizes of objects: they never change ---- */
-
-static void note_size(struct cache *c, struct kl_fp key, uint64_t size)
-{
-    pthread_mutex_lock(&c->lock);
-    c->sizes[key.hi & (SIZES - 1)] = (struct size_of){ key, size, true };
-    pthread_mutex_unlock(&c->lock);
-}
-
-static enum kl_code size_of(struct cache *c, const char *key, struct kl_fp fp, uint64_t *size,
-                            struct kl_err *err)
-{
-    struct size_of s;
-    enum kl_code   code;
-
-    pthread_mutex_lock(&c->lock);
-    s = c->sizes[fp.hi & (SIZES - 1)];
-    pthread_mutex_unlock(&c->lock);
-    if (s.known && kl_fp_cmp(s.key, fp) == 0) {
-        *size = s.size;
-        return KL_OK;
-    }
-    code = c->inner->head(c->inner, key, size, err);
-    if (code == KL_OK)
-        note_size(c, fp, *size);
-    return code;
 }
 
 /* ---- get ---- */
 
 struct wanted {
-    const char *key;
+    const char  *key;
     struct kl_fp fp;
-    uint64_t offset, size, whole;
-    char    *out;
+    uint64_t     offset, end;
+    char        *out;
+    struct kl_store_tally *tally;
 };
 
-/* What of `bytes`, which are [at, at + size) of the object, was asked for. */
-static void hand_out(const struct wanted *w, uint64_t at, const char *bytes, uint64_t size)
+/* The piece that holds byte `at`, from disk; false: it is not there, or not well. Else *at is behind it. */
+static bool from_disk(struct cache *c, const struct wanted *w, uint64_t *at)
 {
-    uint64_t from = at > w->offset ? at : w->offset;
-    uint64_t to = at + size < w->offset + w->size ? at + size : w->offset + w->size;
-
-    if (from < to)
-        memcpy(w->out + (from - w->offset), bytes + (from - at), to - from);
-}
-
-/* The block from disk; false: it is not there, or not well. */
-static bool from_disk(struct cache *c, const struct wanted *w, uint64_t number, char *room)
-{
-    struct block    b;
-    struct block   *found;
-    struct kl_err   unheard;
-    bool            well;
+    struct piece   p, *found;
+    struct kl_err  unheard;
+    uint64_t       until;
+    char           room[PIECE];
+    bool           well;
 
     pthread_mutex_lock(&c->lock);
-    found = find(c, w->fp, number);
+    found = find(c, w->fp, *at, &until);
     if (found != NULL) {
-        b = *found;
-        b.in->readers++;
+        p = *found;
+        p.in->readers++;
     }
     pthread_mutex_unlock(&c->lock);
     if (found == NULL)
         return false;
-    well = c->dir->view_read(b.in->view, b.at, room, b.size, &unheard) == KL_OK &&
-           kl_crc32c(0, room, b.size) == b.crc;
+    well = c->dir->view_read(p.in->view, p.at, room, p.size, &unheard) == KL_OK &&
+           kl_crc32c(0, room, p.size) == p.crc;
     pthread_mutex_lock(&c->lock);
-    if (!well && (found = find(c, w->fp, number)) != NULL && found->in == b.in && found->at == b.at) {
+    found = well ? NULL : find(c, w->fp, *at, &until);
+    if (found != NULL && found->in == p.in && found->at == p.at) {
         unchain(c, found);                             /* its segment frees it */
         kl_count(c->bad, 1);
     }
-    release(c, b.in);
+    release(c, p.in);
     pthread_mutex_unlock(&c->lock);
     if (!well)
         return false;
-    hand_out(w, number * BLOCK, room, b.size);
+    until = p.offset + p.size < w->end ? p.offset + p.size : w->end;
+    memcpy(w->out + (*at - w->offset), room + (*at - p.offset), until - *at);
+    w->tally->disk_bytes += until - *at;
     kl_count(c->hits, 1);
+    kl_count(c->hit_bytes, until - *at);
+    *at = until;
     return true;
 }
 
-static bool is_there(struct cache *c, const struct wanted *w, uint64_t number)
+/* Where the gap that begins at `at` ends. */
+static uint64_t gap_end(struct cache *c, const struct wanted *w, uint64_t at)
 {
-    bool there;
+    uint64_t most = w->end - at < RUN_MAX ? w->end : at + RUN_MAX, end = at, until;
 
     pthread_mutex_lock(&c->lock);
-    there = find(c, w->fp, number) != NULL;
+    while (end < most && find(c, w->fp, end, &until) == NULL) {
+        end = until;
+        if (until % STRIPE != 0)                       /* a piece begins there */
+            break;
+    }
     pthread_mutex_unlock(&c->lock);
-    return there;
+    return end < most ? end : most;
 }
 
-/* Blocks [first, first + count) in one request. */
-static enum kl_code from_store(struct cache *c, const struct wanted *w, uint64_t first, uint64_t count,
-                               char *room, struct kl_err *err)
+/* The gap from *at on, in one request. */
+static enum kl_code from_store(struct cache *c, const struct wanted *w, uint64_t *at, struct kl_err *err)
 {
-    uint64_t     at = first * BLOCK, end = at + count * BLOCK;
+    uint64_t     end = gap_end(c, w, *at);
+    char        *out = w->out + (*at - w->offset);
     enum kl_code code;
 
-    end = end < w->whole ? end : w->whole;
-    code = c->inner->get(c->inner, w->key, at, room, end - at, err);
+    if (end == *at)                                    /* it has come meanwhile */
+        return KL_OK;
+    code = kl_store_get(c->inner, w->key, *at, out, end - *at, w->tally, err);
     if (code != KL_OK)
         return code;
-    hand_out(w, at, room, end - at);
-    kl_count(c->misses, count);
-    kl_count(c->fetched, end - at);
+    kl_count(c->misses, 1);
+    kl_count(c->fetched, end - *at);
     pthread_mutex_lock(&c->lock);
-    for (uint64_t i = 0; i < count; i++) {
-        uint64_t left = end - at - i * BLOCK;
-
-        insert(c, w->fp, first + i, room + i * BLOCK, (uint32_t)(left < BLOCK ? left : BLOCK));
-    }
+    insert(c, w->fp, *at, out, end - *at);
     kl_gauge_set(c->held, (double)c->bytes);
     pthread_mutex_unlock(&c->lock);
+    *at = end;
     return KL_OK;
+}
+
+static enum kl_code get_tallied(struct kl_store *store, const char *key, uint64_t offset, void *bytes,
+                                size_t size, struct kl_store_tally *tally, struct kl_err *err)
+{
+    struct cache *c = (struct cache *)store;
+    struct wanted w = { .key = key, .fp = kl_hash128(key, strlen(key)), .offset = offset,
+                        .end = offset + size, .out = bytes, .tally = tally };
+    enum kl_code  code = KL_OK;
+
+    if (size == 0 || w.end < offset)
+        return kl_store_get(c->inner, key, offset, bytes, size, tally, err);
+    for (uint64_t at = offset; at < w.end && code == KL_OK; )
+        if (!from_disk(c, &w, &at))
+            code = from_store(c, &w, &at, err);
+    return code;
 }
 
 static enum kl_code get(struct kl_store *store, const char *key, uint64_t offset, void *bytes,
                         size_t size, struct kl_err *err)
 {
-    struct cache *c = (struct cache *)store;
-    struct wanted w = { .key = key, .fp = kl_hash128(key, strlen(key)), .offset = offset,
-                        .size = size, .out = bytes };
-    uint64_t      last;
-    char         *room;
-    enum kl_code  code = size_of(c, key, w.fp, &w.whole, err);
+    struct kl_store_tally unasked = { 0 };
 
-    if (code != KL_OK)
-        return code;
-    if (size == 0 || offset > w.whole || size > w.whole - offset)
-        return c->inner->get(c->inner, key, offset, bytes, size, err);
-    last = (offset + size - 1) / BLOCK;
-    room = malloc((size_t)RUN_MAX * BLOCK);
-    if (room == NULL)
-        return c->inner->get(c->inner, key, offset, bytes, size, err);
-    for (uint64_t i = offset / BLOCK; i <= last && code == KL_OK; ) {
-        uint64_t n = 1;
-
-        if (from_disk(c, &w, i, room)) {
-            i++;
-            continue;
-        }
-        while (n < RUN_MAX && i + n <= last && !is_there(c, &w, i + n))
-            n++;
-        code = from_store(c, &w, i, n, room, err);
-        i += n;
-    }
-    free(room);
-    return code;
+    return get_tallied(store, key, offset, bytes, size, &unasked, err);
 }
 
 /* ---- the others ---- */
@@ -341,11 +339,8 @@ static enum kl_code head(struct kl_store *store, const char *key, uint64_t *size
                          struct kl_err *err)
 {
     struct cache *c = (struct cache *)store;
-    enum kl_code  code = c->inner->head(c->inner, key, size_bytes, err);
 
-    if (code == KL_OK)
-        note_size(c, kl_hash128(key, strlen(key)), *size_bytes);
-    return code;
+    return c->inner->head(c->inner, key, size_bytes, err);
 }
 
 static enum kl_code put(struct kl_store *store, const char *key, struct kl_span bytes,
@@ -365,22 +360,17 @@ static enum kl_code list(struct kl_store *store, const char *prefix,
     return c->inner->list(c->inner, prefix, each, ctx, err);
 }
 
-/* A key may be put anew: its blocks go, and what is known of its size. */
+/* A key may be put anew: its pieces go. They are looked for everywhere, since its size is not known. */
 static enum kl_code remove_object(struct kl_store *store, const char *key, struct kl_err *err)
 {
     struct cache *c = (struct cache *)store;
     struct kl_fp  fp = kl_hash128(key, strlen(key));
-    uint64_t      size = 0;
-    struct kl_err unheard;
-    bool          known = size_of(c, key, fp, &size, &unheard) == KL_OK;
 
     pthread_mutex_lock(&c->lock);
-    c->sizes[fp.hi & (SIZES - 1)] = (struct size_of){ 0 };
-    for (uint64_t i = 0; known && i * BLOCK < size; i++) {
-        struct block *b = find(c, fp, i);
-        if (b != NULL)
-            unchain(c, b);
-    }
+    for (struct segment *s = c->oldest; s != NULL; s = s->next)
+        for (struct piece *p = s->pieces; p != NULL; p = p->beside)
+            if (kl_fp_cmp(p->key, fp) == 0)
+                unchain(c, p);
     pthread_mutex_unlock(&c->lock);
     return c->inner->remove(c->inner, key, err);
 }
@@ -396,7 +386,6 @@ static void close_store(struct kl_store *store)
     c->dir->leave(c->dir);
     pthread_mutex_destroy(&c->lock);
     free(c->buckets);
-    free(c->sizes);
     free(c);
 }
 
@@ -437,24 +426,25 @@ enum kl_code kl_store_cache_open(struct kl_env *env, struct kl_store *inner, con
     c = kl_new(sizeof *c);
     *c = (struct cache){ .inner = inner, .env = env, .dir = dir, .log = log,
                          .bytes_max = bytes_max, .segment_max = bytes_max / 8,
-                         .buckets = kl_new(BUCKETS * sizeof(struct block *)),
-                         .sizes = kl_new(SIZES * sizeof(struct size_of)) };
+                         .buckets = kl_new(BUCKETS * sizeof(struct piece *)) };
     if (c->segment_max < SEGMENT_LEAST)
         c->segment_max = SEGMENT_LEAST;
     if (c->segment_max > SEGMENT_MOST)
         c->segment_max = SEGMENT_MOST;
     pthread_mutex_init(&c->lock, NULL);
     c->hits = metric(metrics, &c->own[0], KL_COUNTER, "koalemos_store_cache_hits_total",
-                     "Blocks of objects read from the cache on disk.");
+                     "Pieces of objects read from the cache on disk.");
+    c->hit_bytes = metric(metrics, &c->own[5], KL_COUNTER, "koalemos_store_cache_hit_bytes_total",
+                          "Bytes of objects read from the cache on disk.");
     c->misses = metric(metrics, &c->own[1], KL_COUNTER, "koalemos_store_cache_misses_total",
-                       "Blocks of objects that the cache on disk did not have.");
+                       "Times that something of an object was not in the cache on disk, and was fetched.");
     c->fetched = metric(metrics, &c->own[2], KL_COUNTER, "koalemos_store_cache_fetched_bytes_total",
                         "Bytes fetched from the object storage for them.");
     c->bad = metric(metrics, &c->own[3], KL_COUNTER, "koalemos_store_cache_bad_total",
-                    "Blocks of the cache on disk that could not be read as they were written.");
+                    "Pieces of the cache on disk that could not be read as they were written.");
     c->held = metric(metrics, &c->own[4], KL_GAUGE, "koalemos_store_cache_bytes",
                      "Bytes in the cache on disk.");
-    c->store = (struct kl_store){ .put = put, .get = get, .head = head, .list = list,
+    c->store = (struct kl_store){ .put = put, .get = get, .get_tallied = get_tallied, .head = head, .list = list,
                                   .remove = remove_object, .cancel = inner->cancel != NULL ? cancel : NULL,
                                   .close = close_store };
     *store = &c->store;

@@ -79,6 +79,14 @@ static enum kl_code get(struct kl_store *s, const char *key, uint64_t offset, vo
     return bind(c, err) == KL_OK ? c->inner->get(c->inner, key, offset, bytes, size, err) : err->code;
 }
 
+static enum kl_code get_tallied(struct kl_store *s, const char *key, uint64_t offset, void *bytes,
+                                size_t size, struct kl_store_tally *t, struct kl_err *err)
+{
+    struct cell *c = (struct cell *)s;
+
+    return bind(c, err) == KL_OK ? kl_store_get(c->inner, key, offset, bytes, size, t, err) : err->code;
+}
+
 static enum kl_code head(struct kl_store *s, const char *key, uint64_t *size_bytes,
                          struct kl_err *err)
 {
@@ -117,7 +125,7 @@ struct kl_store *kl_store_cell_new(struct kl_store *inner, const char *cell, boo
 {
     struct cell *c = kl_new(sizeof *c);
 
-    c->store = (struct kl_store){ .put = put, .get = get, .head = head, .list = list,
+    c->store = (struct kl_store){ .put = put, .get = get, .get_tallied = get_tallied, .head = head, .list = list,
                                   .remove = remove_object, .cancel = inner->cancel != NULL ? cancel : NULL,
                                   .close = close_store };
     c->inner = inner;
