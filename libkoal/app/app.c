@@ -14,7 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { FILE_MAX = 1 << 20, ARGS_MAX = 200 };
+enum { FILE_MAX = 1 << 20, ARGS_MAX = 200, TRACE_LEAVES_MS = 2000 };
 
 /* ---- options ---- */
 
@@ -198,18 +198,44 @@ static void raise_file_limit(struct app *a)
         kl_logf(a->app.log, KL_WARN, "cannot raise the limit of open files: %s", strerror(errno));
 }
 
+static enum kl_code post_spans(void *ctx, struct kl_span body, int64_t timeout_ms, struct kl_err *err)
+{
+    return kl_app_post_send(ctx, body, timeout_ms, err);
+}
+
+static void make_tracer(struct app *a)
+{
+    const char *url = kl_config_text(a->config, "trace.otlp_url");
+
+    kl_app_trace_metrics(a->app.metrics);
+    if (url == NULL || url[0] == '\0')
+        return;
+    a->post = kl_app_post_new(url, kl_config_text(a->config, "trace.ca.file"),
+                              kl_config_text(a->config, "trace.token.file"));
+    snprintf(a->instance, sizeof a->instance, "%.200s/%s", a->hostname, a->listen);
+    a->app.tracer = kl_app_tracer_new(&(struct kl_app_trace_options){
+        .from = { .service = a->app.name, .version = KL_APP_VERSION, .host = a->hostname,
+                  .instance = a->instance },
+        .one_in = (uint64_t)kl_config_int(a->config, "trace.sample_one_in"),
+        .queue = (unsigned)kl_config_int(a->config, "trace.queue"),
+        .send = post_spans, .ctx = a->post, .log = a->app.log, .metrics = a->app.metrics });
+}
+
 static void make_server(struct app *a, const char *default_listen)
 {
     const struct kl_config *c = a->config;
-    const char *listen = kl_config_text(c, "listen");
+    const char *listen = kl_config_text(c, "listen"), *logs = kl_config_text(c, "log.requests");
 
     a->listen = kl_strdup(listen != NULL ? listen : default_listen);
+    make_tracer(a);
     a->app.http = kl_http_server_new(&(struct kl_http_options){
         .listen = a->listen, .threads = (unsigned)kl_config_int(c, "http.threads"),
         .connections_max = (unsigned)kl_config_int(c, "http.connections_max"),
         .idle_timeout_s = (unsigned)(kl_config_int(c, "http.idle_timeout") / 1000),
         .buffered_bytes_max = (size_t)kl_config_int(c, "http.buffered_bytes_max"),
-        .log = &a->log.log, .metrics = a->app.metrics });
+        .log = &a->log.log, .metrics = a->app.metrics, .tracer = a->app.tracer,
+        .logs = strcmp(logs, "all") == 0 ? KL_HTTP_LOG_ALL
+              : strcmp(logs, "errors") == 0 ? KL_HTTP_LOG_ERRORS : KL_HTTP_LOG_NONE });
 }
 
 /* What one thread frees another shall find: with an arena a thread, as is usual, the memory of a series
@@ -326,6 +352,8 @@ void kl_app_close(struct kl_app *app)
     struct app *a = (struct app *)app;
 
     kl_http_server_free(app->http);
+    kl_app_tracer_free(app->tracer, TRACE_LEAVES_MS);  /* by now nobody has a span to end */
+    kl_app_post_free(a->post);
     kl_env_real_free(app->env);
     kl_metrics_free(app->metrics);
     kl_config_free(a->config);

@@ -8,6 +8,7 @@
 #include "libkoal/base/config.h"
 #include "libkoal/base/log.h"
 #include "libkoal/base/metrics.h"
+#include "libkoal/base/trace.h"
 #include "libkoal/env/env.h"
 #include "libkoal/http/http.h"
 
@@ -26,6 +27,7 @@ struct kl_app {
     const struct kl_config *config;
     struct kl_log *log;
     struct kl_metrics *metrics;
+    struct kl_tracer *tracer;                          /* NULL: trace.otlp_url is not set */
     struct kl_env *env;
     const char *hostname, *folder;                     /* this machine's, and where it was started */
     struct kl_http_server *http;                       /* routes may be added until run */

@@ -4,6 +4,7 @@
 #include <stdatomic.h>
 
 #include "libkoal/app/app.h"
+#include "libkoal/app/trace_priv.h"
 
 struct kl_app_log { struct kl_log log; const char *service; bool json; };
 void kl_app_log_init(struct kl_app_log *l, const char *service);
@@ -13,10 +14,11 @@ struct app {
     struct kl_app app;
     struct kl_app_log log;
     struct kl_config *config;
-    char   *listen, hostname[256], folder[4096];
+    char   *listen, hostname[256], instance[512], folder[4096];
     int     argc, first;                               /* as the program was called: for a reload */
     char  **argv;
     int     wake[2];                                   /* a pipe: a byte in it ends the run */
+    struct kl_app_post *post;                          /* the tracer's way out */
     _Atomic bool running;                              /* until it is, and once it no longer is: not ready */
     int64_t started_ms;
 };

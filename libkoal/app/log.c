@@ -1,5 +1,6 @@
 #include "libkoal/app/app_priv.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -7,8 +8,40 @@
 
 #include "libkoal/base/json.h"
 
+/* Bare where that is unmistakable, else quoted as in JSON, which also keeps a line a line. */
+static void put_text(struct kl_buf *b, struct kl_span text)
+{
+    const char *at = text.at;
+
+    for (size_t i = 0; i < text.size; i++)
+        if ((unsigned char)at[i] <= 0x20 || at[i] == '"' || at[i] == '=' || at[i] == '\\' || at[i] == 0x7f) {
+            kl_json_str(b, text);
+            return;
+        }
+    kl_buf_add(b, at, text.size);
+}
+
+/* " name=value" of each, or ",\"name\":value". */
+static void put_fields(struct kl_buf *b, bool json, const struct kl_log_field *fields, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        const struct kl_log_field *f = &fields[i];
+
+        if (!f->is_number && f->text.size == 0)
+            continue;
+        kl_buf_addf(b, json ? ",\"%s\":" : " %s=", f->name);
+        if (f->is_number)
+            kl_buf_addf(b, "%" PRId64, f->number);
+        else if (json)
+            kl_json_str(b, f->text);
+        else
+            put_text(b, f->text);
+    }
+}
+
 /* One write a line, so that lines of several threads do not mix. */
-static void put(struct kl_log *log, enum kl_level level, const char *line)
+static void put(struct kl_log *log, enum kl_level level, const char *line,
+                const struct kl_log_field *fields, size_t field_count)
 {
     static const char *const levels[] = { "debug", "info", "warn", "error" };
     struct kl_app_log *l = (struct kl_app_log *)log;
@@ -27,11 +60,13 @@ static void put(struct kl_log *log, enum kl_level level, const char *line)
         kl_json_cstr(&b, l->service);
         kl_buf_adds(&b, ",\"message\":");
         kl_json_cstr(&b, line);
+        put_fields(&b, true, fields, field_count);
         kl_buf_adds(&b, "}\n");
     } else {
         kl_buf_addf(&b, "%s.%03ldZ %-5s %s: ", when, now.tv_nsec / 1000000, levels[level], l->service);
         for (const char *c = line; *c != '\0'; c++)    /* a line stays a line, whatever it quotes */
             kl_buf_add8(&b, (unsigned char)*c < 0x20 ? ' ' : (uint8_t)*c);
+        put_fields(&b, false, fields, field_count);
         kl_buf_add8(&b, '\n');
     }
     ignored = write(STDERR_FILENO, b.at, b.size);      /* nowhere to say that it failed */

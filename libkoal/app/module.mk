@@ -1,1 +1,2 @@
 USES := libkoal/base libkoal/env libkoal/http
+LIBS := -lcurl

@@ -28,6 +28,7 @@ const struct kl_option kl_app_options[] = {
 
     CHOICE("log.level", "info", "debug|info|warn|error", "what this process says of itself on stderr"),
     CHOICE("log.format", "text", "text|json", "how it says it"),
+    CHOICE("log.requests", "errors", "none|errors|all", "HTTP requests that get a line there: none, those answered 5xx, or all"),
     INT("log.replicas", "3", 1, 5, "replicas of each log stream in NATS: 1, 3 or 5"),
     BYTES("log.bytes_max", "10GiB", 1 << 20, 1024 * TIB, "a log stream in NATS refuses past this"),
     BYTES("log.local_bytes_max", "0", 0, 1024 * TIB, "the local log refuses past this; 0: only where the disk is full"),
@@ -47,6 +48,12 @@ const struct kl_option kl_app_options[] = {
     BYTES("http.buffered_bytes_max", "128MiB", 1 << 20, TIB, "request bodies, and long heads, in memory; past it 503"),
     MS("http.idle_timeout", "60s", 1000, 3600000, "a connection on which nothing happens is closed"),
     MS("http.drain", "10s", 0, 600000, "how long a stop waits for answers under way"),
+
+    TEXT("trace.otlp_url", NULL, "where spans go, by OTLP over HTTP: http://collector:4318/v1/traces; unset: nothing is traced"),
+    INT("trace.sample_one_in", "0", 0, (int64_t)1 << 40, "one in so many requests is traced, of those that bring no traceparent; 0: none of them"),
+    INT("trace.queue", "4096", 16, 1000000, "spans that wait to leave, about 1 KiB each; more are dropped and counted"),
+    TEXT("trace.ca.file", NULL, "CA that signs the collector's certificate; unset: those of the system"),
+    TEXT("trace.token.file", NULL, "file with a bearer token for the collector; read again for each batch"),
 
     INT("cluster.replicas", "2", 1, 4, "ingestors that hold each partition, in different zones where there are enough"),
     INT("cluster.joins_at_once", "4", 0, 4096, "partitions that may be loading at once while they move; 0: any number"),

@@ -23,6 +23,7 @@
 #include "libkoal/base/err.h"
 #include "libkoal/base/log.h"
 #include "libkoal/base/metrics.h"
+#include "libkoal/base/trace.h"
 
 enum { KL_HTTP_PARAMS_MAX = 1000, KL_HTTP_HEADERS_MAX = 64, KL_HTTP_HEAD_MAX = 24 * 1024 };
 enum { KL_HTTP_DISCARD_MAX = 1024 * 1024 };
@@ -46,6 +47,12 @@ const char    *kl_http_wild(const struct kl_http_request *r);
 bool           kl_http_gone(const struct kl_http_request *r);
 /* A number that the requests of one connection share and no other connection has had lately. */
 unsigned       kl_http_connection(const struct kl_http_request *r);
+/* What the request is called in our logs and in its answer's X-Request-Id: as its client called it, where
+ * that is 1 to KL_HTTP_ID_MAX of [A-Za-z0-9._:/+=@-], else a name made here. */
+enum { KL_HTTP_ID_MAX = 64 };
+const char    *kl_http_id(const struct kl_http_request *r);
+/* Where the request's own span stands: what is done for it is traced below. Often not `on`. */
+const struct kl_trace *kl_http_trace(const struct kl_http_request *r);
 /* Whether the peer is this machine and says of no one that it forwards for him. */
 bool           kl_http_is_local(const struct kl_http_request *r);
 
@@ -86,6 +93,11 @@ struct kl_http_route {
     bool cors;                                         /* pages of any origin may read the answer; then
                                                           OPTIONS is answered, too */
 };
+/* Which requests get a line in the log: those we failed (5xx), or all. Paths of probes and scrapes, /-/...
+ * /ready /metrics /version, only at level debug. At most KL_HTTP_LOGGED_PER_S lines a second of those that
+ * failed; how many there were besides, the next line says. */
+enum kl_http_logs { KL_HTTP_LOG_NONE, KL_HTTP_LOG_ERRORS, KL_HTTP_LOG_ALL };
+enum { KL_HTTP_LOGGED_PER_S = 20 };
 struct kl_http_options {
     const char *listen;                                /* "127.0.0.1:4480", "[::1]:0" */
     unsigned threads;                                  /* 0: one a core */
@@ -93,7 +105,9 @@ struct kl_http_options {
     unsigned idle_timeout_s;                           /* 0: 60 */
     size_t buffered_bytes_max;                         /* bodies, and long heads; past it 503. 0: 128 MiB */
     struct kl_log *log;
+    enum kl_http_logs logs;
     struct kl_metrics *metrics;
+    struct kl_tracer *tracer;                          /* may be NULL */
 };
 struct kl_http_server *kl_http_server_new(const struct kl_http_options *options);
 void         kl_http_route_add(struct kl_http_server *s, const struct kl_http_route *route);

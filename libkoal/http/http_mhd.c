@@ -42,6 +42,7 @@ struct kl_http_server {
     atomic_uint         live;                          /* requests the library has not let go */
     struct kl_budget    bodies;
     struct kl_metric_hist *seconds;
+    struct kl_http_teller teller;
 
     pthread_mutex_t     lock;                          /* of what follows, and states of requests */
     struct kl_http_request *suspended;
@@ -165,6 +166,7 @@ static void answer_bytes(struct kl_http_request *r, unsigned status, const char 
     char                *small;
     size_t               small_size;
 
+    kl_http_teller_why(r, status, type, bytes_take, size);
     if (size > PACKED_LEAST && !is_encoded(r) &&
         kl_http_pack(r->coding, bytes_take, size, &small, &small_size)) {
         free(bytes_take);
@@ -302,8 +304,14 @@ static void on_words(void *cls, const char *fmt, va_list ap)
 static enum MHD_Result queue(struct kl_http_request *r)
 {
     struct kl_http_server *s = r->server;
+    struct timespec        now;
     bool                   draining;
 
+    if (r->id[0] == '\0')                              /* refused before its headers were looked at */
+        kl_http_teller_meet(&s->teller, r);
+    MHD_add_response_header(r->response, "X-Request-Id", r->id);
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    kl_http_teller_tell(&s->teller, r, (int64_t)now.tv_sec * 1000000000 + now.tv_nsec);
     pthread_mutex_lock(&s->lock);
     draining = s->draining;
     pthread_mutex_unlock(&s->lock);
@@ -325,6 +333,7 @@ static enum MHD_Result refuse(struct kl_http_request *r, unsigned status, bool a
 
     if (size > 0)
         memcpy(text, words, size);
+    kl_http_teller_why(r, status, "text/plain", text, size);
     text[size] = '\n';
     r->status = status;
     r->response = response_new(text, size > 0 ? size + 1 : 0,
@@ -403,6 +412,7 @@ static enum MHD_Result begin(struct kl_http_request *r, const char *method)
     info = MHD_get_connection_info(c, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
     r->local = kl_http_request_is_local(r, info->client_addr);
     r->coding = kl_http_coding_of(kl_http_header(r, MHD_HTTP_HEADER_ACCEPT_ENCODING));
+    kl_http_teller_meet(&r->server->teller, r);
 
     if (kl_http_path_init(&r->path, r->raw, path_size, &err) != KL_OK && err.code == KL_EINVAL)
         return refuse(r, MHD_HTTP_BAD_REQUEST, much, err.text);
@@ -554,6 +564,7 @@ struct kl_http_server *kl_http_server_new(const struct kl_http_options *o)
     atomic_store(&s->refs, 1);
     pthread_mutex_init(&s->lock, NULL);
     kl_http_routes_init(&s->routes, o->metrics);
+    kl_http_teller_init(&s->teller, o);
     if (o->metrics != NULL)
         s->seconds = kl_metrics_hist(o->metrics, "koalemos_http_request_duration_seconds", "",
                                      "From the request line to the answer, waiting included.",

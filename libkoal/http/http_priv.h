@@ -105,6 +105,10 @@ struct kl_http_request {
     char                  *body;
     size_t                 body_size, body_room, body_announced;
     struct { size_t count; struct kl_http_header at[8]; } extra;
+    char                   id[KL_HTTP_ID_MAX + 1];     /* "" until it is asked for */
+    char                   why[200];                   /* of a failure: how its answer begins */
+    struct kl_trace        trace;
+    uint8_t                trace_parent[8];
 
     /* Under the server's lock. */
     struct kl_http_request *next, **at;                /* in the server's list of suspended ones */
@@ -124,6 +128,23 @@ bool kl_http_request_grow(struct kl_http_request *r, const char *bytes, size_t s
 void kl_http_request_drop(struct kl_http_request *r);  /* the body */
 bool kl_http_request_is_local(const struct kl_http_request *r, const struct sockaddr *peer);
 void kl_http_request_deinit(struct kl_http_request *r);
+
+/* ---- told.c: ids, and what is told of a request when its answer goes out ---- */
+struct kl_http_teller {
+    struct kl_log    *log;
+    enum kl_http_logs logs;
+    struct kl_tracer *tracer;
+    uint64_t          salt;                            /* of ids, so that no two servers make the same */
+    atomic_uint_fast64_t made;
+    _Atomic int64_t   second;                          /* in which `logged` lines have been written */
+    atomic_uint       logged, left_out;
+};
+void kl_http_teller_init(struct kl_http_teller *t, const struct kl_http_options *o);
+/* Its headers are here: its id, and where its span stands. Also without: then the id is made. */
+void kl_http_teller_meet(struct kl_http_teller *t, struct kl_http_request *r);
+void kl_http_teller_why(struct kl_http_request *r, unsigned status, const char *type, const char *bytes,
+                        size_t size);
+void kl_http_teller_tell(struct kl_http_teller *t, const struct kl_http_request *r, int64_t now_ns);
 
 /* "host:port", "[v6]:port", ":port" in parts. KL_EINVAL with a sentence. */
 enum { KL_HTTP_HOST_MAX = 255 };

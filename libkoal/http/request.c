@@ -16,6 +16,8 @@ const char *kl_http_path(const struct kl_http_request *r) { return r->path.whole
 const char *kl_http_wild(const struct kl_http_request *r) { return r->wild; }
 unsigned    kl_http_connection(const struct kl_http_request *r) { return r->number; }
 bool        kl_http_is_local(const struct kl_http_request *r) { return r->local; }
+const char *kl_http_id(const struct kl_http_request *r) { return r->id; }
+const struct kl_trace *kl_http_trace(const struct kl_http_request *r) { return &r->trace; }
 
 struct kl_span kl_http_body(const struct kl_http_request *r)
 {

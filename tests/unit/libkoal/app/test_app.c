@@ -63,6 +63,7 @@ static void start(const char *const *args)
     ck_assert_int_eq(pipe2(fds, O_CLOEXEC), 0);
     fflush(NULL);
     run.size = 0;
+    run.text[0] = '\0';                              /* of the run before */
     run.pid = fork();
     if (run.pid == 0) {
         signal(SIGINT, SIG_DFL);                       /* libcheck has its own */
@@ -267,6 +268,29 @@ START_TEST(process_answers_for_itself_and_ends_on_request)
 }
 END_TEST
 
+START_TEST(a_line_of_the_log_has_its_fields_as_json_and_as_text)
+{
+    unsigned port;
+
+    start((const char *const[]){ "--log.format=json", "--log.requests=all", NULL });
+    port = wait_port();
+    ck_assert_uint_eq(ask(port, "GET /x\"y?token=1"), 404);
+    kill(run.pid, SIGTERM);
+    ck_assert_int_eq(finish(), 0);
+    SAYS("\"level\":\"info\",\"service\":\"tester\",\"message\":\"answered 404\",\"request_id\":\"");
+    SAYS("\"method\":\"GET\",\"path\":\"/x\\\"y\",\"status\":404,\"duration_us\":");
+    start((const char *const[]){ "--log.requests=all", NULL });
+    port = wait_port();
+    ck_assert_uint_eq(ask(port, "GET /x\"y"), 404);
+    ck_assert_uint_eq(ask(port, "GET /-/healthy"), 200);
+    kill(run.pid, SIGTERM);
+    ck_assert_int_eq(finish(), 0);
+    SAYS("Z info  tester: answered 404 request_id=");
+    SAYS(" method=GET path=\"/x\\\"y\" status=404 duration_us=");
+    ck_assert_ptr_null(strstr(run.text, "healthy"));
+}
+END_TEST
+
 START_TEST(lifecycle_is_closed_unless_it_is_opened)
 {
     unsigned port;
@@ -367,6 +391,7 @@ int main(void)
     tcase_add_test(t, wrong_options_are_told_with_what_would_be_right);
     tcase_add_test(t, taken_port_is_a_sentence_and_a_failure);
     tcase_add_test(t, process_answers_for_itself_and_ends_on_request);
+    tcase_add_test(t, a_line_of_the_log_has_its_fields_as_json_and_as_text);
     tcase_add_test(t, lifecycle_is_closed_unless_it_is_opened);
     tcase_add_test(t, a_reload_says_what_has_changed);
     tcase_add_test(t, readiness_says_why_not);

@@ -147,10 +147,16 @@ END_TEST
 
 static char     logged[3000];
 static unsigned lines;
-static void keep(struct kl_log *log, enum kl_level level, const char *line)
+static void keep(struct kl_log *log, enum kl_level level, const char *line,
+                 const struct kl_log_field *fields, size_t field_count)
 {
     (void)log, (void)level;
     snprintf(logged, sizeof logged, "%s", line);
+    for (size_t i = 0; i < field_count; i++)
+        snprintf(logged + strlen(logged), sizeof logged - strlen(logged), " %s=%.*s%d",
+                 fields[i].name, (int)fields[i].text.size,
+                 fields[i].text.size > 0 ? (const char *)fields[i].text.at : "",
+                 (int)fields[i].number);
     lines++;
 }
 
@@ -164,6 +170,10 @@ START_TEST(a_log_says_what_is_loud_enough_and_no_log_says_nothing)
     ck_assert_uint_eq(lines, 0);
     kl_logf(&log, KL_WARN, "%d apples", 3);
     ck_assert_str_eq(logged, "3 apples");
+    kl_log_event(&log, KL_INFO, NULL, 0, "too low");
+    kl_log_event(&log, KL_WARN, (struct kl_log_field[]){ kl_log_text("sort", kl_span_str("boskoop")),
+                                                         kl_log_number("grams", 200) }, 2, "an apple");
+    ck_assert_str_eq(logged, "an apple sort=boskoop0 grams=200");
 }
 END_TEST
 
