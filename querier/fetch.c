@@ -333,6 +333,7 @@ void qr_part_end(struct qr_part *p)
 {
     struct qr_fetch *f = p->f;
 
+    qr_told_part(p);
     f->parts_active--;
     if (!f->starting)
         qr_parts_end(f);

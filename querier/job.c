@@ -132,6 +132,8 @@ static void unqueue(struct qr_job *j)
 
 static void end(struct qr_job *j)
 {
+    int64_t now_ns = kl_env_mono_ns(j->q->env);
+
     j->ended = true;
     atomic_store(&j->stop, true);
     if (!j->running)
@@ -143,10 +145,10 @@ static void end(struct qr_job *j)
         if (j->pql != NULL)                            /* its workers stop at the next look */
             pql_fail(j->pql, j->failure.kind, "%s", j->failure.text);
     }
-    kl_metric_observe(j->q->m.seconds,
-                      (double)(kl_env_mono_ns(j->q->env) - j->submitted_ns) * 1e-9);
+    kl_metric_observe(j->q->m.seconds, (double)(now_ns - j->submitted_ns) * 1e-9);
+    qr_told_job(j, now_ns);
     qr_ledger_end(j);
-    qr_orders_trim(&j->shard->orders, kl_env_mono_ns(j->q->env));
+    qr_orders_trim(&j->shard->orders, now_ns);
     j->finish(j);
     qr_drop(j);
 }

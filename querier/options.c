@@ -12,6 +12,7 @@ void qr_options_read(const struct kl_config *c, struct qr_options *o)
         .query_samples_max = (uint64_t)kl_config_int(c, "querier.samples_max"),
         .cache_max_bytes = (uint64_t)kl_config_int(c, "querier.cache_max"),
         .concurrent_max = (unsigned)kl_config_int(c, "querier.concurrent_max"),
+        .slow_ms = kl_config_int(c, "querier.slow_query"),
         .config = c,
     };
 }

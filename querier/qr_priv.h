@@ -40,6 +40,7 @@ enum {
     QR_WARNINGS_MAX = 64,
     QR_METADATA_FILES_MAX = 100,                       /* the newest of a partition tell the metadata */
     QR_SELECTORS_MAX = 64,                             /* match[] of one request */
+    QR_TOLD_TEXT_MAX = 1024,                           /* of a slow query's text */
     QR_RAN_MAX = 1000, QR_RAN_TEXT_MAX = 4096,         /* the ledger's, of a shard */
     QR_TICK_MS = 200,                                  /* how often a job asks whether it is wanted */
     QR_INLINE_BYTES = 96 * 1024,                       /* less than this is not worth a hop */
@@ -92,7 +93,7 @@ struct qr_metrics {
     struct kl_metric *kept_hits, *kept_misses, *kept_bytes;
     struct kl_metric *started, *refused, *failed, *timeouts, *canceled, *samples, *series, *pages,
                      *page_bytes, *retries, *filesets_read, *filesets_opened, *filesets_corrupt,
-                     *partial, *active;
+                     *partial, *active, *slow;
     struct kl_metric_hist *seconds;
 };
 
@@ -111,6 +112,9 @@ struct qr_querier {
     _Atomic bool stopping;
 };
 
+/* What a job has cost so far, for the slow-query log. */
+struct qr_cost { uint64_t series, samples, pages, page_bytes, partitions, filesets; };
+
 struct qr_job {
     /* in; the maker's */
     char     tenant[BLK_TENANT_MAX + 1];
@@ -122,6 +126,7 @@ struct qr_job {
     bool   (*gone)(struct qr_job *j);                  /* has the asker left? NULL: never */
     struct kl_span text;                               /* a query's, for the ledger; lives as the job */
     int64_t  range_from_ms, range_to_ms, step_ms;
+    char     path[64], request_id[65];                 /* what was asked, and what that is called */
     /* out */
     struct pql_failure failure;
     struct pql_query *pql;                             /* warnings go there while it is set */
@@ -130,6 +135,7 @@ struct qr_job {
     /* the machinery's */
     struct qr_querier *q;
     struct qr_shard *shard;
+    struct qr_cost cost;
     struct kl_budget budget;                           /* what was fetched, undecoded */
     int64_t submitted_ns, begun_ns, deadline_ns;
     unsigned holds;                                    /* operations under way that will come back */
@@ -159,6 +165,10 @@ enum pql_error qr_kind_of(enum kl_code code);
 void qr_ledger_begin(struct qr_job *j);
 void qr_ledger_end(struct qr_job *j);
 void qr_ledger_close(struct qr_shard *s);
+/* ---- told.c: what is told of a job that has ended; of what a partition cost it ---- */
+void qr_told_job(struct qr_job *j, int64_t now_ns);
+struct qr_part;
+void qr_told_part(struct qr_part *p);
 /* Visits every shard in turn, on its loop; `done` on the last one's. */
 struct qr_census {
     struct qr_querier *q;

@@ -50,6 +50,8 @@ static void metrics_init(struct qr_querier *q)
                                    "Memory of what is kept of filesets that were read.");
     m->partial = kl_metrics_add(r, KL_COUNTER, "koalemos_querier_incomplete_total", "",
                                 "Times that something was missing from an answer.");
+    m->slow = kl_metrics_add(r, KL_COUNTER, "koalemos_querier_slow_queries_total", "",
+                             "Requests that took longer than querier.slow_query.");
     m->active = kl_metrics_add(r, KL_GAUGE, "koalemos_querier_requests_active", "",
                                "Requests under way or waiting.");
     m->seconds = kl_metrics_hist(r, "koalemos_querier_request_seconds", "",

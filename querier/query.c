@@ -83,6 +83,8 @@ static void decoded(struct qr_decode *d)
     for (size_t i = 0; i < x->round->count; i++)
         x->fetched_series += x->round->fetches[i].found_count;
     x->fetched_samples = atomic_load(&d->samples);
+    x->job.cost.series = x->fetched_series;
+    x->job.cost.samples = x->fetched_samples;
     x->unfed = true;
     x->decode_ns += lap(x);
     crank(x);

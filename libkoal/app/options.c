@@ -160,6 +160,7 @@ const struct kl_option kl_app_options[] = {
     BYTES("querier.cache_max", "64MiB", 1 << 20, TIB, "memory for what was read of stored filesets more than once"),
     INT("querier.samples_max", "50000000", 1000, (int64_t)1 << 40, "samples that one query may load"),
     INT("querier.concurrent_max", "20", 1, 10000, "queries at once; more wait their turn"),
+    MS("querier.slow_query", "10s", 0, 86400000, "a request that takes as long is told in the log, with its text and what it cost; 0: none is"),
     CHOICE("querier.consistency", "default", "default|strong", "strong waits for the log's end before it reads"),
     { 0 },
 };
