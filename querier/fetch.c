@@ -382,7 +382,6 @@ void qr_fetch_deinit(struct qr_fetch *f)
                 free(p->pages[k].bytes);
         }
         free(p->pages);
-        kl_buf_deinit(&p->question);
         qr_stored_free(p);
         qr_manifest_unref(p->manifest);
         free(p);

@@ -3,7 +3,8 @@
  * is busy or away is asked again, twice; a partition that stays silent is named in the answer.
  *
  * The first pages of several partitions of one owner come together, for one question. What is not
- * among them is asked for again, together; where the owner refuses, one by one.
+ * among them is asked for again, together; where the owner refuses, one by one. Where a partition has
+ * other members, a question that takes longer than most is put to the next of them too (hedge.c).
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -142,13 +143,13 @@ static unsigned members_of(const struct qr_part *p, const char *names[TSP_REPLIC
 }
 
 /* First the owner, whoever it is; when nobody answers as that, or it is busy or hangs, its members by name. */
-static void subject_of(const struct qr_part *p, char *out, size_t size)
+static void subject_of(const struct qr_part *p, unsigned tries, char *out, size_t size)
 {
     const char *names[TSP_REPLICAS_MAX];
-    unsigned    count = p->tries > 0 ? members_of(p, names) : 0;
+    unsigned    count = tries > 0 ? members_of(p, names) : 0;
 
     if (count > 1)
-        tsp_select_member(out, size, p->partition, names[p->tries % count]);
+        tsp_select_member(out, size, p->partition, names[tries % count]);
     else
         tsp_select_subject(out, size, p->partition);
 }
@@ -161,10 +162,121 @@ static bool another(const struct qr_part *p)
     return p->tries + 1 < QR_ASK_TRIES && members_of(p, names) > 1;
 }
 
-static void answered(struct kl_bus_ask *op)
+/* ---- a question: to one partition, or to several of one owner ---- */
+
+/*
+ * One that is not answered in the time that most are is put to the next member as well: `twin` is then
+ * the other of the two, while both are out. The first good answer counts; the other is `over`.
+ */
+struct question {
+    struct qr_fetch     *f;
+    struct kl_bus_ask    ask;
+    struct kl_buf        bytes;
+    struct kl_env_timer  hedge;
+    struct question     *twin;
+    bool                 over, second;
+    int64_t              sent_ns;
+    uint32_t             count;
+    struct qr_part      *parts[];                      /* NULL: has its page */
+};
+
+static void answered(struct kl_bus_ask *op);
+static void hedge(struct kl_env_timer *timer);
+
+static void question_free(struct question *q)
 {
-    struct qr_part *p = kl_container_of(op, struct qr_part, ask);
-    struct qr_job  *j = p->f->job;
+    kl_buf_deinit(&q->bytes);
+    free(q);
+}
+
+/* NULL: it cannot be put into words, and the job has failed. */
+static struct question *question_new(struct qr_fetch *f, struct qr_part *const *parts, uint32_t count,
+                                     bool second)
+{
+    struct qr_job     *j = f->job;
+    struct tsp_select *s = f->select;
+    struct qr_part    *p = parts[0];
+    int64_t            left_ms = qr_job_left_ms(j);
+    struct question   *q = kl_new(sizeof *q + count * sizeof *parts);
+    struct kl_err      err = { 0 };
+
+    q->f = f;
+    q->count = count;
+    q->second = second;
+    memcpy(q->parts, parts, count * sizeof *parts);
+    s->partition = p->partition;
+    s->has_cursor = p->has_cursor;
+    s->cursor_fp = p->cursor;
+    s->cursor_text = p->cursor_text;
+    s->timeout_ms = another(p) ? QR_ASK_PATIENCE_MS : QR_ASK_TIMEOUT_MS;
+    if (left_ms < s->timeout_ms)
+        s->timeout_ms = left_ms < 1 ? 1 : left_ms;
+    s->also_count = count - 1;
+    for (uint32_t i = 1; i < count; i++)
+        s->also[i - 1] = parts[i]->partition;
+    kl_buf_init(&q->bytes, KL_BUS_MESSAGE_MAX);
+    if (tsp_select_encode(s, &q->bytes, &err) != KL_OK) {
+        qr_job_fail(j, qr_kind_of(err.code), "%s", err.text);
+        question_free(q);
+        return NULL;
+    }
+    q->ask = (struct kl_bus_ask){ .question = kl_buf_span(&q->bytes), .timeout_ms = s->timeout_ms,
+                                  .loop = j->shard->loop, .done = answered };
+    subject_of(p, p->tries + second, q->ask.subject, sizeof q->ask.subject);
+    return q;
+}
+
+static void put(struct question *q)
+{
+    struct qr_job *j = q->f->job;
+
+    q->sent_ns = kl_env_mono_ns(j->q->env);
+    if (!q->second)
+        qr_hedge_asked(j->shard);
+    if (!q->second && j->q->o.hedge_percent > 0 && another(q->parts[0])) {
+        int64_t after_ms = qr_hedge_after_ms(j->shard);
+
+        if (after_ms < q->ask.timeout_ms) {
+            q->hedge.fire = hedge;
+            qr_hold(j);
+            j->q->env->sched->arm(j->shard->loop, &q->hedge, after_ms);
+        }
+    }
+    qr_hold(j);
+    j->q->bus->ask(j->q->bus, &q->ask);
+}
+
+static void hedge(struct kl_env_timer *timer)
+{
+    struct question *q = kl_container_of(timer, struct question, hedge);
+    struct qr_job   *j = q->f->job;
+
+    if (!j->ended && qr_hedge_may(j->shard)) {
+        q->twin = question_new(q->f, q->parts, q->count, true);
+        if (q->twin != NULL) {
+            q->twin->twin = q;
+            kl_count(j->q->m.hedges, 1);
+            put(q->twin);
+        }
+    }
+    qr_drop(j);
+}
+
+static void ask(struct qr_part *p)
+{
+    struct question *q = question_new(p->f, &p, 1, false);
+
+    if (q != NULL)
+        put(q);
+    else
+        qr_part_end(p);
+}
+
+static void one_answered(struct question *q)
+{
+    struct kl_bus_ask *op = &q->ask;
+    struct qr_part    *p = q->parts[0];
+    struct qr_job     *j = p->f->job;
 
     if (j->ended) {
         if (op->code == KL_OK)
@@ -182,52 +294,6 @@ static void answered(struct kl_bus_ask *op)
     } else {
         go_on_with(p, (struct qr_page){ op->answer, op->answer_size, false });
     }
-    qr_drop(j);
-}
-
-/* The question to a partition, and to `more` others. */
-static bool put_question(struct qr_part *p, struct qr_part *const *more, uint32_t more_count,
-                         struct kl_buf *question, struct kl_bus_ask *ask)
-{
-    struct qr_fetch   *f = p->f;
-    struct qr_job     *j = f->job;
-    struct tsp_select *s = f->select;
-    struct kl_err      err = { 0 };
-    int64_t            left_ms = qr_job_left_ms(j);
-
-    s->partition = p->partition;
-    s->has_cursor = p->has_cursor;
-    s->cursor_fp = p->cursor;
-    s->cursor_text = p->cursor_text;
-    s->timeout_ms = another(p) ? QR_ASK_PATIENCE_MS : QR_ASK_TIMEOUT_MS;
-    if (left_ms < s->timeout_ms)
-        s->timeout_ms = left_ms < 1 ? 1 : left_ms;
-    s->also_count = more_count;
-    for (uint32_t i = 0; i < more_count; i++)
-        s->also[i] = more[i]->partition;
-    kl_buf_deinit(question);
-    kl_buf_init(question, KL_BUS_MESSAGE_MAX);
-    if (tsp_select_encode(s, question, &err) != KL_OK) {
-        qr_job_fail(j, qr_kind_of(err.code), "%s", err.text);
-        return false;
-    }
-    *ask = (struct kl_bus_ask){ .question = kl_buf_span(question), .timeout_ms = s->timeout_ms,
-                                .loop = j->shard->loop };
-    subject_of(p, ask->subject, sizeof ask->subject);
-    return true;
-}
-
-static void ask(struct qr_part *p)
-{
-    struct qr_job *j = p->f->job;
-
-    if (!put_question(p, NULL, 0, &p->question, &p->ask)) {
-        qr_part_end(p);
-        return;
-    }
-    p->ask.done = answered;
-    qr_hold(j);
-    j->q->bus->ask(j->q->bus, &p->ask);
 }
 
 /* ---- several at once ---- */
@@ -238,62 +304,62 @@ static void keep_bundle(struct qr_fetch *f, void *bytes)
     f->bundles[f->bundle_count++] = bytes;
 }
 
-static struct qr_part *take_part(struct qr_group *g, uint32_t partition)
+static struct qr_part *take_part(struct question *q, uint32_t partition)
 {
-    for (uint32_t i = 0; i < g->count; i++)
-        if (g->parts[i] != NULL && g->parts[i]->partition == partition) {
-            struct qr_part *p = g->parts[i];
+    for (uint32_t i = 0; i < q->count; i++)
+        if (q->parts[i] != NULL && q->parts[i]->partition == partition) {
+            struct qr_part *p = q->parts[i];
 
-            g->parts[i] = NULL;
+            q->parts[i] = NULL;
             return p;
         }
     return NULL;
 }
 
 /* Gives each partition its page. False: the answer is nothing that it can be. */
-static bool take_bundle(struct qr_group *g)
+static bool take_bundle(struct question *q)
 {
-    struct qr_job *j = g->f->job;
-    void          *bytes = g->ask.answer;
+    struct qr_job *j = q->f->job;
+    void          *bytes = q->ask.answer;
     struct kl_err  err;
     struct kl_cur  c;
     struct kl_span page;
     uint32_t       partition;
-    enum kl_code   code = tsp_bundle_open(kl_span(bytes, g->ask.answer_size), &c, &err);
+    enum kl_code   code = tsp_bundle_open(kl_span(bytes, q->ask.answer_size), &c, &err);
 
     if (code == KL_EINVAL) {                           /* the first's page alone */
-        go_on_with(take_part(g, g->parts[0]->partition),
-                   (struct qr_page){ bytes, g->ask.answer_size, false });
+        go_on_with(take_part(q, q->parts[0]->partition),
+                   (struct qr_page){ bytes, q->ask.answer_size, false });
         return true;
     }
-    keep_bundle(g->f, bytes);
+    keep_bundle(q->f, bytes);
     while (code == KL_OK && !j->ended && tsp_bundle_next(&c, &partition, &page)) {
-        struct qr_part *p = take_part(g, partition);
+        struct qr_part *p = take_part(q, partition);
 
         if (p != NULL)
             go_on_with(p, (struct qr_page){ (void *)page.at, page.size, true });
     }
-    return code == KL_OK && g->parts[0] == NULL;       /* else it would lead nowhere */
+    return code == KL_OK && q->parts[0] == NULL;       /* else it would lead nowhere */
 }
 
-static void group_answered(struct kl_bus_ask *op)
+static void many_answered(struct question *q)
 {
-    struct qr_group *g = kl_container_of(op, struct qr_group, ask);
-    struct qr_fetch *f = g->f;
-    struct qr_job   *j = f->job;
-    bool             together = false;
-    uint32_t         n = 0;
+    struct kl_bus_ask *op = &q->ask;
+    struct qr_fetch   *f = q->f;
+    struct qr_job     *j = f->job;
+    bool               together = false;
+    uint32_t           n = 0;
 
     qr_parts_begin(f);
     if (j->ended && op->code == KL_OK)
         free(op->answer);
     else if (op->code == KL_OK)
-        together = take_bundle(g);
-    for (uint32_t i = 0; i < g->count; i++)
-        if (g->parts[i] != NULL)
-            g->parts[n++] = g->parts[i];
+        together = take_bundle(q);
+    for (uint32_t i = 0; i < q->count; i++)
+        if (q->parts[i] != NULL)
+            q->parts[n++] = q->parts[i];
     for (uint32_t i = 0; i < n && (j->ended || !together); i++) {
-        struct qr_part *p = g->parts[i];
+        struct qr_part *p = q->parts[i];
 
         if (j->ended) {
             qr_part_end(p);
@@ -305,36 +371,53 @@ static void group_answered(struct kl_bus_ask *op)
         }
     }
     if (together && !j->ended && n > 0)
-        qr_live_start(f, g->parts, n);
-    kl_buf_deinit(&g->question);
-    free(g);
+        qr_live_start(f, q->parts, n);
     qr_parts_end(f);
+}
+
+static void answered(struct kl_bus_ask *op)
+{
+    struct question *q = kl_container_of(op, struct question, ask), *twin = q->twin;
+    struct qr_job   *j = q->f->job;
+
+    if (q->hedge.armed) {
+        j->q->env->sched->disarm(j->shard->loop, &q->hedge);
+        qr_drop(j);                                    /* never the last: the question holds it too */
+    }
+    if (twin != NULL)
+        twin->twin = NULL;
+    if (op->code == KL_OK)
+        qr_hedge_answered(j->shard, kl_env_mono_ns(j->q->env) - q->sent_ns);
+    if (q->over) {
+        if (op->code == KL_OK)
+            free(op->answer);
+    } else if (twin != NULL && (op->code != KL_OK || j->ended)) {
+        if (op->code == KL_OK)
+            free(op->answer);                          /* all is left to the other */
+    } else {
+        if (twin != NULL) {
+            twin->over = true;
+            kl_count(j->q->m.hedges_won, q->second);
+        }
+        if (q->count == 1)
+            one_answered(q);
+        else
+            many_answered(q);
+    }
+    question_free(q);
     qr_drop(j);
 }
 
 void qr_live_start(struct qr_fetch *f, struct qr_part *const *parts, uint32_t count)
 {
-    struct qr_job   *j = f->job;
-    struct qr_group *g;
+    struct question *q = question_new(f, parts, count, false);
 
-    if (count == 1) {
-        ask(parts[0]);
+    if (q != NULL) {
+        put(q);
         return;
     }
-    g = kl_new(sizeof *g);
-    g->f = f;
-    g->count = count;
-    memcpy(g->parts, parts, count * sizeof *parts);
-    if (!put_question(parts[0], parts + 1, count - 1, &g->question, &g->ask)) {
-        for (uint32_t i = 0; i < count; i++)
-            qr_part_end(parts[i]);
-        kl_buf_deinit(&g->question);
-        free(g);
-        return;
-    }
-    g->ask.done = group_answered;
-    qr_hold(j);
-    j->q->bus->ask(j->q->bus, &g->ask);
+    for (uint32_t i = 0; i < count; i++)
+        qr_part_end(parts[i]);
 }
 
 /* ---- reading the pages, later, in the merge ---- */

@@ -13,6 +13,7 @@ void qr_options_read(const struct kl_config *c, struct qr_options *o)
         .cache_max_bytes = (uint64_t)kl_config_int(c, "querier.cache_max"),
         .concurrent_max = (unsigned)kl_config_int(c, "querier.concurrent_max"),
         .slow_ms = kl_config_int(c, "querier.slow_query"),
+        .hedge_percent = (unsigned)kl_config_int(c, "querier.hedge"),
         .config = c,
     };
 }

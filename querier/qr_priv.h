@@ -63,6 +63,15 @@ struct qr_orders {                                     /* orders.c */
     int64_t trimmed_ns;
 };
 
+/* hedge.c: how long questions to ingestors take, and how many may be asked twice */
+enum { QR_HEDGE_ANSWERS = 256, QR_HEDGE_LEAST_MS = 10, QR_HEDGE_MOST_MS = 1000, QR_HEDGE_FIRST_MS = 250 };
+struct qr_hedge {
+    int64_t  took_ns[QR_HEDGE_ANSWERS];                /* a ring of the last answers */
+    uint64_t answers;
+    int64_t  after_ms;                                 /* what most of them took; 0: too few yet */
+    unsigned spent;                                    /* hundredths of a question */
+};
+
 struct qr_shard {
     struct qr_querier *q;
     struct kl_env_loop *loop;
@@ -81,6 +90,7 @@ struct qr_shard {
     struct blk_keep keep;                              /* what open filesets keep of what was read */
     int64_t trimmed_ns;
     struct qr_orders orders;
+    struct qr_hedge hedge;
     struct qr_job *waiting_first, *waiting_last;
     unsigned active, waiting;
     unsigned pouring;                                  /* answers that are still being read */
@@ -94,6 +104,8 @@ struct qr_metrics {
     struct kl_metric *started, *refused, *failed, *timeouts, *canceled, *samples, *series, *pages,
                      *page_bytes, *retries, *filesets_read, *filesets_opened, *filesets_corrupt,
                      *partial, *active, *slow;
+                     *page_bytes, *retries, *hedges, *hedges_won, *filesets_read, *filesets_opened, *filesets_corrupt,
+                     *partial, *active;
     struct kl_metric_hist *seconds;
 };
 
@@ -290,8 +302,6 @@ struct qr_stored {                                     /* one fileset, being rea
 struct qr_part {                                       /* one partition of a fetch */
     struct qr_fetch *f;
     uint32_t partition;
-    struct kl_bus_ask ask;
-    struct kl_buf question;
     struct kl_env_timer retry;
     unsigned tries;
     bool failed, has_cursor;
@@ -305,13 +315,6 @@ struct qr_part {                                       /* one partition of a fet
     struct qr_stored *files;
     size_t file_count, file_next, files_out;
     bool file_missing, reread;
-};
-struct qr_group {                                      /* partitions of one owner, asked together */
-    struct qr_fetch *f;
-    struct kl_bus_ask ask;
-    struct kl_buf question;
-    uint32_t count;
-    struct qr_part *parts[TSP_ALSO_MAX + 1];           /* NULL: has its page */
 };
 struct qr_fetch {
     /* in; the asker's until done */
@@ -371,6 +374,11 @@ void qr_parts_begin(struct qr_fetch *f);
 void qr_parts_end(struct qr_fetch *f);
 /* live.c: partitions of one owner, at most TSP_ALSO_MAX + 1 */
 void qr_live_start(struct qr_fetch *f, struct qr_part *const *parts, uint32_t count);
+/* hedge.c. On the shard's loop. */
+void    qr_hedge_asked(struct qr_shard *s);            /* a question was put */
+void    qr_hedge_answered(struct qr_shard *s, int64_t took_ns);
+int64_t qr_hedge_after_ms(const struct qr_shard *s);   /* one that takes longer may be put twice */
+bool    qr_hedge_may(struct qr_shard *s);              /* true: counts as put twice */
 void qr_live_parse(struct qr_part *p, struct qr_source *s, struct kl_err *err);
 /* stored.c */
 void qr_stored_start(struct qr_part *p);

@@ -36,6 +36,10 @@ static void metrics_init(struct qr_querier *q)
                                    "Bytes of pages received from ingestors.");
     m->retries = kl_metrics_add(r, KL_COUNTER, "koalemos_querier_retries_total", "",
                                 "Questions to ingestors asked again.");
+    m->hedges = kl_metrics_add(r, KL_COUNTER, "koalemos_querier_hedges_total", "",
+                               "Questions put to a second member because the first was slow.");
+    m->hedges_won = kl_metrics_add(r, KL_COUNTER, "koalemos_querier_hedges_won_total", "",
+                                   "Questions that the second member answered first.");
     m->filesets_corrupt = kl_metrics_add(r, KL_COUNTER, "koalemos_querier_filesets_corrupt_total", "",
                                          "Times that a fileset was found corrupt while it was read");
     m->filesets_read = kl_metrics_add(r, KL_COUNTER, "koalemos_querier_filesets_read_total", "",

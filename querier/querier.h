@@ -27,6 +27,7 @@ struct qr_options {
     uint64_t cache_max_bytes;                          /* of what open filesets keep in memory; 64 MiB */
     unsigned concurrent_max;                           /* queries at once; more wait in a bounded queue */
     int64_t  slow_ms;                                  /* one that takes as long is told; 0: none is */
+    unsigned hedge_percent;                            /* of questions may be put twice; 0: none */
     struct kl_log *log;
     struct kl_metrics *metrics;
     /* What /status/{flags,config,runtimeinfo} and /user_limits tell; each may be NULL. They outlive it. */

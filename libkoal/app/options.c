@@ -161,6 +161,7 @@ const struct kl_option kl_app_options[] = {
     INT("querier.samples_max", "50000000", 1000, (int64_t)1 << 40, "samples that one query may load"),
     INT("querier.concurrent_max", "20", 1, 10000, "queries at once; more wait their turn"),
     MS("querier.slow_query", "10s", 0, 86400000, "a request that takes as long is told in the log, with its text and what it cost; 0: none is"),
+    INT("querier.hedge", "10", 0, 100, "of 100 questions to ingestors, how many may be put to a second member when the first is slow"),
     CHOICE("querier.consistency", "default", "default|strong", "strong waits for the log's end before it reads"),
     { 0 },
 };

@@ -1,4 +1,5 @@
 """A cell under failures: what was acknowledged is there, exactly once, whoever died."""
+import json
 import os
 import random
 import shutil
@@ -105,6 +106,8 @@ def test_cell_an_owner_that_slept_past_its_lease_changes_nothing_when_it_wakes(w
     status, _, body = http(f"{cell.query}/api/v1/query?query=count(last_over_time(checked_0[4h]))")
     check(status == 200 and b"warnings" not in body and b'"result":[]' not in body, f"{status} {body[:300]!r}")
     print(f"a question to an owner that hangs took {time.monotonic() - begin:.1f} s")
+    metrics = http(f"{cell.query}/metrics")[2].decode()
+    check("koalemos_querier_hedges_won_total 0\n" not in metrics, "no standby answered before the owner was given up")
     cell.owned_by("ingestor-1")
     status, _, body = http(f"{cell.url('ingestor-1')}/api/v1/admin/tsdb/flush", b"", method="POST")
     check(status == 204, f"flush: {status} {body[:300]!r}")
@@ -113,6 +116,29 @@ def test_cell_an_owner_that_slept_past_its_lease_changes_nothing_when_it_wakes(w
     cell.settled(["ingestor-0", "ingestor-1"])
     cell.flush_all()
     print(done(cell, writers), "samples verified")
+
+
+def test_cell_what_is_missing_is_named_or_in_strict_mode_refused(world):
+    cell = Cell(world, replicas=1)
+    eventually("both own", lambda: len({p["lease"]["owner"] for p in cell.shards() if p["lease"]}) == 2, 30)
+    now = int(time.time() * 1000)
+    series = [({"__name__": f"metric_{i}"}, [(now, float(i))]) for i in range(40)]
+    status, words = koa.push(cell.push, series)
+    check(status == 204, f"push: {status} {words}")
+    eventually("all are there", lambda: len(koa.instant(cell.query, '{__name__=~"metric_.*"}')) == 40)
+    cell.ingestors[0].kill()
+
+    def ask(strict):
+        status, _, body = http(f"{cell.query}/api/v1/query?query=" + "%7B__name__%3D~%22metric_.*%22%7D" +
+                               ("&partial_response=false" if strict else ""), timeout=60)
+        return status, json.loads(body)
+    lost = {p["partition"] for p in cell.shards() if p["members"][0]["node"] == "ingestor-0"}
+    status, answer = ask(False)
+    named = {int(w.split("partition ")[1].split(":")[0]) for w in answer.get("warnings", []) if "partition " in w}
+    check(status == 200 and 0 < len(answer["data"]["result"]) < 40, f"half is there: {status} {str(answer)[:300]}")
+    check(named == lost, f"missing are {lost}, named are {named}: {answer['warnings']}")
+    status, answer = ask(True)
+    check(status == 503 and any(f"partition {p}" in answer["error"] for p in lost), f"strict: {status} {answer}")
 
 
 def test_cell_two_of_one_name_are_told_and_a_removed_one_says_so(world):

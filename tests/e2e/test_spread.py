@@ -9,8 +9,10 @@ FLAGS = ["--placement.spread_series=1000", "--placement.spread_delay=2s", "--pla
 SERIES = 3000
 
 
-def partitions_asked(ours, query):
-    return {p for s in api(ours.query, "query_explain", query=query)["selectors"] for p in s["partitions"]}
+def partitions_asked(ours, query, of=16):
+    selectors = api(ours.query, "query_explain", query=query)["selectors"]
+    check(all(s["partitionsOf"] == of for s in selectors), f"of {of} partitions: {selectors}")
+    return {p for s in selectors for p in s["partitions"]}
 
 
 class Pusher:

@@ -25,6 +25,9 @@ struct owner {
     enum kl_code fails;                                /* the next `fail_times` questions */
     unsigned fail_times;
     bool silent;                                       /* answers only when the question times out */
+    int64_t slow_ms;                                   /* the owner answers after this; its members at once */
+    enum kl_code member_fails;
+    unsigned members_asked;                            /* of `asked`, by a member's name */
     struct kl_buf by_what[TSP_SEL_EXEMPLARS + 1];       /* instead of `pages`, for such questions */
     uint8_t last_what;
     uint8_t last_consistency;
@@ -148,20 +151,32 @@ static void bus_ask(struct kl_bus *b, struct kl_bus_ask *op)
     struct tsp_select *s = kl_new(sizeof *s);
     struct kl_arena    arena;
     struct owner      *o;
-    int64_t            after_ms = 0;
+    int64_t            after_ms;
+    bool               member = false;
 
     kl_arena_init(&arena, 1 << 20);
     ck_assert_msg(tsp_select_decode(op->question, &arena, s, &op->err) == KL_OK, "%s",
                   op->err.text);
     ck_assert_uint_lt(s->partition, PARTS);
     tsp_select_subject(subject, sizeof subject, s->partition);
-    ck_assert_str_eq(subject, op->subject);
     o = &c->owners[s->partition];
     note_question(o, s);
+    if (strcmp(subject, op->subject) != 0) {
+        const char *names[TSP_REPLICAS_MAX];
+
+        ck_assert_uint_ge(tsp_placement_members(c->placement, s->partition, names, TSP_REPLICAS_MAX), 2);
+        tsp_select_member(subject, sizeof subject, s->partition, names[1]);
+        ck_assert_str_eq(subject, op->subject);
+        o->members_asked++;
+        member = true;
+    }
     op->code = KL_OK;
-    if (o->silent) {
+    after_ms = member ? 0 : o->slow_ms;
+    if (o->silent && !member) {
         op->code = kl_fail(&op->err, KL_ETIMEOUT, "the owner says nothing");
         after_ms = op->timeout_ms;
+    } else if (member && o->member_fails != KL_OK) {
+        op->code = kl_fail(&op->err, o->member_fails, "a member says no");
     } else if (o->fail_times > 0) {
         o->fail_times -= s->also_count == 0;
         op->code = kl_fail(&op->err, o->fails, "the owner says no");
@@ -293,6 +308,17 @@ static UNUSED void cluster_one_owner(struct cluster *c)
 
     for (uint32_t p = 0; p < PARTS; p++)
         ck_assert_int_eq(tsp_placement_assign(c->placement, p, &name, 1, &err), KL_OK);
+    cluster_put_placement(c);
+}
+
+/* Two members for all partitions. */
+static UNUSED void cluster_two_members(struct cluster *c)
+{
+    const char *const names[] = { "one", "two" };
+    struct kl_err     err;
+
+    for (uint32_t p = 0; p < PARTS; p++)
+        ck_assert_int_eq(tsp_placement_assign(c->placement, p, names, 2, &err), KL_OK);
     cluster_put_placement(c);
 }
 

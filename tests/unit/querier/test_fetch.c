@@ -423,6 +423,74 @@ START_TEST(an_owner_that_says_nothing_to_many_is_not_asked_for_each)
 }
 END_TEST
 
+/* _i 0: one partition is asked, 1: all of an owner's at once. */
+START_TEST(a_slow_owner_s_question_is_put_to_another_member_and_each_sample_comes_once)
+{
+    struct series s = line(up, 1000, 10, 5, 0);
+    struct owner *o = &c.owners[home("up")];
+    struct asked *a;
+
+    cluster_two_members(&c);
+    c.options.hedge_percent = 10;
+    cluster_live(&c, home("up"), &s, 1, (struct tsp_page){ 0 });
+    for (uint32_t p = 0; p < PARTS; p++)
+        c.owners[p].slow_ms = 1500;
+    cluster_start(&c);
+    a = asked_new(&c, TSP_SEL_SERIES, _i == 0 ? "up" : "{job=\"a\"}", 0, 100000);
+    qr_submit(c.q, &a->n.job);
+    kl_env_sim_run(c.sim, QR_HEDGE_FIRST_MS + 50);
+    ck_assert_uint_eq(a->answers, 1);                  /* long before the owner answers */
+    complete(a);
+    ck_assert_uint_eq(a->n.count, 1);
+    ck_assert_uint_eq(a->n.series[0].count, 5);
+    ck_assert(o->asked >= 2 && c.owners[_i == 0 ? home("up") : 0].members_asked == 1);
+    cluster_run(&c);                                   /* the owner's own comes, and is thrown away */
+    asked_free(a);
+}
+END_TEST
+
+START_TEST(no_more_than_some_questions_are_put_twice_however_slow_all_are)
+{
+    struct series s = line(up, 1000, 10, 5, 0);
+    struct owner *o = &c.owners[home("up")];
+
+    cluster_two_members(&c);
+    c.options.hedge_percent = 10;
+    cluster_live(&c, home("up"), &s, 1, (struct tsp_page){ 0 });
+    o->slow_ms = 1900;                                 /* more than the longest time to a hedge */
+    cluster_start(&c);
+    for (int n = 0; n < 200; n++) {
+        struct asked *a = get(&c, "up", 0, 100000);
+
+        complete(a);
+        ck_assert_uint_eq(a->n.count, 1);
+        asked_free(a);
+    }
+    ck_assert_uint_ge(o->members_asked, 16);
+    ck_assert_uint_le(o->members_asked, 16 + 200 / 9);
+}
+END_TEST
+
+START_TEST(a_hedge_that_fails_leaves_it_to_the_owner_and_none_is_put_where_they_are_turned_off)
+{
+    struct series s = line(up, 1000, 10, 5, 0);
+    struct owner *o = &c.owners[home("up")];
+    struct asked *a;
+
+    cluster_two_members(&c);
+    c.options.hedge_percent = _i == 0 ? 10 : 0;
+    cluster_live(&c, home("up"), &s, 1, (struct tsp_page){ 0 });
+    o->slow_ms = 1500;
+    o->member_fails = KL_EIO;
+    cluster_start(&c);
+    a = get(&c, "up", 0, 100000);
+    complete(a);
+    ck_assert_uint_eq(a->n.count, 1);
+    ck_assert_uint_eq(o->members_asked, _i == 0);
+    asked_free(a);
+}
+END_TEST
+
 START_TEST(one_partition_of_many_that_fails_is_named_in_a_warning)
 {
     struct series s = line(up, 1000, 10, 5, 0);
@@ -778,6 +846,9 @@ int main(void)
     tcase_add_loop_test(t, one_of_an_owner_s_partitions_that_fails_is_named, 0, 1);
     tcase_add_loop_test(t, one_of_an_owner_s_partitions_that_fails_is_named, 5, 6);
     tcase_add_test(t, an_owner_that_says_nothing_to_many_is_not_asked_for_each);
+    tcase_add_loop_test(t, a_slow_owner_s_question_is_put_to_another_member_and_each_sample_comes_once, 0, 2);
+    tcase_add_test(t, no_more_than_some_questions_are_put_twice_however_slow_all_are);
+    tcase_add_loop_test(t, a_hedge_that_fails_leaves_it_to_the_owner_and_none_is_put_where_they_are_turned_off, 0, 2);
     tcase_add_test(t, one_partition_of_many_that_fails_is_named_in_a_warning);
     tcase_add_test(t, who_wants_no_partial_answer_gets_unavailable);
     tcase_add_test(t, no_partition_at_all_is_unavailable_not_empty);
