@@ -176,8 +176,8 @@ static void got(struct kl_bus_kv *op)
         return;
     }
     if (tsp_placement_partitions(there) != tsp_placement_partitions(b->wanted))
-        kl_logf(b->log, KL_ERROR, "this log has %u partitions, the configuration says %u: "
-                "set partitions to %u; a changed number takes a split",
+        kl_logf(b->log, KL_ERROR, "this log has %u partitions, the configuration says %u: set partitions "
+                "to %u; a cell whose partitions the coordinator gives can be split, this one cannot",
                 tsp_placement_partitions(there), tsp_placement_partitions(b->wanted),
                 tsp_placement_partitions(there));
     else if (!same_members(there, b->wanted))

@@ -225,6 +225,8 @@ static void table_done(struct kl_bus_kv *op)
     else
         tsp_placement_free(c->next);
     c->next = NULL;
+    if (c->split != NULL)
+        dm_coordinator_split_put(c, op);
     if (op->code != KL_OK && op->code != KL_EEXIST)
         complain(c, &op->err, "the placement table could not be written");
 }

@@ -25,6 +25,7 @@ struct dm_coordinator_options {
     unsigned replicas;                                 /* members wanted a partition */
     unsigned joins_at_once;
     int64_t  heartbeat_ms, silent_ms, gone_ms;
+    int64_t  split_delay_ms;                           /* from a split's decision to its beginning */
     struct kl_log *log;
     struct kl_metrics *metrics;                        /* may be NULL */
 };
@@ -44,6 +45,23 @@ struct dm_cluster_text {
     struct dm_coordinator *c;
 };
 void dm_coordinator_text(struct dm_coordinator *c, struct dm_cluster_text *t);
+
+/*
+ * Twice as many partitions: one compare-and-set of the table. Everybody must have room for them first
+ * (`partitions` of the configuration, told with each heartbeat): streams of the log are made when they
+ * are first needed. Writers go by the new number split_delay_ms later, readers by both at once.
+ * `done` runs on the coordinator's loop; KL_EINVAL, KL_EAGAIN with the sentence that says what to do.
+ */
+struct dm_split {
+    uint32_t partitions;                               /* in: what there shall be, or 0; out */
+    int64_t valid_from_ms;
+    enum kl_code code;
+    struct kl_err err;
+    void (*done)(struct dm_split *s);
+    struct kl_env_task task;
+    struct dm_coordinator *c;
+};
+void dm_coordinator_split(struct dm_coordinator *c, struct dm_split *s);
 
 /* The routes below /api/v1/koalemos/. Lives with the coordinator. */
 struct kl_http_server;

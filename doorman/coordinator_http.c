@@ -28,6 +28,7 @@ struct call {
     struct kl_http_request *r;
     void (*answer)(struct call *call);
     struct kl_bus_kv kv;
+    struct dm_split split;
     struct kl_buf out;
     char mark[16];
 };
@@ -155,6 +156,7 @@ static void shard_map(struct call *call)
 static void placement(struct call *call)
 {
     const struct dm_coordinator *c = call->h->c;
+    const struct tsp_split      *splits;
     struct kl_buf                b = { 0 };
 
     if (!table_known(call))
@@ -172,6 +174,13 @@ static void placement(struct call *call)
             kl_json_cstr(&b, names[k]);
         }
         kl_buf_adds(&b, "]");
+    }
+    kl_buf_adds(&b, "],\"splits\":[");
+    for (unsigned i = 0, count = tsp_placement_splits(c->table, &splits); i < count; i++) {
+        kl_buf_addf(&b, "%s{\"partitionCount\":%" PRIu32 ",\"validFrom\":", i == 0 ? "" : ",",
+                    splits[i].partitions);
+        kl_json_ms(&b, splits[i].valid_from_ms);
+        kl_buf_adds(&b, "}");
     }
     kl_buf_adds(&b, "]");
     finish(call, &b);
@@ -414,6 +423,41 @@ static void election(struct call *call)
     finish(call, &b);
 }
 
+static void split_done(struct dm_split *s)
+{
+    struct call  *call = kl_container_of(s, struct call, split);
+    struct kl_buf b = { 0 };
+
+    if (s->code != KL_OK) {
+        refuse(call, s->code == KL_EINVAL ? 400 : 409, s->code == KL_EINVAL ? "bad_data" : "conflict",
+               s->err.text);
+        return;
+    }
+    begin(&b);
+    kl_buf_addf(&b, "\"partitionCount\":%" PRIu32 ",\"validFrom\":", s->partitions);
+    kl_json_ms(&b, s->valid_from_ms);
+    finish(call, &b);
+}
+
+static void split(struct call *call)
+{
+    const char   *text = kl_http_param(call->r, "partitions", 0);
+    char         *end = NULL;
+    unsigned long wanted = text == NULL ? 0 : strtoul(text, &end, 10);
+
+    if (text != NULL && (end == text || *end != '\0' || wanted == 0 || wanted > TSP_PARTITIONS_MAX)) {
+        refuse(call, 400, "bad_data", "partitions: a number, twice what there are; or leave it out");
+        return;
+    }
+    if (!call->h->c->o.manage) {
+        refuse(call, 409, "conflict", "placement.static gives the partitions: only a cell whose coordinator "
+               "gives them can be split");
+        return;
+    }
+    call->split = (struct dm_split){ .partitions = (uint32_t)wanted, .done = split_done };
+    dm_coordinator_split(call->h->c, &call->split);
+}
+
 /* ---- routes ---- */
 
 static void run(struct kl_env_task *task)
@@ -449,6 +493,7 @@ ROUTE(lag)
 ROUTE(health)
 ROUTE(drain)
 ROUTE(election)
+ROUTE(split)
 
 struct dm_coordinator_http *dm_coordinator_http_new(struct dm_coordinator *c,
                                                     struct kl_http_server *s)
@@ -466,6 +511,7 @@ struct dm_coordinator_http *dm_coordinator_http_new(struct dm_coordinator *c,
         { "GET", BELOW "health", at_health },
         { "POST", BELOW "drain", at_drain },
         { "POST", BELOW "election", at_election },
+        { "POST", BELOW "split", at_split },
     };
     struct dm_coordinator_http *h = kl_new(sizeof *h);
 

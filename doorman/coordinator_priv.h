@@ -37,6 +37,7 @@ struct dm_coordinator {
     struct kl_bus_kv  lease_op, table_op;
     struct kl_buf     lease_bytes, table_bytes;
     struct tsp_placement *next;                        /* the table that is being put */
+    struct dm_split      *split;                       /* whose table that is, or NULL */
     struct kl_env_task  begin, end;
     struct kl_env_timer tick;
     struct {
@@ -52,4 +53,6 @@ bool dm_coordinator_acts(const struct dm_coordinator *c);
 /* Puts `table` in place of the one that is there, by compare-and-set; takes it. False: one is under
  * way already. */
 bool dm_coordinator_put(struct dm_coordinator *c, struct tsp_placement *table_take);
+/* coordinator_split.c: the put of its table has come back. */
+void dm_coordinator_split_put(struct dm_coordinator *c, const struct kl_bus_kv *op);
 #endif

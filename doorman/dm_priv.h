@@ -146,6 +146,7 @@ struct dm_gate {
     uint32_t steps;                                    /* spreads that have begun */
     int64_t  placing_ms, next_step_ms;                 /* the clock places go by; when it matters next */
     _Atomic bool placed;
+    _Atomic uint32_t too_many;                         /* partitions, for this process' room; 0: it has room */
     struct kl_bus_watch watch;
     struct dm_room rooms;
     struct kl_env_task  begin, end, flush;

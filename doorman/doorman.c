@@ -206,6 +206,11 @@ bool dm_ready(struct dm_doorman *d, struct kl_err *err)
         if (!atomic_load(&d->gates[i]->placed)) {
             kl_fail(err, KL_EAGAIN, "doorman: the placement table is not known yet");
             return false;
+        } else if (atomic_load(&d->gates[i]->too_many) > 0) {
+            kl_fail(err, KL_EAGAIN, "doorman: there are %u partitions and room for %u: restart it with "
+                    "partitions: %u", atomic_load(&d->gates[i]->too_many), d->options.partitions,
+                    atomic_load(&d->gates[i]->too_many));
+            return false;
         } else if (d->gates[i]->ha != NULL && !dm_ha_known(d->gates[i]->ha)) {
             kl_fail(err, KL_EAGAIN, "doorman: the leaders of HA pairs are not known yet");
             return false;

@@ -28,6 +28,7 @@ struct dm_options {
     uint64_t partition_inflight_bytes_max, inflight_bytes_max;
     int64_t  append_timeout_ms;                        /* then 503; retried inside until then */
     int64_t  heartbeat_ms;                             /* to the other doormen; 0: there are none */
+    uint32_t partitions;                               /* of the log as it was opened; 0: any */
     uint32_t remembered_series_max;                    /* a gate's; 0: 2 Mi (about 140 MB when full) */
     const char *influx_separator;                      /* measurement SEPARATOR field; NULL: "_" */
     const char *influx_db_label;                       /* the database as a label; NULL, "": it is none */

@@ -34,8 +34,27 @@ static void look_at_steps(struct dm_gate *g)
     g->steps = steps;
 }
 
+/* Partitions of which this process has no log are not written to, and none of the others either: a push
+ * would be taken in part only. */
+static bool too_many(struct dm_gate *g, struct tsp_placement *p)
+{
+    uint32_t count = tsp_placement_partitions(p);
+    bool     many = g->options->partitions > 0 && count > g->options->partitions;
+
+    if (many && atomic_load(&g->too_many) != count)
+        kl_logf(g->log, KL_ERROR, "the placement table has %" PRIu32 " partitions, the configuration room "
+                "for %" PRIu32 ": pushes are refused until this doorman is restarted with partitions: %"
+                PRIu32, count, g->options->partitions, count);
+    atomic_store(&g->too_many, many ? count : 0);
+    return many;
+}
+
 static void take_table(struct dm_gate *g, struct tsp_placement *p)
 {
+    if (too_many(g, p)) {
+        tsp_placement_free(p);
+        return;
+    }
     if (g->placement == NULL || tsp_placement_partitions(g->placement) != tsp_placement_partitions(p))
         g->generation++;
     tsp_placement_free(g->placement);
@@ -342,6 +361,9 @@ void dm_gate_take(struct kl_env_task *task)
     t->pending = 1;                                    /* until it has been read */
     if (g->ending)
         dm_ticket_fail(t, 503, 1, "the doorman is stopping");
+    else if (atomic_load(&g->too_many) > 0)
+        dm_ticket_fail(t, 503, 10, "this doorman has room for fewer partitions than there are: restart it "
+                       "with the number of the placement table");
     else if (g->placement == NULL)
         dm_ticket_fail(t, 503, 1, "the placement table is not known yet");
     else if (!dm_sender_of(g, t, &s))

@@ -27,7 +27,8 @@ static void coordinate(struct program *p, struct kl_app *a, const char *assigned
         .joins_at_once = (unsigned)kl_config_int(a->config, "cluster.joins_at_once"),
         .heartbeat_ms = kl_config_int(a->config, "cluster.heartbeat"),
         .silent_ms = kl_config_int(a->config, "cluster.silent"),
-        .gone_ms = kl_config_int(a->config, "cluster.gone"), .log = a->log, .metrics = a->metrics,
+        .gone_ms = kl_config_int(a->config, "cluster.gone"),
+        .split_delay_ms = kl_config_int(a->config, "placement.spread_delay"), .log = a->log, .metrics = a->metrics,
     };
 
     p->coordinator = dm_coordinator_new(a->env, p->bus, &o);

@@ -15,6 +15,7 @@ void dm_options_read(const struct kl_config *c, struct dm_options *o)
 {
     *o = (struct dm_options){
         .config = c,
+        .partitions = (uint32_t)kl_config_int(c, "partitions"),
         .gates = (unsigned)kl_config_int(c, "doorman.gates"),
         .linger_ms = kl_config_int(c, "doorman.linger"),
         .partition_inflight_bytes_max =

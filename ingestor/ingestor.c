@@ -15,16 +15,17 @@ enum { LOOP_QUEUE_MAX = 65536 };
 
 static void placed(struct ing_ingestor *i, const struct tsp_placement *t)
 {
-    if (tsp_placement_partitions(t) != i->o.partitions) {
+    if (tsp_placement_partitions(t) > i->o.partitions) {
         kl_logf(i->o.log, KL_ERROR, "ingestor: the placement table has %" PRIu32 " partitions, the "
-                "configuration %" PRIu32 ": the table is not followed", tsp_placement_partitions(t),
-                i->o.partitions);
+                "configuration has room for %" PRIu32 ": the table is not followed",
+                tsp_placement_partitions(t), i->o.partitions);
         return;
     }
     for (uint32_t n = 0; n < i->o.partitions; n++) {
         struct ing_partition *p = &i->partitions[n];
         const char           *names[TSP_REPLICAS_MAX];
-        unsigned              members = tsp_placement_members(t, n, names, TSP_REPLICAS_MAX);
+        unsigned              members = n < tsp_placement_partitions(t)
+                                      ? tsp_placement_members(t, n, names, TSP_REPLICAS_MAX) : 0;
         bool                  wanted = false;
 
         for (unsigned k = 0; k < members; k++)

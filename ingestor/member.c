@@ -250,7 +250,8 @@ enum kl_code ing_member_new(struct kl_env *env, struct kl_bus *bus,
                             struct kl_err *err)
 {
     struct ing_member *m;
-    struct tsp_node    n = { .capacity = options->capacity, .instance = options->instance,
+    struct tsp_node    n = { .capacity = options->capacity, .partitions = options->partitions,
+                             .instance = options->instance,
                              .disk = options->disk, .started_ms = kl_env_now_ms(env) };
 
     if (strlen(options->name) > TSP_NAME_MAX || strlen(options->zone) > TSP_ZONE_MAX)

@@ -1,7 +1,7 @@
 /*
  * `koalemos cluster init` makes what the log and the keys of a cell need in NATS; `koalemos cluster status`
  * prints who is in the cell and who has what, read from the keys alone: it works while every doorman is
- * down.
+ * down. `koalemos cluster split` doubles the number of partitions.
  */
 #include "koalemos/cluster.h"
 
@@ -15,11 +15,12 @@
 #include "libkoal/bus/options.h"
 
 static const char usage[] =
-    "usage: koalemos cluster init|status [flags]\n"
+    "usage: koalemos cluster init|status|split [flags]\n"
     "\n"
     "  init      makes the streams of the log and the bucket of keys in NATS, with log.replicas and\n"
     "            log.bytes_max; what is there already is left as it is\n"
     "  status    who is in the cell, who has which partition, and how far behind\n"
+    "  split     twice as many partitions, once every service was restarted with that number\n"
     "\n"
     "Flags are those of every service, as --nats.url and --cell; `koalemos cluster status --help` lists them.\n"
     "Exit status: 0; 1 when NATS was not reached or something could not be made; 2 wrong usage.\n";
@@ -115,21 +116,29 @@ static void status_done(struct dm_cluster_text *t)
     kl_app_wait_tell(kl_container_of(t, struct status, text)->wait);
 }
 
-static int status(struct cluster *c)
+/* One that only looks. Who lives is seen by a heartbeat that comes: two of them pass. */
+static struct dm_coordinator *looker(struct cluster *c)
 {
     const struct kl_config       *config = c->app->config;
     struct dm_coordinator_options o = {
         .name = "status", .partitions = (uint32_t)kl_config_int(config, "partitions"), .replicas = 1,
         .heartbeat_ms = kl_config_int(config, "cluster.heartbeat"),
         .silent_ms = kl_config_int(config, "cluster.silent"),
-        .gone_ms = kl_config_int(config, "cluster.gone"), .log = c->app->log,
+        .gone_ms = kl_config_int(config, "cluster.gone"),
+        .split_delay_ms = kl_config_int(config, "placement.spread_delay"), .log = c->app->log,
     };
-    struct status          s = { .text.done = status_done, .wait = kl_app_wait_new() };
     struct dm_coordinator *who = dm_coordinator_new(c->app->env, c->bus, &o);
+
+    kl_app_wait_for(c->wait, o.heartbeat_ms * 5 / 2);
+    return who;
+}
+
+static int status(struct cluster *c)
+{
+    struct dm_coordinator *who = looker(c);
+    struct status          s = { .text.done = status_done, .wait = kl_app_wait_new() };
     int                    code = 0;
 
-    /* Who lives is seen by a heartbeat that comes: two of them pass. */
-    kl_app_wait_for(c->wait, o.heartbeat_ms * 5 / 2);
     dm_coordinator_text(who, &s.text);
     kl_app_wait_for(s.wait, 60000);
     if (s.text.complete) {
@@ -148,6 +157,44 @@ static int status(struct cluster *c)
     return code;
 }
 
+/* ---- split ---- */
+
+struct split { struct dm_split split; struct kl_app_wait *wait; };
+
+static void split_done(struct dm_split *s)
+{
+    kl_app_wait_tell(kl_container_of(s, struct split, split)->wait);
+}
+
+static int split(struct cluster *c)
+{
+    struct dm_coordinator *who;
+    struct split           s = { .split.done = split_done };
+    int                    code = 0;
+
+    if (kl_config_text(c->app->config, "placement.static")[0] != '\0') {
+        struct kl_err err;
+
+        kl_fail(&err, KL_EINVAL, "placement.static gives the partitions: only a cell whose coordinator gives "
+                "them can be split");
+        c->bus->close(c->bus);
+        return fail("split", &err);
+    }
+    who = looker(c);
+    s.wait = kl_app_wait_new();
+    dm_coordinator_split(who, &s.split);
+    kl_app_wait_for(s.wait, INT64_C(86400000));        /* the bus gives the put a bound of its own */
+    c->bus->close(c->bus);
+    dm_coordinator_free(who);
+    if (s.split.code != KL_OK)
+        code = fail("split", &s.split.err);
+    else
+        printf("%" PRIu32 " partitions from %" PRId64 " on (milliseconds since 1970)\n", s.split.partitions,
+               s.split.valid_from_ms);
+    kl_app_wait_free(s.wait);
+    return code;
+}
+
 int koalemos_cluster(int argc, char **argv, int first)
 {
     const char    *verb = argc > first ? argv[first] : "";
@@ -156,7 +203,7 @@ int koalemos_cluster(int argc, char **argv, int first)
     struct kl_err  err;
     int            code;
 
-    if (strcmp(verb, "init") != 0 && strcmp(verb, "status") != 0) {
+    if (strcmp(verb, "init") != 0 && strcmp(verb, "status") != 0 && strcmp(verb, "split") != 0) {
         fputs(usage, strcmp(verb, "--help") == 0 ? stdout : stderr);
         return strcmp(verb, "--help") == 0 ? 0 : 2;
     }
@@ -171,7 +218,8 @@ int koalemos_cluster(int argc, char **argv, int first)
         code = fail(verb, &err);
     } else {
         c.loop = c.app->env->sched->loop_new(c.app->env->sched, "cluster", 16);
-        code = o.create ? init(&c, o.partitions) : status(&c);         /* closes the bus */
+        code = o.create ? init(&c, o.partitions)                       /* each closes the bus */
+             : strcmp(verb, "split") == 0 ? split(&c) : status(&c);
         c.app->env->sched->loop_free(c.loop);
         c.bus->free(c.bus);
     }

@@ -17,7 +17,7 @@ static const char usage[] =
     "  inspect   what the filesets below a folder hold, and what they cost\n"
     "  verify    every checksum of every fileset below a folder\n"
     "  catalog   rebuild: the catalogue made anew from the object storage alone\n"
-    "  cluster   init: makes the log's streams in NATS; status: who is in the cell and has what\n"
+    "  cluster   init: makes the log's streams in NATS; status: who is in the cell and has what; split: twice the partitions\n"
     "\n"
     "`koalemos COMMAND --help` lists every flag of a command.\n";
 

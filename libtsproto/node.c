@@ -100,7 +100,7 @@ enum kl_code tsp_node_encode(const struct tsp_node *n, struct kl_buf *out, struc
         .name = tsp_pb_put(&name), .zone = tsp_pb_put(&zone), .capacity = n->capacity,
         .instance = tsp_pb_put(&instance), .address = tsp_pb_put(&address), .state = n->state,
         .beat = n->beat, .started_ms = n->started_ms, .version = tsp_pb_put(&version),
-        .disk = tsp_pb_put(&disk),
+        .disk = tsp_pb_put(&disk), .partitions = n->partitions,
         .holdings = { .funcs.encode = put_holdings, .arg = (void *)n },
     };
 
@@ -174,6 +174,7 @@ enum kl_code tsp_node_decode(struct kl_span bytes, struct tsp_node *n, struct kl
     m.holdings = (pb_callback_t){ .funcs.decode = get_holding, .arg = &gn };
     code = tsp_pb_decode(koalemos_Node_fields, bytes, &m, "node", err);
     gn.node.capacity = m.capacity;
+    gn.node.partitions = m.partitions;
     gn.node.state = (enum tsp_node_state)m.state;
     gn.node.beat = m.beat;
     gn.node.started_ms = m.started_ms;

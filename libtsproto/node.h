@@ -45,6 +45,7 @@ struct tsp_node {
     char     name[TSP_NAME_MAX + 1], zone[TSP_ZONE_MAX + 1], address[TSP_ADDRESS_MAX + 1];
     char     version[TSP_VERSION_MAX + 1];
     uint32_t capacity;                                 /* a weight; 100 by default */
+    uint32_t partitions;                               /* for how many it has room; 0: it did not tell */
     struct tsp_incarnation instance, disk;             /* of this start; of its data folder */
     enum tsp_node_state state;
     uint64_t beat;

@@ -15,6 +15,8 @@ struct assignment { unsigned count; char *members[TSP_REPLICAS_MAX]; };
 struct spread { uint64_t key; struct kl_span tenant, metric; uint8_t spread; int64_t valid_from_ms; };
 struct tsp_placement {
     uint32_t           partitions;
+    unsigned           split_count;
+    struct tsp_split       splits[TSP_LAYOUTS_MAX - 1];    /* oldest first */
     uint64_t           revision;
     struct assignment *assignments;                    /* one a partition */
     size_t             spread_count;
@@ -64,6 +66,8 @@ struct tsp_placement *tsp_placement_copy(const struct tsp_placement *p)
     struct tsp_placement *q = tsp_placement_new(p->partitions);
 
     q->revision = p->revision;
+    q->split_count = p->split_count;
+    memcpy(q->splits, p->splits, sizeof q->splits);
     for (uint32_t i = 0; i < p->partitions; i++) {
         q->assignments[i].count = p->assignments[i].count;
         for (unsigned k = 0; k < p->assignments[i].count; k++)
@@ -154,6 +158,56 @@ unsigned tsp_placement_members(const struct tsp_placement *p, uint32_t partition
     for (unsigned k = 0; k < a->count && k < cap; k++)
         members[k] = a->members[k];
     return a->count < cap ? a->count : cap;
+}
+
+/* ---- splits ---- */
+
+enum kl_code tsp_placement_split(struct tsp_placement *p, int64_t valid_from_ms, struct kl_err *err)
+{
+    uint32_t was = p->partitions;
+
+    if (was * 2 > TSP_PARTITIONS_MAX)
+        return kl_fail(err, KL_ELIMIT, "there are %u partitions already: more than %d cannot be", was,
+                       TSP_PARTITIONS_MAX);
+    if (p->split_count > 0 && valid_from_ms <= p->splits[p->split_count - 1].valid_from_ms)
+        return kl_fail(err, KL_EINVAL, "a split that begins no later than the one before");
+    p->assignments = kl_resize(p->assignments, 2 * was * sizeof *p->assignments);
+    for (uint32_t i = 0; i < was; i++) {
+        p->assignments[was + i] = (struct assignment){ .count = p->assignments[i].count };
+        for (unsigned k = 0; k < p->assignments[i].count; k++)
+            p->assignments[was + i].members[k] = kl_strdup(p->assignments[i].members[k]);
+    }
+    p->partitions = 2 * was;
+    p->splits[p->split_count++] = (struct tsp_split){ p->partitions, valid_from_ms };
+    return KL_OK;
+}
+
+unsigned tsp_placement_splits(const struct tsp_placement *p, const struct tsp_split **splits)
+{
+    *splits = p->splits;
+    return p->split_count;
+}
+
+uint32_t tsp_placement_partitions_at(const struct tsp_placement *p, int64_t now_ms)
+{
+    uint32_t now = p->partitions;
+
+    for (unsigned i = p->split_count; i-- > 0 && p->splits[i].valid_from_ms > now_ms; )
+        now = p->splits[i].partitions / 2;
+    return now;
+}
+
+unsigned tsp_placement_layouts(const struct tsp_placement *p, int64_t from_ms,
+                               uint32_t partitions[TSP_LAYOUTS_MAX])
+{
+    unsigned n = 0;
+
+    partitions[n++] = p->partitions;
+    for (unsigned i = p->split_count;
+         i-- > 0 && (p->splits[i].valid_from_ms > INT64_MAX - TSP_LAYOUT_KEPT_MS ||
+                     from_ms <= p->splits[i].valid_from_ms + TSP_LAYOUT_KEPT_MS); )
+        partitions[n++] = p->splits[i].partitions / 2;
+    return n;
 }
 
 /* ---- spreads ---- */
@@ -271,6 +325,13 @@ uint32_t tsp_placement_steps(const struct tsp_placement *p, int64_t now_ms, int6
         else if (from < *next_ms)
             *next_ms = from;
     }
+    for (unsigned i = 0; i < p->split_count; i++) {
+        int64_t from = p->splits[i].valid_from_ms;
+        if (from <= now_ms)
+            begun++;
+        else if (from < *next_ms)
+            *next_ms = from;
+    }
     return begun;
 }
 
@@ -289,22 +350,57 @@ uint8_t tsp_placement_spread_of(const struct tsp_placement *p, struct kl_span te
     return best;
 }
 
+static uint32_t place(uint64_t base, uint8_t spread, struct kl_fp fp, uint32_t partitions)
+{
+    return (uint32_t)((base + (fp.lo & ((1u << spread) - 1))) & (partitions - 1));
+}
+
 uint32_t tsp_placement_of(const struct tsp_placement *p, struct kl_span tenant,
                           struct kl_span metric, struct kl_fp fp, int64_t now_ms)
 {
     uint64_t base = tsp_placement_base(tenant, metric);
     uint8_t  spread = p->spread_count == 0 ? 0 : spread_of(p, base, tenant, metric, now_ms);
 
-    return (uint32_t)((base + (fp.lo & ((1u << spread) - 1))) & (p->partitions - 1));
+    return place(base, spread, fp, tsp_placement_partitions_at(p, now_ms));
 }
 
 void tsp_placement_range(const struct tsp_placement *p, struct kl_span tenant,
                          struct kl_span metric, uint32_t *first, uint32_t *count)
 {
-    uint64_t base = tsp_placement_base(tenant, metric);
+    tsp_placement_range_of(p, p->partitions, tenant, metric, first, count);
+}
 
-    *first = (uint32_t)(base & (p->partitions - 1));
-    *count = 1u << spread_of(p, base, tenant, metric, INT64_MAX);
+void tsp_placement_range_of(const struct tsp_placement *p, uint32_t partitions, struct kl_span tenant,
+                            struct kl_span metric, uint32_t *first, uint32_t *count)
+{
+    uint64_t base = tsp_placement_base(tenant, metric);
+    uint32_t all = 1u << spread_of(p, base, tenant, metric, INT64_MAX);
+
+    *first = (uint32_t)(base & (partitions - 1));
+    *count = all < partitions ? all : partitions;
+}
+
+/* Is it the place of the series once the step that begins at `at_ms` has begun, and is that the latest? */
+static void look(const struct tsp_placement *p, uint64_t base, struct kl_span tenant, struct kl_span metric,
+                 struct kl_fp fp, uint32_t partition, int64_t at_ms, int64_t *since)
+{
+    if (at_ms > *since && place(base, spread_of(p, base, tenant, metric, at_ms), fp,
+                                tsp_placement_partitions_at(p, at_ms)) == partition)
+        *since = at_ms;
+}
+
+int64_t tsp_placement_since(const struct tsp_placement *p, struct kl_span tenant, struct kl_span metric,
+                            struct kl_fp fp, uint32_t partition)
+{
+    uint64_t base = tsp_placement_base(tenant, metric);
+    int64_t  since = INT64_MIN;
+
+    for (size_t i = lower(p, base); i < p->spread_count && p->spreads[i].key == base; i++)
+        if (same_metric(&p->spreads[i], tenant, metric))
+            look(p, base, tenant, metric, fp, partition, p->spreads[i].valid_from_ms, &since);
+    for (unsigned i = 0; i < p->split_count; i++)
+        look(p, base, tenant, metric, fp, partition, p->splits[i].valid_from_ms, &since);
+    return since;
 }
 
 /* ---- bytes ---- */
@@ -350,12 +446,27 @@ static bool put_spreads(pb_ostream_t *stream, const pb_field_t *field, void *con
     return true;
 }
 
+static bool put_splits(pb_ostream_t *stream, const pb_field_t *field, void *const *arg)
+{
+    const struct tsp_placement *p = *arg;
+
+    for (unsigned i = 0; i < p->split_count; i++) {
+        koalemos_Split m = { .partitions = p->splits[i].partitions,
+                             .valid_from_ms = p->splits[i].valid_from_ms };
+        if (!pb_encode_tag_for_field(stream, field) ||
+            !pb_encode_submessage(stream, koalemos_Split_fields, &m))
+            return false;
+    }
+    return true;
+}
+
 enum kl_code tsp_placement_encode(const struct tsp_placement *p, struct kl_buf *out,
                                   struct kl_err *err)
 {
     koalemos_Placement m = { .partitions = p->partitions, .revision = p->revision,
         .assignments = { .funcs.encode = put_assignments, .arg = (void *)p },
-        .spreads = { .funcs.encode = put_spreads, .arg = (void *)p } };
+        .spreads = { .funcs.encode = put_spreads, .arg = (void *)p },
+        .splits = { .funcs.encode = put_splits, .arg = (void *)p } };
 
     return tsp_pb_encode(koalemos_Placement_fields, &m, out, "placement table", err);
 }
@@ -365,7 +476,8 @@ struct got_assignment { struct got_assignment *next; uint32_t partition; unsigne
                         struct kl_span members[TSP_REPLICAS_MAX]; };
 struct got_spread { struct got_spread *next; struct tsp_spread spread; };
 struct got { struct kl_arena arena; unsigned count; struct got_assignment *assignments;
-             struct got_spread *spreads; };
+             struct got_spread *spreads; unsigned split_count;
+             struct tsp_split splits[TSP_LAYOUTS_MAX - 1]; };
 struct got_members { struct got *got; struct got_assignment *to; };
 
 static bool get_member(pb_istream_t *stream, const pb_field_t *field, void **arg)
@@ -425,6 +537,34 @@ static bool get_spread(pb_istream_t *stream, const pb_field_t *field, void **arg
     return true;
 }
 
+static bool get_split(pb_istream_t *stream, const pb_field_t *field, void **arg)
+{
+    struct got    *got = *arg;
+    koalemos_Split m = koalemos_Split_init_zero;
+
+    (void)field;
+    if (got->split_count == TSP_LAYOUTS_MAX - 1)
+        PB_RETURN_ERROR(stream, "too many splits");
+    if (!pb_decode(stream, koalemos_Split_fields, &m))
+        return false;
+    got->splits[got->split_count++] = (struct tsp_split){ m.partitions, m.valid_from_ms };
+    return true;
+}
+
+/* Each doubles, begins later than the one before, and the last one led to what there is. */
+static enum kl_code take_splits(struct tsp_placement *p, const struct got *got, struct kl_err *err)
+{
+    uint32_t after = p->partitions;
+
+    for (unsigned i = got->split_count; i-- > 0; after /= 2)
+        if (after < 2 || got->splits[i].partitions != after ||
+            (i > 0 && got->splits[i].valid_from_ms <= got->splits[i - 1].valid_from_ms))
+            return kl_fail(err, KL_EINVAL, "a split that cannot be");
+    memcpy(p->splits, got->splits, sizeof p->splits);
+    p->split_count = got->split_count;
+    return KL_OK;
+}
+
 static enum kl_code take_spreads(struct tsp_placement *p, struct got *got, struct kl_err *err)
 {
     const struct tsp_spread **all;
@@ -459,6 +599,8 @@ static enum kl_code take(const koalemos_Placement *m, struct got *got, struct ts
     for (struct got_assignment *a = got->assignments; a != NULL && code == KL_OK; a = a->next)
         code = assign(p, a->partition, a->members, a->count, err);
     if (code == KL_OK)
+        code = take_splits(p, got, err);
+    if (code == KL_OK)
         code = take_spreads(p, got, err);
     if (code != KL_OK) {
         tsp_placement_free(p);
@@ -478,6 +620,7 @@ enum kl_code tsp_placement_decode(struct kl_span bytes, struct tsp_placement **p
     kl_arena_init(&got.arena, DECODE_ARENA);
     m.assignments = (pb_callback_t){ .funcs.decode = get_assignment, .arg = &got };
     m.spreads = (pb_callback_t){ .funcs.decode = get_spread, .arg = &got };
+    m.splits = (pb_callback_t){ .funcs.decode = get_split, .arg = &got };
     code = tsp_pb_decode(koalemos_Placement_fields, bytes, &m, "placement table", err);
     if (code == KL_OK)
         code = take(&m, &got, p, err);

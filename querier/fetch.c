@@ -160,11 +160,14 @@ static void add_part(struct qr_fetch *f, uint32_t partition)
 
 static void add_range(struct qr_fetch *f, struct kl_span tenant, struct kl_span metric)
 {
-    uint32_t all = tsp_placement_partitions(f->table->placement), first, count;
+    uint32_t layouts[TSP_LAYOUTS_MAX], first, count;
+    unsigned layout_count = tsp_placement_layouts(f->table->placement, f->from_ms, layouts);
 
-    tsp_placement_range(f->table->placement, tenant, metric, &first, &count);
-    for (uint32_t i = 0; i < count && i < all; i++)
-        add_part(f, (first + i) % all);
+    for (unsigned k = 0; k < layout_count; k++) {
+        tsp_placement_range_of(f->table->placement, layouts[k], tenant, metric, &first, &count);
+        for (uint32_t i = 0; i < count; i++)
+            add_part(f, (first + i) % layouts[k]);
+    }
 }
 
 static void plan(struct qr_fetch *f)

@@ -129,7 +129,16 @@ static void merge_series(struct qr_fetch *f)
     free(runs);
 }
 
-/* Where a series came from two partitions, the one that the newest layout names goes last. */
+/* Was the series placed where `a` is before it was where `b` is? */
+static bool older(const struct qr_fetch *f, struct kl_span tenant, struct kl_span metric,
+                  const struct qr_found *a, const struct qr_found *b)
+{
+    return a->partition != b->partition &&
+           tsp_placement_since(f->table->placement, tenant, metric, a->fp, a->partition) <
+           tsp_placement_since(f->table->placement, tenant, metric, b->fp, b->partition);
+}
+
+/* Where a series came from several partitions, the one in which it was last placed goes last. */
 static void order_layouts(struct qr_fetch *f)
 {
     static const char name[] = "__name__";
@@ -139,25 +148,24 @@ static void order_layouts(struct qr_fetch *f)
         return;
     for (size_t i = 0, n; i < f->found_count; i += n) {
         struct qr_found *g = &f->found[i];
+        struct kl_span   metric;
         bool             mixed = false;
-        uint32_t         home;
-        size_t           at = 0;
 
         for (n = 1; i + n < f->found_count && kl_fp_cmp(g[n].fp, g->fp) == 0; n++)
             mixed = mixed || g[n].partition != g->partition;
         if (!mixed)
             continue;
-        home = tsp_placement_of(f->table->placement, tenant,
-                                kl_labels_get(g->labels, kl_span(name, sizeof name - 1)), g->fp,
-                                INT64_MAX);
+        metric = kl_labels_get(g->labels, kl_span(name, sizeof name - 1));
         /* A group is as long as its series has sources: a few. Stable, by insertion. */
-        for (size_t k = 0; k < n; k++)
-            if (g[k].partition != home) {
-                struct qr_found keep = g[k];
+        for (size_t k = 1; k < n; k++) {
+            struct qr_found keep = g[k];
+            size_t          at = k;
 
-                memmove(&g[at + 1], &g[at], (k - at) * sizeof *g);
-                g[at++] = keep;
-            }
+            while (at > 0 && older(f, tenant, metric, &keep, &g[at - 1]))
+                at--;
+            memmove(&g[at + 1], &g[at], (k - at) * sizeof *g);
+            g[at] = keep;
+        }
     }
 }
 

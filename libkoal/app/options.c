@@ -24,7 +24,7 @@ const struct kl_option kl_app_options[] = {
     TEXT("listen", NULL, "address and port of HTTP; port 0 takes a free one"),
     TEXT("data-dir", NULL, "folder of everything that this process keeps"),
     TEXT("cell", "main", "name of the cell, in every NATS subject, stream and bucket: [a-z0-9]+"),
-    INT("partitions", "16", 1, 4096, "partitions of the log, a power of two; the same for all services, for ever"),
+    INT("partitions", "16", 1, 4096, "partitions of the log, a power of two, the same for all services; more than the placement table has is room for a split"),
 
     CHOICE("log.level", "info", "debug|info|warn|error", "what this process says of itself on stderr"),
     CHOICE("log.format", "text", "text|json", "how it says it"),
@@ -64,7 +64,7 @@ const struct kl_option kl_app_options[] = {
     TEXT("placement.static", "", "which ingestor has which partitions: ingestor-0=0-7,ingestor-1=8-15; empty: the coordinator gives them to those that register"),
     INT("placement.spread_series", "500000", 0, (int64_t)1 << 40, "a metric with more series in one partition is spread over more; 0: none is"),
     MS("placement.spread_window", "10m", 100, YEARS, "series count that had a sample within this time"),
-    MS("placement.spread_delay", "1m", 0, 86400000, "a larger spread begins this long after it was decided"),
+    MS("placement.spread_delay", "1m", 0, 86400000, "a larger spread, or a split, begins this long after it was decided"),
     TEXT("store.url", NULL, "the object storage, the same for every ingestor and querier: dir:/path or s3://bucket/prefix; serve without one: a folder in its data-dir"),
     TEXT("store.dir", NULL, "short for a store.url of dir:"),
     TEXT("store.cache.dir", NULL, "folder in which a querier keeps what it read of the object storage; unset: none, but serve over S3 keeps it in its data-dir"),

@@ -27,12 +27,8 @@ class Cell:
                     f.write(f'cluster {{ name: c, host: 127.0.0.1, port: {routes[i]}, routes: ['
                             + ", ".join(f'"nats://127.0.0.1:{r}"' for r in routes) + "] }\n")
             self.nats.append(world.run(f"nats-{i}", os.path.join(koa.PEERS, "nats-server"), "-c", conf))
-        with open(world.path("cell.yaml"), "w") as f:
-            f.write(f"cell: e2e\npartitions: {partitions}\nnats:\n  url: "
-                    + ",".join(f"nats://127.0.0.1:{p}" for p in self.nats_ports)
-                    + f"\nlog:\n  replicas: {min(servers, 3)}\n  bytes_max: 256MiB\n"
-                    f"cluster:\n  replicas: {replicas}\n  heartbeat: 400ms\n  silent: {SILENT_S}s\n  gone: {GONE_S}s\n"
-                    .replace(".0s", "s"))
+        self.replicas = replicas
+        self.configure(partitions)
         self.doormen = [self.service("doorman", f"doorman-{i}", f"--doorman.name=doorman-{i}") for i in range(doormen)]
         self.ingestors = {}
         for i in range(ingestors):
@@ -42,6 +38,15 @@ class Cell:
         self.query = self.url("querier")
         if ready:
             self.ready()
+
+    def configure(self, partitions):
+        """Of processes that start from now on."""
+        with open(self.world.path("cell.yaml"), "w") as f:
+            f.write(f"cell: e2e\npartitions: {partitions}\nnats:\n  url: "
+                    + ",".join(f"nats://127.0.0.1:{p}" for p in self.nats_ports)
+                    + f"\nlog:\n  replicas: {min(len(self.nats), 3)}\n  bytes_max: 256MiB\n"
+                    f"cluster:\n  replicas: {self.replicas}\n  heartbeat: 400ms\n  silent: {SILENT_S}s\n  gone: {GONE_S}s\n"
+                    .replace(".0s", "s"))
 
     @property
     def processes(self):

@@ -180,6 +180,61 @@ def test_cell_rolling_restart_of_all_is_not_noticed(world):
     print(done(cell, writers), "samples verified")
 
 
+def test_cell_twice_the_partitions_under_load_lose_and_double_nothing(world):
+    """Room first, by a rolling restart; then the split, while values are written again over old ones."""
+    cell = Cell(world, "--placement.spread_delay=2s", partitions=4)
+    two = ["ingestor-0", "ingestor-1"]
+    cell.settled(two)
+    writers = writers_of(cell)
+    now = int(time.time() * 1000)
+    names = [f"kept_{i}" for i in range(40)]
+
+    def write(value, at):
+        eventually("a push is taken", lambda: koa.push(cell.push, [({"__name__": n}, [(at, value)]) for n in names])[0] == 204, 20)
+    write(1.0, now - 600_000)
+    cell.flush_all()                                   # the older layout's, in filesets, and
+    write(2.0, now - 500_000)                          # live
+    status, _, body = http(f"{cell.push}/api/v1/koalemos/split", b"", method="POST")
+    check(status == 409 and b"set it to 8 for every service" in body, f"without room: {status} {body!r}")
+    cell.configure(8)
+    for p in (*cell.ingestors.values(), *cell.doormen, cell.querier):
+        check(p.stop() == 0, f"{p.name} did not end well")
+        p.start()
+        cell.ready()
+        cell.settled(two)
+    check(len(cell.shards()) == 4, "room alone splits nothing")
+    cell.wish("split", partitions=8)
+    eventually("eight partitions", lambda: len(cell.shards()) == 8)
+    cell.settled(two)
+    splits = cell.ask("placement")["splits"]
+    check([s["partitionCount"] for s in splits] == [8], f"{splits}")
+    eventually("the split has begun", lambda: time.time() > splits[0]["validFrom"] + 0.5, 10)
+    write(3.0, now - 500_000)                          # the newer layout's value for one time
+    write(4.0, now - 400_000)
+    # Of 40 metrics about half move; new values of those are in the new partitions.
+    asked = {n: {p for s in api(cell.query, "query_explain", query=n)["selectors"] for p in s["partitions"]} for n in names}
+    check(all(len(p) <= 2 and len({x % 4 for x in p}) == 1 for p in asked.values()), f"{asked}")
+    check(any(len(p) == 2 for p in asked.values()), f"no metric moved: {asked}")
+    for when in ("live", "flushed"):
+        for age, value in ((600, 1.0), (500, 3.0), (400, 4.0)):
+            got = koa.instant(cell.query, '{__name__=~"kept_.*"}', (now - age * 1000) / 1000)
+            check(len(got) == 40 and set(got.values()) == {value}, f"{when}, {age} s before: {got}")
+            got = koa.instant(cell.query, f"count_over_time(kept_7[1s])", (now - age * 1000) / 1000)
+            check(list(got.values()) == [1.0], f"{when}: {got}")
+        cell.flush_all()
+    for p in (cell.ingestors[0], cell.doormen[0]):
+        p.kill()
+        p.start()
+    cell.ready()
+    cell.settled(two)
+    out = subprocess.run([os.path.join(koa.BIN, "koalemos"), "cluster", "split", "--config", world.path("cell.yaml")],
+                         capture_output=True, text=True, timeout=60)
+    check(out.returncode == 1 and "set it to 16 for every service" in out.stderr, f"{out}")
+    print(done(cell, writers), "samples verified")
+    cell.flush_all()
+    check(verify(cell.query, writers) > 0, "after the flush")
+
+
 def kill_at_random(cell, rounds, seed):
     draw = random.Random(seed)
     writers = writers_of(cell)

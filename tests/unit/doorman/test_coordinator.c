@@ -41,10 +41,10 @@ static const struct tsp_placement *table(void) { return c[0] != NULL ? c[0]->tab
 
 static void hold(struct made_up *n)
 {
-    struct tsp_holding *holdings = kl_new(P * sizeof *holdings);
+    struct tsp_holding *holdings = kl_new(2 * P * sizeof *holdings);
     uint32_t            count = 0;
 
-    for (uint32_t p = 0; table() != NULL && p < P; p++) {
+    for (uint32_t p = 0; table() != NULL && p < tsp_placement_partitions(table()); p++) {
         const char *names[TSP_REPLICAS_MAX];
         unsigned    members = tsp_placement_members(table(), p, names, TSP_REPLICAS_MAX);
 
@@ -89,7 +89,8 @@ static struct dm_coordinator *coordinator(const char *name)
 {
     struct dm_coordinator_options o = { .name = name, .manage = true, .partitions = P, .replicas = 2,
                                         .joins_at_once = 4, .heartbeat_ms = HEARTBEAT_MS,
-                                        .silent_ms = SILENT_MS, .gone_ms = GONE_MS };
+                                        .silent_ms = SILENT_MS, .gone_ms = GONE_MS,
+                                        .split_delay_ms = 30000 };
 
     return dm_coordinator_new(env, bus, &o);
 }
@@ -142,7 +143,7 @@ static unsigned has(const char *name, unsigned *owns)
     unsigned n = 0;
 
     *owns = 0;
-    for (uint32_t p = 0; p < P; p++) {
+    for (uint32_t p = 0; p < tsp_placement_partitions(table()); p++) {
         const char *names[TSP_REPLICAS_MAX];
         unsigned    count = tsp_placement_members(table(), p, names, TSP_REPLICAS_MAX);
 
@@ -270,6 +271,64 @@ START_TEST(a_table_that_was_wiped_is_made_anew_with_a_higher_revision)
 }
 END_TEST
 
+static bool was_split;
+
+static void split_done(struct dm_split *s)
+{
+    (void)s;
+    was_split = true;
+}
+
+static struct dm_split split_into(int which, uint32_t partitions)
+{
+    struct dm_split s = { .partitions = partitions, .done = split_done };
+
+    was_split = false;
+    dm_coordinator_split(c[which], &s);
+    run_s(2);
+    ck_assert(was_split);
+    return s;
+}
+
+START_TEST(a_split_waits_for_room_everywhere_and_gives_the_new_partitions_owners)
+{
+    struct dm_split s;
+    unsigned        owns;
+
+    s = split_into(0, 0);
+    ck_assert_int_eq(s.code, KL_EAGAIN);
+    ck_assert_str_eq(s.err.text, "the placement table and the ingestors have not been seen yet");
+    nodes[0].lives = nodes[1].lives = true;
+    run_s(60);
+    s = split_into(0, 64);
+    ck_assert_int_eq(s.code, KL_EINVAL);
+    ck_assert_str_eq(s.err.text, "there are 16 partitions: a split makes 32 of them, not 64");
+    s = split_into(0, 0);
+    ck_assert_int_eq(s.code, KL_EAGAIN);
+    ck_assert_str_eq(s.err.text, "partitions is 16 here: set it to 32 for every service, restart them one after "
+                     "another, and ask again");
+    c[0]->o.partitions = c[1]->o.partitions = 2 * P;
+    nodes[0].node.partitions = 2 * P;
+    nodes[1].node.partitions = P;
+    run_s(5);
+    s = split_into(0, 0);
+    ck_assert_int_eq(s.code, KL_EAGAIN);
+    ck_assert_str_eq(s.err.text, "ingestor i1 has room for 16 partitions: restart it with partitions: 32 first");
+    nodes[1].node.partitions = 2 * P;
+    run_s(5);
+    s = split_into(0, 32);
+    ck_assert_msg(s.code == KL_OK, "%s", s.err.text);
+    ck_assert_int_ge(s.valid_from_ms, kl_env_now_ms(env) + 27000);
+    run_s(3);
+    ck_assert_uint_eq(tsp_placement_partitions(c[1]->table), 2 * P);
+    s = split_into(1, 0);                              /* one at a time */
+    ck_assert_int_eq(s.code, KL_EAGAIN);
+    run_s(60);
+    ck_assert_uint_eq(has("i0", &owns), 2 * P);
+    ck_assert_uint_eq(owns, P);
+}
+END_TEST
+
 START_TEST(an_unreadable_table_is_left_as_it_is)
 {
     wish_for(KL_BUS_KV_PUT, "placement", "\xff\xff not a table");
@@ -293,6 +352,7 @@ int main(void)
     tcase_add_test(t, a_silent_node_owns_nothing_and_one_that_is_gone_has_nothing);
     tcase_add_test(t, a_drained_node_gives_all_away_and_takes_again_when_told);
     tcase_add_test(t, a_table_that_was_wiped_is_made_anew_with_a_higher_revision);
+    tcase_add_test(t, a_split_waits_for_room_everywhere_and_gives_the_new_partitions_owners);
     tcase_add_test(t, an_unreadable_table_is_left_as_it_is);
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_NORMAL);

@@ -104,6 +104,103 @@ START_TEST(twice_the_partitions_nest)
 }
 END_TEST
 
+static bool asked(const struct tsp_placement *t, const char *metric, uint32_t partition, int64_t from_ms)
+{
+    uint32_t layouts[TSP_LAYOUTS_MAX], first, count;
+    unsigned n = tsp_placement_layouts(t, from_ms, layouts);
+
+    for (unsigned k = 0; k < n; k++) {
+        tsp_placement_range_of(t, layouts[k], text("t"), text(metric), &first, &count);
+        for (uint32_t i = 0; i < count; i++)
+            if ((first + i) % layouts[k] == partition)
+                return true;
+    }
+    return false;
+}
+
+START_TEST(a_split_begins_at_its_time_for_writers_and_readers_ask_wherever_any_table_put_it)
+{
+    struct tsp_placement *before = tsp_placement_copy(p);
+    uint32_t              layouts[TSP_LAYOUTS_MAX];
+    int64_t               next;
+
+    ck_assert_int_eq(spread("wide", 3, 500), KL_OK);
+    ck_assert_int_eq(tsp_placement_split(p, 1000, &err), KL_OK);
+    ck_assert_int_eq(tsp_placement_split(p, 1000, &err), KL_EINVAL);
+    ck_assert_int_eq(tsp_placement_split(p, 3000, &err), KL_OK);
+    ck_assert_int_eq(spread("wide", 6, 2000), KL_OK);
+    ck_assert_uint_eq(tsp_placement_partitions(p), 64);
+    ck_assert_uint_eq(tsp_placement_partitions_at(p, 999), 16);
+    ck_assert_uint_eq(tsp_placement_partitions_at(p, 2999), 32);
+    ck_assert_uint_eq(tsp_placement_partitions_at(p, 3000), 64);
+    ck_assert_uint_eq(tsp_placement_steps(p, 999, &next), 1);
+    ck_assert_int_eq(next, 1000);
+    ck_assert_uint_eq(tsp_placement_steps(p, 3000, &next), 4);
+    for (uint64_t n = 0; n < 500; n++)
+        for (int64_t now = 0; now <= 4000; now += 250) {
+            const char *metric = n % 2 ? "wide" : "narrow";
+
+            ck_assert(asked(p, metric, of(p, metric, n, now), now));
+            ck_assert(asked(p, metric, of(before, metric, n, now), 0));
+        }
+    ck_assert_uint_eq(tsp_placement_layouts(p, 0, layouts), 3);
+    ck_assert_uint_eq(tsp_placement_layouts(p, 1001 + TSP_LAYOUT_KEPT_MS, layouts), 2);
+    ck_assert_uint_eq(layouts[0], 64);
+    ck_assert_uint_eq(layouts[1], 32);
+    ck_assert_uint_eq(tsp_placement_layouts(p, 3001 + TSP_LAYOUT_KEPT_MS, layouts), 1);
+    tsp_placement_free(before);
+}
+END_TEST
+
+START_TEST(the_later_a_series_was_placed_somewhere_the_newer_that_place)
+{
+    ck_assert_int_eq(spread("wide", 3, 500), KL_OK);
+    ck_assert_int_eq(tsp_placement_split(p, 1000, &err), KL_OK);
+    ck_assert_int_eq(spread("wide", 4, 2000), KL_OK);
+    for (uint64_t n = 0; n < 200; n++) {
+        int64_t last = INT64_MIN;
+
+        for (int64_t now = 0; now <= 2000; now += 500) {
+            int64_t since = tsp_placement_since(p, text("t"), text("wide"), fp(n), of(p, "wide", n, now));
+
+            ck_assert_int_ge(since, last);
+            ck_assert(now == 0 || since >= (now == 1500 ? 1000 : now));
+            last = since;
+        }
+    }
+}
+END_TEST
+
+START_TEST(a_split_gives_each_new_partition_the_members_of_its_origin_and_is_kept)
+{
+    const char             *members[] = { "a", "b" }, *got[TSP_REPLICAS_MAX];
+    const struct tsp_split *splits;
+
+    ck_assert_int_eq(tsp_placement_assign(p, 5, members, 2, &err), KL_OK);
+    ck_assert_int_eq(tsp_placement_split(p, 1000, &err), KL_OK);
+    ck_assert_uint_eq(tsp_placement_members(p, 21, got, TSP_REPLICAS_MAX), 2);
+    ck_assert_str_eq(got[1], "b");
+    ck_assert_int_eq(tsp_placement_encode(p, &out, &err), KL_OK);
+    ck_assert_int_eq(tsp_placement_decode(kl_buf_span(&out), &q, &err), KL_OK);
+    ck_assert_uint_eq(tsp_placement_splits(q, &splits), 1);
+    ck_assert(splits[0].partitions == 32 && splits[0].valid_from_ms == 1000);
+    tsp_placement_free(q);
+    q = tsp_placement_copy(p);
+    ck_assert_uint_eq(tsp_placement_partitions_at(q, 0), 16);
+    while (tsp_placement_partitions(p) < TSP_PARTITIONS_MAX)
+        ck_assert_int_eq(tsp_placement_split(p, 1000 + tsp_placement_partitions(p), &err), KL_OK);
+    ck_assert_int_eq(tsp_placement_split(p, 99999, &err), KL_ELIMIT);
+    /* a split to 3, to other than there are, two of one time */
+    tsp_placement_free(q);
+    q = NULL;
+    ck_assert_int_eq(tsp_placement_decode(kl_span("\x08\x04\x2a\x02\x08\x03", 6), &q, &err), KL_EINVAL);
+    ck_assert_int_eq(tsp_placement_decode(kl_span("\x08\x04\x2a\x02\x08\x02", 6), &q, &err), KL_EINVAL);
+    ck_assert_int_eq(tsp_placement_decode(kl_span("\x08\x04\x2a\x02\x08\x02\x2a\x02\x08\x04", 10), &q, &err),
+                     KL_EINVAL);
+    ck_assert_int_eq(tsp_placement_decode(kl_span("\x08\x04\x2a\x02\x08\x04", 6), &q, &err), KL_OK);
+}
+END_TEST
+
 START_TEST(metrics_fill_the_partitions_evenly)
 {
     unsigned filled[16] = { 0 };
@@ -266,6 +363,9 @@ int main(void)
     tcase_add_test(t, a_spread_begins_at_its_time_for_writers_and_at_once_for_readers);
     tcase_add_test(t, a_reader_covers_every_writer_of_any_table_before);
     tcase_add_test(t, twice_the_partitions_nest);
+    tcase_add_test(t, a_split_begins_at_its_time_for_writers_and_readers_ask_wherever_any_table_put_it);
+    tcase_add_test(t, the_later_a_series_was_placed_somewhere_the_newer_that_place);
+    tcase_add_test(t, a_split_gives_each_new_partition_the_members_of_its_origin_and_is_kept);
     tcase_add_test(t, metrics_fill_the_partitions_evenly);
     tcase_add_test(t, a_spread_that_cannot_be_is_refused);
     tcase_add_test(t, members_are_kept_in_order_and_replaced_whole);
