@@ -152,6 +152,9 @@ e2e: all
 	@python3 tests/e2e/run.py --bin $(B)/bin --peers $(peers)/bin $(TESTS)
 conformance: all
 	@python3 tests/e2e/conformance.py --bin $(B)/bin $(ARGS)
+# The page of all options, from the table of them; a test refuses one that is stale.
+config-doc: $(B)/bin/koalemos
+	@$< config page >deploy/CONFIG.md.new && mv deploy/CONFIG.md.new deploy/CONFIG.md
 # A Debian package of the programs; test-deb tries it in a bare Debian made by debootstrap (as root).
 deb: setup-build
 	@deploy/setup.sh deb
@@ -165,6 +168,6 @@ test-k8s: setup-test
 	@tests/k8s.sh $(B)/bin build/k8s
 -include bench/bench.mk
 clean: ; rm -rf build
-.PHONY: all check fuzz fuzz-run layers pure clean setup-build setup-test setup-fuzz run run-cluster test e2e conformance deb test-deb test-k8s
+.PHONY: all check fuzz fuzz-run layers pure clean setup-build setup-test setup-fuzz run run-cluster test e2e conformance config-doc deb test-deb test-k8s
 .SECONDARY:
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

@@ -51,8 +51,6 @@ static enum kl_code join(struct program *p, struct kl_app *a, struct kl_err *err
 
     if (kl_config_text(a->config, "placement.static")[0] != '\0')
         return KL_OK;
-    if (o.silent_ms < 3 * o.heartbeat_ms)
-        return kl_fail(err, KL_EINVAL, "cluster.silent should be at least three of cluster.heartbeat");
     return ing_join(p->ingestor, &o, err);
 }
 

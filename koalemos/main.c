@@ -3,6 +3,7 @@
  */
 #include "koalemos/catalog.h"
 #include "koalemos/cluster.h"
+#include "koalemos/config.h"
 #include "koalemos/serve.h"
 #include "koalemos/tool.h"
 
@@ -18,6 +19,8 @@ static const char usage[] =
     "  verify    every checksum of every fileset below a folder\n"
     "  catalog   rebuild: the catalogue made anew from the object storage alone\n"
     "  cluster   init: makes the log's streams in NATS; status: who is in the cell and has what; split: twice the partitions\n"
+    "  check-config   whether files are configurations; where they are wrong if not\n"
+    "  config    schema: the configuration's JSON schema; page: every option there is\n"
     "\n"
     "`koalemos COMMAND --help` lists every flag of a command.\n";
 
@@ -33,6 +36,10 @@ int main(int argc, char **argv)
         return koalemos_catalog(argc, argv, 2);
     if (argc >= 2 && strcmp(argv[1], "cluster") == 0)
         return koalemos_cluster(argc, argv, 2);
+    if (argc >= 2 && strcmp(argv[1], "check-config") == 0)
+        return koalemos_check_config(argc, argv, 2);
+    if (argc >= 2 && strcmp(argv[1], "config") == 0)
+        return koalemos_config(argc, argv, 2);
     if (argc >= 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0)) {
         fputs(usage, stdout);
         return 0;

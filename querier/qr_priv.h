@@ -102,10 +102,8 @@ struct qr_shard {
 struct qr_metrics {
     struct kl_metric *kept_hits, *kept_misses, *kept_bytes;
     struct kl_metric *started, *refused, *failed, *timeouts, *canceled, *samples, *series, *pages,
-                     *page_bytes, *retries, *filesets_read, *filesets_opened, *filesets_corrupt,
-                     *partial, *active, *slow;
-                     *page_bytes, *retries, *hedges, *hedges_won, *filesets_read, *filesets_opened, *filesets_corrupt,
-                     *partial, *active;
+                     *page_bytes, *retries, *hedges, *hedges_won, *filesets_read, *filesets_opened,
+                     *filesets_corrupt, *partial, *active, *slow;
     struct kl_metric_hist *seconds;
 };
 

@@ -18,7 +18,8 @@ enum { FILE_MAX = 1 << 20, ARGS_MAX = 200, TRACE_LEAVES_MS = 2000 };
 
 /* ---- options ---- */
 
-static enum kl_code read_file(const char *path, char **bytes, size_t *size, struct kl_err *err)
+enum kl_code kl_app_read_file(const char *path, char **bytes, size_t *size,
+                              struct kl_err *err)
 {
     FILE  *f = fopen(path, "re");
     char  *at;
@@ -37,6 +38,7 @@ static enum kl_code read_file(const char *path, char **bytes, size_t *size, stru
         return err->code;
     }
     fclose(f);
+    at[n] = '\0';
     *bytes = at;
     *size = n;
     return KL_OK;
@@ -85,26 +87,6 @@ static enum kl_code read_flags(int argc, char **argv, int first, struct flags *f
 
 extern char **environ;
 
-/* What no row of the table can say. Frees what it refuses. */
-static enum kl_code check(struct kl_config **config, struct kl_err *err)
-{
-    int64_t partitions = kl_config_int(*config, "partitions");
-    int64_t replicas = kl_config_int(*config, "log.replicas");
-
-    if ((partitions & (partitions - 1)) != 0)
-        kl_fail(err, KL_EINVAL, "partitions is %" PRId64 ", and should be a power of two", partitions);
-    else if (kl_config_int(*config, "disk.low_water") > kl_config_int(*config, "disk.high_water") &&
-             kl_config_int(*config, "disk.high_water") > 0)
-        kl_fail(err, KL_EINVAL, "disk.low_water should not be above disk.high_water");
-    else if (replicas % 2 == 0)
-        kl_fail(err, KL_EINVAL, "log.replicas is %" PRId64 ", and should be 1, 3 or 5", replicas);
-    else
-        return KL_OK;
-    kl_config_free(*config);
-    *config = NULL;
-    return err->code;
-}
-
 static enum kl_code load(const struct flags *f, struct kl_config **config, struct kl_err *err)
 {
     char        *yaml = NULL;
@@ -112,12 +94,16 @@ static enum kl_code load(const struct flags *f, struct kl_config **config, struc
     enum kl_code code = KL_OK;
 
     if (f->config != NULL)
-        code = read_file(f->config, &yaml, &size, err);
+        code = kl_app_read_file(f->config, &yaml, &size, err);
     if (code == KL_OK)
         code = kl_config_load(kl_app_options, f->config, kl_span(yaml, size),
                               (const char *const *)environ, (const char *const *)f->args, config, err);
     free(yaml);
-    return code == KL_OK ? check(config, err) : code;
+    if (code == KL_OK && (code = kl_app_check(*config, err)) != KL_OK) {
+        kl_config_free(*config);
+        *config = NULL;
+    }
+    return code;
 }
 
 static const char *text_of(const struct kl_config *c, const char *path)

@@ -36,6 +36,12 @@ struct kl_app {
     void *ctx;
 };
 extern const struct kl_option kl_app_options[];        /* the one table: every option there is */
+extern const struct kl_config_section kl_app_sections[];
+/* What no row of the table can say by itself. Pure; the words say where. */
+enum kl_code kl_app_check(const struct kl_config *c, struct kl_err *err);
+/* A file of 1 MiB at most, malloc'ed, with a NUL behind. */
+enum kl_code kl_app_read_file(const char *path, char **bytes, size_t *size, struct kl_err *err);
+void kl_app_config_page(struct kl_buf *out);           /* deploy/CONFIG.md, whole */
 /* argv[first..] are flags. --config FILE, --help, --print-config are done here: then, and on an
  * error, returns the exit status in *status and NULL. */
 struct kl_app *kl_app_open(const char *name, int argc, char **argv, int first,

@@ -3,33 +3,74 @@
 #include "libkoal/base/relabel.h"
 
 #include <stddef.h>
+#include <stdlib.h>
 
 /* Bounds that say "as large as makes sense". */
 #define TIB ((int64_t)1 << 40)
 #define YEARS ((int64_t)200 * 365 * 86400 * 1000)
 
-#define TEXT(path, fallback, help)         { path, KL_OPT_TEXT, fallback, 0, 0, NULL, help }
-#define CHOICE(path, fallback, list, help) { path, KL_OPT_CHOICE, fallback, 0, 0, list, help }
-#define BOOL(path, fallback, help)         { path, KL_OPT_BOOL, fallback, 0, 0, NULL, help }
-#define INT(path, fallback, least, most, help)   { path, KL_OPT_INT, fallback, least, most, NULL, help }
-#define BYTES(path, fallback, least, most, help) { path, KL_OPT_BYTES, fallback, least, most, NULL, help }
-#define MS(path, fallback, least, most, help)    { path, KL_OPT_MS, fallback, least, most, NULL, help }
+/* What follows the help: LIVE where the option may change by a reload, without a restart. */
+#define TEXT(path, fallback, help, ...)         { path, KL_OPT_TEXT, fallback, 0, 0, NULL, help, __VA_ARGS__ }
+#define CHOICE(path, fallback, list, help, ...) { path, KL_OPT_CHOICE, fallback, 0, 0, list, help, __VA_ARGS__ }
+#define BOOL(path, fallback, help, ...)         { path, KL_OPT_BOOL, fallback, 0, 0, NULL, help, __VA_ARGS__ }
+#define INT(path, fallback, least, most, help, ...)   { path, KL_OPT_INT, fallback, least, most, NULL, help, __VA_ARGS__ }
+#define BYTES(path, fallback, least, most, help, ...) { path, KL_OPT_BYTES, fallback, least, most, NULL, help, __VA_ARGS__ }
+#define MS(path, fallback, least, most, help, ...)    { path, KL_OPT_MS, fallback, least, most, NULL, help, __VA_ARGS__ }
 /* The same, but that the file may say otherwise for some tenants. */
 #define T_INT(path, fallback, least, most, help)   { path, KL_OPT_INT, fallback, least, most, NULL, help, true }
 #define T_BYTES(path, fallback, least, most, help) { path, KL_OPT_BYTES, fallback, least, most, NULL, help, true }
 #define T_MS(path, fallback, least, most, help)    { path, KL_OPT_MS, fallback, least, most, NULL, help, true }
+
+/* What type and range cannot say. */
+static enum kl_code power_of_two(const char *text, struct kl_err *err)
+{
+    long n = strtol(text, NULL, 10);
+
+    return (n & (n - 1)) == 0 ? KL_OK : kl_fail(err, KL_EINVAL, "%ld is no power of two", n);
+}
+
+static enum kl_code odd(const char *text, struct kl_err *err)
+{
+    long n = strtol(text, NULL, 10);
+
+    return n % 2 == 1 ? KL_OK : kl_fail(err, KL_EINVAL, "%ld is none of 1, 3 and 5", n);
+}
+
+/* Chapters of deploy/CONFIG.md, in the order in which the rows come. Every section has one. */
+const struct kl_config_section kl_app_sections[] = {
+    { "", "What stands in no section." },
+    { "log", "What a process says of itself on stderr; the log of samples, in NATS or in a folder." },
+    { "nats", "NATS, which a cluster's log, questions and coordination go through. `koalemos serve` has none." },
+    { "bus", "What is the same over NATS and in one process." },
+    { "http", "The HTTP server of every service." },
+    { "trace", "Spans of requests, for a collector of traces. Off by default." },
+    { "cluster", "Who has which partitions: ingestors register, the coordinator of the doormen decides." },
+    { "placement", "Where series land." },
+    { "store", "The object storage: what holds the blocks in the end." },
+    { "doorman", "The doorman takes pushes." },
+    { "limits", "What a tenant may send. The doorman refuses what is past a limit, before it is acknowledged; "
+                "nothing is refused afterwards." },
+    { "ha", "Pairs of senders that scrape the same." },
+    { "compaction", "Merging small blocks into large ones." },
+    { "otlp", "OpenTelemetry." },
+    { "disk", "A disk that must not become full." },
+    { "ingestor", "The ingestor keeps recent series in memory and writes blocks." },
+    { "querier", "The querier answers." },
+    { 0 },
+};
 
 /* Rows of one section stand together: --print-config opens a section where the last row left it. */
 const struct kl_option kl_app_options[] = {
     TEXT("listen", NULL, "address and port of HTTP; port 0 takes a free one"),
     TEXT("data-dir", NULL, "folder of everything that this process keeps"),
     TEXT("cell", "main", "name of the cell, in every NATS subject, stream and bucket: [a-z0-9]+"),
-    INT("partitions", "16", 1, 4096, "partitions of the log, a power of two, the same for all services; more than the placement table has is room for a split"),
+    INT("partitions", "16", 1, 4096, "partitions of the log, a power of two, the same for all services; more than the placement table has is room for a split",
+        .check = power_of_two),
 
     CHOICE("log.level", "info", "debug|info|warn|error", "what this process says of itself on stderr"),
     CHOICE("log.format", "text", "text|json", "how it says it"),
     CHOICE("log.requests", "errors", "none|errors|all", "HTTP requests that get a line there: none, those answered 5xx, or all"),
-    INT("log.replicas", "3", 1, 5, "replicas of each log stream in NATS: 1, 3 or 5"),
+    INT("log.replicas", "3", 1, 5, "replicas of each log stream in NATS: 1, 3 or 5", .check = odd),
     BYTES("log.bytes_max", "10GiB", 1 << 20, 1024 * TIB, "a log stream in NATS refuses past this"),
     BYTES("log.local_bytes_max", "0", 0, 1024 * TIB, "the local log refuses past this; 0: only where the disk is full"),
     BYTES("log.segment_bytes", "64MiB", 1 << 16, TIB, "a segment of the local log is closed past this"),

@@ -9,7 +9,8 @@
  *
  * Sizes take B KiB MiB GiB, durations ms s m h d; a bare number is in the option's unit. Lists are
  * comma-separated text. Values are checked whole against type and range; an error names file,
- * line, key and what would be right. Immutable once loaded; any thread.
+ * line, column, key and what would be right. Immutable once loaded, and counted: who wants it to
+ * live longer takes a reference; any thread.
  *
  * Options marked `per_tenant` may be given otherwise for some tenants, in the file only:
  *
@@ -38,6 +39,7 @@ struct kl_option {
     bool per_tenant;
     /* What type and range cannot say of a value; may be NULL. Fills err with the reason alone. */
     enum kl_code (*check)(const char *text, struct kl_err *err);
+    bool live;                                         /* may change while a service runs, by a reload */
 };
 
 enum { KL_TENANT_MAX = 150 };                          /* bytes of a tenant's name */
@@ -52,7 +54,8 @@ struct kl_config;
 enum kl_code kl_config_load(const struct kl_option *table, const char *file, struct kl_span yaml,
                             const char *const *env, const char *const *args,
                             struct kl_config **config, struct kl_err *err);
-void         kl_config_free(struct kl_config *c);
+struct kl_config *kl_config_ref(const struct kl_config *c);
+void         kl_config_free(struct kl_config *c);      /* lets go of one reference; NULL is fine */
 const char  *kl_config_text(const struct kl_config *c, const char *path);   /* NULL when unset */
 int64_t      kl_config_int(const struct kl_config *c, const char *path);    /* also BYTES, MS */
 bool         kl_config_bool(const struct kl_config *c, const char *path);
@@ -70,7 +73,35 @@ enum kl_code kl_config_list(const char *text,
                             enum kl_code (*field)(void *ctx, size_t item, const char *key, size_t nth,
                                                   struct kl_span value, struct kl_err *err),
                             void *ctx, struct kl_err *err);
+/* Where a value stands: "koa.yml, line 3, column 7", "flag --cell", KOALEMOS_CELL, "default". */
+void         kl_config_where(const struct kl_config *c, const char *path, char *out, size_t size);
+/* The options that read differently in two configurations of one table, with commas between, of those
+ * that are live or not; what differs for tenants alone counts as `tenants`, and as live. Their number. */
+size_t       kl_config_changes(const struct kl_config *a, const struct kl_config *b, bool live,
+                               struct kl_buf *names);
+
+/*
+ * More that is said of one tenant, from elsewhere than the file: it wins over the file. What
+ * kl_config_said_read takes is YAML as it stands under a tenant's name in the file, or the same
+ * flat ({limits.past: 1h}); only options that are per_tenant, each checked. `all` are one text of
+ * JSON, {"limits.past": "1h"}, in the order of the table, which reads back to the same.
+ */
+enum kl_code kl_config_said_read(const struct kl_option *table, const char *source, struct kl_span yaml,
+                                 struct kl_buf *all, struct kl_err *err);
+struct kl_config_said { struct kl_span tenant, all; };
+/* `base` with that said over it, `all` as kl_config_said_read makes it. What of it the table refuses (another
+ * version wrote it) is left out, and told through `refused` (may be NULL), a sentence each. `base` gets a
+ * reference. Never NULL. */
+struct kl_config *kl_config_over(const struct kl_config *base, const struct kl_config_said *said, size_t count,
+                                 void (*refused)(void *ctx, const struct kl_err *err), void *ctx);
+
 void         kl_config_help(const struct kl_option *table, struct kl_buf *out);
+/* The table as a page: a chapter a section, in the order of the rows. `sections` ends with {0}. */
+struct kl_config_section { const char *name, *about; };
+void         kl_config_markdown(const struct kl_option *table, const struct kl_config_section *sections,
+                                struct kl_buf *out);
+/* The file's JSON schema (draft 2020-12): names, types, bounds, choices; unknown keys are errors. */
+void         kl_config_schema(const struct kl_option *table, struct kl_buf *out);
 /* One flat object of JSON, path to text, unset ones left out; secrets as in kl_config_print. */
 void         kl_config_json(const struct kl_config *c, bool per_tenant_only, struct kl_buf *out);
 /* As YAML that loads to the same, but for what stands before the @ of an address: a secret. */

@@ -66,21 +66,27 @@ struct kl_config *kl_config_tenant_add(struct kl_config *c, struct kl_span name)
     e = &t->all[t->count++];
     t->slots[slot] = t->count;
     *e = (struct entry){ .name = kl_new(name.size + 1), .size = name.size,
-                         .view = kl_config_new(c->table) };
+                         .view = kl_config_view_new(c) };
     memcpy(e->name, name.at, name.size);
     return e->view;
 }
 
-void kl_config_tenants_inherit(struct kl_config *c)
+struct kl_config *kl_config_view_new(const struct kl_config *all)
 {
-    for (uint32_t i = 0; c->tenants != NULL && i < c->tenants->count; i++) {
-        struct kl_config *view = c->tenants->all[i].view;
-        for (size_t k = 0; k < c->count; k++)
-            if (!view->values[k].own) {
-                view->values[k] = c->values[k];
-                view->values[k].own = false;
-            }
-    }
+    struct kl_config *c = kl_new(sizeof *c);
+
+    atomic_init(&c->refs, 1);
+    c->table = all->table;
+    c->count = all->count;
+    c->all = all;
+    return c;
+}
+
+struct kl_config *kl_config_tenant_view(struct kl_config *c, struct kl_span name)
+{
+    uint32_t index = c->tenants == NULL ? 0 : c->tenants->slots[slot_of(c->tenants, name)];
+
+    return index == 0 ? NULL : c->tenants->all[index - 1].view;
 }
 
 void kl_config_tenants_free(struct kl_config *c)
@@ -90,7 +96,7 @@ void kl_config_tenants_free(struct kl_config *c)
     if (t == NULL)
         return;
     for (uint32_t i = 0; i < t->count; i++) {
-        kl_config_free(t->all[i].view);
+        kl_config_drop(t->all[i].view);
         free(t->all[i].name);
     }
     free(t->all);

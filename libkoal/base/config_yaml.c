@@ -4,6 +4,7 @@
 #include "libkoal/base/json.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <yaml.h>
 
@@ -15,12 +16,15 @@ struct walk {
     yaml_document_t   doc;
     const char       *file;
     unsigned          nodes;                           /* visited: aliases may repeat some */
+    /* Not NULL: what is wrong is told, and the rest is read all the same. */
+    void            (*refused)(void *ctx, const struct kl_err *err);
+    void             *ctx;
     struct kl_err    *err;
 };
 
 static void place(const struct walk *w, const yaml_node_t *n, char *out, size_t size)
 {
-    snprintf(out, size, "%s, line %zu, column %zu", w->file, n->start_mark.line + 1,
+    snprintf(out, size, "%.120s, line %zu, column %zu", w->file, n->start_mark.line + 1,
              n->start_mark.column + 1);
 }
 
@@ -200,11 +204,11 @@ enum kl_code kl_config_list(const char *text,
 
 /* ---- options ---- */
 
-static enum kl_code set_scalar(struct walk *w, const yaml_node_t *n, const char *path)
+static enum kl_code set_scalar(struct walk *w, const yaml_node_t *key, const yaml_node_t *n, const char *path)
 {
     const struct kl_option *o = kl_config_option(w->config, path);
+    const yaml_node_t      *at = o == NULL ? key : n;   /* what is at fault where something is */
     struct kl_buf text;
-    char          where[200];
     enum kl_code  code = KL_OK;
 
     if (o == NULL && kl_config_is_section(w->config, path))
@@ -220,11 +224,12 @@ static enum kl_code set_scalar(struct walk *w, const yaml_node_t *n, const char 
     else
         kl_buf_add(&text, n->data.scalar.value, n->data.scalar.length);
     kl_buf_add8(&text, 0);
-    place(w, n, where, sizeof where);
     if (code == KL_OK && !kl_buf_ok(&text))
         code = refuse(w, n, path, "is too long");
     if (code == KL_OK)
-        code = kl_config_set(w->config, path, text.at, where, w->err);
+        code = kl_config_set(w->config, path, text.at,
+                             (struct kl_config_place){ KL_FROM_FILE, (uint32_t)at->start_mark.line + 1,
+                                                       (uint32_t)at->start_mark.column + 1 }, w->err);
     kl_buf_deinit(&text);
     return code;
 }
@@ -261,6 +266,22 @@ static enum kl_code tenants(struct walk *w, const yaml_node_t *n)
     return code;
 }
 
+/* Of what it holds the first that is a value tells best what was meant: "limit: {past: 1h}". */
+static enum kl_code no_section(struct walk *w, const yaml_node_t *key, const yaml_node_t *value,
+                               const char *path)
+{
+    const yaml_node_t *inner = NULL;
+    char               below[PATH_BYTES + 64], near[120], words[240];
+
+    if (value->data.mapping.pairs.start < value->data.mapping.pairs.top)
+        inner = yaml_document_get_node(&w->doc, value->data.mapping.pairs.start->key);
+    snprintf(below, sizeof below, "%s%s%.60s", path, inner != NULL ? "." : "",
+             inner != NULL && inner->type == YAML_SCALAR_NODE ? (const char *)inner->data.scalar.value : "");
+    kl_config_near(w->config->table, below, near, sizeof near);
+    snprintf(words, sizeof words, "is no section of options%s", near);
+    return refuse(w, key, path, words);
+}
+
 static enum kl_code map(struct walk *w, const yaml_node_t *n, const char *path, unsigned depth)
 {
     yaml_node_pair_t *begin = n->data.mapping.pairs.start;
@@ -283,31 +304,51 @@ static enum kl_code map(struct walk *w, const yaml_node_t *n, const char *path, 
         if (depth == 0 && strcmp(below, "tenants") == 0 && value->type == YAML_MAPPING_NODE)
             code = tenants(w, value);
         else if (value->type != YAML_MAPPING_NODE)
-            code = set_scalar(w, value, below);
+            code = set_scalar(w, key, value, below);
         else if (depth == DEPTH_MAX || !kl_config_is_section(w->config, below))
-            code = refuse(w, key, below, "is no section of options; --help lists them");
+            code = no_section(w, key, value, below);
         else
             code = map(w, value, below, depth + 1);
-        if (code != KL_OK)
+        if (code != KL_OK && w->refused == NULL)
             return code;
+        if (code != KL_OK)
+            w->refused(w->ctx, w->err);
     }
     return KL_OK;
 }
 
-enum kl_code kl_config_yaml(struct kl_config *c, const char *file, struct kl_span yaml,
-                            struct kl_err *err)
+static enum kl_code read_whole(struct walk *w, struct kl_span yaml, unsigned depth)
 {
-    struct walk  w = { .config = c, .file = file, .err = err };
     yaml_node_t *root;
-    enum kl_code code = load_document(yaml, file, &w.doc, err);
+    enum kl_code code = load_document(yaml, w->file, &w->doc, w->err);
 
     if (code != KL_OK)
         return code;
-    root = yaml_document_get_root_node(&w.doc);
+    root = yaml_document_get_root_node(&w->doc);
     if (root != NULL && root->type == YAML_MAPPING_NODE)
-        code = map(&w, root, "", 0);
+        code = map(w, root, "", depth);
     else if (root != NULL)
-        code = refuse(&w, root, "the file", "should be a map of options");
-    yaml_document_delete(&w.doc);
+        code = refuse(w, root, w->of_tenant ? "what is said of a tenant" : "the file",
+                      "should be a map of options");
+    yaml_document_delete(&w->doc);
     return code;
+}
+
+enum kl_code kl_config_yaml(struct kl_config *c, struct kl_span yaml, struct kl_err *err)
+{
+    struct walk w = { .config = c, .file = c->file != NULL ? c->file : "the file", .err = err };
+
+    return read_whole(&w, yaml, 0);
+}
+
+enum kl_code kl_config_yaml_view(struct kl_config *view, const char *source, struct kl_span yaml,
+                                 void (*refused)(void *ctx, const struct kl_err *err), void *ctx,
+                                 struct kl_err *err)
+{
+    struct walk w = { .config = view, .of_tenant = true, .file = source, .refused = refused, .ctx = ctx,
+                      .err = err };
+
+    free(view->file);
+    view->file = kl_strdup(source);
+    return read_whole(&w, yaml, 1);
 }

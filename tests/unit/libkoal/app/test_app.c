@@ -209,12 +209,14 @@ START_TEST(wrong_options_are_told_with_what_would_be_right)
 {
     ck_assert_int_eq(RUN("--nonsense=1"), 2);
     SAYS("there is no flag --nonsense");
+    ck_assert_int_eq(RUN("--log.replica=3"), 2);
+    SAYS("there is no flag --log.replica; did you mean \"log.replicas\"?");
     ck_assert_int_eq(RUN("nonsense"), 2);
     SAYS("\"nonsense\" is no flag");
     ck_assert_int_eq(RUN("--log.replicas=2"), 2);
-    SAYS("log.replicas is 2, and should be 1, 3 or 5");
+    SAYS("log.replicas: 2 is none of 1, 3 and 5");
     ck_assert_int_eq(RUN("--partitions=12"), 2);
-    SAYS("partitions is 12, and should be a power of two");
+    SAYS("partitions: 12 is no power of two");
     ck_assert_int_eq(RUN("--log.level=loud"), 2);
     SAYS("should be one of debug|info|warn|error");
     ck_assert_int_eq(RUN("--limits.past=soon"), 2);

@@ -16,12 +16,13 @@ static const struct kl_option table[] = {
     { "log.replicas", KL_OPT_INT, "3", 1, 5, NULL, "How many." },
     { "log.ack", KL_OPT_CHOICE, "quorum", 0, 0, "quorum|all|one", "When." },
     { "log.segment-bytes", KL_OPT_BYTES, "64MiB", 1, INT64_MAX, NULL, "How large." },
+    { "log.level", KL_OPT_TEXT, "info", 0, 0, NULL, "How | much.", .live = true },
     { "log.linger", KL_OPT_MS, "20", 0, 600000, NULL, "How long." },
     { "debug", KL_OPT_BOOL, "false", 0, 0, NULL, "More words." },
     { "urls", KL_OPT_TEXT, NULL, 0, 0, NULL, "A list." },
-    { "limits.past", KL_OPT_MS, "1h", 0, 600000000, NULL, "How old.", true },
-    { "limits.count", KL_OPT_INT, "7", 1, 100, NULL, "How many.", true },
-    { "rules", KL_OPT_LIST, NULL, 0, 0, NULL, "What.", true, no_mark },
+    { "limits.past", KL_OPT_MS, "1h", 0, 600000000, NULL, "How old.", true, NULL, true },
+    { "limits.count", KL_OPT_INT, "7", 1, 100, NULL, "How many.", true, NULL, true },
+    { "rules", KL_OPT_LIST, NULL, 0, 0, NULL, "What.", true, no_mark, true },
     { 0 },
 };
 static struct kl_config *c;
@@ -335,13 +336,193 @@ START_TEST(tenants_and_lists_are_printed_so_that_they_load_to_the_same)
 }
 END_TEST
 
+/* ---- what was meant, where it stands ---- */
+
+static const struct { const char *yaml, *words; } meant[] = {
+    { "log: {replica: 3}", "did you mean \"log.replicas\"?" },
+    { "log: {Linger: 3}", "did you mean \"log.linger\"?" },
+    { "limit: {past: 1h}", "did you mean \"limits.past\"?" },
+    { "past: 1h", "did you mean \"limits.past\"?" },
+    { "lisetn: x", "did you mean \"listen\"?" },
+    { "tenants: {a: {limits: {psat: 1h}}}", "did you mean \"limits.past\"?" },
+    { "entirely: {other: 1}", "--help lists them" }, { "x: 1", "--help lists them" },
+};
+
+START_TEST(an_unknown_key_is_told_with_the_nearest_name)
+{
+    ck_assert_int_eq(load(meant[_i].yaml, NULL, NULL), KL_EINVAL);
+    ck_assert_msg(strstr(err.text, meant[_i].words) != NULL, "%s", err.text);
+}
+END_TEST
+
+START_TEST(a_key_at_fault_is_pointed_at_and_else_the_value)
+{
+    ck_assert_int_eq(load("log:\n  ack: all\n  replica: 3\n", NULL, NULL), KL_EINVAL);
+    ck_assert_msg(strstr(err.text, "koa.yml, line 3, column 3:") != NULL, "%s", err.text);
+    ck_assert_int_eq(load("log:\n  ack: all\n  replicas: 30\n", NULL, NULL), KL_EINVAL);
+    ck_assert_msg(strstr(err.text, "koa.yml, line 3, column 13:") != NULL, "%s", err.text);
+}
+END_TEST
+
+START_TEST(a_value_knows_where_it_stands)
+{
+    static const char *const env[] = { "KOALEMOS_LOG_ACK=all", NULL }, *const args[] = { "--debug", NULL };
+    char where[300];
+
+    ck_assert_int_eq(load("log:\n  replicas: 2\ntenants:\n  a: {limits: {count: 3}}\n", env, args), KL_OK);
+    kl_config_where(c, "log.replicas", where, sizeof where);
+    ck_assert_str_eq(where, "koa.yml, line 2, column 13");
+    kl_config_where(of("a"), "limits.count", where, sizeof where);
+    ck_assert_str_eq(where, "koa.yml, line 4, column 23");
+    kl_config_where(of("a"), "log.ack", where, sizeof where);
+    ck_assert_str_eq(where, "KOALEMOS_LOG_ACK");
+    kl_config_where(c, "debug", where, sizeof where);
+    ck_assert_str_eq(where, "flag --debug");
+    kl_config_where(c, "listen", where, sizeof where);
+    ck_assert_str_eq(where, "default");
+}
+END_TEST
+
+/* ---- changes, and what is said elsewhere ---- */
+
+static const struct { const char *before, *after, *live, *other; } changes[] = {
+    { "", "", "", "" },
+    { "", "listen: y\nlog: {replicas: 2}", "", "listen, log.replicas" },
+    { "", "log: {level: debug}\nlimits: {past: 2h}", "log.level, limits.past", "" },
+    { "tenants: {a: {}}", "", "tenants", "" },
+    { "", "tenants: {a: {limits: {count: 3}}}", "tenants", "" },
+    { "tenants: {a: {limits: {count: 3}}, b: {}}", "tenants: {b: {}, a: {limits: {count: 3}}}", "", "" },
+    { "tenants: {a: {limits: {count: 3}}}", "tenants: {b: {limits: {count: 3}}}", "tenants", "" },
+    { "urls: x", "debug: yes", "", "debug, urls" },
+    { "log: {linger: 20}", "log: {linger: 20ms}", "", "log.linger" },     /* as written, to be safe */
+};
+
+START_TEST(what_has_changed_is_named_by_whether_it_takes_a_restart)
+{
+    struct kl_config *before;
+    struct kl_buf     names = { 0 };
+
+    ck_assert_int_eq(load(changes[_i].before, NULL, NULL), KL_OK);
+    before = c;
+    ck_assert_int_eq(load(changes[_i].after, NULL, NULL), KL_OK);
+    ck_assert_uint_eq(kl_config_changes(before, c, true, &names) > 0, changes[_i].live[0] != '\0');
+    kl_buf_add8(&names, 0);
+    ck_assert_str_eq(names.at, changes[_i].live);
+    kl_buf_reset(&names);
+    kl_config_changes(before, c, false, &names);
+    kl_buf_add8(&names, 0);
+    ck_assert_str_eq(names.at, changes[_i].other);
+    kl_buf_deinit(&names);
+    kl_config_free(before);
+}
+END_TEST
+
+static const char *said(const char *yaml)
+{
+    static struct kl_buf b;
+
+    kl_buf_reset(&b);
+    b.cap = 1000;
+    if (kl_config_said_read(table, "the body", kl_span_str(yaml), &b, &err) != KL_OK)
+        return NULL;
+    kl_buf_add8(&b, 0);
+    return b.at;
+}
+
+START_TEST(what_is_said_of_a_tenant_elsewhere_has_one_form)
+{
+    static const char form[] = "{\"limits.past\": \"2h\", \"rules\": \"[{\\\"a\\\": \\\"b\\\"}]\"}";
+
+    ck_assert_str_eq(said("limits: {past: 2h}\nrules: [{a: b}]"), form);
+    ck_assert_str_eq(said("{\"rules\": [{\"a\": \"b\"}], \"limits.past\": \"2h\"}"), form);
+    ck_assert_str_eq(said(form), form);
+    ck_assert_str_eq(said("{}"), "{}");
+    ck_assert_str_eq(said(""), "{}");
+    for (const char *const *bad = (const char *const[]){ "[a]", "x", "listen: y", "limits: {past: soon}",
+                                                         "tenants: {}", "rules: [{a: '!'}]", NULL }; *bad != NULL; bad++) {
+        ck_assert_msg(said(*bad) == NULL, "%s", *bad);
+        ck_assert_msg(strstr(err.text, "the body") != NULL, "%s", err.text);
+    }
+}
+END_TEST
+
+static int refusals;
+static void refused(void *ctx, const struct kl_err *e) { (void)ctx, (void)e; refusals++; }
+
+START_TEST(what_is_said_elsewhere_wins_and_what_another_version_says_is_left_out)
+{
+    struct kl_config *base, *over;
+    const struct kl_config_said all[] = {
+        { kl_span_str("a"), kl_span_str("{\"limits.past\": \"9h\", \"of.tomorrow\": \"1\", \"limits.count\": \"5\"}") },
+        { kl_span_str("new"), kl_span_str("{\"limits.count\": \"6\"}") },
+    };
+
+    ck_assert_int_eq(load("limits: {past: 2h}\ntenants: {a: {limits: {past: 5m}, rules: [{k: v}]}, b: {limits: {count: 9}}}",
+                          NULL, NULL), KL_OK);
+    base = c;
+    refusals = 0;
+    over = c = kl_config_over(base, all, 2, refused, NULL);
+    kl_config_free(base);                              /* it lives on below the other */
+    ck_assert_int_eq(refusals, 1);
+    ck_assert_int_eq(kl_config_int(over, "limits.past"), 7200000);
+    ck_assert_int_eq(kl_config_int(of("a"), "limits.past"), 9 * 3600000);
+    ck_assert_int_eq(kl_config_int(of("a"), "limits.count"), 5);
+    ck_assert_str_eq(fields_of(of("a")), "0.k.0=v;");
+    ck_assert_int_eq(kl_config_int(of("b"), "limits.count"), 9);
+    ck_assert_int_eq(kl_config_int(of("new"), "limits.count"), 6);
+    ck_assert_int_eq(kl_config_int(of("new"), "limits.past"), 7200000);
+}
+END_TEST
+
+/* ---- pages ---- */
+
+START_TEST(the_page_has_every_option_once)
+{
+    static const struct kl_config_section sections[] = {
+        { "", "All." }, { "log", "The log." }, { "limits", "Limits." }, { 0 } };
+    struct kl_buf b = { 0 };
+
+    kl_config_markdown(table, sections, &b);
+    kl_buf_add8(&b, 0);
+    for (const struct kl_option *o = table; o->path != NULL; o++) {
+        char        mark[80];
+        const char *at;
+        snprintf(mark, sizeof mark, "\n| `%s` |", o->path);
+        at = strstr(b.at, mark);
+        ck_assert_msg(at != NULL && strstr(at + 1, mark) == NULL, "%s", o->path);
+    }
+    ck_assert_ptr_nonnull(strstr(b.at, "| `log.segment-bytes` | size, 1B to 9223372036854775807B | `64MiB` | restart | How large. |"));
+    ck_assert_ptr_nonnull(strstr(b.at, "| `limits.past` | duration, 0 to 10000m | `1h` | reload, tenant | How old. |"));
+    ck_assert_ptr_nonnull(strstr(b.at, "| `log.level` | text | `info` | reload | How \\| much. |"));
+    kl_buf_deinit(&b);
+}
+END_TEST
+
+START_TEST(the_schema_is_json_and_says_what_a_tenant_may_have)
+{
+    struct kl_buf b = { 0 };
+    const char   *tenants;
+
+    kl_config_schema(table, &b);
+    kl_buf_add8(&b, 0);
+    ck_assert_ptr_nonnull(strstr(b.at, "\"minimum\":1,\"maximum\":5"));
+    ck_assert_ptr_nonnull(strstr(b.at, "\"enum\":[\"quorum\",\"all\",\"one\"]"));
+    tenants = strstr(b.at, "\"tenants\":");
+    ck_assert_ptr_nonnull(tenants);
+    ck_assert_ptr_nonnull(strstr(tenants, "\"past\":"));
+    ck_assert_ptr_null(strstr(tenants, "\"replicas\":"));
+    ck_assert_ptr_eq(strstr(strstr(b.at, "\"log\":") + 1, "\"log\":"), NULL);
+    kl_buf_deinit(&b);
+}
+END_TEST
+
 START_TEST(help_says_what_may_be_said_of_a_tenant)
 {
     struct kl_buf b = { 0 };
 
     kl_config_help(table, &b);
     kl_buf_add8(&b, 0);
-    ck_assert_ptr_nonnull(strstr(b.at, "--limits.past\n        How old. [1h] per tenant\n"));
+    ck_assert_ptr_nonnull(strstr(b.at, "--limits.past\n        How old. [1h] per tenant reloads\n"));
     ck_assert_ptr_null(strstr(b.at, "Where. [127.0.0.1:1] per tenant"));
     kl_buf_deinit(&b);
 }
@@ -377,6 +558,15 @@ int main(void)
                         (int)(sizeof no_lists / sizeof no_lists[0]));
     tcase_add_test(t, tenants_and_lists_are_printed_so_that_they_load_to_the_same);
     tcase_add_test(t, help_says_what_may_be_said_of_a_tenant);
+    tcase_add_loop_test(t, an_unknown_key_is_told_with_the_nearest_name, 0, sizeof meant / sizeof meant[0]);
+    tcase_add_test(t, a_key_at_fault_is_pointed_at_and_else_the_value);
+    tcase_add_test(t, a_value_knows_where_it_stands);
+    tcase_add_loop_test(t, what_has_changed_is_named_by_whether_it_takes_a_restart, 0,
+                        sizeof changes / sizeof changes[0]);
+    tcase_add_test(t, what_is_said_of_a_tenant_elsewhere_has_one_form);
+    tcase_add_test(t, what_is_said_elsewhere_wins_and_what_another_version_says_is_left_out);
+    tcase_add_test(t, the_page_has_every_option_once);
+    tcase_add_test(t, the_schema_is_json_and_says_what_a_tenant_may_have);
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_ENV);
     failed = srunner_ntests_failed(r);

@@ -1,0 +1,118 @@
+/* libkoal/app/options: the one table, and the page that is made of it. */
+#include "libkoal/app/app.h"
+
+#include <check.h>
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static struct kl_err err;
+
+START_TEST(what_is_said_nowhere_is_a_configuration)
+{
+    struct kl_config *c;
+
+    ck_assert_msg(kl_config_load(kl_app_options, "f", kl_span("", 0), NULL, NULL, &c, &err) == KL_OK, "%s", err.text);
+    ck_assert_msg(kl_app_check(c, &err) == KL_OK, "%s", err.text);
+    kl_config_free(c);
+}
+END_TEST
+
+static const struct { const char *yaml, *words; } wrong[] = {
+    { "partitions: 12", "line 1, column 13: partitions: 12 is no power of two" },
+    { "log: {replicas: 2}", "line 1, column 17: log.replicas: 2 is none of 1, 3 and 5" },
+    { "disk:\n  low_water: 96", "line 2, column 14: disk.low_water should not be above" },
+    { "cluster:\n  silent: 5s", "line 2, column 11: cluster.silent should be at least three" },
+};
+
+START_TEST(what_options_must_keep_together_is_pointed_at)
+{
+    struct kl_config *c = NULL;
+    enum kl_code      code = kl_config_load(kl_app_options, "f", kl_span_str(wrong[_i].yaml), NULL, NULL, &c, &err);
+
+    if (code == KL_OK)
+        code = kl_app_check(c, &err);
+    ck_assert_int_eq(code, KL_EINVAL);
+    ck_assert_msg(strstr(err.text, wrong[_i].words) != NULL, "%s", err.text);
+    kl_config_free(c);
+}
+END_TEST
+
+static bool starts_section(const struct kl_option *o)
+{
+    size_t n = strcspn(o->path, ".");
+
+    if (o->path[n] == '\0' || (o > kl_app_options && strncmp(o[-1].path, o->path, n + 1) == 0))
+        return false;
+    for (const struct kl_option *p = kl_app_options; p < o; p++)
+        ck_assert_msg(strncmp(p->path, o->path, n + 1) != 0, "%s stands apart from its section", o->path);
+    return true;
+}
+
+START_TEST(rows_of_a_section_stand_together_and_it_has_a_chapter)
+{
+    for (const struct kl_option *o = kl_app_options; o->path != NULL; o++) {
+        bool found = !starts_section(o);
+        for (const struct kl_config_section *s = kl_app_sections; s->name != NULL && !found; s++)
+            found = strlen(s->name) == strcspn(o->path, ".") && strncmp(s->name, o->path, strlen(s->name)) == 0;
+        ck_assert_msg(found, "the section of %s has no row in kl_app_sections", o->path);
+        ck_assert_msg(o->help != NULL && o->help[0] != '\0', "%s has no help", o->path);
+        for (const char *c = o->path; *c != '\0'; c++)
+            ck_assert_msg(islower((unsigned char)*c) || isdigit((unsigned char)*c) || strchr("._-", *c), "%s", o->path);
+    }
+}
+END_TEST
+
+static void variable(const char *path, char *out)
+{
+    for (; *path != '\0'; path++)
+        *out++ = *path == '.' || *path == '-' ? '_' : *path;
+    *out = '\0';
+}
+
+START_TEST(no_two_options_are_one_variable_or_one_flag)
+{
+    char a[200], b[200];
+
+    for (const struct kl_option *o = kl_app_options; o->path != NULL; o++)
+        for (const struct kl_option *p = kl_app_options; p < o; p++) {
+            variable(o->path, a);
+            variable(p->path, b);
+            ck_assert_msg(strcmp(a, b) != 0, "%s and %s", o->path, p->path);
+        }
+}
+END_TEST
+
+START_TEST(the_page_of_options_is_that_of_the_table)
+{
+    struct kl_buf page = { 0 };
+    char         *bytes;
+    size_t        size;
+
+    ck_assert_msg(kl_app_read_file("deploy/CONFIG.md", &bytes, &size, &err) == KL_OK, "%s", err.text);
+    kl_app_config_page(&page);
+    ck_assert_msg(kl_span_eq(kl_buf_span(&page), kl_span(bytes, size)), "deploy/CONFIG.md is stale: make config-doc");
+    free(bytes);
+    kl_buf_deinit(&page);
+}
+END_TEST
+
+int main(void)
+{
+    Suite   *s = suite_create("libkoal/app/options");
+    TCase   *t = tcase_create("all");
+    SRunner *r = srunner_create(s);
+    int      failed;
+
+    tcase_add_test(t, what_is_said_nowhere_is_a_configuration);
+    tcase_add_loop_test(t, what_options_must_keep_together_is_pointed_at, 0, sizeof wrong / sizeof wrong[0]);
+    tcase_add_test(t, rows_of_a_section_stand_together_and_it_has_a_chapter);
+    tcase_add_test(t, no_two_options_are_one_variable_or_one_flag);
+    tcase_add_test(t, the_page_of_options_is_that_of_the_table);
+    suite_add_tcase(s, t);
+    srunner_run_all(r, CK_NORMAL);
+    failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed == 0 ? 0 : 1;
+}
