@@ -34,10 +34,10 @@ bench-match: $(B)/bench/match
 	@$< $(or $(SERIES),1000000)
 .PHONY: bench-match
 
-# A dashboard over filesets in S3, cold and warm: requests, bytes, time. ARGS: --days, --series, --step
-bench-s3: all
+# A dashboard over filesets in an object storage, cold and warm: requests, bytes, time. ARGS: --store, --days, --series, ...
+bench-s3: all $(B)/bench/push
 	@tests/peers.sh build/peers >/dev/null
-	@python3 bench/s3.py --bin $(B)/bin --peers build/peers/bin $(ARGS)
+	@python3 bench/s3.py --bin $(B)/bin --push $(B)/bench/push --peers build/peers/bin $(ARGS)
 .PHONY: bench-s3
 
 # PEERS=1: also Debian's victoria-metrics and prometheus, beside it. ARGS: --hours, --seconds

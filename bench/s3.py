@@ -1,16 +1,19 @@
 #!/usr/bin/env python3
-"""A dashboard over filesets in S3 (Ceph's radosgw beside it), cold and warm: requests, bytes, time.
+"""A dashboard over filesets in an object storage, cold and warm: requests, bytes, time.
 
-    bench/s3.py --bin build/release/bin --peers build/peers/bin [--days 3] [--series 500] [--step 15]
+    bench/s3.py --bin build/release/bin --push build/release/bench/push --peers build/peers/bin
+                [--store s3|dir] [--days 30] [--series 2000] [--step 60]
 
-One `koalemos serve` takes --series series for --days by remote write 1.0, flushes every two hours of data,
-merges, and is started anew. Twelve panels over 24 h, a point each five minutes, are asked: cold; again, warm;
-and the same a day earlier. Prints one line
-a pass: seconds, requests to S3, bytes from it, blocks found on disk and not. Then the raw rates of the store.
+One `koalemos serve` takes --series series of a hundred metrics for --days by remote write 1.0, a day at a time, and
+flushes into filesets of 24 h, as merges would leave them; it is started anew. Twelve panels over 24 h, a point each five minutes, are asked: cold; again, warm; and the
+same for other days. Prints one line a pass: seconds, requests to the store and bytes from it; bytes of the data frames
+that the panels needed and by how much more was fetched; bytes of index; the part of what was needed that was not
+fetched. --limit makes a failure of a ratio that is missed.
 """
 import argparse
-import math
+import json
 import os
+import subprocess
 import sys
 import time
 import urllib.parse
@@ -19,84 +22,99 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 import koa  # noqa: E402
 from koa_s3 import S3  # noqa: E402
 
-METRICS = 20
-PANELS = ["sum(rate(load_0_total[5m]))", "sum by (mode) (rate(load_1_total[5m]))", "max by (host) (load_2)",
-          "avg(load_3)", "topk(5, load_4)", "quantile(0.9, load_5)", "sum by (host) (rate(load_6_total[10m]))",
-          "count(load_7)", "min by (mode) (load_8)", "avg_over_time(load_9{host='h1'}[1h])",
-          "rate(load_10_total{host='h2'}[5m])", "load_11{host='h3'}"]
+# Of push.c: series n has metric n % 100, mode n % 4, cpu n % 16, zone n % 3; n / 7 % 20 is what it looks like.
+PANELS = ["sum(rate(bench_metric_0[5m]))", "sum by (zone) (rate(bench_metric_8[5m]))", "max by (cpu) (bench_metric_16)",
+          "avg(bench_metric_24)", "topk(5, bench_metric_32)", "quantile(0.9, bench_metric_40)",
+          "sum by (job) (rate(bench_metric_48[10m]))", "count(bench_metric_56)", "min by (zone) (bench_metric_64)",
+          "avg_over_time(bench_metric_72{zone='zone-1'}[1h])", "rate(bench_metric_80{zone='zone-2'}[5m])",
+          "bench_metric_88{zone='zone-0'}"]
+DAY = 86_400_000
 
 
-def name(m):
-    return f"load_{m}_total" if any(f"load_{m}_total" in p for p in PANELS) else f"load_{m}"
-
-
-def samples(s, times, step_ms):
-    return [(t, math.floor(1000 + 300 * math.sin(t / 4e6 + s) + (t // step_ms * 7919 + s) % 50)) for t in times]
-
-
-def load(base, flush, begin, end, series, step_ms):
-    sets = [{"__name__": name(s % METRICS), "host": f"h{s // METRICS // 4}", "mode": f"m{s // METRICS % 4}"}
-            for s in range(series)]
-    sent, cpu = 0, time.monotonic()
-    for at in range(begin, end, 7_200_000):
-        times = range(at, min(at + 7_200_000, end), step_ms)
-        for k in range(0, series, 100):
-            batch = [(sets[s], samples(s, times, step_ms)) for s in range(k, min(k + 100, series))]
-            status, words = koa.push(base, batch)
-            koa.check(status == 204, f"push: {status} {words}")
-            sent += sum(len(b[1]) for b in batch)
-        flush()
-    print(f"loaded {sent} samples in {time.monotonic() - cpu:.0f} s (with the making of them)", flush=True)
-
-
-def counters(base):
+def stored(base):
+    """What came for filesets since the start, by the querier's own count: {(kind, what): n}"""
     _, _, body = koa.http(f"{base}/metrics")
-    want = ("koalemos_store_requests_total", "koalemos_store_received_bytes_total", "koalemos_store_cache_hits_total",
-            "koalemos_store_cache_misses_total")
-    got = {l.split()[0]: float(l.split()[1]) for l in body.decode().splitlines() if l.split()[0] in want}
-    return [got.get(w, 0) for w in want]
+    found = {}
+    for line in body.decode().splitlines():
+        name, _, value = line.rpartition(" ")
+        for kind in ("data", "index"):
+            for what in ("memory", "disk", "store", "shared"):
+                if name == f'koalemos_querier_stored_bytes_total{{kind="{kind}",from="{what}"}}':
+                    found[kind, what] = float(value)
+            if name == f'koalemos_querier_stored_wanted_bytes_total{{kind="{kind}"}}':
+                found[kind, "wanted"] = float(value)
+            if name == f'koalemos_querier_store_requests_total{{kind="{kind}"}}':
+                found[kind, "requests"] = float(value)
+    return found
 
 
-def dashboard(base, end, what):
-    before, at = counters(base), time.monotonic()
-    for panel in PANELS:
+def dashboard(base, panels, end, what):
+    """One pass. Returns (bytes fetched for bytes of the frames needed, part of these that was not fetched)."""
+    before, at = stored(base), time.monotonic()
+    for panel in panels:
         q = urllib.parse.urlencode({"query": panel, "start": end / 1000 - 86400, "end": end / 1000, "step": 300})
         status, _, body = koa.http(f"{base}/api/v1/query_range?{q}")
         koa.check(status == 200 and b'"values"' in body and b"warnings" not in body, f"{panel}: {body[:300]}")
     took = time.monotonic() - at
-    n, size, hits, misses = (b - a for a, b in zip(before, counters(base)))
-    print(f"{what:28} {took:7.2f} s  {n:6.0f} requests  {size / 2**20:8.2f} MiB  blocks on disk {hits:6.0f}, "
-          f"fetched {misses:6.0f}", flush=True)
+    after = stored(base)
+    d = {k: after[k] - before[k] for k in after}
+    need, got = d["data", "wanted"], d["data", "store"]
+    anew = need - d["data", "memory"] - d["data", "disk"]     # of the frames needed, such as were nowhere here
+    ratio = got / anew if got > 0 else 0
+    # Hits are of all frames, those of the index too: what was needed, less what the store was asked for.
+    hits = 1 - (got + d["index", "store"]) / max(1, need + d["index", "wanted"])
+    print(f"{what:24} {took:6.2f} s  {d['data', 'requests'] + d['index', 'requests']:5.0f} requests  data: needed "
+          f"{need / 2**20:6.2f} MiB, from memory {d['data', 'memory'] / 2**20:6.2f}, disk {d['data', 'disk'] / 2**20:6.2f}, "
+          f"store {got / 2**20:6.2f} ({ratio:.2f}x); index from the store {d['index', 'store'] / 2**20:5.2f}; "
+          f"hits {100 * max(0, hits):.1f} %", flush=True)
+    return ratio, hits
+
+
+def load(ours, push, series, begin, days, step_ms):
+    each = DAY // step_ms
+    at = time.monotonic()
+    for day in range(days):
+        done = subprocess.run([push, str(ours.port), str(series), str(day * each), str((day + 1) * each), "100", "60",
+                               "2", str(begin), str(step_ms), "0"], capture_output=True, text=True)
+        koa.check(done.returncode == 0, f"push: {done.stderr}")
+        koa.check(json.loads(done.stdout)["pushed_samples"] == series * each, done.stdout)
+        ours.flush_all()
+    print(f"{series * each * days} samples pushed and flushed in {time.monotonic() - at:.0f} s", flush=True)
 
 
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("--bin", required=True)
+    p.add_argument("--push", required=True)
     p.add_argument("--peers", required=True)
-    p.add_argument("--days", type=float, default=3)
-    p.add_argument("--series", type=int, default=500)
-    p.add_argument("--step", type=int, default=15)
+    p.add_argument("--store", choices=["s3", "dir"], default="s3")
+    p.add_argument("--days", type=int, default=30)
+    p.add_argument("--series", type=int, default=2000)
+    p.add_argument("--step", type=int, default=60)
+    p.add_argument("--limit", action="store_true")
     a = p.parse_args()
     koa.BIN, koa.PEERS = os.path.abspath(a.bin), os.path.abspath(a.peers)
     with koa.World() as world:
-        s3 = S3(world)
-        ours = koa.Serve(world, *s3.flags(), "--limits.past", "0")
-        end = int(time.time()) // 7200 * 7200 * 1000 - 7_200_000
-        begin = end - int(a.days * 86400) * 1000
-        load(ours.push, ours.flush_all, begin, end, a.series, a.step * 1000)
-        time.sleep(30)                                 # merges
-        objects = s3.list()
-        data = sum(n for k, n in objects.items() if k.endswith("/data"))
-        meta = sum(n for k, n in objects.items() if k.endswith("/meta"))
-        print(f"in the bucket: {len(objects)} objects, data {data / 2**20:.1f} MiB, meta {meta / 2**20:.1f} MiB")
-        for part in ("first", "second"):
+        flags = S3(world).flags() if a.store == "s3" else []
+        ours = koa.Serve(world, *flags, "--limits.past", "0", "--ingestor.window", "24h",
+                         "--compaction.bytes_max", "0", "--log.level", "warn")
+        end = int(time.time()) // 86400 * DAY - DAY
+        begin = end - a.days * DAY
+        load(ours, os.path.abspath(a.push), a.series, begin, a.days, a.step * 1000)
+        passes = [(end, "newest day"), (end - DAY * (a.days // 2) - 3_600_000 * 5, "two days' halves")]
+        failed = []
+        for start in ("a start", "another start"):
             ours.process.stop()
             ours.process.start()
             ours.ready()
-            dashboard(ours.query, end, f"cold, {part} start")
-            dashboard(ours.query, end, "warm")
-        dashboard(ours.query, end - 86_400_000, "a day earlier")
-        dashboard(ours.query, end - 86_400_000, "warm")
+            for to, what in passes:
+                ratio, _ = dashboard(ours.query, PANELS, to, f"{what}, cold")
+                if ratio > 1.5:
+                    failed.append(f"{what}: fetched {ratio:.2f} times what was needed")
+                _, hits = dashboard(ours.query, PANELS, to, f"{what}, warm")
+                if hits < 0.985:
+                    failed.append(f"{what}: {100 * hits:.1f} % of what was needed was there")
+        koa.check(not (a.limit and failed), "; ".join(failed))
 
 
 if __name__ == "__main__":

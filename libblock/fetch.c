@@ -41,16 +41,18 @@ void blk_fetch_deinit(struct blk_fetch *x)
     free(x->chunks);
 }
 
-static enum kl_code get_frame(struct blk_fetch *x, uint32_t number, struct blk_ahead *ahead,
-                              struct blk_data **d, struct kl_err *err)
+static enum kl_code get_frame(struct blk_fetch *x, uint32_t number, struct blk_data **d,
+                              struct kl_err *err)
 {
     struct blk_data *kept = x->kept ? blk_kept_data(x->f, number) : NULL;
 
     if (kept != NULL) {
+        if (blk_ahead_count(&x->ahead, number))
+            x->ahead.bytes_of.memory += x->f->summaries.data.at[number].size;
         *d = kept;
         return KL_OK;
     }
-    if (blk_fileset_data(x->f, number, ahead, d, err) != KL_OK)
+    if (blk_fileset_data(x->f, number, &x->ahead, d, err) != KL_OK)
         return err->code;
     if (x->kept)
         blk_kept_offer_data(x->f, number, *d);
@@ -73,7 +75,7 @@ static enum kl_code borrow(struct blk_fetch *x, uint32_t number, const struct bl
     }
     blk_data_free(x->lent[worst].data);
     x->lent[worst].data = NULL;
-    if (get_frame(x, number, NULL, &x->lent[worst].data, err) != KL_OK)
+    if (get_frame(x, number, &x->lent[worst].data, err) != KL_OK)
         return err->code;
     x->lent[worst].number = number;
     x->lent[worst].used = ++x->clock;
@@ -165,7 +167,7 @@ enum kl_code blk_fetch_series(struct blk_fetch *x, uint32_t series, struct kl_er
         if (x->data == NULL || x->data_number != n) {
             blk_data_free(x->data);
             x->data = NULL;
-            if (get_frame(x, n, &x->ahead, &x->data, err) != KL_OK)
+            if (get_frame(x, n, &x->data, err) != KL_OK)
                 return err->code;
             x->data_number = n;
         }

@@ -10,8 +10,8 @@ enum kl_code blk_fileset_corrupt(const struct blk_fileset *f, enum blk_file file
     return err->code;
 }
 
-enum kl_code blk_fileset_small(struct blk_fileset *f, enum blk_file file, void **raw, size_t *size,
-                               struct kl_err *err)
+enum kl_code blk_fileset_small(struct blk_fileset *f, enum blk_file file, struct blk_bytes *tally,
+                               void **raw, size_t *size, struct kl_err *err)
 {
     const struct blk_digest *d = &f->digests[file];
     void                    *bytes;
@@ -21,7 +21,7 @@ enum kl_code blk_fileset_small(struct blk_fileset *f, enum blk_file file, void *
         return kl_fail(err, KL_ECORRUPT, "larger than it can be");
     if ((bytes = malloc(d->size + 1)) == NULL)
         return kl_fail(err, KL_ELIMIT, "no memory for %llu bytes", (unsigned long long)d->size);
-    code = f->source->read(f->source, file, 0, bytes, d->size, err);
+    code = f->source->read(f->source, file, 0, bytes, d->size, tally, err);
     if (code == KL_ENOENT)
         code = kl_fail(err, KL_ECORRUPT, "missing");
     if (code == KL_OK && kl_hash64_seed(bytes, d->size, f->seed) != d->check)
@@ -51,15 +51,15 @@ enum kl_code blk_fileset_unframe(const struct blk_fileset *f, enum blk_file file
 }
 
 enum kl_code blk_fileset_frame(struct blk_fileset *f, enum blk_file file,
-                               const struct blk_place *place, void **raw, size_t *size,
-                               struct kl_err *err)
+                               const struct blk_place *place, struct blk_bytes *tally, void **raw,
+                               size_t *size, struct kl_err *err)
 {
     void        *bytes = malloc(place->size);
     enum kl_code code;
 
     if (bytes == NULL)
         return kl_fail(err, KL_ELIMIT, "no memory for %u bytes", place->size);
-    code = f->source->read(f->source, file, place->offset, bytes, place->size, err);
+    code = f->source->read(f->source, file, place->offset, bytes, place->size, tally, err);
     if (code == KL_OK)
         code = blk_fileset_unframe(f, file, place, bytes, raw, size, err);
     else
@@ -78,7 +78,7 @@ enum kl_code blk_fileset_page(struct blk_fileset *f, uint32_t number, struct blk
     enum kl_code            code;
 
     code = ahead != NULL ? blk_ahead_frame(ahead, number, &raw, &size, err)
-                         : blk_fileset_frame(f, BLK_INDEX, place, &raw, &size, err);
+                         : blk_fileset_frame(f, BLK_INDEX, place, NULL, &raw, &size, err);
     if (code != KL_OK)
         return code;
     code = blk_page_read(kl_span(raw, size), f->postings, place->first, place->count, page, err);
@@ -92,7 +92,7 @@ enum kl_code blk_fileset_order(struct blk_fileset *f, uint32_t number,
     const struct blk_place *place = &f->summaries.order.at[number];
     void                   *raw;
     size_t                  size;
-    enum kl_code            code = blk_fileset_frame(f, BLK_INDEX, place, &raw, &size, err);
+    enum kl_code            code = blk_fileset_frame(f, BLK_INDEX, place, NULL, &raw, &size, err);
 
     if (code != KL_OK)
         return code;
@@ -111,7 +111,7 @@ enum kl_code blk_fileset_data(struct blk_fileset *f, uint32_t number, struct blk
     size_t                  size;
 
     if ((ahead != NULL ? blk_ahead_frame(ahead, number, &raw, &size, err)
-                       : blk_fileset_frame(f, BLK_DATA, place, &raw, &size, err)) != KL_OK)
+                       : blk_fileset_frame(f, BLK_DATA, place, NULL, &raw, &size, err)) != KL_OK)
         return err->code;
     if (blk_data_read(raw, size, f->info.window_start_ms, number, &read, err) != KL_OK)
         return blk_fileset_corrupt(f, BLK_DATA, err);
@@ -141,7 +141,7 @@ static enum kl_code read_info(struct blk_fileset *f, struct kl_err *err)
     char         path[BLK_PATH_MAX + 1];
     void        *raw;
     size_t       size;
-    enum kl_code code = blk_fileset_small(f, BLK_INFO, &raw, &size, err);
+    enum kl_code code = blk_fileset_small(f, BLK_INFO, &f->opening, &raw, &size, err);
 
     if (code == KL_OK) {
         code = blk_info_read(kl_span(raw, size), &f->info, err);
@@ -165,7 +165,7 @@ static enum kl_code read_summaries(struct blk_fileset *f, struct kl_err *err)
     struct blk_summaries *s = &f->summaries;
     void                 *raw;
     size_t                size;
-    enum kl_code          code = blk_fileset_small(f, BLK_SUMMARIES, &raw, &size, err);
+    enum kl_code          code = blk_fileset_small(f, BLK_SUMMARIES, &f->opening, &raw, &size, err);
 
     if (code == KL_OK) {
         code = blk_summaries_read(kl_span(raw, size), (uint32_t)f->info.series_count, s, err);
@@ -187,13 +187,13 @@ static enum kl_code read_small_files(struct blk_fileset *f, struct kl_err *err)
 
     if (read_info(f, err) != KL_OK || read_summaries(f, err) != KL_OK)
         return err->code;
-    if (blk_fileset_small(f, BLK_BLOOM, &f->bloom_raw, &f->bloom_size, err) != KL_OK)
+    if (blk_fileset_small(f, BLK_BLOOM, &f->opening, &f->bloom_raw, &f->bloom_size, err) != KL_OK)
         return blk_fileset_corrupt(f, BLK_BLOOM, err);
     if (!blk_bloom_whole(kl_span(f->bloom_raw, f->bloom_size))) {
         kl_fail(err, KL_ECORRUPT, "not a bloom file of version %d", BLK_VERSION);
         return blk_fileset_corrupt(f, BLK_BLOOM, err);
     }
-    if (blk_fileset_small(f, BLK_POSTINGS, &f->postings_raw, &size, err) != KL_OK ||
+    if (blk_fileset_small(f, BLK_POSTINGS, &f->opening, &f->postings_raw, &size, err) != KL_OK ||
         blk_postings_read(kl_span(f->postings_raw, size), (uint32_t)f->info.series_count,
                           &f->postings, err) != KL_OK)
         return blk_fileset_corrupt(f, BLK_POSTINGS, err);
@@ -214,7 +214,8 @@ static enum kl_code open_from(struct kl_env_dir *root, struct kl_store *store, c
     strcpy(f->path, path);
     f->seed = blk_seed(&named);
     if ((root != NULL ? blk_source_local(root, &named, f->digests, &f->source, err)
-                      : blk_source_store(store, &named, f->digests, &f->source, err)) != KL_OK) {
+                      : blk_source_store(store, &named, f->digests, &f->opening, &f->source,
+                                          err)) != KL_OK) {
         destroy(f);
         return kl_within(err, "fileset %s", path);
     }
@@ -238,6 +239,22 @@ enum kl_code blk_fileset_open_store(struct kl_store *store, const char *path,
     return open_from(NULL, store, path, f, err);
 }
 
+static void add(struct blk_bytes *sum, const struct blk_bytes *b)
+{
+    sum->wanted += b->wanted;
+    sum->memory += b->memory;
+    sum->disk += b->disk;
+    sum->store += b->store;
+    sum->shared += b->shared;
+    sum->requests += b->requests;
+}
+
+void blk_tally_add(struct blk_tally *sum, const struct blk_tally *t)
+{
+    add(&sum->data, &t->data);
+    add(&sum->index, &t->index);
+}
+
 struct blk_fileset *blk_fileset_ref(struct blk_fileset *f)
 {
     atomic_fetch_add_explicit(&f->refs, 1, memory_order_relaxed);
@@ -249,6 +266,8 @@ void blk_fileset_unref(struct blk_fileset *f)
     if (f != NULL && atomic_fetch_sub_explicit(&f->refs, 1, memory_order_acq_rel) == 1)
         destroy(f);
 }
+
+const struct blk_bytes *blk_fileset_opening(const struct blk_fileset *f) { return &f->opening; }
 
 const struct blk_info *blk_fileset_info(const struct blk_fileset *f) { return &f->info; }
 
@@ -344,7 +363,7 @@ enum kl_code blk_fileset_extras(struct blk_fileset *f, const struct blk_extras_e
 {
     void        *raw;
     size_t       size;
-    enum kl_code code = blk_fileset_small(f, BLK_EXTRAS, &raw, &size, err);
+    enum kl_code code = blk_fileset_small(f, BLK_EXTRAS, NULL, &raw, &size, err);
 
     if (code == KL_OK) {
         code = blk_extras_read(kl_span(raw, size), each, err);

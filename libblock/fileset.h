@@ -93,6 +93,18 @@ enum kl_code blk_fileset_open_local(struct kl_env_dir *root, const char *path,
 enum kl_code blk_fileset_open_store(struct kl_store *store, const char *path,
                                     struct blk_fileset **f, struct kl_err *err);
 struct blk_fileset *blk_fileset_ref(struct blk_fileset *f);
+/* Where bytes came from, as they lie in their files. Of a fileset that is no store's, only `wanted`
+ * and `memory` are told. */
+struct blk_bytes {
+    uint64_t wanted;                                   /* of frames that were needed, each once a select */
+    uint64_t memory;                                   /* of these, of such as were kept */
+    uint64_t disk, store, shared;                      /* kl_store_tally; also what lies between frames */
+    uint64_t requests;                                 /* to the store */
+};
+struct blk_tally { struct blk_bytes data, index; };    /* index: all that is not chunks */
+void   blk_tally_add(struct blk_tally *sum, const struct blk_tally *t);
+/* What its opening took; all of it index. */
+const struct blk_bytes *blk_fileset_opening(const struct blk_fileset *f);
 void   blk_fileset_unref(struct blk_fileset *f);
 const struct blk_info *blk_fileset_info(const struct blk_fileset *f);
 bool   blk_fileset_has_metric(const struct blk_fileset *f, struct kl_span metric);
@@ -103,7 +115,7 @@ struct blk_file_size { const char *name; uint64_t bytes; };
 void   blk_fileset_files(const struct blk_fileset *f, struct blk_file_size files[BLK_FILE_COUNT]);
 
 /* What is kept in memory of what was read, for later selects: of all filesets that were given the
- * same blk_keep together at most cap_bytes. It outlives them. Any thread. */
+ * same blk_keep together at most cap_bytes; past half of that only what is read again. It outlives them. Any thread. */
 struct blk_keep { size_t cap_bytes; _Atomic size_t bytes; _Atomic uint64_t hits, misses; };
 void   blk_fileset_keep(struct blk_fileset *f, struct blk_keep *keep);      /* before it is shared */
 /* Lets go of what was not used since the last trim; of nothing while a select is open. */
@@ -121,6 +133,8 @@ enum kl_code blk_select_open(struct blk_fileset *f, const struct kl_matcher *m, 
                              struct blk_select **s, struct kl_err *err);
 /* KL_ENOENT at the end. */
 enum kl_code blk_select_next(struct blk_select *s, struct blk_selected *out, struct kl_err *err);
+/* What it took so far. */
+struct blk_tally blk_select_tally(const struct blk_select *s);
 void         blk_select_close(struct blk_select *s);
 /* Label names, and values of a label, of the series that match; sorted, each once. */
 enum kl_code blk_fileset_names(struct blk_fileset *f, const struct kl_matcher *m, size_t count,

@@ -187,12 +187,13 @@ enum kl_code blk_extras_read(struct kl_span raw, const struct blk_extras_each *e
 
 /* ---- source.c: the bytes of a fileset, wherever it lies ---- */
 struct blk_source {
-    /* Exactly that many bytes of a file; any thread. */
+    /* Exactly that many bytes of a file; any thread. `tally` may be NULL. */
     enum kl_code (*read)(struct blk_source *s, enum blk_file file, uint64_t offset, void *bytes,
-                         size_t size, struct kl_err *err);
+                         size_t size, struct blk_bytes *tally, struct kl_err *err);
     void (*close)(struct blk_source *s);
-    /* As many bytes more are read sooner than asked for apart; and what it keeps in memory. */
-    uint32_t near_bytes;
+    /* As many bytes more are read sooner than asked for apart, as long as all that is read is at most
+     * so many per cent of what is wanted; and what it keeps in memory. */
+    uint32_t near_bytes, percent_max;
     size_t   memory_bytes;
 };
 /* Both also read and check checkpoint and digests. */
@@ -200,8 +201,8 @@ enum kl_code blk_source_local(struct kl_env_dir *root, const struct blk_info *na
                               struct blk_digest d[BLK_FILES], struct blk_source **s,
                               struct kl_err *err);
 enum kl_code blk_source_store(struct kl_store *store, const struct blk_info *named,
-                              struct blk_digest d[BLK_FILES], struct blk_source **s,
-                              struct kl_err *err);
+                              struct blk_digest d[BLK_FILES], struct blk_bytes *opening,
+                              struct blk_source **s, struct kl_err *err);
 /* The folder of a fileset below `root`, with those above it; leave them all again. */
 struct blk_folder { struct kl_env_dir *tenant, *partition, *window; };
 enum kl_code blk_folder_enter(struct kl_env_dir *root, const struct blk_info *info, bool make,
@@ -247,16 +248,18 @@ struct blk_fileset {
     size_t bloom_size;
     struct blk_postings *postings;
     struct blk_kept *kept;                             /* NULL: nothing is */
+    struct blk_bytes opening;
 };
 enum kl_code blk_fileset_frame(struct blk_fileset *f, enum blk_file file,
-                               const struct blk_place *place, void **raw, size_t *size,
-                               struct kl_err *err);
+                               const struct blk_place *place, struct blk_bytes *tally, void **raw,
+                               size_t *size, struct kl_err *err);
 /* The same of a frame whose bytes are there already. */
 enum kl_code blk_fileset_unframe(const struct blk_fileset *f, enum blk_file file,
                                  const struct blk_place *place, const void *bytes, void **raw,
                                  size_t *size, struct kl_err *err);
-enum kl_code blk_fileset_small(struct blk_fileset *f, enum blk_file file, void **raw, size_t *size,
-                               struct kl_err *err);
+/* Whose tally is NULL is not told. */
+enum kl_code blk_fileset_small(struct blk_fileset *f, enum blk_file file, struct blk_bytes *tally,
+                               void **raw, size_t *size, struct kl_err *err);
 /* `ahead` NULL: by itself. */
 struct blk_ahead;
 enum kl_code blk_fileset_page(struct blk_fileset *f, uint32_t number, struct blk_ahead *ahead,
@@ -280,12 +283,16 @@ struct blk_ahead {
     uint8_t *bytes;                                    /* [from, from + size) of the file */
     size_t   size, room;
     uint64_t from;
+    struct blk_bytes bytes_of;                         /* of what was taken through it */
+    uint8_t *counted;                                  /* a bit a frame that is in `wanted` */
 };
 void blk_ahead_init(struct blk_ahead *a, struct blk_fileset *f, enum blk_file file,
                     const struct blk_places *places);
 void blk_ahead_deinit(struct blk_ahead *a);
 void blk_ahead_forget(struct blk_ahead *a);            /* what was wanted, and what was read */
 void blk_ahead_want(struct blk_ahead *a, uint32_t number);    /* rising; again is nothing new */
+/* Adds the frame to `wanted`; false: it was there already. */
+bool blk_ahead_count(struct blk_ahead *a, uint32_t number);
 /* As blk_fileset_frame; in any order, but only what was wanted next comes with what follows it. */
 enum kl_code blk_ahead_frame(struct blk_ahead *a, uint32_t number, void **raw, size_t *size,
                              struct kl_err *err);

@@ -4,8 +4,9 @@
  *
  * Without locks. A slot is filled by one exchange and emptied only by a trim, which goes to work only
  * while no select is open (readers goes from 0 to far below it; a select that begins meanwhile uses
- * nothing kept). Something is kept when it is wanted for the second time, so that one pass over
- * everything keeps nothing; a trim gives back what was not used since the one before.
+ * nothing kept). While less than half of the room is taken, all that is read is kept; then only what
+ * is wanted for the second time, so that one pass over everything drives out nothing that is used; a
+ * trim gives back what was not used since the one before.
  */
 #include "libblock/fileset_priv.h"
 
@@ -55,6 +56,8 @@ static bool take(struct blk_keep *k, size_t bytes)
     return false;
 }
 
+static bool roomy(const struct blk_keep *k) { return atomic_load(&k->bytes) < k->cap_bytes / 2; }
+
 static void count(_Atomic uint64_t *n) { atomic_fetch_add_explicit(n, 1, memory_order_relaxed); }
 
 /* ---- data frames ---- */
@@ -81,7 +84,8 @@ void blk_kept_offer_data(struct blk_fileset *f, uint32_t number, struct blk_data
     struct slot     *s = &f->kept->frames[number];
     struct blk_data *none = NULL;
 
-    if (!(atomic_fetch_or(&s->marks, SEEN) & SEEN) || !take(f->kept->keep, data_bytes(d)))
+    if ((!(atomic_fetch_or(&s->marks, SEEN) & SEEN) && !roomy(f->kept->keep)) ||
+        !take(f->kept->keep, data_bytes(d)))
         return;
     d->kept = true;
     if (!atomic_compare_exchange_strong(&s->data, &none, d)) {
@@ -132,6 +136,8 @@ bool blk_kept_wants_selection(struct blk_fileset *f, struct kl_span key)
     for (unsigned i = 0; i < BLK_SELECTIONS_MAX; i++)
         if (atomic_load_explicit(&k->asked[i], memory_order_relaxed) == hash)
             return true;
+    if (roomy(k->keep))
+        return true;
     atomic_store(&k->asked[atomic_fetch_add(&k->asked_next, 1) % BLK_SELECTIONS_MAX], hash);
     return false;
 }

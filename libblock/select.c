@@ -171,6 +171,11 @@ enum kl_code blk_select_open(struct blk_fileset *f, const struct kl_matcher *m, 
     return KL_OK;
 }
 
+struct blk_tally blk_select_tally(const struct blk_select *s)
+{
+    return (struct blk_tally){ .data = s->fetch.ahead.bytes_of, .index = s->pages.bytes_of };
+}
+
 void blk_select_close(struct blk_select *s)
 {
     if (s == NULL)

@@ -3,7 +3,7 @@
 
 #include <stdlib.h>
 
-enum { NEAR = 16 * 1024 };
+enum { NEAR = 16 * 1024, PERCENT_MAX = 800 };
 
 struct local {
     struct blk_source source;
@@ -23,7 +23,7 @@ static void local_close(struct blk_source *s)
 }
 
 static enum kl_code local_read(struct blk_source *s, enum blk_file file, uint64_t offset,
-                               void *bytes, size_t size, struct kl_err *err)
+                               void *bytes, size_t size, struct blk_bytes *tally, struct kl_err *err)
 {
     struct local       *l = kl_container_of(s, struct local, source);
     struct kl_env_dir  *dir = l->folder.window;
@@ -31,6 +31,7 @@ static enum kl_code local_read(struct blk_source *s, enum blk_file file, uint64_
     uint64_t            whole;
     enum kl_code        code;
 
+    (void)tally;
     if (l->views[file] != NULL)
         return dir->view_read(l->views[file], offset, bytes, size, err);
     code = dir->view(dir, blk_file_names[file], &view, &whole, err);
@@ -73,6 +74,7 @@ enum kl_code blk_source_local(struct kl_env_dir *root, const struct blk_info *na
     l->source.read = local_read;
     l->source.close = local_close;
     l->source.near_bytes = NEAR;
+    l->source.percent_max = PERCENT_MAX;
     l->source.memory_bytes = sizeof *l;
     /* Without a checkpoint there is no fileset: KL_ENOENT; without digests beside it, a corrupt one. */
     if (code == KL_OK)

@@ -16,7 +16,8 @@
 #include <stdlib.h>
 
 enum { PACKED = BLK_DATA + 1, FOOTER = 8 + 8 * PACKED + 8, TAIL = 64 * 1024 };
-enum { NEAR = 512 * 1024 };
+/* A request costs as much time as half a megabyte, and bytes cost money: never half as many again. */
+enum { NEAR = 512 * 1024, PERCENT_MAX = 140 };
 enum { META_MAX = 1 << 30, COMPARE = 1 << 20 };
 static const size_t data_max = (size_t)16 << 30;       /* an object is put whole, from memory */
 _Static_assert(FOOTER == 72, "the footer of meta is part of the format");
@@ -46,14 +47,26 @@ static void stored_close(struct blk_source *s)
     free(o);
 }
 
+static void add(struct blk_bytes *tally, const struct kl_store_tally *t)
+{
+    tally->disk += t->disk_bytes;
+    tally->store += t->store_bytes;
+    tally->shared += t->shared_bytes;
+    tally->requests += t->requests;
+}
+
 /* A read that fails because the object is shorter than it must be is corruption, not bad luck; so is
  * an object that is gone, though the checkpoint was there: KL_ENOENT would pass for the end. */
 static enum kl_code get(struct kl_store *store, const char *key, uint64_t whole, uint64_t offset,
-                        void *bytes, size_t size, struct kl_err *err)
+                        void *bytes, size_t size, struct blk_bytes *tally, struct kl_err *err)
 {
-    struct kl_err head_err;
-    uint64_t      there;
-    enum kl_code  code = size == 0 ? KL_OK : store->get(store, key, offset, bytes, size, err);
+    struct kl_err         head_err;
+    uint64_t              there;
+    struct kl_store_tally t = { 0 };
+    enum kl_code code = size == 0 ? KL_OK : kl_store_get(store, key, offset, bytes, size, &t, err);
+
+    if (tally != NULL)
+        add(tally, &t);
 
     if (code == KL_ENOENT)
         return kl_fail(err, KL_ECORRUPT, "missing");
@@ -63,19 +76,19 @@ static enum kl_code get(struct kl_store *store, const char *key, uint64_t whole,
     return code;
 }
 
-static enum kl_code stored_read(struct blk_source *s, enum blk_file file, uint64_t offset,
-                                void *bytes, size_t size, struct kl_err *err)
+static enum kl_code stored_read(struct blk_source *s, enum blk_file file, uint64_t offset, void *bytes,
+                                size_t size, struct blk_bytes *tally, struct kl_err *err)
 {
     struct stored *o = kl_container_of(s, struct stored, source);
     uint64_t       at;
 
     if (file == BLK_DATA)
-        return get(o->store, o->data, o->data_size, offset, bytes, size, err);
+        return get(o->store, o->data, o->data_size, offset, bytes, size, tally, err);
     if (offset > o->size[file] || size > o->size[file] - offset)
         return kl_fail(err, KL_ECORRUPT, "shorter than it must be");
     at = o->begin[file] + offset;
     if (at < o->tail_from)
-        return get(o->store, o->meta, o->tail_from + o->tail_size, at, bytes, size, err);
+        return get(o->store, o->meta, o->tail_from + o->tail_size, at, bytes, size, tally, err);
     memcpy(bytes, o->tail + (at - o->tail_from), size);
     return KL_OK;
 }
@@ -103,11 +116,13 @@ static enum kl_code read_footer(struct stored *o, uint64_t seed, uint64_t whole,
     return KL_OK;
 }
 
-static enum kl_code open_meta(struct stored *o, uint64_t seed, struct kl_err *err)
+static enum kl_code open_meta(struct stored *o, uint64_t seed, struct blk_bytes *opening,
+                              struct kl_err *err)
 {
     uint64_t     whole;
     enum kl_code code = o->store->head(o->store, o->meta, &whole, err);
 
+    opening->requests++;
     if (code == KL_ENOENT)
         return kl_fail(err, KL_ECORRUPT, "meta: missing");
     if (code != KL_OK)
@@ -117,23 +132,26 @@ static enum kl_code open_meta(struct stored *o, uint64_t seed, struct kl_err *er
     o->tail_size = whole < TAIL ? whole : TAIL;
     o->tail_from = whole - o->tail_size;
     o->tail = kl_resize(NULL, o->tail_size);
-    code = get(o->store, o->meta, whole, o->tail_from, o->tail, o->tail_size, err);
+    code = get(o->store, o->meta, whole, o->tail_from, o->tail, o->tail_size, opening, err);
     return code == KL_OK ? read_footer(o, seed, whole, err) : kl_within(err, "meta");
 }
 
 enum kl_code blk_source_store(struct kl_store *store, const struct blk_info *named,
-                              struct blk_digest d[BLK_FILES], struct blk_source **s,
-                              struct kl_err *err)
+                              struct blk_digest d[BLK_FILES], struct blk_bytes *opening,
+                              struct blk_source **s, struct kl_err *err)
 {
     struct stored *o = kl_new(sizeof *o);
+    struct kl_store_tally t = { 0 };
     uint64_t       seed = blk_seed(named), size;
     char           path[BLK_PATH_MAX + 1], key[KL_STORE_KEY_MAX + 1];
     uint8_t        checkpoint[64], digests[4096];
     enum kl_code   code;
 
+    opening->requests++;                               /* the question for its size */
     o->source.read = stored_read;
     o->source.close = stored_close;
     o->source.near_bytes = NEAR;
+    o->source.percent_max = PERCENT_MAX;
     o->source.memory_bytes = sizeof *o + TAIL;
     o->store = store;
     blk_fileset_path(named, path);
@@ -145,9 +163,10 @@ enum kl_code blk_source_store(struct kl_store *store, const struct blk_info *nam
     if (code == KL_OK && size != BLK_CHECKPOINT_SIZE)
         code = kl_fail(err, KL_ECORRUPT, "checkpoint: of the wrong size");
     if (code == KL_OK)
-        code = store->get(store, key, 0, checkpoint, size, err);
+        code = kl_store_get(store, key, 0, checkpoint, size, &t, err);
+    add(opening, &t);
     if (code == KL_OK)
-        code = open_meta(o, seed, err);
+        code = open_meta(o, seed, opening, err);
     if (code == KL_OK) {
         size = o->size[PACKED_DIGESTS];
         if (size > sizeof digests)

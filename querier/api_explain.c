@@ -45,6 +45,21 @@ static size_t files_read(const struct qr_fetch *f)
     return read;
 }
 
+/* Data and index alike: what was needed, and from where it came. */
+static void bytes_json(const char *kind, const struct blk_bytes *b, struct kl_buf *out)
+{
+    kl_buf_addf(out, "\"%s\":{\"neededBytes\":%" PRIu64 ",\"memoryBytes\":%" PRIu64 ",\"diskBytes\":%"
+                PRIu64 ",\"storeBytes\":%" PRIu64 ",\"sharedBytes\":%" PRIu64 ",\"storeRequests\":%"
+                PRIu64 "}", kind, b->wanted, b->memory, b->disk, b->store, b->shared, b->requests);
+}
+
+static void bytes_text(const char *kind, const struct blk_bytes *b, struct kl_buf *out)
+{
+    kl_buf_addf(out, "    %s: %" PRIu64 " bytes needed; %" PRIu64 " from memory, %" PRIu64 " from disk, %"
+                PRIu64 " from the store in %" PRIu64 " requests, %" PRIu64 " with another's\n", kind,
+                b->wanted, b->memory, b->disk, b->store, b->requests, b->shared);
+}
+
 static void fetch_json(const struct qr_fetch *f, struct kl_buf *out)
 {
     struct kl_buf text = { 0 };                        /* a selector's, bounded by the query's text */
@@ -74,7 +89,11 @@ static void fetch_json(const struct qr_fetch *f, struct kl_buf *out)
             kl_buf_adds(out, shown++ > 0 ? "," : "");
             kl_json_cstr(out, path);
         }
-    kl_buf_addf(out, "]},\"series\":%zu,\"samples\":%zu}", f->series_count, f->sample_count);
+    kl_buf_adds(out, "],");
+    bytes_json("data", &f->tally.data, out);
+    kl_buf_add8(out, ',');
+    bytes_json("index", &f->tally.index, out);
+    kl_buf_addf(out, "},\"series\":%zu,\"samples\":%zu}", f->series_count, f->sample_count);
     kl_buf_deinit(&text);
 }
 
@@ -124,11 +143,13 @@ static void fetches_text(const struct qr_round *r, struct kl_buf *out)
         kl_buf_addf(out, "  %" PRId64 "..%" PRId64 " ms\n"
                     "    %zu of %" PRIu32 " partitions, %zu failed; live: %zu pages, %zu bytes, %zu "
                     "series\n    filesets: %zu read, %zu without the metric, %zu of other tenants or "
-                    "times; %zu bytes, %zu series\n    %zu series, %zu samples\n", f->from_ms,
+                    "times; %zu bytes, %zu series\n", f->from_ms,
                     f->to_ms, f->part_count, tsp_placement_partitions(f->table->placement),
                     f->parts_failed, pages_of(f), f->page_bytes, f->live_series, files_read(f),
-                    f->files_pruned, f->files_of_others, f->stored_bytes, f->stored_series,
-                    f->series_count, f->sample_count);
+                    f->files_pruned, f->files_of_others, f->stored_bytes, f->stored_series);
+        bytes_text("data", &f->tally.data, out);
+        bytes_text("index", &f->tally.index, out);
+        kl_buf_addf(out, "    %zu series, %zu samples\n", f->series_count, f->sample_count);
     }
 }
 

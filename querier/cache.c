@@ -91,6 +91,22 @@ void qr_cache_forget(struct qr_shard *s, const struct blk_info *info)
         evict(s, c);
 }
 
+static void tally(const struct qr_read_metrics *m, const struct blk_bytes *b)
+{
+    kl_count(m->wanted, b->wanted);
+    kl_count(m->memory, b->memory);
+    kl_count(m->disk, b->disk);
+    kl_count(m->store, b->store);
+    kl_count(m->shared, b->shared);
+    kl_count(m->requests, b->requests);
+}
+
+void qr_cache_tally(struct qr_shard *s, const struct blk_tally *t)
+{
+    tally(&s->q->m.read_data, &t->data);
+    tally(&s->q->m.read_index, &t->index);
+}
+
 /* Second chance, from the fileset that was used longest ago: what was not used since the last trim
  * goes, and all of it goes with a fileset that is evicted. */
 void qr_cache_trim(struct qr_shard *s)
@@ -137,6 +153,8 @@ static void opened(struct kl_env_task *task)
     c->waiters = NULL;
     if (code == KL_OK) {
         kl_count(s->q->m.filesets_opened, 1);
+        o->took = *blk_fileset_opening(f);
+        qr_cache_tally(s, &(struct blk_tally){ .index = o->took });
         blk_fileset_keep(f, &s->keep);
         c->fileset = f;                                /* the opening's reference */
         c->bytes = blk_fileset_memory(f) + sizeof *c;

@@ -100,6 +100,8 @@ struct qr_shard {
 };
 
 struct qr_metrics {
+    struct qr_read_metrics { struct kl_metric *wanted, *memory, *disk, *store, *shared, *requests; }
+        read_data, read_index;                         /* blk_tally */
     struct kl_metric *kept_hits, *kept_misses, *kept_bytes;
     struct kl_metric *started, *refused, *failed, *timeouts, *canceled, *samples, *series, *pages,
                      *page_bytes, *retries, *hedges, *hedges_won, *filesets_read, *filesets_opened,
@@ -254,12 +256,15 @@ struct qr_open {
     void (*done)(struct qr_open *o);                   /* always later, never within qr_open_start */
     enum kl_code code; struct kl_err err;
     struct blk_fileset *fileset;                       /* a reference, the asker's */
+    struct blk_bytes took;                             /* nothing, where another asked for it as well */
     struct qr_open *next;
     struct kl_env_task task;
 };
 void qr_open_start(struct qr_open *o);
 /* The cached one as a new reference, or NULL. */
 struct blk_fileset *qr_cache_get(struct qr_shard *s, const struct blk_info *info);
+/* What reading took is counted. */
+void qr_cache_tally(struct qr_shard *s, const struct blk_tally *t);
 /* After a select: gives back some of what is kept, where it grows too much. */
 void qr_cache_trim(struct qr_shard *s);
 void qr_cache_forget(struct qr_shard *s, const struct blk_info *info);
@@ -295,6 +300,7 @@ struct qr_stored {                                     /* one fileset, being rea
     struct kl_env_task task;
     struct qr_source *source;
     bool read;                                         /* opened, and may hold what is wanted */
+    struct blk_tally tally;
     enum kl_code code; struct kl_err err;
 };
 struct qr_part {                                       /* one partition of a fetch */
@@ -340,6 +346,7 @@ struct qr_fetch {
      * metric, and bytes of what was selected from the rest */
     size_t files_total, files_pruned, files_of_others;
     size_t stored_bytes, stored_series, live_series;
+    struct blk_tally tally;                            /* what reading filesets took */
     /* state */
     struct qr_table *table;
     struct tsp_select *select;

@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "querier/qr_priv.h"
@@ -11,11 +12,35 @@ enum { LOOP_QUEUE_MAX = 4096 };
 static const double seconds_bounds[] = { 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
                                          1, 2.5, 5, 10, 30, 60, 120 };
 
+static struct qr_read_metrics read_metrics(struct kl_metrics *r, const char *kind)
+{
+    static const char from[] = "koalemos_querier_stored_bytes_total", *const places[] = {
+        "memory", "disk", "store", "shared" };
+    struct kl_metric *of[4];
+    char              labels[64];
+
+    for (unsigned i = 0; i < 4; i++) {
+        snprintf(labels, sizeof labels, "kind=\"%s\",from=\"%s\"", kind, places[i]);
+        of[i] = kl_metrics_add(r, KL_COUNTER, from, labels,
+                               "Bytes of filesets, by where they came from; shared: with another's request.");
+    }
+    snprintf(labels, sizeof labels, "kind=\"%s\"", kind);
+    return (struct qr_read_metrics){
+        .memory = of[0], .disk = of[1], .store = of[2], .shared = of[3],
+        .wanted = kl_metrics_add(r, KL_COUNTER, "koalemos_querier_stored_wanted_bytes_total", labels,
+                                 "Bytes, as they lie in filesets, of the frames that queries needed."),
+        .requests = kl_metrics_add(r, KL_COUNTER, "koalemos_querier_store_requests_total", labels,
+                                   "Requests to the object storage for them."),
+    };
+}
+
 static void metrics_init(struct qr_querier *q)
 {
     struct kl_metrics *r = q->o.metrics;
     struct qr_metrics *m = &q->m;
 
+    m->read_data = read_metrics(r, "data");
+    m->read_index = read_metrics(r, "index");
     m->started = kl_metrics_add(r, KL_COUNTER, "koalemos_querier_requests_total", "",
                                 "Queries and label requests admitted or refused.");
     m->refused = kl_metrics_add(r, KL_COUNTER, "koalemos_querier_requests_refused_total", "",

@@ -207,6 +207,7 @@ static enum kl_code select_series(struct qr_stored *x, struct kl_err *err)
         if (f->limit > 0 && x->source->count >= f->limit)
             break;
     }
+    x->tally = blk_select_tally(s);
     blk_select_close(s);
     return code == KL_ENOENT ? KL_OK : code;
 }
@@ -359,6 +360,7 @@ static enum kl_code match_exemplars(struct qr_stored *x, const struct runs *t, s
             break;
         at += n;
     }
+    x->tally = blk_select_tally(s);
     blk_select_close(s);
     return code == KL_ENOENT ? KL_OK : code;
 }
@@ -390,6 +392,8 @@ static void selected(struct kl_env_task *task)
 
     blk_fileset_unref(x->open.fileset);
     x->open.fileset = NULL;
+    blk_tally_add(&p->f->tally, &x->tally);
+    qr_cache_tally(j->shard, &x->tally);
     if (x->code != KL_OK)
         failed(x, x->code, &x->err);
     qr_cache_trim(j->shard);
@@ -440,6 +444,7 @@ static void opened(struct qr_open *o)
     struct qr_stored *x = kl_container_of(o, struct qr_stored, open);
     struct qr_part   *p = x->part;
 
+    blk_tally_add(&p->f->tally, &(struct blk_tally){ .index = o->took });
     if (o->code == KL_OK)
         begin_select(x);
     else

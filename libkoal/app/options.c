@@ -198,7 +198,7 @@ const struct kl_option kl_app_options[] = {
     MS("querier.timeout", "2m", 100, 86400000, "a query ends after this"),
     MS("querier.lookback", "5m", 1000, 86400000, "how far back an instant selector looks"),
     BYTES("querier.memory_max", "512MiB", 1 << 20, TIB, "memory of one query"),
-    BYTES("querier.cache_max", "64MiB", 1 << 20, TIB, "memory for what was read of stored filesets more than once"),
+    BYTES("querier.cache_max", "64MiB", 1 << 20, TIB, "memory for what was read of stored filesets; past half of it only what is read again"),
     INT("querier.samples_max", "50000000", 1000, (int64_t)1 << 40, "samples that one query may load"),
     INT("querier.concurrent_max", "20", 1, 10000, "queries at once; more wait their turn"),
     MS("querier.slow_query", "10s", 0, 86400000, "a request that takes as long is told in the log, with its text and what it cost; 0: none is"),

@@ -1,0 +1,69 @@
+"""What a dashboard over stored data fetches: what it needs, little more, and once."""
+import time
+
+import koa
+from koa import api, check, http
+from koa_s3 import S3
+
+STEP, DAY = 60_000, 86_400_000
+PANELS = ["sum(rate(warm_0_total[5m]))", "max by (host) (warm_1)", "avg(warm_2)", "topk(3, warm_3)",
+          "quantile(0.9, warm_4)", "count(warm_5)", "min(warm_6)", "avg_over_time(warm_7{host='h1'}[1h])",
+          "warm_8{host='h2'}", "rate(warm_9_total[10m])", "sum(warm_10)", "warm_11"]
+
+
+def load(base, begin, end, series=10):
+    names = [f"warm_{m}_total" if m in (0, 9) else f"warm_{m}" for m in range(24)]
+    for at in range(begin, end, 21_600_000):
+        times = range(at, min(at + 21_600_000, end), STEP)
+        for n, name in enumerate(names):
+            status, words = koa.push(base, [({"__name__": name, "host": f"h{s}"},
+                                             [(t, (t // STEP * 7919 + n * 31 + s) * 2654435761 % 2**32 // 65536) for t in times]) for s in range(series)])
+            check(status == 204, f"push: {status} {words}")
+
+
+def stored(base):
+    """The querier's own count of bytes of filesets: {(kind, from): bytes}"""
+    _, _, body = http(f"{base}/metrics")
+    found = {}
+    for line in body.decode().splitlines():
+        name, _, value = line.rpartition(" ")
+        for kind in ("data", "index"):
+            for place in ("memory", "disk", "store", "shared"):
+                if name == f'koalemos_querier_stored_bytes_total{{kind="{kind}",from="{place}"}}':
+                    found[kind, place] = float(value)
+            if name == f'koalemos_querier_stored_wanted_bytes_total{{kind="{kind}"}}':
+                found[kind, "wanted"] = float(value)
+    check(len(found) == 10, f"counters: {found}")
+    return found
+
+
+def dashboard(base, end):
+    """What one pass over the panels took, and its answers."""
+    before = stored(base)
+    got = [api(base, "query_range", query=p, start=end / 1000 - 86400, end=end / 1000, step=300) for p in PANELS]
+    check(all(g["result"] for g in got), "a panel is empty")
+    after = stored(base)
+    return {k: after[k] - before[k] for k in after}, got
+
+
+def test_a_dashboard_fetches_what_it_needs_and_once(world):
+    s3 = S3(world)
+    ours = koa.Serve(world, *s3.flags(), "--ingestor.window", "24h", "--limits.past", "0", "--compaction.bytes_max", "0")
+    end = int(time.time()) // 86400 * DAY - DAY
+    load(ours.push, end - 2 * DAY, end)
+    ours.flush_all()
+    ours.process.stop()
+    ours.process.start()
+    ours.ready()
+    for to in (end, end - DAY // 2):
+        cold, before = dashboard(ours.query, to)
+        missing = cold["data", "wanted"] - cold["data", "memory"] - cold["data", "disk"]
+        check(cold["data", "store"] <= 1.5 * missing, f"fetched {cold}")
+        warm, again = dashboard(ours.query, to)
+        check(again == before, "warm answers are others")
+        check(warm["data", "wanted"] >= cold["data", "wanted"] > 0, f"nothing was needed: {cold} {warm}")
+        check(warm["data", "store"] + warm["index", "store"] <= 0.015 * warm["data", "wanted"], f"fetched again: {warm}")
+    plan = api(ours.query, "query_explain", query=PANELS[0], start=end / 1000 - 86400, end=end / 1000, step=300)
+    files = plan["selectors"][0]["filesets"]
+    check(files["data"]["neededBytes"] > 0 and files["data"]["storeBytes"] == 0, f"explained: {files}")
+    check(files["data"]["memoryBytes"] + files["data"]["diskBytes"] >= files["data"]["neededBytes"], f"tiers: {files}")
