@@ -68,6 +68,7 @@ static struct dm_batch *batch_new(struct dm_gate *g, struct dm_part *p)
     b->begun_s = g->now_s;
     b->begun_ns = kl_env_mono_ns(g->env);
     b->attempts = 0;
+    b->op.trace.on = false;
     b->defined_count = b->waiter_count = 0;
     kl_buf_reset(&b->bytes);
     b->writer = g->writer_count > 0 ? g->writers[--g->writer_count] : tsp_record_writer_new();
@@ -106,6 +107,8 @@ static void settle(struct dm_gate *g, struct dm_batch *b, const struct kl_err *w
 {
     struct dm_part *p = b->part;
 
+    if (b->op.trace.on)
+        dm_told_batch(g, b, why);
     p->under_way--;
     p->inflight_bytes -= b->charged;
     atomic_fetch_sub(&g->doorman->record_bytes, b->charged);
@@ -239,6 +242,12 @@ static void retry_later(struct dm_gate *g, struct dm_batch *b)
                        most / 2 + (int64_t)(kl_env_draw(g->env) % (uint64_t)(most / 2 + 1)));
 }
 
+/* Of those who wait for it one, to begin a search with. */
+static const char *first_id(const struct dm_batch *b)
+{
+    return b->waiter_count > 0 ? b->waiters[0]->push->request_id : "";
+}
+
 static void on_append(struct kl_bus_append *op)
 {
     struct dm_batch *b = kl_container_of(op, struct dm_batch, op);
@@ -257,8 +266,10 @@ static void on_append(struct kl_bus_append *op)
         err = op->err;
         err.code = op->code;
         if (op->code != KL_ECANCELED)
-            kl_logf(g->log, KL_WARN, "partition %u: a record is given up after %u tries: %s",
-                    b->part->number, b->attempts, err.text);
+            kl_log_event(g->log, KL_WARN, (struct kl_log_field[]){
+                kl_log_text("request_id", kl_span_str(first_id(b))) }, 1,
+                "partition %u: a record is given up after %u tries: %s", b->part->number, b->attempts,
+                err.text);
         settle(g, b, &err);
     }
 }
@@ -301,6 +312,8 @@ static void add_waiter(struct dm_batch *b, struct dm_ticket *t)
     b->waiters[b->waiter_count++] = t;
     dm_map_set(t->touched, b->part->number);
     t->pending++;
+    if (t->push->trace.on && !b->op.trace.on)
+        b->op.trace = kl_trace_child(b->gate->options->tracer, &t->push->trace);
 }
 
 struct dm_batch *dm_batch_of(struct dm_gate *g, struct dm_part *p, struct dm_ticket *t)

@@ -78,7 +78,7 @@ struct dm_batch {
     size_t   charged;                                  /* bytes counted in the part's inflight */
     uint64_t after_seq;                                /* acked before: its own must be above */
     struct kl_buf bytes;                               /* the record, once closed */
-    struct kl_bus_append op;
+    struct kl_bus_append op;                           /* its trace: of the first traced waiter's */
     struct kl_env_timer  timer;                        /* while open: linger; then: the next try */
     struct dm_defined *defined; size_t defined_count, defined_room;
     struct dm_ticket **waiters; size_t waiter_count, waiter_room;
@@ -218,6 +218,10 @@ void     dm_gate_finish(struct dm_gate *g, struct dm_ticket *t);        /* it ha
 void     dm_ticket_fail(struct dm_ticket *t, unsigned status, unsigned retry_after_s, const char *fmt,
                         ...) __attribute__((format(printf, 4, 5)));
 void     dm_ticket_release(struct dm_gate *g, struct dm_ticket *t);
+
+/* ---- told.c: spans of pushes that are traced: `decode` of each, `append` of each record of it ---- */
+void dm_told_read(struct dm_gate *g, const struct dm_ticket *t, int64_t begin_ns);
+void dm_told_batch(struct dm_gate *g, const struct dm_batch *b, const struct kl_err *why);
 
 /* ---- batch.c ---- */
 /* The partition's open batch with `t` waiting for it, opened if there is none. NULL when the partition

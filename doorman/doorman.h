@@ -16,6 +16,7 @@
 #include "libkoal/base/config.h"
 #include "libkoal/base/log.h"
 #include "libkoal/base/metrics.h"
+#include "libkoal/base/trace.h"
 #include "libkoal/bus/bus.h"
 #include "libkoal/env/env.h"
 #include "libtsproto/csv.h"
@@ -38,6 +39,7 @@ struct dm_options {
     uint64_t delta_bytes_max;                          /* a gate's sums of deltas; 0: 64 MiB */
     struct kl_log *log;
     struct kl_metrics *metrics;
+    struct kl_tracer *tracer;                          /* may be NULL */
 };
 
 enum dm_format { DM_RW1, DM_TEXT, DM_OPENMETRICS, DM_RW2, DM_INFLUX, DM_JSONL, DM_CSV, DM_OTLP,
@@ -55,6 +57,8 @@ struct dm_push {                                       /* the caller's until don
     char *body; size_t body_size;                      /* malloc'ed, unpacked; the gate's from here */
     struct kl_fp sent;                                 /* hash of the body as sent; {0}: never sent again */
     int64_t now_ms;                                    /* when it came; text samples without a time */
+    char request_id[65];                               /* for the log; may be "" */
+    struct kl_trace trace;                             /* its request's span; often not on */
     void (*done)(struct dm_push *p);                   /* on the gate's loop */
     void *ctx;
     /* out: 204, 400, 429, 503 ...; the sentence to send; how many were stored and refused */

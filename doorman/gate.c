@@ -254,11 +254,15 @@ static bool admit(struct dm_gate *g, struct dm_ticket *t, const struct dm_sender
 /* It may have to wait for the leader of its pair: then it is read again. */
 static void read_all(struct dm_gate *g, struct dm_ticket *t, const struct dm_sender *s)
 {
+    int64_t begin_ns = t->push->trace.on ? kl_env_mono_ns(g->env) : 0;
+
     read_push(g, t, kl_span(t->push->body, t->push->body_size));
     if (t->waits_on != NULL && t->status == 0) {
         dm_ha_wait(t->waits_on, t);
         return;
     }
+    if (t->push->trace.on)
+        dm_told_read(g, t, begin_ns);
     dm_rate_spend(s->own->share, t->begun_ns, rate_of(g, s->limits), t->seen);
     dm_gate_finish(g, t);
 }

@@ -71,6 +71,8 @@ struct dm_call *dm_http_call(struct dm_http *h, struct kl_http_request *r, enum 
     c->answer = answer_plain;
     c->push.format = format;
     c->push.now_ms = kl_env_now_ms(h->env);
+    snprintf(c->push.request_id, sizeof c->push.request_id, "%s", kl_http_id(r));
+    c->push.trace = *kl_http_trace(r);
     c->push.done = done;
     return c;
 }

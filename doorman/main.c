@@ -67,6 +67,7 @@ int main(int argc, char **argv)
     dm_options_read(a->config, &o);
     o.log = a->log;
     o.metrics = a->metrics;
+    o.tracer = a->tracer;
     assigned = kl_config_text(a->config, "placement.static");
     if (assigned[0] != '\0' &&
         dm_placement_parse(assigned, bo.partitions, &placement, &err) != KL_OK) {
@@ -84,7 +85,7 @@ int main(int argc, char **argv)
         spreader = dm_spreader_new(a->env, p.bus, &so);
         p.doorman = dm_new(a->env, p.bus, &o);
         http = dm_http_new(p.doorman, a->http, &o, a->env);
-        post = dm_post_new(p.doorman, p.bus, a->env, a->metrics);
+        post = dm_post_new(p.doorman, p.bus, a->env, a->tracer, a->metrics);
         a->ready = ready;
         a->ctx = &p;
         status = dm_grpc_open(p.doorman, a->config, a->env, a->log, a->metrics, &grpc, &err) == KL_OK

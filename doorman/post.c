@@ -17,6 +17,7 @@ struct dm_post {
     struct dm_doorman *doorman;
     struct kl_bus     *bus;
     struct kl_env     *env;
+    struct kl_tracer  *tracer;
     struct kl_env_loop *loop;
     struct kl_bus_service service;
     struct kl_env_task begin, end;
@@ -26,6 +27,10 @@ struct dm_post {
 /* A push and the message that it answers. It may outlive the post: only the bus is used then. */
 struct letter {
     struct dm_push push;
+    struct kl_tracer *tracer;
+    struct kl_env *env;
+    uint8_t  above[8];                                 /* its sender's span */
+    int64_t  begun_ns;
     struct kl_bus *bus;
     struct kl_bus_question *question;
     struct tsp_csv_format  *csv;
@@ -45,8 +50,22 @@ static void reply(struct kl_bus *bus, struct kl_bus_question *q, unsigned status
     bus->answer(bus, q, KL_OK, kl_span(text, n));
 }
 
-static void letter_free(struct letter *l)
+static void put_span(const struct letter *l, unsigned status)
 {
+    struct kl_trace_span s;
+
+    kl_trace_span_begin(&s, &l->push.trace, l->above, "message", KL_TRACE_SERVER, l->begun_ns);
+    s.failed = status >= 500;
+    kl_trace_span_number(&s, "http.response.status_code", status);
+    kl_trace_span_text(&s, "koalemos.tenant", kl_span_str(l->push.tenant));
+    kl_trace_span_text(&s, "koalemos.request_id", kl_span_str(l->push.request_id));
+    kl_trace_span_end(l->tracer, &s, kl_env_mono_ns(l->env));
+}
+
+static void letter_free(struct letter *l, unsigned status)
+{
+    if (l->push.trace.on)
+        put_span(l, status);
     tsp_csv_format_free(l->csv);
     free(l);
 }
@@ -56,7 +75,7 @@ static void done(struct dm_push *p)
     struct letter *l = kl_container_of(p, struct letter, push);
 
     reply(l->bus, l->question, p->status, p->text);
-    letter_free(l);
+    letter_free(l, p->status);
 }
 
 /* ---- what a message says of itself ---- */
@@ -139,6 +158,19 @@ static unsigned unpack(struct dm_post *post, struct letter *l, bool json, unsign
     return err->code == KL_OK ? 0 : err->code == KL_ELIMIT ? 413 : 400;
 }
 
+/* Ids as over HTTP; the message's sender is told none that he did not send. */
+static void meet(struct dm_post *post, struct letter *l)
+{
+    const char *id = header(l, "X-Request-Id");
+
+    l->tracer = post->tracer;
+    l->env = post->env;
+    l->begun_ns = kl_env_mono_ns(post->env);
+    if (id != NULL && strlen(id) < sizeof l->push.request_id)
+        strcpy(l->push.request_id, id);
+    kl_trace_enter(l->tracer, header(l, "traceparent"), true, &l->push.trace, l->above);
+}
+
 static void question(struct kl_bus_service *s, struct kl_bus_question *q)
 {
     struct dm_post *post = s->ctx;
@@ -152,6 +184,7 @@ static void question(struct kl_bus_service *s, struct kl_bus_question *q)
     l->push.now_ms = kl_env_now_ms(post->env);
     l->push.done = done;
     kl_count(post->messages, 1);
+    meet(post, l);
     if (q->subject == NULL || !dm_tenant_fit(q->subject, l->push.tenant, sizeof l->push.tenant))
         status = (kl_fail(&err, KL_EINVAL, "%s", DM_TENANT_WORDS), 400);
     else if ((status = form_of(l, &json, &err)) == 0) {
@@ -161,7 +194,7 @@ static void question(struct kl_bus_service *s, struct kl_bus_question *q)
     if (status != 0) {
         reply(post->bus, q, status, err.text);
         free(l->push.body);
-        letter_free(l);
+        letter_free(l, status);
         return;
     }
     dm_push(post->doorman, gate, &l->push);
@@ -184,13 +217,14 @@ static void end(struct kl_env_task *task)
 }
 
 struct dm_post *dm_post_new(struct dm_doorman *d, struct kl_bus *bus, struct kl_env *env,
-                            struct kl_metrics *metrics)
+                            struct kl_tracer *tracer, struct kl_metrics *metrics)
 {
     struct dm_post *p = kl_new(sizeof *p);
 
     p->doorman = d;
     p->bus = bus;
     p->env = env;
+    p->tracer = tracer;
     p->messages = metrics == NULL ? &p->unseen
         : kl_metrics_add(metrics, KL_COUNTER, "koalemos_doorman_messages_total", "",
                          "Pushes that came as messages over NATS.");

@@ -16,6 +16,8 @@
  *                     text/csv, with Format                        CSV
  *                     text/x-influx-line, with Database, Precision      Influx lines
  *
+ * X-Request-Id and traceparent mean what they mean over HTTP.
+ *
  * A message is at most as large as the server lets through (1 MiB); bytes under way are bounded as
  * those of HTTP are, and by the bus. Core NATS delivers at most once: who needs to know asks for the
  * answer, and sends again what was not answered. Own loop; lives within the doorman's life.
@@ -24,6 +26,6 @@
 
 struct dm_post;
 struct dm_post *dm_post_new(struct dm_doorman *d, struct kl_bus *bus, struct kl_env *env,
-                            struct kl_metrics *metrics);
+                            struct kl_tracer *tracer, struct kl_metrics *metrics);
 void dm_post_free(struct dm_post *p);                  /* after the bus is closed, before the doorman goes */
 #endif

@@ -112,6 +112,8 @@ struct ing_question {                                  /* as it came; to one par
     struct kl_buf  first, others;                      /* its own page; those of `also`, bundled */
     enum kl_code   code;                               /* of the first */
     struct kl_err  err;
+    int64_t  begun_ns;
+    uint32_t asked;                                    /* partitions */
 };
 struct ing_ask {                                       /* a question to one partition */
     struct ing_ask *next;
@@ -440,6 +442,9 @@ void ing_plan_render(struct ing_plan *plan, struct kl_buf *out, enum kl_code *co
 bool ing_plan_is_small(const struct ing_plan *plan);   /* to be made on the loop itself */
 size_t ing_plan_size(const struct ing_plan *plan);     /* bytes of the page, about */
 void ing_plan_free(struct ing_plan *plan);
+/* told.c: spans of records that are traced, and of questions; a word of questions refused */
+void ing_told_record(struct ing_partition *p, const struct kl_bus_record *rec, int64_t begin_ns);
+void ing_told_question(struct ing_question *of);
 /* disk.c */
 void ing_disk_tick(struct ing_ingestor *i);
 /* metrics.c */

@@ -44,6 +44,7 @@ struct ing_options {
     const struct kl_config *config;                    /* for what is per tenant; may be NULL */
     struct kl_log *log;
     struct kl_metrics *metrics;
+    struct kl_tracer *tracer;                          /* may be NULL */
 };
 /* As a member of a cell (ingestor/member.h): registered, with leases; members are then given partitions by
  * the coordinator. */

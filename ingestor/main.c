@@ -89,9 +89,11 @@ int main(int argc, char **argv)
     kl_bus_nats_options_read(a->config, &bo);
     bo.log = a->log;
     bo.metrics = a->metrics;
+    bo.traces = a->tracer != NULL;
     ing_options_read(a->config, &o);
     o.log = a->log;
     o.metrics = a->metrics;
+    o.tracer = a->tracer;
     if (open_folders(&p, a, &err) != KL_OK ||
         kl_bus_nats_open(a->env, &bo, &p.bus, &err) != KL_OK) {
         status = kl_app_failed(a, &err);

@@ -152,6 +152,7 @@ static void record(struct kl_bus_reader *r, const struct kl_bus_record *rec)
 {
     struct ing_partition *p = kl_container_of(r, struct ing_partition, reader);
     struct kl_err         err = { 0 };
+    int64_t               begin_ns = rec->trace.on ? kl_env_mono_ns(p->i->env) : 0;
 
     if (atomic_load(&p->state) == ING_BROKEN || p->damaged)
         return;
@@ -174,6 +175,8 @@ static void record(struct kl_bus_reader *r, const struct kl_bus_record *rec)
         return;
     }
     kl_count(p->i->m.records, 1);
+    if (rec->trace.on)
+        ing_told_record(p, rec, begin_ns);
     atomic_store_explicit(&p->m_behind, rec->behind, memory_order_relaxed);
     if (atomic_load(&p->state) == ING_REPLAYING)
         kl_count(p->i->m.replayed, 1);

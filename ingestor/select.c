@@ -37,6 +37,7 @@ static void send(struct ing_question *of)
     struct ing_ingestor *i = of->i;
     struct kl_buf        all = { 0 };
 
+    ing_told_question(of);
     if (of->code != KL_OK) {
         refuse(i, of->q, of->code, of->err.text);
     } else if (of->others.size == 0 ||
@@ -306,7 +307,8 @@ void ing_select(struct kl_bus_service *s, struct kl_bus_question *q)
         wait_ms = BUNDLE_WAIT_MS;
     until_ns = kl_env_mono_ns(p->i->env) + wait_ms * 1000000;
     count = at_hand(of, p, also);
-    of->left = count + 1;                              /* before any of them may settle */
+    of->left = of->asked = count + 1;                  /* before any of them may settle */
+    of->begun_ns = kl_env_mono_ns(p->i->env);
     ask_start(of, p, until_ns);
     for (uint32_t k = 0; k < count; k++)
         ask_start(of, also[k], until_ns);

@@ -86,15 +86,18 @@ static void start_services(struct serve *s, struct tsp_placement *placement_take
     io.log_keep_ms = 0;                                /* one process: nobody else reads the log */
     io.log = a->log;
     io.metrics = a->metrics;
+    io.tracer = a->tracer;
     dm_options_read(a->config, &dmo);
     dmo.heartbeat_ms = 0;                              /* it is the only one */
     dmo.linger_ms = 0;                                 /* the group commit gathers */
     dmo.log = a->log;
     dmo.metrics = a->metrics;
+    dmo.tracer = a->tracer;
     qr_options_read(a->config, &qo);
     qo.strong = true;                                  /* what was acked is in every later answer */
     qo.log = a->log;
     qo.metrics = a->metrics;
+    qo.tracer = a->tracer;
     qo.hostname = a->hostname;
     qo.folder = a->folder;
 

@@ -62,6 +62,8 @@ static bool get_also(pb_istream_t *stream, const pb_field_t *field, void **arg)
 
 enum kl_code tsp_select_encode(const struct tsp_select *s, struct kl_buf *out, struct kl_err *err)
 {
+    char           trace_text[KL_TRACE_TEXT + 1];
+    struct kl_span trace = kl_span(trace_text, s->trace.on ? KL_TRACE_TEXT : 0);
     koalemos_Select m = {
         .what = s->what, .partition = s->partition, .tenant = tsp_pb_put(&s->tenant),
         .matchers = { .funcs.encode = put_matchers, .arg = (void *)s },
@@ -70,8 +72,11 @@ enum kl_code tsp_select_encode(const struct tsp_select *s, struct kl_buf *out, s
         .cursor_text = tsp_pb_put(&s->cursor_text), .limit = s->limit,
         .consistency = s->consistency, .min_seq = s->min_seq, .timeout_ms = s->timeout_ms,
         .also = { .funcs.encode = put_also, .arg = (void *)s },
+        .trace = tsp_pb_put(&trace), .request_id = tsp_pb_put(&s->request_id),
     };
 
+    if (s->trace.on)
+        kl_trace_text(&s->trace, trace_text);
     if (s->matcher_count > TSP_MATCHERS_MAX)
         return kl_fail(err, KL_ELIMIT, "more than %d matchers", TSP_MATCHERS_MAX);
     if (s->also_count > TSP_ALSO_MAX)
@@ -109,9 +114,9 @@ static bool get_matcher(pb_istream_t *stream, const pb_field_t *field, void **ar
 enum kl_code tsp_select_decode(struct kl_span bytes, struct kl_arena *arena, struct tsp_select *s,
                                struct kl_err *err)
 {
-    struct kl_span  tenant = kl_span("", 0), label = tenant, text = tenant;
+    struct kl_span  tenant = kl_span("", 0), label = tenant, text = tenant, trace = tenant, id = tenant;
     struct tsp_pb_bytes to_tenant = { arena, &tenant }, to_label = { arena, &label },
-                        to_text = { arena, &text };
+                        to_text = { arena, &text }, to_trace = { arena, &trace }, to_id = { arena, &id };
     struct matchers matchers = { s, arena };
     koalemos_Select m = koalemos_Select_init_zero;
 
@@ -120,6 +125,8 @@ enum kl_code tsp_select_decode(struct kl_span bytes, struct kl_arena *arena, str
     m.tenant = tsp_pb_get(&to_tenant);
     m.label = tsp_pb_get(&to_label);
     m.cursor_text = tsp_pb_get(&to_text);
+    m.trace = tsp_pb_get(&to_trace);
+    m.request_id = tsp_pb_get(&to_id);
     m.matchers = (pb_callback_t){ .funcs.decode = get_matcher, .arg = &matchers };
     if (tsp_pb_decode(koalemos_Select_fields, bytes, &m, "select", err) != KL_OK)
         return err->code;
@@ -139,6 +146,8 @@ enum kl_code tsp_select_decode(struct kl_span bytes, struct kl_arena *arena, str
     s->consistency = (enum tsp_consistency)m.consistency;
     s->min_seq = m.min_seq;
     s->timeout_ms = m.timeout_ms;
+    (void)kl_trace_parse(trace, &s->trace);            /* one that is none: it is not traced */
+    s->request_id = kl_span(id.at, id.size <= TSP_REQUEST_ID_MAX ? id.size : TSP_REQUEST_ID_MAX);
     return KL_OK;
 }
 

@@ -37,6 +37,7 @@
 #include "libkoal/base/err.h"
 #include "libkoal/base/labels.h"
 #include "libkoal/base/match.h"
+#include "libkoal/base/trace.h"
 #include "libtsproto/record.h"
 
 enum { TSP_SELECT_PAGE = 512 * 1024, TSP_MATCHERS_MAX = 64, TSP_ALSO_MAX = 63 };
@@ -61,7 +62,10 @@ struct tsp_select {
     int64_t timeout_ms;
     uint32_t also_count;                               /* 0: the answer is a page, not a bundle */
     uint32_t also[TSP_ALSO_MAX];
+    struct kl_trace trace;                             /* on: the asker's span */
+    struct kl_span request_id;                         /* for the log; at most TSP_REQUEST_ID_MAX */
 };
+enum { TSP_REQUEST_ID_MAX = 64 };
 void         tsp_select_subject(char *out, size_t size, uint32_t partition);
 /* The same question to one member, whether or not it is the owner. */
 void         tsp_select_member(char *out, size_t size, uint32_t partition, const char *name);

@@ -117,6 +117,7 @@ bool qr_api_job(struct qr_http *h, struct kl_http_request *r, struct qr_job *j)
     memcpy(j->tenant, tenant, strlen(tenant) + 1);
     snprintf(j->path, sizeof j->path, "%s", kl_http_path(r));
     snprintf(j->request_id, sizeof j->request_id, "%s", kl_http_id(r));
+    j->above = *kl_http_trace(r);
     j->strong = h->q->o.strong;
     j->partial = partial == NULL || (strcmp(partial, "false") != 0 && strcmp(partial, "0") != 0);
     if (timeout != NULL && timeout[0] != '\0') {

@@ -154,6 +154,8 @@ static void add_part(struct qr_fetch *f, uint32_t partition)
     p = kl_new(sizeof *p);
     p->f = f;
     p->partition = partition;
+    p->trace = kl_trace_child(f->job->q->o.tracer, &f->job->trace);
+    p->begun_ns = p->trace.on ? kl_env_mono_ns(f->job->q->env) : 0;
     f->parts = kl_resize(f->parts, (f->part_count + 1) * sizeof *f->parts);
     f->parts[f->part_count++] = p;
 }
@@ -366,6 +368,7 @@ void qr_fetch_start(struct qr_fetch *f)
     f->select->to_ms = f->to_ms;
     f->select->label = f->label;
     f->select->limit = f->limit;
+    f->select->request_id = kl_span_str(j->request_id);
     f->select->consistency = j->strong ? TSP_READ_STRONG : TSP_READ_DEFAULT;
     plan(f);
     qr_hold(j);                                        /* the fetch's own, until merged */

@@ -110,6 +110,7 @@ void qr_submit(struct qr_querier *q, struct qr_job *j)
     j->budget.cap_bytes = (size_t)(q->o.query_memory_max_bytes / 2);
     j->submitted_ns = kl_env_mono_ns(q->env);
     j->deadline_ns = j->submitted_ns + timeout_ms * 1000000;
+    j->trace = kl_trace_child(q->o.tracer, &j->above);
     j->holds = 1;                                      /* until it ends */
     j->task.run = on_submit;
     q->env->sched->post(j->shard->loop, &j->task);

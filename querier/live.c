@@ -211,6 +211,7 @@ static struct question *question_new(struct qr_fetch *f, struct qr_part *const *
     s->timeout_ms = another(p) ? QR_ASK_PATIENCE_MS : QR_ASK_TIMEOUT_MS;
     if (left_ms < s->timeout_ms)
         s->timeout_ms = left_ms < 1 ? 1 : left_ms;
+    s->trace = p->trace;
     s->also_count = count - 1;
     for (uint32_t i = 1; i < count; i++)
         s->also[i - 1] = parts[i]->partition;

@@ -47,6 +47,7 @@ int main(int argc, char **argv)
     qr_options_read(a->config, &o);
     o.log = a->log;
     o.metrics = a->metrics;
+    o.tracer = a->tracer;
     o.hostname = a->hostname;
     o.folder = a->folder;
     if (open_store(&p, a, &err) != KL_OK ||

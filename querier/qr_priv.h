@@ -139,6 +139,7 @@ struct qr_job {
     struct kl_span text;                               /* a query's, for the ledger; lives as the job */
     int64_t  range_from_ms, range_to_ms, step_ms;
     char     path[64], request_id[65];                 /* what was asked, and what that is called */
+    struct kl_trace above;                             /* the request's span; often not on */
     /* out */
     struct pql_failure failure;
     struct pql_query *pql;                             /* warnings go there while it is set */
@@ -148,6 +149,7 @@ struct qr_job {
     struct qr_querier *q;
     struct qr_shard *shard;
     struct qr_cost cost;
+    struct kl_trace trace;                             /* its own span, below that */
     struct kl_budget budget;                           /* what was fetched, undecoded */
     int64_t submitted_ns, begun_ns, deadline_ns;
     unsigned holds;                                    /* operations under way that will come back */
@@ -181,6 +183,8 @@ void qr_ledger_close(struct qr_shard *s);
 void qr_told_job(struct qr_job *j, int64_t now_ns);
 struct qr_part;
 void qr_told_part(struct qr_part *p);
+/* A step of the job, where it is traced: "plan", "decode", "evaluate". */
+void qr_told_step(struct qr_job *j, const char *name, int64_t begin_ns, int64_t end_ns);
 /* Visits every shard in turn, on its loop; `done` on the last one's. */
 struct qr_census {
     struct qr_querier *q;
@@ -307,6 +311,8 @@ struct qr_part {                                       /* one partition of a fet
     struct qr_fetch *f;
     uint32_t partition;
     struct kl_env_timer retry;
+    struct kl_trace trace;                             /* its span, of all that it takes */
+    int64_t begun_ns;
     unsigned tries;
     bool failed, has_cursor;
     struct kl_fp cursor;
@@ -468,7 +474,7 @@ struct qr_query {
     struct qr_fan fan;
     enum pql_state state;                              /* of the step that a worker made */
     struct kl_env_task task;
-    int64_t mark_ns;
+    int64_t mark_ns, evaluate_ns;                      /* the last lap; since when nothing is fetched */
 };
 void qr_query_init(struct qr_query *x);                /* job.tenant ... and params are the maker's */
 void qr_query_deinit(struct qr_query *x);

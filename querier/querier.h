@@ -30,6 +30,7 @@ struct qr_options {
     unsigned hedge_percent;                            /* of questions may be put twice; 0: none */
     struct kl_log *log;
     struct kl_metrics *metrics;
+    struct kl_tracer *tracer;                          /* may be NULL */
     /* What /status/{flags,config,runtimeinfo} and /user_limits tell; each may be NULL. They outlive it. */
     const struct kl_config *config;
     const char *hostname, *folder;

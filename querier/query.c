@@ -74,6 +74,7 @@ static void feed(struct qr_query *x)
 static void decoded(struct qr_decode *d)
 {
     struct qr_query *x = kl_container_of(d, struct qr_query, decode);
+    int64_t          begin_ns;
 
     for (unsigned i = 0; i < PQL_WORKERS_MAX; i++)
         if (d->failures[i].code != KL_OK) {
@@ -86,7 +87,10 @@ static void decoded(struct qr_decode *d)
     x->job.cost.series = x->fetched_series;
     x->job.cost.samples = x->fetched_samples;
     x->unfed = true;
+    begin_ns = x->mark_ns;
     x->decode_ns += lap(x);
+    qr_told_step(&x->job, "decode", begin_ns, x->mark_ns);
+    x->evaluate_ns = x->mark_ns;
     crank(x);
 }
 
@@ -274,6 +278,8 @@ static void parsed(struct kl_env_task *task)
     struct qr_query *x = kl_container_of(task, struct qr_query, task);
 
     x->parse_ns = lap(x);
+    qr_told_step(&x->job, "plan", x->mark_ns - x->parse_ns, x->mark_ns);
+    x->evaluate_ns = x->mark_ns;
     x->job.pql = x->parsed;                            /* read on the loop only, until then */
     if (x->explain && x->job.pql != NULL) {
         x->operator_count = pql_operator_count(x->job.pql);
@@ -325,6 +331,8 @@ static void finish(struct qr_job *j)
 
     if (j->failure.kind != PQL_OK)
         x->result = NULL;
+    else
+        qr_told_step(j, "evaluate", x->evaluate_ns, kl_env_mono_ns(j->q->env));
     x->answer(x);
 }
 

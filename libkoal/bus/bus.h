@@ -35,6 +35,7 @@
 #include "libkoal/base/log.h"
 #include "libkoal/base/mem.h"
 #include "libkoal/base/metrics.h"
+#include "libkoal/base/trace.h"
 #include "libkoal/env/dir.h"
 #include "libkoal/env/env.h"
 
@@ -49,6 +50,7 @@ struct kl_bus_append {
     uint32_t partition;
     struct kl_span record;                             /* 1..KL_BUS_MESSAGE_MAX; kept until done */
     char id[KL_BUS_ID_MAX + 1];                        /* unique a record; "" : no de-duplication */
+    struct kl_trace trace;                             /* on: goes along, where the bus can (NATS) */
     struct kl_env_loop *loop;
     void (*done)(struct kl_bus_append *op);
     /* out */
@@ -75,7 +77,12 @@ struct kl_bus_info {                                   /* what a partition's log
 };
 
 /* behind: how many records the log held behind this one when it was read. */
-struct kl_bus_record { uint64_t seq, incarnation, behind; int64_t time_ms; struct kl_span bytes; };
+struct kl_bus_record {
+    uint64_t seq, incarnation, behind;
+    int64_t time_ms;
+    struct kl_span bytes;
+    struct kl_trace trace;                             /* its append's, where that went along */
+};
 struct kl_bus_reader {                                 /* in the reader's storage until closed */
     uint32_t partition;
     uint64_t from_seq;
@@ -237,6 +244,7 @@ struct kl_bus_nats_options {
     uint32_t partitions, log_replicas;
     uint64_t stream_bytes_max;
     bool create;
+    bool traces;                                       /* readers look for traces of records */
     int64_t op_timeout_ms;                             /* 0: 5000 */
     struct kl_log *log;
     struct kl_metrics *metrics;

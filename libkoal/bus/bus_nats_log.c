@@ -180,6 +180,12 @@ static natsMsg *message(struct kl_busn *b, struct kl_busn_call *c, uint64_t call
     s = natsMsg_Create(&msg, subject, reply, op->record.at, (int)op->record.size);
     if (s == NATS_OK && op->id[0] != '\0')
         s = natsMsgHeader_Set(msg, "Nats-Msg-Id", op->id);
+    if (s == NATS_OK && op->trace.on) {
+        char text[KL_TRACE_TEXT + 1];
+
+        kl_trace_text(&op->trace, text);
+        s = natsMsgHeader_Set(msg, KL_BUSN_TRACE, text);
+    }
     if (s != NATS_OK) {
         natsMsg_Destroy(msg);
         return NULL;

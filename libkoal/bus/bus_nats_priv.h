@@ -46,6 +46,8 @@ enum {
     KL_BUSN_NAME_MAX = 95, KL_BUSN_CONSUMER_MAX = 63, KL_BUSN_INBOX_MAX = 63, KL_BUSN_TEXT_MAX = 255
 };
 
+#define KL_BUSN_TRACE "traceparent"                    /* the header of a traced record */
+
 struct kl_busn;
 
 /* ---- threads ---- */

@@ -79,8 +79,12 @@ static void on_delivery(struct kl_env_task *task)
                                      .bytes = kl_span(natsMsg_GetData(d->msg),
                                                       (size_t)natsMsg_GetDataLength(d->msg)) };
 
+        const char *trace;
+
         if (f->closed || atomic_load(&b->closed))
             break;
+        if (b->options.traces && natsMsgHeader_Get(d->msg, KL_BUSN_TRACE, &trace) == NATS_OK)
+            (void)kl_trace_parse(kl_span_str(trace), &rec.trace);
         r->record(r, &rec);
     }
     if (f->caught_up && !f->closed && !atomic_load(&b->closed))

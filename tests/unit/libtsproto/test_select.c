@@ -46,9 +46,14 @@ START_TEST(a_question_arrives_as_it_was_asked)         /* without a cursor, and 
         asked.has_cursor = true;
         asked.cursor_fp = (struct kl_fp){ 0, UINT64_MAX };
         asked.cursor_text = text("node");
+        asked.request_id = text("build-17");
+        ck_assert(kl_trace_parse(text("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"), &asked.trace));
     }
     ck_assert_int_eq(tsp_select_encode(&asked, &out, &err), KL_OK);
     ck_assert_msg(decode() == KL_OK, "%s", err.text);
+    ck_assert(got.trace.on == asked.trace.on && kl_span_eq(got.request_id, asked.request_id));
+    ck_assert(!got.trace.on || (memcmp(got.trace.trace, asked.trace.trace, sizeof got.trace.trace) == 0 &&
+                                memcmp(got.trace.span, asked.trace.span, sizeof got.trace.span) == 0));
     ck_assert(got.what == asked.what && got.partition == 4095 && kl_span_eq(got.tenant, asked.tenant));
     ck_assert_uint_eq(got.matcher_count, 3);
     for (int i = 0; i < 3; i++)
