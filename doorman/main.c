@@ -90,7 +90,7 @@ int main(int argc, char **argv)
         a->ctx = &p;
         status = dm_grpc_open(p.doorman, a->config, a->env, a->log, a->metrics, &grpc, &err) == KL_OK
                  ? kl_app_run(a) : kl_app_failed(a, &err);
-        dm_grpc_close(grpc, kl_config_int(a->config, "http.drain"));
+        dm_grpc_close(grpc, kl_app_drain_ms(a));
         p.bus->close(p.bus);
         dm_post_free(post);
         dm_http_free(http);

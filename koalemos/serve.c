@@ -165,7 +165,7 @@ int koalemos_serve(int argc, char **argv, int first)
         status = dm_grpc_open(s.doorman, s.app->config, s.app->env, s.app->log, s.app->metrics,
                               &s.doorman_grpc, &err) == KL_OK
                  ? kl_app_run(s.app) : kl_app_failed(s.app, &err);
-        dm_grpc_close(s.doorman_grpc, kl_config_int(s.app->config, "http.drain"));
+        dm_grpc_close(s.doorman_grpc, kl_app_drain_ms(s.app));
     }
     stop(&s);
     kl_app_close(s.app);

@@ -106,40 +106,15 @@ static enum kl_code load(const struct flags *f, struct kl_config **config, struc
     return code;
 }
 
-static const char *text_of(const struct kl_config *c, const char *path)
+enum kl_code kl_app_load(int argc, char **argv, int first, struct kl_config **config, struct kl_err *err)
 {
-    const char *text = kl_config_text(c, path);
-
-    return text != NULL ? text : "";
-}
-
-enum kl_code kl_app_reread(struct app *a, struct kl_err *err)
-{
-    struct flags      f = { 0 };
-    struct kl_config *c = NULL;
-    struct kl_buf     was = { 0 }, is = { 0 }, changed = { 0 };
-    enum kl_code      code = read_flags(a->argc, a->argv, a->first, &f, err);
+    struct flags f = { 0 };
+    enum kl_code code = read_flags(argc, argv, first, &f, err);
 
     if (code == KL_OK)
-        code = load(&f, &c, err);
-    if (code == KL_OK) {
-        for (const struct kl_option *o = kl_app_options; o->path != NULL; o++)
-            if (strcmp(text_of(a->config, o->path), text_of(c, o->path)) != 0)
-                kl_buf_addf(&changed, "%s%s", changed.size > 0 ? ", " : "", o->path);
-        kl_config_print(a->config, &was);
-        kl_config_print(c, &is);
-        if (changed.size == 0 && !kl_span_eq(kl_buf_span(&was), kl_buf_span(&is)))
-            kl_buf_adds(&changed, "tenants");
-        if (changed.size > 0)
-            code = kl_fail(err, KL_ELIMIT, "changed, and takes a restart: %.*s", (int)changed.size,
-                           changed.at);
-        kl_config_free(c);
-    }
+        code = load(&f, config, err);
     for (unsigned i = 0; i < f.count; i++)
         free(f.args[i]);
-    kl_buf_deinit(&was);
-    kl_buf_deinit(&is);
-    kl_buf_deinit(&changed);
     return code;
 }
 
@@ -169,6 +144,7 @@ static void block_signals(void)
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
     sigprocmask(SIG_BLOCK, &set, NULL);                /* before any thread: all inherit it */
 }
 
@@ -191,25 +167,25 @@ static enum kl_code post_spans(void *ctx, struct kl_span body, int64_t timeout_m
 
 static void make_tracer(struct app *a)
 {
-    const char *url = kl_config_text(a->config, "trace.otlp_url");
+    const char *url = kl_config_text(a->begun_with, "trace.otlp_url");
 
     kl_app_trace_metrics(a->app.metrics);
     if (url == NULL || url[0] == '\0')
         return;
-    a->post = kl_app_post_new(url, kl_config_text(a->config, "trace.ca.file"),
-                              kl_config_text(a->config, "trace.token.file"));
+    a->post = kl_app_post_new(url, kl_config_text(a->begun_with, "trace.ca.file"),
+                              kl_config_text(a->begun_with, "trace.token.file"));
     snprintf(a->instance, sizeof a->instance, "%.200s/%s", a->hostname, a->listen);
     a->app.tracer = kl_app_tracer_new(&(struct kl_app_trace_options){
         .from = { .service = a->app.name, .version = KL_APP_VERSION, .host = a->hostname,
                   .instance = a->instance },
-        .one_in = (uint64_t)kl_config_int(a->config, "trace.sample_one_in"),
-        .queue = (unsigned)kl_config_int(a->config, "trace.queue"),
+        .one_in = (uint64_t)kl_config_int(a->begun_with, "trace.sample_one_in"),
+        .queue = (unsigned)kl_config_int(a->begun_with, "trace.queue"),
         .send = post_spans, .ctx = a->post, .log = a->app.log, .metrics = a->app.metrics });
 }
 
 static void make_server(struct app *a, const char *default_listen)
 {
-    const struct kl_config *c = a->config;
+    const struct kl_config *c = a->begun_with;
     const char *listen = kl_config_text(c, "listen"), *logs = kl_config_text(c, "log.requests");
 
     a->listen = kl_strdup(listen != NULL ? listen : default_listen);
@@ -258,7 +234,9 @@ struct kl_app *kl_app_open(const char *name, int argc, char **argv, int first,
             share_memory();
             block_signals();
             a = kl_new(sizeof *a);
-            a->config = config;
+            a->begun_with = config;
+            a->config = kl_config_ref(config);
+            a->file = f.config != NULL ? kl_strdup(f.config) : NULL;
             a->app.name = name;
             if (gethostname(a->hostname, sizeof a->hostname - 1) != 0)
                 a->hostname[0] = '\0';
@@ -270,12 +248,14 @@ struct kl_app *kl_app_open(const char *name, int argc, char **argv, int first,
             a->argv = argv;
             a->first = first;
             a->app.config = config;
+            a->app.live = kl_env_live_new(config);
             kl_app_log_init(&a->log, name);
             kl_app_log_configure(&a->log, config);
             a->app.log = &a->log.log;
             a->app.metrics = kl_metrics_new();
             a->app.env = kl_env_real_new(0);
             a->started_ms = kl_env_now_ms(a->app.env);
+            kl_app_reloads_begin(a);
             raise_file_limit(a);
             if (pipe2(a->wake, O_CLOEXEC | O_NONBLOCK) != 0)
                 abort();                               /* a process without two descriptors */
@@ -294,26 +274,46 @@ struct kl_app *kl_app_open(const char *name, int argc, char **argv, int first,
 
 /* ---- run ---- */
 
+/* Until a signal or /-/quit says so; SIGHUP is read on the way. */
 static void wait_for_the_end(struct app *a)
 {
     struct signalfd_siginfo info;
     sigset_t      set;
     struct pollfd fds[2];
-    int           fd;
+    char          words[KL_ERR_TEXT_MAX];
+    bool          ends = false;
 
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
-    fd = signalfd(-1, &set, SFD_CLOEXEC);
-    fds[0] = (struct pollfd){ .fd = fd, .events = POLLIN };
+    sigaddset(&set, SIGHUP);
+    fds[0] = (struct pollfd){ .fd = signalfd(-1, &set, SFD_CLOEXEC), .events = POLLIN };
     fds[1] = (struct pollfd){ .fd = a->wake[0], .events = POLLIN };
-    while (poll(fds, 2, -1) < 0 && errno == EINTR) { }
-    if (fds[0].revents != 0 && read(fd, &info, sizeof info) == sizeof info)
-        kl_logf(a->app.log, KL_INFO, "%s: stopping", strsignal((int)info.ssi_signo));
-    else
-        kl_logf(a->app.log, KL_INFO, "asked to quit: stopping");
-    close(fd);
+    while (!ends) {
+        while (poll(fds, 2, -1) < 0 && errno == EINTR) { }
+        if (fds[0].revents == 0) {
+            kl_logf(a->app.log, KL_INFO, "asked to quit: stopping");
+            ends = true;
+        } else if (read(fds[0].fd, &info, sizeof info) == sizeof info) {
+            ends = info.ssi_signo != SIGHUP;
+            if (ends)
+                kl_logf(a->app.log, KL_INFO, "%s: stopping", strsignal((int)info.ssi_signo));
+            else
+                (void)kl_app_reload(a, words, sizeof words);   /* which says what came of it */
+        }
+    }
+    close(fds[0].fd);
+    sigdelset(&set, SIGHUP);
     sigprocmask(SIG_UNBLOCK, &set, NULL);              /* from now on a second signal kills */
+}
+
+int64_t kl_app_drain_ms(struct kl_app *app)
+{
+    struct kl_config *c = kl_env_live_get(app->live);
+    int64_t           ms = kl_config_int(c, "http.drain");
+
+    kl_config_free(c);
+    return ms;
 }
 
 int kl_app_run(struct kl_app *app)
@@ -329,7 +329,7 @@ int kl_app_run(struct kl_app *app)
             colon != NULL ? (int)(colon - a->listen) : 0, a->listen, kl_http_server_port(app->http));
     wait_for_the_end(a);
     atomic_store(&a->running, false);
-    kl_http_server_stop(app->http, kl_config_int(a->config, "http.drain"));
+    kl_http_server_stop(app->http, kl_app_drain_ms(app));
     return 0;
 }
 
@@ -342,7 +342,11 @@ void kl_app_close(struct kl_app *app)
     kl_app_post_free(a->post);
     kl_env_real_free(app->env);
     kl_metrics_free(app->metrics);
+    kl_app_reloads_end(a);
+    kl_env_live_free(app->live);
     kl_config_free(a->config);
+    kl_config_free(a->begun_with);
+    free(a->file);
     close(a->wake[0]);
     close(a->wake[1]);
     free(a->listen);

@@ -2,14 +2,16 @@
 #define KL_APP_H
 /*
  * What each program does alike: read flags, environment and file into a config; a log on stderr; a
- * registry of metrics; an HTTP server with /-/healthy, /-/ready, /ready, /metrics, /version,
- * /-/quit, /-/reload; SIGTERM and SIGINT to a graceful stop; a sentence and an exit status on failure.
+ * registry of metrics; an HTTP server with /-/healthy, /-/ready, /ready, /metrics, /version, /config,
+ * /-/quit, /-/reload; SIGTERM and SIGINT to a graceful stop, SIGHUP to a reload of the configuration;
+ * a sentence and an exit status on failure.
  */
 #include "libkoal/base/config.h"
 #include "libkoal/base/log.h"
 #include "libkoal/base/metrics.h"
 #include "libkoal/base/trace.h"
 #include "libkoal/env/env.h"
+#include "libkoal/env/live.h"
 #include "libkoal/http/http.h"
 
 /* For a program that does one thing and ends: its main thread waits for what a loop or a worker will
@@ -24,7 +26,8 @@ bool kl_app_wait_for(struct kl_app_wait *w, int64_t most_ms);
 
 struct kl_app {
     const char *name;                                  /* "doorman" */
-    const struct kl_config *config;
+    const struct kl_config *config;                    /* as at the start, for ever */
+    struct kl_env_live *live;                          /* and as it is now: options that are `live` */
     struct kl_log *log;
     struct kl_metrics *metrics;
     struct kl_tracer *tracer;                          /* NULL: trace.otlp_url is not set */
@@ -51,6 +54,7 @@ struct kl_app *kl_app_open(const char *name, int argc, char **argv, int first,
  * returns no handler runs any more: the caller frees its services, then closes. Returns the exit
  * status. A second signal, while it stops, ends the process at once. */
 int  kl_app_run(struct kl_app *a);
+int64_t kl_app_drain_ms(struct kl_app *a);             /* http.drain, as it is now */
 void kl_app_close(struct kl_app *a);                   /* frees all of it; env last */
 /* For main(): says what failed, on the log and stderr, and gives the exit status. */
 int  kl_app_failed(struct kl_app *a, const struct kl_err *err);

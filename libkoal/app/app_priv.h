@@ -1,19 +1,32 @@
 #ifndef KL_APP_PRIV_H
 #define KL_APP_PRIV_H
 /* Between the app's files. */
+#include <pthread.h>
 #include <stdatomic.h>
 
 #include "libkoal/app/app.h"
 #include "libkoal/app/trace_priv.h"
 
-struct kl_app_log { struct kl_log log; const char *service; bool json; };
+struct kl_app_log { struct kl_log log; const char *service; _Atomic bool json; };
 void kl_app_log_init(struct kl_app_log *l, const char *service);
+/* While others may write to it. */
 void kl_app_log_configure(struct kl_app_log *l, const struct kl_config *c);
+
+struct kl_app_reloads {
+    pthread_mutex_t lock;                              /* one reload at a time */
+    uint64_t hash;                                     /* of the one in force */
+    int64_t  good_ms, refused_ms;
+    char     refused[KL_ERR_TEXT_MAX];                 /* of the last attempt; "": it was taken */
+    struct kl_metric *successful, *good_s, *hash_gauge;
+};
 
 struct app {
     struct kl_app app;
     struct kl_app_log log;
-    struct kl_config *config;
+    struct kl_config *begun_with;                      /* app.config: stays for as long as the process */
+    struct kl_config *config;                          /* of the file, in force; under reloads.lock */
+    char             *file;                            /* its name; NULL: none */
+    struct kl_app_reloads reloads;
     char   *listen, hostname[256], instance[512], folder[4096];
     int     argc, first;                               /* as the program was called: for a reload */
     char  **argv;
@@ -22,10 +35,20 @@ struct app {
     _Atomic bool running;                              /* until it is, and once it no longer is: not ready */
     int64_t started_ms;
 };
-void kl_app_routes(struct app *a);                     /* health, metrics, version, quit, reload */
-/* Reads the configuration again as at the start: KL_EINVAL when it is none any more, KL_ELIMIT with the
- * options that have changed, since each takes a restart; KL_OK when it says what it said. */
-enum kl_code kl_app_reread(struct app *a, struct kl_err *err);
+void kl_app_routes(struct app *a);                     /* health, metrics, version, config, quit, reload */
+
+/* ---- app.c ---- */
+/* Flags, environment and file, as at the start. */
+enum kl_code kl_app_load(int argc, char **argv, int first, struct kl_config **config, struct kl_err *err);
+
+/* ---- reload.c ---- */
+void kl_app_reloads_begin(struct app *a);
+void kl_app_reloads_end(struct app *a);
+/* Reads the configuration again as at the start, and takes it: all of it, or nothing. KL_EINVAL and others:
+ * it is none any more; KL_ELIMIT: options have changed that take a restart. Any thread; `words` is a
+ * sentence in each case. */
+enum kl_code kl_app_reload(struct app *a, char *words, size_t size);
+void kl_app_config_say(struct app *a, struct kl_buf *out);     /* the page /config */
 /* What each process says of itself at /metrics, in the text format. */
 void kl_app_process_metrics(const char *service, int64_t started_ms, struct kl_buf *out);
 #endif

@@ -54,7 +54,7 @@ static void put(struct kl_log *log, enum kl_level level, const char *line,
     clock_gettime(CLOCK_REALTIME, &now);
     gmtime_r(&now.tv_sec, &utc);
     strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%S", &utc);
-    if (l->json) {
+    if (atomic_load_explicit(&l->json, memory_order_relaxed)) {
         kl_buf_addf(&b, "{\"time\":\"%s.%03ldZ\",\"level\":\"%s\",\"service\":", when,
                     now.tv_nsec / 1000000, levels[level]);
         kl_json_cstr(&b, l->service);
@@ -83,7 +83,10 @@ void kl_app_log_configure(struct kl_app_log *l, const struct kl_config *c)
 {
     const char *level = kl_config_text(c, "log.level");
 
-    l->json = strcmp(kl_config_text(c, "log.format"), "json") == 0;
-    l->log.least = strcmp(level, "debug") == 0 ? KL_DEBUG : strcmp(level, "info") == 0 ? KL_INFO
-                 : strcmp(level, "warn") == 0 ? KL_WARN : KL_ERROR;
+    enum kl_level least;
+
+    atomic_store_explicit(&l->json, strcmp(kl_config_text(c, "log.format"), "json") == 0, memory_order_relaxed);
+    least = strcmp(level, "debug") == 0 ? KL_DEBUG : strcmp(level, "info") == 0 ? KL_INFO
+          : strcmp(level, "warn") == 0 ? KL_WARN : KL_ERROR;
+    __atomic_store_n(&l->log.least, least, __ATOMIC_RELAXED);  /* as kl_logf reads it */
 }

@@ -9,6 +9,7 @@
 #define TIB ((int64_t)1 << 40)
 #define YEARS ((int64_t)200 * 365 * 86400 * 1000)
 
+#define LIVE .live = true
 /* What follows the help: LIVE where the option may change by a reload, without a restart. */
 #define TEXT(path, fallback, help, ...)         { path, KL_OPT_TEXT, fallback, 0, 0, NULL, help, __VA_ARGS__ }
 #define CHOICE(path, fallback, list, help, ...) { path, KL_OPT_CHOICE, fallback, 0, 0, list, help, __VA_ARGS__ }
@@ -67,8 +68,8 @@ const struct kl_option kl_app_options[] = {
     INT("partitions", "16", 1, 4096, "partitions of the log, a power of two, the same for all services; more than the placement table has is room for a split",
         .check = power_of_two),
 
-    CHOICE("log.level", "info", "debug|info|warn|error", "what this process says of itself on stderr"),
-    CHOICE("log.format", "text", "text|json", "how it says it"),
+    CHOICE("log.level", "info", "debug|info|warn|error", "what this process says of itself on stderr", LIVE),
+    CHOICE("log.format", "text", "text|json", "how it says it", LIVE),
     CHOICE("log.requests", "errors", "none|errors|all", "HTTP requests that get a line there: none, those answered 5xx, or all"),
     INT("log.replicas", "3", 1, 5, "replicas of each log stream in NATS: 1, 3 or 5", .check = odd),
     BYTES("log.bytes_max", "10GiB", 1 << 20, 1024 * TIB, "a log stream in NATS refuses past this"),
@@ -83,12 +84,12 @@ const struct kl_option kl_app_options[] = {
     TEXT("nats.key.file", NULL, "its key"),
     MS("bus.timeout", "5s", 100, 600000, "how long one operation of the bus waits for NATS"),
 
-    BOOL("http.lifecycle", "false", "whether POST /-/quit (from this machine) and /-/reload are answered"),
+    BOOL("http.lifecycle", "false", "whether POST /-/quit (from this machine) and /-/reload are answered", LIVE),
     INT("http.threads", "0", 0, 256, "threads of the HTTP server; 0: one a core"),
     INT("http.connections_max", "10000", 1, 1000000, "connections at once"),
     BYTES("http.buffered_bytes_max", "128MiB", 1 << 20, TIB, "request bodies, and long heads, in memory; past it 503"),
     MS("http.idle_timeout", "60s", 1000, 3600000, "a connection on which nothing happens is closed"),
-    MS("http.drain", "10s", 0, 600000, "how long a stop waits for answers under way"),
+    MS("http.drain", "10s", 0, 600000, "how long a stop waits for answers under way", LIVE),
 
     TEXT("trace.otlp_url", NULL, "where spans go, by OTLP over HTTP: http://collector:4318/v1/traces; unset: nothing is traced"),
     INT("trace.sample_one_in", "0", 0, (int64_t)1 << 40, "one in so many requests is traced, of those that bring no traceparent; 0: none of them"),

@@ -1,6 +1,6 @@
 #include "libkoal/app/app_priv.h"
 
-#include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "libkoal/base/json.h"
@@ -49,26 +49,36 @@ static void version(void *ctx, struct kl_http_request *r)
     kl_http_answer_take(r, 200, "application/json", &out);
 }
 
+static void config(void *ctx, struct kl_http_request *r)
+{
+    struct kl_buf out = { 0 };
+
+    kl_app_config_say(ctx, &out);
+    kl_http_answer_take(r, 200, "application/yaml; charset=utf-8", &out);
+}
+
 /* False: answered. */
 static bool lifecycle(struct app *a, struct kl_http_request *r)
 {
-    if (kl_config_bool(a->config, "http.lifecycle"))
-        return true;
-    kl_http_answer(r, 403, plain, kl_span_str("the lifecycle API is not enabled: http.lifecycle\n"));
-    return false;
+    struct kl_config *c = kl_env_live_get(a->app.live);
+    bool              open = kl_config_bool(c, "http.lifecycle");
+
+    kl_config_free(c);
+    if (!open)
+        kl_http_answer(r, 403, plain, kl_span_str("the lifecycle API is not enabled: http.lifecycle\n"));
+    return open;
 }
 
 static void reload(void *ctx, struct kl_http_request *r)
 {
-    struct app   *a = ctx;
-    struct kl_err err;
-    char          words[KL_ERR_TEXT_MAX + 2];
-    enum kl_code  code;
+    struct app  *a = ctx;
+    char         words[KL_ERR_TEXT_MAX + 2];
+    enum kl_code code;
 
     if (!lifecycle(a, r))
         return;
-    code = kl_app_reread(a, &err);
-    snprintf(words, sizeof words, "%s\n", code == KL_OK ? "unchanged" : err.text);
+    code = kl_app_reload(a, words, sizeof words - 1);
+    strcat(words, "\n");
     kl_http_answer(r, code == KL_OK ? 200 : code == KL_ELIMIT ? 409 : 500, plain, kl_span_str(words));
 }
 
@@ -94,7 +104,7 @@ void kl_app_routes(struct app *a)
         { "GET", "/-/healthy", 0, healthy, a }, { "GET", "/-/ready", 0, ready, a },
         { "GET", "/ready", 0, ready, a },       { "GET", "/metrics", 0, metrics, a },
         { "GET", "/version", 0, version, a },   { "POST,PUT", "/-/quit", 1024, quit, a },
-        { "POST,PUT", "/-/reload", 1024, reload, a },
+        { "GET", "/config", 0, config, a },     { "POST,PUT", "/-/reload", 1024, reload, a },
     };
 
     for (size_t i = 0; i < sizeof routes / sizeof routes[0]; i++)

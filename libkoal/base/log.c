@@ -11,7 +11,7 @@ void kl_logf(struct kl_log *log, enum kl_level level, const char *fmt, ...)
     char    line[LINE_MAX_BYTES];
     va_list ap;
 
-    if (log == NULL || level < log->least)
+    if (log == NULL || level < __atomic_load_n(&log->least, __ATOMIC_RELAXED))
         return;
     va_start(ap, fmt);
     vsnprintf(line, sizeof line, fmt, ap);

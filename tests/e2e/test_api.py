@@ -319,8 +319,8 @@ def test_who_may_reload_and_quit_is_an_option(world):
     opened = koa.Serve(world, "--config", world.path("open.yml"), name="opened", data=world.path("opened"))
     check(http(f"{opened.query}/-/reload", b"", method="POST")[0] == 200, "a reload of what it has")
     with open(world.path("open.yml"), "a") as f:
-        f.write("querier: {timeout: 1m}\n")
+        f.write("ingestor: {window: 1h}\n")
     status, _, words = http(f"{opened.query}/-/reload", b"", method="POST")
-    check(status == 409 and b"querier.timeout" in words, f"a reload of what it cannot take: {status} {words!r}")
+    check(status == 409 and b"ingestor.window" in words, f"a reload of what it cannot take: {status} {words!r}")
     check(http(f"{opened.query}/-/quit", b"", method="POST")[0] == 200, "/-/quit")
     check(opened.process.ended() == 0, "it ends well")

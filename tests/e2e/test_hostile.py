@@ -532,7 +532,7 @@ ENDPOINTS = ("query query_range query_exemplars format_query parse_query labels 
              "admin/tsdb/clean_tombstones admin/tsdb/snapshot admin/tsdb/flush koalemos/placement "
              "koalemos/shard-map koalemos/leader koalemos/lag koalemos/drain koalemos/split koalemos/nodes write push "
              "otlp/v1/metrics import import/prometheus import/csv").split()
-ROOTS = "/federate /otlp/v1/metrics /write /api/v2/write /ping /-/healthy /-/ready /ready /metrics /-/reload /version /".split()
+ROOTS = "/federate /otlp/v1/metrics /write /api/v2/write /ping /-/healthy /-/ready /ready /metrics /-/reload /version /config /".split()
 
 
 def test_random_bytes_to_every_endpoint_are_answered_and_kill_nothing(world):

@@ -307,22 +307,68 @@ START_TEST(lifecycle_is_closed_unless_it_is_opened)
 }
 END_TEST
 
-START_TEST(a_reload_says_what_has_changed)
+static void must_show(unsigned port, const char *path, const char *what)
+{
+    ck_assert_uint_eq(ask(port, path), 200);
+    ck_assert_msg(strstr(answer, what) != NULL, "%s not in %s", what, answer);
+}
+
+START_TEST(a_reload_takes_all_or_nothing_and_says_what)
 {
     unsigned port;
 
-    write_file("http: {lifecycle: true}\nlimits: {past: 1h}\n");
-    start((const char *const[]){ "--config", file, NULL });
+    write_file("http: {lifecycle: true}\nlog: {level: error}\n");
+    start((const char *const[]){ "--config", file, "--log.level=info", NULL });
     port = wait_port();
     ck_assert_uint_eq(ask(port, "POST /-/reload"), 200);
-    write_file("http: {lifecycle: true}\nlimits: {past: 2h}\n");
+    ck_assert_ptr_nonnull(strstr(answer, "unchanged"));
+    write_file("http: {lifecycle: true, drain: 3s}\nlog: {level: debug}\n");   /* of the two a flag hides one */
+    ck_assert_uint_eq(ask(port, "POST /-/reload"), 200);
+    ck_assert_ptr_nonnull(strstr(answer, "taken: http.drain\n"));
+    must_show(port, "GET /config", "drain: \"3s\"");
+
+    write_file("http: {lifecycle: true, drain: 4s, threads: 3}\n");
     ck_assert_uint_eq(ask(port, "POST /-/reload"), 409);
-    ck_assert_ptr_nonnull(strstr(answer, "changed, and takes a restart: limits.past"));
-    write_file("http: {lifecycle: true}\nlimits: {past: soon}\n");
+    ck_assert_ptr_nonnull(strstr(answer, "changed, and takes a restart: http.threads; nothing was taken"));
+    must_show(port, "GET /config", "drain: \"3s\"");
+    must_show(port, "GET /config", "was refused: changed, and takes a restart: http.threads");
+
+    write_file("http: {lifecycle: true, drain: 4s}\nlimits: {past: soon}\n");
     ck_assert_uint_eq(ask(port, "POST /-/reload"), 500);
-    ck_assert_ptr_nonnull(strstr(answer, "limits.past"));
+    ck_assert_ptr_nonnull(strstr(answer, "line 2, column 16: limits.past is \"soon\""));
+    must_show(port, "GET /config", "drain: \"3s\"");
+    must_show(port, "GET /config", file);
+    must_show(port, "GET /metrics", "koalemos_config_last_reload_successful 0");
+
+    write_file("http: {lifecycle: false}\n");          /* and may close the door behind itself */
+    ck_assert_uint_eq(ask(port, "POST /-/reload"), 200);
+    ck_assert_uint_eq(ask(port, "POST /-/reload"), 403);
+    must_show(port, "GET /metrics", "koalemos_config_last_reload_successful 1");
     kill(run.pid, SIGTERM);
     ck_assert_int_eq(finish(), 0);
+    SAYS("configuration not reloaded: changed, and takes a restart: http.threads");
+}
+END_TEST
+
+START_TEST(sighup_reloads_and_ends_nothing)
+{
+    unsigned port;
+
+    write_file("log: {format: text}\n");
+    start((const char *const[]){ "--config", file, NULL });
+    port = wait_port();
+    write_file("log: {format: json}\n");
+    kill(run.pid, SIGHUP);
+    while (strstr(run.text, "configuration reloaded, taken: log.format") == NULL)
+        ck_assert_msg(read_more(), "it ended: %s", run.text);
+    write_file("log: {format: xml}\n");
+    kill(run.pid, SIGHUP);
+    while (strstr(run.text, "configuration not reloaded: ") == NULL)
+        ck_assert_msg(read_more(), "it ended: %s", run.text);
+    ck_assert_uint_eq(ask(port, "GET /-/healthy"), 200);
+    kill(run.pid, SIGTERM);
+    ck_assert_int_eq(finish(), 0);
+    SAYS("\"message\":\"Terminated: stopping\"");
 }
 END_TEST
 
@@ -395,7 +441,8 @@ int main(void)
     tcase_add_test(t, process_answers_for_itself_and_ends_on_request);
     tcase_add_test(t, a_line_of_the_log_has_its_fields_as_json_and_as_text);
     tcase_add_test(t, lifecycle_is_closed_unless_it_is_opened);
-    tcase_add_test(t, a_reload_says_what_has_changed);
+    tcase_add_test(t, a_reload_takes_all_or_nothing_and_says_what);
+    tcase_add_test(t, sighup_reloads_and_ends_nothing);
     tcase_add_test(t, readiness_says_why_not);
     tcase_add_test(t, stop_waits_for_http_drain_and_no_longer);
     tcase_add_test(t, second_signal_ends_a_stop_that_waits);
