@@ -238,13 +238,13 @@ void ing_head_seal_idle(struct ing_head *h, uint32_t count)
 {
     for (; count > 0 && h->made > 0; count--) {
         struct ing_series *s = ing_series_at(h, h->idle_at);
-        uint8_t            size = (uint8_t)((s->tail.size ^ s->tail.count) | 1);
+        uint8_t            seen = (uint8_t)(s->tail.count * 2 + 1);
 
         h->idle_at = (h->idle_at + 1) % h->made;
         if (!s->alive || s->tail.count == 0)
             continue;
-        if (s->looked == size)
+        if (s->looked == seen)
             ing_series_seal_tail(h, s);
-        s->looked = s->tail.count == 0 ? 0 : size;
+        s->looked = s->tail.count == 0 ? 0 : seen;
     }
 }

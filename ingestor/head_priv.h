@@ -109,15 +109,19 @@ struct ing_tail {
     uint64_t bits;                                     /* of the last value */
     int32_t  step_ms;                                  /* the last two samples' distance */
     uint16_t size, room, count;
-    uint8_t  kind, last_start;                         /* the last sample has a start time */
+    uint8_t  kind, end;                                /* enum ing_tail_end */
 };
-/* Where tails' bytes lie: most in blocks of two sizes that lie side by side, so that tails that come
+/* What its bytes end with: the start time of the last sample; one sample that repeats the one before,
+ * or several. */
+enum ing_tail_end { ING_END_OTHER, ING_END_START, ING_END_SAME, ING_END_REPEAT };
+/* Where tails' bytes lie: most in blocks of three sizes that lie side by side, so that tails that come
  * and go leave no holes; long histograms by themselves. */
-enum { ING_TAIL_SMALL = 96, ING_TAIL_LARGE = 256, ING_TAIL_FEW = 32 };
+enum { ING_TAIL_TINY = 32, ING_TAIL_SMALL = 96, ING_TAIL_LARGE = 256, ING_TAIL_SIZES = 3, ING_TAIL_FEW = 32 };
 struct ing_blocks {
-    struct { void *free; uint8_t **pages; uint32_t count; } of[2];
+    struct { void *free; uint8_t **pages; uint32_t count; } of[ING_TAIL_SIZES];
     int64_t bytes;                                     /* of all pages and all others */
 };
+uint16_t ing_block_room(uint16_t size);                /* of the smallest that holds so much */
 uint8_t *ing_block_take(struct ing_blocks *b, uint16_t room);
 void     ing_block_give(struct ing_blocks *b, uint8_t *bytes, uint16_t room);  /* NULL is fine */
 void     ing_blocks_deinit(struct ing_blocks *b);
@@ -128,8 +132,8 @@ bool ing_tail_add_hist(struct ing_tail *t, int64_t time_ms, struct kl_span hist,
 /* Whether a sample of that time and value (floats) or those bytes (histograms) is in it. */
 bool ing_tail_has(const struct ing_tail *t, int64_t time_ms, double value);
 bool ing_tail_has_hist(const struct ing_tail *t, int64_t time_ms, struct kl_span hist);
-/* Bytes from a file: is this a tail that the others may read? */
-bool ing_tail_check(const struct ing_tail *t);
+/* Bytes from a file: is this a tail that the others may read? Sets `end`. */
+bool ing_tail_check(struct ing_tail *t);
 /* The start time of the last sample. False: no room, seal it first. */
 bool ing_tail_start(struct ing_tail *t, int64_t start_ms, struct ing_blocks *b);
 void ing_tail_drop(struct ing_tail *t, struct ing_blocks *b);  /* its samples and its bytes */
@@ -195,7 +199,7 @@ struct ing_series {
     uint32_t chunk_bytes;                              /* of its chunks that no cut has taken */
     uint16_t pair_count;
     bool     alive;
-    uint8_t  looked;                                   /* the tail's size, when it was last looked at */
+    uint8_t  looked;                                   /* by its tail's count: when it was last looked at */
 };
 
 struct ing_head {

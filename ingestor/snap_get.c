@@ -24,8 +24,8 @@ enum kl_code ing_snap_header_get(const uint8_t in[ING_SNAP_HEADER], struct ing_s
         crc != kl_crc32c(0, in, ING_SNAP_HEADER - 4))
         return kl_fail(err, KL_ECORRUPT, "its first bytes are not a snapshot's");
     version = kl_cur_32(&c);
-    if (version != ING_SNAP_VERSION)
-        return kl_fail(err, KL_ECORRUPT, "it is of version %" PRIu32 ", this reads %d", version,
+    if (version < 1 || version > ING_SNAP_VERSION)     /* 1: no repeats in tails, all else alike */
+        return kl_fail(err, KL_ECORRUPT, "it is of version %" PRIu32 ", this reads 1 to %d", version,
                        ING_SNAP_VERSION);
     h->partition = kl_cur_32(&c);
     h->incarnation = kl_cur_64(&c);
@@ -296,12 +296,10 @@ static enum kl_code get_tail(struct ing_get *g, struct kl_cur *c, struct ing_ser
     got.step_ms = (int32_t)step;
     got.size = (uint16_t)bytes.size;
     got.bytes = (uint8_t *)bytes.at;
-    got.last_start = last_start;
-    if (!ing_tail_check(&got) || got.last_ms > s->last_ms)
+    if (!ing_tail_check(&got) || last_start != (got.end == ING_END_START) || got.last_ms > s->last_ms)
         return wrong(err, "a tail that does not hold what it says");
     *t = got;
-    t->room = got.size <= ING_TAIL_SMALL ? ING_TAIL_SMALL
-            : got.size <= ING_TAIL_LARGE ? ING_TAIL_LARGE : got.size;
+    t->room = ing_block_room(got.size);
     t->bytes = ing_block_take(&g->head->tails, t->room);
     memcpy(t->bytes, bytes.at, bytes.size);
     return KL_OK;

@@ -282,7 +282,7 @@ static void put_series(struct ing_put *w, struct ing_head *h, struct ing_series 
         kl_buf_addv(&w->out, numbers[i]);
     kl_buf_addz(&w->out, s->last_ms);
     kl_buf_add8(&w->out, (t->count > 0 ? ING_SNAP_HAS_TAIL : 0) | (l != NULL ? ING_SNAP_HAS_LATE : 0) |
-                         (t->count > 0 && t->last_start ? ING_SNAP_TAIL_START : 0));
+                         (t->count > 0 && t->end == ING_END_START ? ING_SNAP_TAIL_START : 0));
     if (t->count > 0) {
         kl_buf_add8(&w->out, t->kind);
         kl_buf_addv(&w->out, t->count);

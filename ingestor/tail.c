@@ -5,6 +5,7 @@
  *
  *   a float      u8 control = value mode * 4 + time mode, then time bytes, then value bytes
  *     time mode  the change of distance ("dod") as a signed number of 0, 1, 2 or 8 bytes
+ *     control 252        a u8 n of 2 and more: n times the value and the distance of the sample before
  *     value mode 0       the same bits as before
  *                1..6    both are integers below 2^53, and differ by a signed number of that many bytes
  *                7..42   XOR with the bits before: (7 + its place in the list of (low zero bytes,
@@ -28,21 +29,40 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MODE_SAME = 0, MODE_INT = 0, MODE_XOR = 7, MODE_START = 62, INT_BYTES_MAX = 6 };
+enum { MODE_SAME = 0, MODE_INT = 0, MODE_XOR = 7, MODE_START = 62, MODE_REPEAT = 63, INT_BYTES_MAX = 6 };
+enum { START = MODE_START * 4, REPEAT = MODE_REPEAT * 4 };     /* control bytes */
 enum { HISTS_ARENA_MAX = 64 << 20 };
 enum { START_MAX = 1 + 10 };
 static const uint8_t time_bytes[4] = { 0, 1, 2, 8 };
 
 enum { PAGE_BLOCKS = 64 };
-static const uint16_t block_sizes[2] = { ING_TAIL_SMALL, ING_TAIL_LARGE };
+static const uint16_t block_sizes[ING_TAIL_SIZES] = { ING_TAIL_TINY, ING_TAIL_SMALL, ING_TAIL_LARGE };
+
+uint16_t ing_block_room(uint16_t size)
+{
+    for (int k = 0; k < ING_TAIL_SIZES; k++)
+        if (size <= block_sizes[k])
+            return block_sizes[k];
+    return size;
+}
+
+/* Which kind of block has so much room; ING_TAIL_SIZES: one by itself. */
+static int kind_of(uint16_t room)
+{
+    int k = 0;
+
+    while (k < ING_TAIL_SIZES && room != block_sizes[k])
+        k++;
+    return k;
+}
 
 uint8_t *ing_block_take(struct ing_blocks *b, uint16_t room)
 {
-    int      k = room == ING_TAIL_SMALL ? 0 : room == ING_TAIL_LARGE ? 1 : 2;
+    int      k = kind_of(room);
     uint8_t *page;
     void    *block;
 
-    if (k == 2) {
+    if (k == ING_TAIL_SIZES) {
         b->bytes += room;
         return kl_resize(NULL, room);
     }
@@ -65,11 +85,11 @@ uint8_t *ing_block_take(struct ing_blocks *b, uint16_t room)
 
 void ing_block_give(struct ing_blocks *b, uint8_t *bytes, uint16_t room)
 {
-    int k = room == block_sizes[0] ? 0 : 1;
+    int k = kind_of(room);
 
     if (bytes == NULL)
         return;
-    if (room != block_sizes[k]) {
+    if (k == ING_TAIL_SIZES) {
         b->bytes -= room;
         free(bytes);
         return;
@@ -80,7 +100,7 @@ void ing_block_give(struct ing_blocks *b, uint8_t *bytes, uint16_t room)
 
 void ing_blocks_deinit(struct ing_blocks *b)
 {
-    for (int k = 0; k < 2; k++) {
+    for (int k = 0; k < ING_TAIL_SIZES; k++) {
         for (uint32_t i = 0; i < b->of[k].count; i++)
             free(b->of[k].pages[i]);
         free(b->of[k].pages);
@@ -94,7 +114,7 @@ void ing_tail_drop(struct ing_tail *t, struct ing_blocks *b)
     *t = (struct ing_tail){ 0 };
 }
 
-/* A small block first, then a large one; floats that are many by then are better sealed, and so are
+/* A tiny block first, where a value that stays fits for good, then a small one, then a large one; floats that are many by then are better sealed, and so are
  * those that fill it. */
 static bool reserve(struct ing_tail *t, size_t more, struct ing_blocks *b)
 {
@@ -103,7 +123,7 @@ static bool reserve(struct ing_tail *t, size_t more, struct ing_blocks *b)
 
     if (need <= t->room)
         return true;
-    room = need <= ING_TAIL_SMALL ? ING_TAIL_SMALL : ING_TAIL_LARGE;
+    room = need <= ING_TAIL_TINY ? ING_TAIL_TINY : need <= ING_TAIL_SMALL ? ING_TAIL_SMALL : ING_TAIL_LARGE;
     if (need > ING_TAIL_SMALL && t->kind == ING_FLOATS && t->count >= ING_TAIL_FEW)
         return false;
     if (need > ING_TAIL_LARGE) {
@@ -240,6 +260,26 @@ static uint64_t value_read(unsigned mode, uint64_t before, const uint8_t **at)
     return before ^ get(at, place - place_of[low] + 1) << (8 * low);
 }
 
+/* The value and the distance of the sample before, once more. */
+static bool repeat(struct ing_tail *t, struct ing_blocks *b)
+{
+    if (t->end == ING_END_REPEAT && t->bytes[t->size - 1] < UINT8_MAX) {
+        t->bytes[t->size - 1]++;
+        return true;
+    }
+    if (!reserve(t, 1 + (t->end == ING_END_START ? START_MAX : 0), b))
+        return false;
+    if (t->end == ING_END_SAME) {
+        t->bytes[t->size - 1] = REPEAT;
+        t->bytes[t->size++] = 2;
+        t->end = ING_END_REPEAT;
+    } else {
+        t->bytes[t->size++] = MODE_SAME * 4;
+        t->end = ING_END_SAME;
+    }
+    return true;
+}
+
 bool ing_tail_add(struct ing_tail *t, int64_t time_ms, double value, struct ing_blocks *b)
 {
     uint64_t bits = kl_f64_bits(value), kept;
@@ -255,7 +295,7 @@ bool ing_tail_add(struct ing_tail *t, int64_t time_ms, double value, struct ing_
         t->step_ms = 0;
         t->kind = ING_FLOATS;
         t->count = 1;
-        t->last_start = 0;
+        t->end = ING_END_OTHER;
         return true;
     }
     if (t->kind != ING_FLOATS || t->count == ING_TAIL_MAX ||
@@ -266,17 +306,22 @@ bool ing_tail_add(struct ing_tail *t, int64_t time_ms, double value, struct ing_
     dod = step - t->step_ms;
     tmode = dod == 0 ? 0 : dod == (int8_t)dod ? 1 : dod == (int16_t)dod ? 2 : 3;
     mode = value_mode(t->bits, bits, &kept, &size);
-    /* Where samples have start times, there shall be room for this one's, too. */
-    if (!reserve(t, 1 + time_bytes[tmode] + size + (t->last_start ? START_MAX : 0), b))
-        return false;
-    t->bytes[t->size++] = (uint8_t)(mode * 4 + tmode);
-    put(t, (uint64_t)dod, time_bytes[tmode]);
-    put(t, kept, size);
+    if (mode == MODE_SAME && tmode == 0) {
+        if (!repeat(t, b))
+            return false;
+    } else {
+        /* Where samples have start times, there shall be room for this one's, too. */
+        if (!reserve(t, 1 + time_bytes[tmode] + size + (t->end == ING_END_START ? START_MAX : 0), b))
+            return false;
+        t->bytes[t->size++] = (uint8_t)(mode * 4 + tmode);
+        put(t, (uint64_t)dod, time_bytes[tmode]);
+        put(t, kept, size);
+        t->end = ING_END_OTHER;
+    }
     t->step_ms = (int32_t)step;
     t->last_ms = time_ms;
     t->bits = bits;
     t->count++;
-    t->last_start = 0;
     return true;
 }
 
@@ -302,7 +347,7 @@ bool ing_tail_add_hist(struct ing_tail *t, int64_t time_ms, struct kl_span hist,
     t->size = (uint16_t)(t->size + hist.size);
     t->last_ms = time_ms;
     t->count++;
-    t->last_start = 0;
+    t->end = ING_END_OTHER;
     return true;
 }
 
@@ -312,11 +357,11 @@ bool ing_tail_start(struct ing_tail *t, int64_t start_ms, struct ing_blocks *b)
     if (!reserve(t, START_MAX, b))
         return false;
     if (t->kind == ING_FLOATS)
-        t->bytes[t->size++] = MODE_START * 4;
+        t->bytes[t->size++] = START;
     else
         put_varint(t, 1);
     put_varint(t, zig((int64_t)((uint64_t)t->last_ms - (uint64_t)start_ms)));
-    t->last_start = 1;
+    t->end = ING_END_START;
     return true;
 }
 
@@ -325,7 +370,7 @@ void ing_tail_floats(const struct ing_tail *t, struct ing_run *run)
     const uint8_t *at = t->bytes, *end = t->bytes + t->size;
     uint64_t       bits = get(&at, 8);
     int64_t        time = t->first_ms, step = 0;
-    uint32_t       n = 0;
+    uint32_t       n = 0, more = 0;
 
     assert(t->kind == ING_FLOATS && t->count > 0);
     for (;;) {
@@ -333,13 +378,23 @@ void ing_tail_floats(const struct ing_tail *t, struct ing_run *run)
         run->values[n] = kl_bits_f64(bits);
         run->starts[n] = 0;
         n++;
-        while (at < end && *at == MODE_START * 4) {
+        if (more > 0) {
+            more--;
+            time += step;
+            continue;
+        }
+        while (at < end && *at == START) {
             at++;
             run->starts[n - 1] = (int64_t)((uint64_t)time - (uint64_t)zag(get_varint(&at)));
         }
         if (at >= end)
             break;
         unsigned control = *at++;
+        if (control == REPEAT) {
+            more = *at++ - 1u;
+            time += step;
+            continue;
+        }
         step += get_signed(&at, time_bytes[control & 3]);
         time += step;
         bits = value_read(control >> 2, bits, &at);
@@ -383,6 +438,7 @@ bool ing_tail_has(const struct ing_tail *t, int64_t time_ms, double value)
     const uint8_t *at = t->bytes, *end = t->bytes + t->size;
     int64_t        time = t->first_ms, step = 0;
     uint64_t       bits;
+    uint32_t       more = 0;
 
     if (t->count == 0 || t->kind != ING_FLOATS || time_ms < t->first_ms || time_ms > t->last_ms)
         return false;
@@ -390,13 +446,23 @@ bool ing_tail_has(const struct ing_tail *t, int64_t time_ms, double value)
     for (;;) {
         if (time >= time_ms)
             return time == time_ms && bits == kl_f64_bits(value);
-        while (at < end && *at == MODE_START * 4) {
+        if (more > 0) {
+            more--;
+            time += step;
+            continue;
+        }
+        while (at < end && *at == START) {
             at++;
             get_varint(&at);
         }
         if (at >= end)
             return false;
         unsigned control = *at++;
+        if (control == REPEAT) {
+            more = *at++ - 1u;
+            time += step;
+            continue;
+        }
         step += get_signed(&at, time_bytes[control & 3]);
         time += step;
         bits = value_read(control >> 2, bits, &at);
@@ -450,7 +516,7 @@ static unsigned value_bytes(unsigned mode)
     return place + 1;
 }
 
-static bool floats_ok(const struct ing_tail *t)
+static bool floats_ok(const struct ing_tail *t, uint8_t *last)
 {
     const uint8_t *at = t->bytes, *end = t->bytes + t->size;
     int64_t        time = t->first_ms, step = 0, a;
@@ -458,6 +524,7 @@ static bool floats_ok(const struct ing_tail *t)
     unsigned       size;
     uint64_t       bits;
 
+    *last = ING_END_OTHER;
     if (t->size < 8)
         return false;
     for (bits = get(&at, 8); at < end; n++) {
@@ -465,12 +532,22 @@ static bool floats_ok(const struct ing_tail *t)
 
         at++;
         if (mode == MODE_START) {
-            if (at[-1] != MODE_START * 4 || !varint_ok(at, end, &size))
+            if (at[-1] != START || !varint_ok(at, end, &size))
                 return false;
             at += size;
             n--;
+            *last = ING_END_START;
             continue;
         }
+        if (mode == MODE_REPEAT) {
+            if (at[-1] != REPEAT || at == end || *at < 2 || step <= 0 ||
+                __builtin_add_overflow(time, *at * step, &time))
+                return false;
+            n += *at++ - 1u;
+            *last = ING_END_REPEAT;
+            continue;
+        }
+        *last = at[-1] == MODE_SAME * 4 ? ING_END_SAME : ING_END_OTHER;
         if (mode > MODE_XOR + 35 || (size_t)(end - at) < tsize + value_bytes(mode) ||
             (mode > MODE_SAME && mode < MODE_XOR && !integer(bits, &a)) ||
             __builtin_add_overflow(step, get_signed(&at, tsize), &step) || step <= 0 ||
@@ -481,7 +558,7 @@ static bool floats_ok(const struct ing_tail *t)
     return n == t->count && time == t->last_ms && bits == t->bits && step == t->step_ms;
 }
 
-static bool hists_ok(const struct ing_tail *t)
+static bool hists_ok(const struct ing_tail *t, uint8_t *last)
 {
     const uint8_t *at = t->bytes, *end = t->bytes + t->size;
     int64_t        time = t->first_ms;
@@ -491,12 +568,14 @@ static bool hists_ok(const struct ing_tail *t)
     uint32_t        n = 0;
     bool            fine = true;
 
+    *last = ING_END_OTHER;
     kl_arena_init(&arena, HISTS_ARENA_MAX);
     while (fine && at < end) {
         struct kl_cur c = kl_cur(at, (size_t)(end - at)), one;
         uint64_t      head = kl_cur_v(&c);
         struct kl_span bytes;
 
+        *last = head & 1 ? ING_END_START : ING_END_OTHER;
         if (head & 1) {
             fine = n > 0;
             kl_cur_v(&c);
@@ -517,12 +596,12 @@ static bool hists_ok(const struct ing_tail *t)
     return fine && n == t->count && time == t->last_ms;
 }
 
-bool ing_tail_check(const struct ing_tail *t)
+bool ing_tail_check(struct ing_tail *t)
 {
     if (t->count == 0 || t->count > ING_TAIL_MAX || t->last_ms < t->first_ms ||
         (uint64_t)t->last_ms - (uint64_t)t->first_ms > UINT32_MAX)
         return false;
-    return t->kind == ING_FLOATS ? floats_ok(t) : t->kind == ING_HISTS && hists_ok(t);
+    return t->kind == ING_FLOATS ? floats_ok(t, &t->end) : t->kind == ING_HISTS && hists_ok(t, &t->end);
 }
 
 static bool any(const int64_t *starts, uint32_t count)

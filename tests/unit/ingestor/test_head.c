@@ -45,6 +45,7 @@ START_TEST(a_tail_gives_back_every_bit)
         double          values[ING_TAIL_MAX], v = 0;
         int64_t         now = (int64_t)(draw() % 4000000000000) - 1000000000000;
         uint32_t        n = 0;
+        uint8_t         end;
         unsigned        pace = (unsigned)(draw() % 4);
 
         while (n < ING_TAIL_MAX) {
@@ -66,10 +67,13 @@ START_TEST(a_tail_gives_back_every_bit)
         }
         ck_assert_uint_gt(n, 0);
         ck_assert_int_ge(b.bytes, t.room);
+        end = t.end;
         ck_assert(ing_tail_check(&t));
+        ck_assert_uint_eq(t.end, end);
         ing_tail_floats(&t, &run);
         ck_assert_uint_eq(run.count, n);
         for (uint32_t i = 0; i < n; i++) {
+            ck_assert(ing_tail_has(&t, times[i], values[i]));
             ck_assert_int_eq(run.times[i], times[i]);
             ck_assert_int_eq(run.starts[i], starts[i]);
             ck_assert(kl_f64_bits(run.values[i]) == kl_f64_bits(values[i]));
@@ -94,6 +98,38 @@ START_TEST(a_regular_counter_costs_three_bytes_a_sample)
     }
     ck_assert_uint_ge(n, 24);
     ck_assert_uint_le(t.size, 3 * n + 16);
+    ing_tail_drop(&t, &b);
+    ing_blocks_deinit(&b);
+}
+END_TEST
+
+START_TEST(a_value_that_stays_costs_nothing_a_sample)
+{
+    struct ing_tail   t = { 0 };
+    struct ing_blocks b = { 0 };
+    int64_t           now = 1700000000000;
+    uint16_t          size;
+
+    while (ing_tail_add(&t, now, 2.5, &b))
+        now += 15000;
+    ck_assert_uint_eq(t.count, ING_TAIL_MAX);
+    ck_assert_uint_eq(t.room, ING_TAIL_TINY);
+    size = t.size;
+    ck_assert_uint_le(size, 16);
+    ck_assert(ing_tail_check(&t));
+    ck_assert(ing_tail_has(&t, now - 15000 * 60, 2.5));
+    ck_assert(!ing_tail_has(&t, now - 15000 * 60 + 1, 2.5) && !ing_tail_has(&t, now - 15000 * 60, 2));
+    /* Of what a file may say: a count too large, none, cut off, before there is a distance. */
+    t.bytes[size - 1]++;
+    ck_assert(!ing_tail_check(&t));
+    t.bytes[size - 1] = 1;
+    ck_assert(!ing_tail_check(&t));
+    t.size--;
+    ck_assert(!ing_tail_check(&t));
+    t.bytes[8] = t.bytes[size - 2];
+    t.bytes[9] = ING_TAIL_MAX - 1;
+    t.size = 10;
+    ck_assert(!ing_tail_check(&t));
     ing_tail_drop(&t, &b);
     ing_blocks_deinit(&b);
 }
@@ -253,7 +289,7 @@ START_TEST(cuts_take_what_a_plain_list_would)
     ing_series_let_go(h, s, cut);
     ing_chunks_bury(h);
     ck_assert_int_eq(h->memory.bytes[ING_MEM_CHUNKS], 0);
-    ck_assert_int_le(h->tails.bytes, 64 * (ING_TAIL_SMALL + ING_TAIL_LARGE));
+    ck_assert_int_le(h->tails.bytes, 64 * (ING_TAIL_TINY + ING_TAIL_SMALL + ING_TAIL_LARGE));
     ck_assert_int_eq(h->memory.bytes[ING_MEM_LATE], 0);
     s->definitions = 0;
     ing_head_remove(h, s);
@@ -440,6 +476,7 @@ int main(void)
 
     tcase_set_timeout(t, 60);
     tcase_add_loop_test(t, a_tail_gives_back_every_bit, 0, 20);
+    tcase_add_test(t, a_value_that_stays_costs_nothing_a_sample);
     tcase_add_test(t, a_regular_counter_costs_three_bytes_a_sample);
     tcase_add_loop_test(t, cuts_take_what_a_plain_list_would, 0, 30);
     tcase_add_loop_test(t, matchers_mean_what_a_scan_finds, 0, 4);

@@ -497,7 +497,7 @@ END_TEST
 
 /* ---- files of each version, kept under tests/data ---- */
 
-static const char golden[] = "tests/data/snapshot-v1";
+static const char golden[] = "tests/data/snapshot-v2", *versions[] = { "tests/data/snapshot-v1", golden };
 enum { GOLDEN_WINDOW_MS = 7200000 };
 
 static void golden_write(void)
@@ -545,14 +545,14 @@ static void golden_write(void)
 }
 
 /* What the golden snapshot holds, read from a copy: a reader may set things aside. */
-static void golden_read(struct kl_buf *out)
+static void golden_read(const char *folder, struct kl_buf *out)
 {
     struct kl_env_disk_sim *disk = kl_env_disk_sim_new();
     struct kl_env_dir *root = kl_env_disk_sim_root(disk), *all, *dir, *from;
     struct kl_err      err = { 0 };
     struct snap_kit   *k;
 
-    ck_assert_int_eq(kl_env_dir_real_open(golden, false, &from, &err), KL_OK);
+    ck_assert_int_eq(kl_env_dir_real_open(folder, false, &from, &err), KL_OK);
     ck_assert_int_eq(root->enter(root, "snapshots", true, &all, &err), KL_OK);
     ck_assert_int_eq(all->enter(all, "0000", true, &dir, &err), KL_OK);
     found_name[0] = 0;
@@ -589,7 +589,7 @@ START_TEST(write_the_golden_snapshot)
     struct kl_err       err = { 0 };
 
     golden_write();
-    golden_read(&text);
+    golden_read(golden, &text);
     ck_assert_int_eq(kl_env_dir_real_open(golden, false, &to, &err), KL_OK);
     ck_assert_int_eq(to->create(to, "content.txt", &f, &err), KL_OK);
     ck_assert_int_eq(to->append(f, text.at, text.size, &err), KL_OK);
@@ -598,7 +598,7 @@ START_TEST(write_the_golden_snapshot)
 }
 END_TEST
 
-START_TEST(a_snapshot_of_version_1_is_still_read)
+START_TEST(a_snapshot_of_each_version_is_still_read)
 {
     struct kl_buf      got = { 0 };
     struct kl_env_dir *from;
@@ -606,8 +606,8 @@ START_TEST(a_snapshot_of_version_1_is_still_read)
     void              *want;
     size_t             size;
 
-    golden_read(&got);
-    ck_assert_int_eq(kl_env_dir_real_open(golden, false, &from, &err), KL_OK);
+    golden_read(versions[_i], &got);
+    ck_assert_int_eq(kl_env_dir_real_open(versions[_i], false, &from, &err), KL_OK);
     ck_assert_int_eq(from->read(from, "content.txt", 1 << 20, &want, &size, &err), KL_OK);
     ck_assert(kl_span_eq(kl_buf_span(&got), kl_span(want, size)));
     from->leave(from);
@@ -648,7 +648,7 @@ int main(int argc, char **argv)
     tcase_add_test(t, a_snapshot_of_records_that_the_log_lost_is_not_used);
     suite_add_tcase(s, t);
     t = tcase_create("golden");
-    tcase_add_test(t, a_snapshot_of_version_1_is_still_read);
+    tcase_add_loop_test(t, a_snapshot_of_each_version_is_still_read, 0, sizeof versions / sizeof *versions);
     suite_add_tcase(s, t);
     r = srunner_create(s);
     srunner_run_all(r, CK_ENV);
