@@ -155,6 +155,10 @@ conformance: all
 # The page of all options, from the table of them; a test refuses one that is stale.
 config-doc: $(B)/bin/koalemos
 	@$< config page >deploy/CONFIG.md.new && mv deploy/CONFIG.md.new deploy/CONFIG.md
+# The page of every metric, from what running services tell.
+metrics-doc: all
+	@tests/peers.sh $(peers) >/dev/null
+	@KOA_WRITE_METRICS=1 python3 tests/e2e/run.py --bin $(B)/bin --peers $(peers)/bin test_metrics
 # A Debian package of the programs; test-deb tries it in a bare Debian made by debootstrap (as root).
 deb: setup-build
 	@deploy/setup.sh deb
@@ -168,6 +172,6 @@ test-k8s: setup-test
 	@tests/k8s.sh $(B)/bin build/k8s
 -include bench/bench.mk
 clean: ; rm -rf build
-.PHONY: all check fuzz fuzz-run layers pure clean setup-build setup-test setup-fuzz run run-cluster test e2e conformance config-doc deb test-deb test-k8s
+.PHONY: all check fuzz fuzz-run layers pure clean setup-build setup-test setup-fuzz run run-cluster test e2e conformance config-doc metrics-doc deb test-deb test-k8s
 .SECONDARY:
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

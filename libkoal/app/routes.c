@@ -1,5 +1,6 @@
 #include "libkoal/app/app_priv.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -13,28 +14,39 @@ static void healthy(void *ctx, struct kl_http_request *r)
     kl_http_answer(r, 200, plain, kl_span_str("healthy\n"));
 }
 
+/* False: err says what it waits for. */
+static bool is_ready(struct app *a, struct kl_err *err)
+{
+    if (!atomic_load(&a->running))
+        return kl_fail(err, KL_EAGAIN, "starting or stopping"), false;
+    return a->app.ready == NULL || a->app.ready(a->app.ctx, err);
+}
+
 static void ready(void *ctx, struct kl_http_request *r)
 {
     struct app   *a = ctx;
     struct kl_err err = { 0 };
+    char          words[KL_ERR_TEXT_MAX + 2];
 
-    if (!atomic_load(&a->running))
-        kl_fail(&err, KL_EAGAIN, "starting or stopping");
-    else if (a->app.ready == NULL || a->app.ready(a->app.ctx, &err)) {
+    if (is_ready(a, &err)) {
         kl_http_answer(r, 200, plain, kl_span_str("ready\n"));
         return;
     }
     kl_http_set(r, "Retry-After", "1");
-    kl_http_answer(r, 503, plain, kl_span_str(err.text));
+    snprintf(words, sizeof words, "%s\n", err.text);
+    kl_http_answer(r, 503, plain, kl_span_str(words));
 }
 
 static void metrics(void *ctx, struct kl_http_request *r)
 {
     struct app   *a = ctx;
     struct kl_buf out = { 0 };
+    struct kl_err err;
 
     kl_metrics_write(a->app.metrics, &out);
     kl_app_process_metrics(a->app.name, a->started_ms, &out);
+    kl_buf_addf(&out, "# HELP koalemos_ready Whether /-/ready says so; it also says why not.\n"
+                      "# TYPE koalemos_ready gauge\nkoalemos_ready %d\n", is_ready(a, &err));
     kl_http_answer_take(r, 200, "text/plain; version=0.0.4; charset=utf-8", &out);
 }
 

@@ -116,7 +116,7 @@ static void metrics_add(struct kl_busl *b, struct kl_metrics *m)
     static const struct { const char *name, *help; size_t at; } all[] = {
         { "koalemos_bus_appended_records_total", "Records appended to the log.",
           offsetof(struct kl_busl, appended_records) },
-        { "koalemos_bus_appended_bytes_total", "Bytes written to the log.",
+        { "koalemos_bus_appended_bytes_total", "Bytes of records appended to the log.",
           offsetof(struct kl_busl, appended_bytes) },
         { "koalemos_bus_commits_total", "Group commits of the log.", offsetof(struct kl_busl, commits) },
         { "koalemos_bus_duplicates_total", "Appends that were there already.",
