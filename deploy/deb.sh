@@ -21,6 +21,9 @@ for s in koalemos koalemos-doorman koalemos-ingestor koalemos-querier; do
     install -m 0644 "$here/deb/default" "$tree/etc/default/$s"
 done
 install -m 0644 "$top/README.md" "$top/ARCHITECTURE.md" "$tree/usr/share/doc/koalemos/"
+install -d "$tree/usr/share/doc/koalemos/docs" "$tree/usr/share/doc/koalemos/deploy"
+install -m 0644 "$top"/docs/*.md "$tree/usr/share/doc/koalemos/docs/"
+install -m 0644 "$here"/*.md "$tree/usr/share/doc/koalemos/deploy/"
 
 # What the programs are linked with, as packages, by the versions in which what they use came to be.
 work=$(mktemp -d)
