@@ -1,0 +1,2 @@
+USES := libkoal/base
+LIBS := -lcrypto
