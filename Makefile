@@ -120,7 +120,7 @@ asks := clock_gettime clock_nanosleep nanosleep usleep sleep time gettimeofday r
         open openat fopen read write pread pwrite fsync fdatasync rename renameat unlink unlinkat mkdir \
         mkdirat socket connect bind listen accept poll epoll_wait select pthread_create pthread_mutex_lock \
         pthread_cond_wait pthread_rwlock_rdlock sem_wait getenv fork
-adapters := %_real.o $(B)/libkoal/bus/bus_nats%.o $(B)/libkoal/store/store_s3%.o $(B)/libkoal/http/%.o $(B)/libkoal/app/%.o
+adapters := %_real.o $(B)/libkoal/bus/bus_nats%.o $(B)/libkoal/store/store_s3%.o $(B)/libkoal/http/%.o $(B)/libkoal/app/%.o $(B)/libkoal/auth/%.o
 check: pure
 pure: $(filter-out $(adapters),$(foreach m,$(modules),$($m.obj)))
 	@nm -uA $^ >$(B)/undefined

@@ -118,10 +118,11 @@ static void export_metrics(void *ctx, struct kl_grpc_call *grpc)
         give_up(c, KL_GRPC_UNAVAILABLE, "too many messages wait to be unpacked already", 1);
 }
 
-enum kl_code dm_grpc_open(struct dm_doorman *d, const struct kl_config *config, struct kl_env *env,
-                          struct kl_log *log, struct kl_metrics *metrics, struct dm_grpc **grpc,
+enum kl_code dm_grpc_open(struct dm_doorman *d, const struct kl_app *app, struct dm_grpc **grpc,
                           struct kl_err *err)
 {
+    const struct kl_config *config = app->config;
+    struct kl_env  *env = app->env;
     const char     *listen = kl_config_text(config, "otlp.grpc_listen");
     uint64_t        body_max = dm_body_max(d);
     struct dm_grpc *g;
@@ -136,7 +137,7 @@ enum kl_code dm_grpc_open(struct dm_doorman *d, const struct kl_config *config, 
     g->server = kl_grpc_server_new(&(struct kl_grpc_options){
         .listen = listen, .connections_max = (unsigned)kl_config_int(config, "otlp.grpc_connections_max"),
         .buffered_bytes_max = MESSAGES_BYTES_MAX > 2 * body_max ? MESSAGES_BYTES_MAX : 2 * body_max,
-        .log = log, .metrics = metrics });
+        .guard = app->guard, .log = app->log, .metrics = app->metrics });
     kl_grpc_route_add(g->server, &(struct kl_grpc_route){
         .path = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
         .message_max_bytes = body_max, .handle = export_metrics, .ctx = g });
@@ -146,7 +147,7 @@ enum kl_code dm_grpc_open(struct dm_doorman *d, const struct kl_config *config, 
         free(g);
         return err->code;
     }
-    kl_logf(log, KL_INFO, "listening for OTLP over gRPC on %s (port %u)", listen,
+    kl_logf(app->log, KL_INFO, "listening for OTLP over gRPC on %s (port %u)", listen,
             kl_grpc_server_port(g->server));
     *grpc = g;
     return KL_OK;

@@ -55,6 +55,7 @@ int main(int argc, char **argv)
     struct dm_grpc            *grpc;
     struct dm_post            *post;
     struct kl_err              err;
+    enum kl_code               guarded;
     const char                *assigned;
     int                        status;
     struct kl_app *a = kl_app_open("doorman", argc, argv, 1, "127.0.0.1:4480", &status);
@@ -85,10 +86,12 @@ int main(int argc, char **argv)
         spreader = dm_spreader_new(a->env, p.bus, &so);
         p.doorman = dm_new(a->env, p.bus, &o);
         http = dm_http_new(p.doorman, a->http, &o, a->env);
-        post = dm_post_new(p.doorman, p.bus, a->env, a->tracer, a->metrics);
+        guarded = kl_app_secure(a, &err);
+        post = guarded == KL_OK ? dm_post_new(p.doorman, p.bus, a) : NULL;
         a->ready = ready;
         a->ctx = &p;
-        status = dm_grpc_open(p.doorman, a->config, a->env, a->log, a->metrics, &grpc, &err) == KL_OK
+        grpc = NULL;
+        status = guarded == KL_OK && dm_grpc_open(p.doorman, a, &grpc, &err) == KL_OK
                  ? kl_app_run(a) : kl_app_failed(a, &err);
         dm_grpc_close(grpc, kl_app_drain_ms(a));
         p.bus->close(p.bus);

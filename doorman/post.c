@@ -18,6 +18,7 @@ struct dm_post {
     struct kl_bus     *bus;
     struct kl_env     *env;
     struct kl_tracer  *tracer;
+    const struct kl_guard *guard;
     struct kl_env_loop *loop;
     struct kl_bus_service service;
     struct kl_env_task begin, end;
@@ -171,6 +172,22 @@ static void meet(struct dm_post *post, struct letter *l)
     kl_trace_enter(l->tracer, header(l, "traceparent"), true, &l->push.trace, l->above);
 }
 
+/* 0, or the status that the guard refuses it with: a push for the tenant of its subject. */
+static unsigned judge(const struct dm_post *post, const struct letter *l, struct kl_err *err)
+{
+    struct kl_guard_verdict v = { 0 };
+    struct kl_guard_ask     ask = { .method = "MESSAGE", .route = "ingest", .path = l->question->subject,
+                                    .authorization = header(l, "Authorization"), .tenant = l->push.tenant,
+                                    .peer = "nats" };
+
+    if (post->guard == NULL)
+        return 0;
+    post->guard->judge(post->guard->ctx, &ask, &v);
+    if (v.status != 0)
+        kl_fail(err, KL_EINVAL, "%s", v.words);
+    return v.status;
+}
+
 static void question(struct kl_bus_service *s, struct kl_bus_question *q)
 {
     struct dm_post *post = s->ctx;
@@ -187,7 +204,7 @@ static void question(struct kl_bus_service *s, struct kl_bus_question *q)
     meet(post, l);
     if (q->subject == NULL || !dm_tenant_fit(q->subject, l->push.tenant, sizeof l->push.tenant))
         status = (kl_fail(&err, KL_EINVAL, "%s", DM_TENANT_WORDS), 400);
-    else if ((status = form_of(l, &json, &err)) == 0) {
+    else if ((status = judge(post, l, &err)) == 0 && (status = form_of(l, &json, &err)) == 0) {
         gate = (unsigned)kl_hash64(q->subject, strlen(q->subject));
         status = unpack(post, l, json, &gate, &err);
     }
@@ -216,15 +233,17 @@ static void end(struct kl_env_task *task)
     p->bus->unserve(p->bus, &p->service);
 }
 
-struct dm_post *dm_post_new(struct dm_doorman *d, struct kl_bus *bus, struct kl_env *env,
-                            struct kl_tracer *tracer, struct kl_metrics *metrics)
+struct dm_post *dm_post_new(struct dm_doorman *d, struct kl_bus *bus, const struct kl_app *app)
 {
+    struct kl_env  *env = app->env;
+    struct kl_metrics *metrics = app->metrics;
     struct dm_post *p = kl_new(sizeof *p);
 
     p->doorman = d;
     p->bus = bus;
     p->env = env;
-    p->tracer = tracer;
+    p->tracer = app->tracer;
+    p->guard = app->guard;
     p->messages = metrics == NULL ? &p->unseen
         : kl_metrics_add(metrics, KL_COUNTER, "koalemos_doorman_messages_total", "",
                          "Pushes that came as messages over NATS.");

@@ -6,6 +6,7 @@
  * would have answered, "204" or a status and words: "400 2 refused, 7 stored: ...". Headers say what
  * HTTP's do; names are as written here.
  *
+ *   Authorization     as over HTTP: where keys are asked for, a message without one is answered 401
  *   Content-Encoding  gzip, deflate, zstd, snappy
  *   Content-Type      application/x-protobuf, or none              remote write 1.0, snappy unless said
  *                     ...;proto=io.prometheus.write.v2.Request     remote write 2.0, the same
@@ -23,9 +24,9 @@
  * answer, and sends again what was not answered. Own loop; lives within the doorman's life.
  */
 #include "doorman/doorman.h"
+#include "libkoal/app/app.h"
 
 struct dm_post;
-struct dm_post *dm_post_new(struct dm_doorman *d, struct kl_bus *bus, struct kl_env *env,
-                            struct kl_tracer *tracer, struct kl_metrics *metrics);
+struct dm_post *dm_post_new(struct dm_doorman *d, struct kl_bus *bus, const struct kl_app *app);
 void dm_post_free(struct dm_post *p);                  /* after the bus is closed, before the doorman goes */
 #endif

@@ -4,6 +4,7 @@
 #include "koalemos/catalog.h"
 #include "koalemos/cluster.h"
 #include "koalemos/config.h"
+#include "koalemos/secure.h"
 #include "koalemos/serve.h"
 #include "koalemos/tool.h"
 
@@ -21,6 +22,8 @@ static const char usage[] =
     "  cluster   init: makes the log's streams in NATS; status: who is in the cell and has what; split: twice the partitions\n"
     "  check-config   whether files are configurations; where they are wrong if not\n"
     "  config    schema: the configuration's JSON schema; page: every option there is\n"
+    "  key       new, list, revoke: API keys, in the file that auth.keys.file names\n"
+    "  audit     verify: whether the log of orders and refusals is whole\n"
     "\n"
     "`koalemos COMMAND --help` lists every flag of a command.\n";
 
@@ -40,6 +43,10 @@ int main(int argc, char **argv)
         return koalemos_check_config(argc, argv, 2);
     if (argc >= 2 && strcmp(argv[1], "config") == 0)
         return koalemos_config(argc, argv, 2);
+    if (argc >= 2 && strcmp(argv[1], "key") == 0)
+        return koalemos_key(argc, argv, 2);
+    if (argc >= 2 && strcmp(argv[1], "audit") == 0)
+        return koalemos_audit(argc, argv, 2);
     if (argc >= 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0)) {
         fputs(usage, stdout);
         return 0;

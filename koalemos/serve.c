@@ -162,8 +162,9 @@ int koalemos_serve(int argc, char **argv, int first)
         tsp_placement_free(placement);
     } else {
         start_services(&s, placement);
-        status = dm_grpc_open(s.doorman, s.app->config, s.app->env, s.app->log, s.app->metrics,
-                              &s.doorman_grpc, &err) == KL_OK
+        s.app->audit_in = kl_config_text(s.app->config, "data-dir");
+        status = kl_app_secure(s.app, &err) == KL_OK &&
+                 dm_grpc_open(s.doorman, s.app, &s.doorman_grpc, &err) == KL_OK
                  ? kl_app_run(s.app) : kl_app_failed(s.app, &err);
         dm_grpc_close(s.doorman_grpc, kl_app_drain_ms(s.app));
     }

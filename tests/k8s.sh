@@ -30,6 +30,8 @@ for values in "$chart"/values-*.yaml; do
     done
     passed=$((passed + 1))
 done
+if "$helm" template koalemos "$chart" --set store.url=s3://b >"$dir/none" 2>&1; then echo "it renders without auth"; exit 1; fi
+grep -q "auth: who may ask" "$dir/none"
 # Without a place for filesets, or with NATS nowhere, it says what is missing.
 if "$helm" template koalemos "$chart" >"$dir/none" 2>&1; then echo "it renders without store.url"; exit 1; fi
 grep -q "store.url: where do filesets go" "$dir/none"

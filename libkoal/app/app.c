@@ -44,7 +44,7 @@ enum kl_code kl_app_read_file(const char *path, char **bytes, size_t *size,
     return KL_OK;
 }
 
-enum { GIVE_BACK_MS = 30 * 1000 };
+enum { WATCH_MS = 5000, GIVE_BACK_WATCHES = 6 };
 
 struct flags { char *args[ARGS_MAX + 1]; unsigned count; const char *config; bool help, print, version; };
 
@@ -294,6 +294,7 @@ static void wait_for_the_end(struct app *a)
     struct pollfd fds[2];
     char          words[KL_ERR_TEXT_MAX];
     bool          ends = false;
+    unsigned      watches = 0;
 
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
@@ -304,9 +305,11 @@ static void wait_for_the_end(struct app *a)
     while (!ends) {
         int ready;
 
-        while ((ready = poll(fds, 2, GIVE_BACK_MS)) < 0 && errno == EINTR) { }
+        while ((ready = poll(fds, 2, WATCH_MS)) < 0 && errno == EINTR) { }
         if (ready == 0) {
-            give_back(a);
+            kl_app_secure_watch(a);
+            if (++watches % GIVE_BACK_WATCHES == 0)
+                give_back(a);
         } else if (fds[0].revents == 0) {
             kl_logf(a->app.log, KL_INFO, "asked to quit: stopping");
             ends = true;
@@ -338,7 +341,7 @@ int kl_app_run(struct kl_app *app)
     struct kl_err err;
     const char   *colon = strrchr(a->listen, ':');
 
-    if (kl_http_server_start(app->http, &err) != KL_OK)
+    if (kl_app_secure(app, &err) != KL_OK || kl_http_server_start(app->http, &err) != KL_OK)
         return kl_app_failed(app, &err);
     atomic_store(&a->running, true);
     kl_logf(app->log, KL_INFO, "listening on http://%.*s:%u",
@@ -356,6 +359,7 @@ void kl_app_close(struct kl_app *app)
     kl_http_server_free(app->http);
     kl_app_tracer_free(app->tracer, TRACE_LEAVES_MS);  /* by now nobody has a span to end */
     kl_app_post_free(a->post);
+    kl_app_secure_close(a);
     kl_env_real_free(app->env);
     kl_metrics_free(app->metrics);
     kl_app_reloads_end(a);

@@ -33,6 +33,9 @@ struct kl_app {
     struct kl_tracer *tracer;                          /* NULL: trace.otlp_url is not set */
     struct kl_env *env;
     const char *hostname, *folder;                     /* this machine's, and where it was started */
+    const struct kl_guard *guard;                      /* of every listener, from kl_app_secure on */
+    const char *audit_in;                              /* set before: the folder in which the audit log is
+                                                          kept where audit.dir says nothing; NULL: nowhere */
     struct kl_http_server *http;                       /* routes may be added until run */
     /* Asked by /-/ready: false and words when it cannot serve. */
     bool (*ready)(void *ctx, struct kl_err *err);
@@ -49,6 +52,14 @@ void kl_app_config_page(struct kl_buf *out);           /* deploy/CONFIG.md, whol
  * error, returns the exit status in *status and NULL. */
 struct kl_app *kl_app_open(const char *name, int argc, char **argv, int first,
                            const char *default_listen, int *status);
+/* Opens what guards the listeners: keys and the audit log. To be called before a listener that is not
+ * `http` starts; kl_app_run does what was not done. */
+enum kl_code kl_app_secure(struct kl_app *a, struct kl_err *err);
+/* A secret out of a file, without the line end; the caller wipes and frees it. */
+enum kl_code kl_app_secret_read(const char *path, char **bytes, size_t *size, struct kl_err *err);
+/* Reads keys and certificates anew where their files have changed: all of a file, or nothing of it. It is
+ * also done by itself every few seconds. *changed: whether anything had. */
+enum kl_code kl_app_secure_reload(struct kl_app *a, bool *changed, struct kl_err *err);
 /* Starts the HTTP server, says where it listens, waits for a signal or /-/quit; then stops
  * listening and drains answers under way, while the services behind the routes still live. When it
  * returns no handler runs any more: the caller frees its services, then closes. Returns the exit

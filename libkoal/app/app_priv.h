@@ -6,6 +6,7 @@
 
 #include "libkoal/app/app.h"
 #include "libkoal/app/trace_priv.h"
+#include "libkoal/auth/auth.h"
 
 struct kl_app_log { struct kl_log log; const char *service; _Atomic bool json; };
 void kl_app_log_init(struct kl_app_log *l, const char *service);
@@ -34,6 +35,9 @@ struct app {
     struct kl_app_post *post;                          /* the tracer's way out */
     _Atomic bool running;                              /* until it is, and once it no longer is: not ready */
     int64_t started_ms;
+    struct kl_auth  *auth;                             /* once the listeners are guarded */
+    struct kl_audit *audit;                            /* or NULL: nothing is recorded */
+    bool    secure_failed;                             /* the last reading of secrets did, and it was said */
 };
 void kl_app_routes(struct app *a);                     /* health, metrics, version, config, quit, reload */
 
@@ -49,6 +53,9 @@ void kl_app_reloads_end(struct app *a);
  * sentence in each case. */
 enum kl_code kl_app_reload(struct app *a, char *words, size_t size);
 void kl_app_config_say(struct app *a, struct kl_buf *out);     /* the page /config */
+enum kl_code kl_app_secure_check(const struct kl_config *c, struct kl_err *err);
+void kl_app_secure_watch(struct app *a);               /* reads anew what has changed; says what is wrong */
+void kl_app_secure_close(struct app *a);
 /* What each process says of itself at /metrics, in the text format. */
 void kl_app_process_metrics(const char *service, int64_t started_ms, struct kl_buf *out);
 #endif

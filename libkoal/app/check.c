@@ -1,5 +1,5 @@
 /* What of a configuration can only be said of several options together; and the page of all of them. */
-#include "libkoal/app/app.h"
+#include "libkoal/app/app_priv.h"
 
 #include <stdio.h>
 
@@ -54,5 +54,5 @@ enum kl_code kl_app_check(const struct kl_config *c, struct kl_err *err)
         return kl_fail(err, KL_EINVAL, "%s: cluster.silent should be at least three of cluster.heartbeat",
                        where);
     }
-    return KL_OK;
+    return kl_app_secure_check(c, err);
 }

@@ -1,2 +1,2 @@
-USES := libkoal/base libkoal/env libkoal/http
+USES := libkoal/base libkoal/env libkoal/crypt libkoal/http libkoal/auth
 LIBS := -lcurl

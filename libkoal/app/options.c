@@ -43,6 +43,8 @@ const struct kl_config_section kl_app_sections[] = {
     { "log", "What a process says of itself on stderr; the log of samples, in NATS or in a folder." },
     { "nats", "NATS, which a cluster's log, questions and coordination go through. `koalemos serve` has none." },
     { "bus", "What is the same over NATS and in one process." },
+    { "auth", "Who may ask: API keys." },
+    { "audit", "The log of what operators order and of what is refused." },
     { "http", "The HTTP server of every service." },
     { "trace", "Spans of requests, for a collector of traces. Off by default." },
     { "cluster", "Who has which partitions: ingestors register, the coordinator of the doormen decides." },
@@ -83,6 +85,12 @@ const struct kl_option kl_app_options[] = {
     TEXT("nats.cert.file", NULL, "our certificate for NATS"),
     TEXT("nats.key.file", NULL, "its key"),
     MS("bus.timeout", "5s", 100, 600000, "how long one operation of the bus waits for NATS"),
+
+    TEXT("auth.keys.file", NULL, "file of API keys, of `koalemos key new`: with it nothing is answered without one; read again when it changes"),
+    BOOL("auth.anonymous", "false", "without auth.keys.file: listen where other machines reach it all the same"),
+    INT("auth.rate", "0", 0, 1000000, "requests a second of a key whose line says no rate; past it 429; 0: any"),
+    TEXT("audit.dir", NULL, "folder of the log of what operators order and of what is refused; unset: serve keeps it in its data-dir, others keep none"),
+    TEXT("audit.key.file", NULL, "file with a secret, without which nobody can make the audit log anew"),
 
     BOOL("http.lifecycle", "false", "whether POST /-/quit (from this machine) and /-/reload are answered", LIVE),
     INT("http.threads", "0", 0, 256, "threads of the HTTP server; 0: one a core"),

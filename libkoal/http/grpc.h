@@ -29,12 +29,13 @@
 #include "libkoal/base/log.h"
 #include "libkoal/base/mem.h"
 #include "libkoal/base/metrics.h"
+#include "libkoal/http/guard.h"
 
 enum { KL_GRPC_STREAMS_MAX = 64, KL_GRPC_METADATA_MAX = 16 * 1024, KL_GRPC_HEADERS_MAX = 64,
        KL_GRPC_FIRST_S = 20, KL_GRPC_CHATTER = 10000, KL_GRPC_RESET = 50, KL_GRPC_WORDS_MAX = 1024,
        KL_GRPC_DETAILS_MAX = 4096 };
-enum { KL_GRPC_OK = 0, KL_GRPC_INVALID = 3, KL_GRPC_EXHAUSTED = 8, KL_GRPC_UNIMPLEMENTED = 12,
-       KL_GRPC_INTERNAL = 13, KL_GRPC_UNAVAILABLE = 14, KL_GRPC_STATUSES = 17 };
+enum { KL_GRPC_OK = 0, KL_GRPC_INVALID = 3, KL_GRPC_DENIED = 7, KL_GRPC_EXHAUSTED = 8, KL_GRPC_UNIMPLEMENTED = 12,
+       KL_GRPC_INTERNAL = 13, KL_GRPC_UNAVAILABLE = 14, KL_GRPC_UNAUTHENTICATED = 16, KL_GRPC_STATUSES = 17 };
 
 struct kl_grpc_server;
 struct kl_grpc_call;                                   /* until answered: whoever was handed it */
@@ -63,6 +64,8 @@ struct kl_grpc_options {
     unsigned connections_max;                          /* 0: 1,000 */
     unsigned idle_timeout_s, call_timeout_s;           /* 0: 300, 30 */
     size_t   buffered_bytes_max;                       /* of all messages in memory. 0: 256 MiB */
+    const struct kl_guard *guard;                      /* asked when a call's metadata is there; NULL: none.
+                                                          Its tenant takes the place of x-scope-orgid */
     struct kl_log *log;
     struct kl_metrics *metrics;
 };

@@ -103,6 +103,49 @@ const char *kl_grpc_metadata(const struct kl_grpc_call *c, const char *name)
 
 unsigned kl_grpc_connection(const struct kl_grpc_call *c) { return c->number; }
 
+/* The tenant that the guard says comes first of all metadata: it is the one that is found. */
+static bool put_tenant(struct kl_grpc_call *c, const char *tenant)
+{
+    static const char name[] = "x-scope-orgid";
+    size_t size = sizeof name + strlen(tenant) + 1;
+    char  *all;
+
+    if (!kl_budget_take(&c->server->bodies, size))
+        return false;
+    all = kl_new(size + c->metadata_size);
+    memcpy(all, name, sizeof name);
+    strcpy(all + sizeof name, tenant);
+    if (c->metadata_size > 0)
+        memcpy(all + size, c->metadata, c->metadata_size);
+    free(c->metadata);
+    c->metadata = all;
+    c->metadata_size += size;
+    return true;
+}
+
+static int status_of(unsigned http)
+{
+    return http == 401 ? KL_GRPC_UNAUTHENTICATED : http == 403 ? KL_GRPC_DENIED
+         : http == 429 ? KL_GRPC_EXHAUSTED : KL_GRPC_UNAVAILABLE;
+}
+
+static void ask_guard(struct kl_grpc_call *c)
+{
+    const struct kl_guard  *g = c->server->options.guard;
+    struct kl_guard_verdict v = { 0 };
+    struct kl_guard_ask     ask = { .method = "POST", .route = c->route != NULL ? c->route->path : NULL,
+                                    .path = c->path, .authorization = kl_grpc_metadata(c, "authorization"),
+                                    .tenant = kl_grpc_metadata(c, "x-scope-orgid"), .peer = c->conn->peer };
+
+    g->judge(g->ctx, &ask, &v);
+    if (v.status != 0) {
+        strcpy(c->guard_words, v.words);
+        kl_grpc_call_refuse(c, status_of(v.status), c->guard_words);
+    } else if (v.tenant[0] != '\0' && !put_tenant(c, v.tenant)) {
+        kl_grpc_call_refuse(c, KL_GRPC_EXHAUSTED, "too many messages are under way");
+    }
+}
+
 void kl_grpc_call_begun(struct kl_grpc_call *c)
 {
     const char *coding = kl_grpc_metadata(c, "grpc-encoding");
@@ -112,6 +155,8 @@ void kl_grpc_call_begun(struct kl_grpc_call *c)
             c->route = &c->server->routes[i];
     if (!c->post || !c->grpc_type)
         return;                                        /* no gRPC at all: answered in HTTP's terms */
+    if (c->server->options.guard != NULL)
+        ask_guard(c);
     if (c->route == NULL)
         kl_grpc_call_refuse(c, KL_GRPC_UNIMPLEMENTED, "there is no such method");
     else if (coding != NULL && strcmp(coding, "gzip") != 0 && strcmp(coding, "identity") != 0)

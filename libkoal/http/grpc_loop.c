@@ -254,7 +254,7 @@ static void conn_free(struct kl_grpc_conn *c)
     kl_gauge_set(s->connections_gauge, --s->conn_count);
 }
 
-static void conn_new(struct kl_grpc_server *s, int fd)
+static void conn_new(struct kl_grpc_server *s, int fd, const struct sockaddr *peer)
 {
     struct kl_grpc_conn *c;
     struct epoll_event   e = { .events = EPOLLIN };
@@ -277,6 +277,7 @@ static void conn_new(struct kl_grpc_server *s, int fd)
         free(c);
         return;
     }
+    kl_http_peer_text(peer, c->peer);
     c->dead = epoll_ctl(s->epoll_fd, EPOLL_CTL_ADD, fd, &e) != 0;
     c->next = s->conns;
     c->at = &s->conns;
@@ -290,10 +291,13 @@ static void conn_new(struct kl_grpc_server *s, int fd)
 static void accept_all(struct kl_grpc_server *s)
 {
     for (int i = 0; i < ACCEPTS_A_TURN; i++) {
-        int fd = accept4(s->listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        struct sockaddr_storage peer = { 0 };
+        socklen_t size = sizeof peer;
+        int       fd = accept4(s->listen_fd, (struct sockaddr *)&peer, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
         if (fd < 0)
             return;
-        conn_new(s, fd);
+        conn_new(s, fd, (const struct sockaddr *)&peer);
     }
 }
 

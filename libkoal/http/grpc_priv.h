@@ -31,6 +31,7 @@ struct kl_grpc_call {
     bool     packed, closed, handed, answered;         /* closed: the stream is gone */
     int      refused;                                  /* 0, or the status it gets without its handler */
     const char *refused_words;
+    char     guard_words[KL_GUARD_WORDS_MAX + 1];
     char     path[256];
     char    *metadata;                                 /* name NUL value NUL ... */
     size_t   metadata_size, header_bytes, header_count;
@@ -54,6 +55,7 @@ struct kl_grpc_conn {
     unsigned call_count, in_hand;                      /* in_hand: handed out and not back */
     unsigned number;
     int      fd;
+    char     peer[KL_GUARD_PEER_MAX + 1];              /* address, for people */
     int64_t  begun_ms, active_ms, chatter_ms;
     double   chatter;                                  /* what may still be sent of it */
     bool     used, touched, dead;

@@ -24,6 +24,7 @@
 #include "libkoal/base/log.h"
 #include "libkoal/base/metrics.h"
 #include "libkoal/base/trace.h"
+#include "libkoal/http/guard.h"
 
 enum { KL_HTTP_PARAMS_MAX = 1000, KL_HTTP_HEADERS_MAX = 64, KL_HTTP_HEAD_MAX = 24 * 1024 };
 enum { KL_HTTP_DISCARD_MAX = 1024 * 1024 };
@@ -55,6 +56,8 @@ const char    *kl_http_id(const struct kl_http_request *r);
 const struct kl_trace *kl_http_trace(const struct kl_http_request *r);
 /* Whether the peer is this machine and says of no one that it forwards for him. */
 bool           kl_http_is_local(const struct kl_http_request *r);
+/* The key that asks, as the guard named it; "" where there is none. */
+const char    *kl_http_key(const struct kl_http_request *r);
 
 /* Before the answer: an extra header, instead of one of that name; name and value are copied. */
 void kl_http_set(struct kl_http_request *r, const char *name, const char *value);
@@ -104,12 +107,18 @@ struct kl_http_options {
     unsigned connections_max;                          /* 0: 10,000 */
     unsigned idle_timeout_s;                           /* 0: 60 */
     size_t buffered_bytes_max;                         /* bodies, and long heads; past it 503. 0: 128 MiB */
+    const struct kl_guard *guard;                      /* asked before any of a body is read; NULL: none.
+                                                          Its tenant takes the place of X-Scope-OrgID */
     struct kl_log *log;
     enum kl_http_logs logs;
     struct kl_metrics *metrics;
     struct kl_tracer *tracer;                          /* may be NULL */
 };
 struct kl_http_server *kl_http_server_new(const struct kl_http_options *options);
+/* Before start; what options.guard would be. */
+void         kl_http_guard(struct kl_http_server *s, const struct kl_guard *guard);
+/* Whether only this machine reaches an address to listen on: a loopback one in digits, or localhost. Pure. */
+bool         kl_http_listens_locally(const char *listen);
 void         kl_http_route_add(struct kl_http_server *s, const struct kl_http_route *route);
 /* Unknown path: 404; known path, other method: 405 with Allow. */
 enum kl_code kl_http_server_start(struct kl_http_server *s, struct kl_err *err);

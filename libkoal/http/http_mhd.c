@@ -113,6 +113,18 @@ static void add_cors(struct MHD_Response *m)
     MHD_add_response_header(m, MHD_HTTP_HEADER_ACCESS_CONTROL_EXPOSE_HEADERS, "Date");
 }
 
+/* Tells the guard, while the server lives, what became of what it let through. */
+static void tell_guard(const struct kl_http_request *r, unsigned status)
+{
+    const struct kl_guard *g = r->server->options.guard;
+    struct kl_guard_ask    ask;
+
+    if (!r->guarded || g->done == NULL)
+        return;
+    ask = kl_http_request_ask(r, r->route->path, r->peer);
+    g->done(g->ctx, &ask, r->verdict.key, status);
+}
+
 /* The answer: counted, and given to whoever has the connection now. */
 static void answer(struct kl_http_request *r, unsigned status, struct MHD_Response *m)
 {
@@ -124,6 +136,7 @@ static void answer(struct kl_http_request *r, unsigned status, struct MHD_Respon
     if (r->route->is.cors && kl_http_header(r, MHD_HTTP_HEADER_ORIGIN) != NULL)
         add_cors(m);
     clock_gettime(CLOCK_MONOTONIC, &now);
+    tell_guard(r, status);
     pthread_mutex_lock(&s->lock);
     assert(!r->answered);
     r->answered = true;
@@ -338,8 +351,11 @@ static enum MHD_Result refuse(struct kl_http_request *r, unsigned status, bool a
     r->status = status;
     r->response = response_new(text, size > 0 ? size + 1 : 0,
                                size > 0 ? "text/plain; charset=utf-8" : NULL);
-    if (status == MHD_HTTP_SERVICE_UNAVAILABLE)
+    if (status == MHD_HTTP_SERVICE_UNAVAILABLE || status == MHD_HTTP_TOO_MANY_REQUESTS)
         MHD_add_response_header(r->response, MHD_HTTP_HEADER_RETRY_AFTER, "1");
+    if (status == MHD_HTTP_UNAUTHORIZED)
+        MHD_add_response_header(r->response, MHD_HTTP_HEADER_WWW_AUTHENTICATE,
+                                "Basic realm=\"koalemos\", Bearer realm=\"koalemos\"");
     r->discard = true;
     if (!at_once)
         return MHD_YES;
@@ -376,6 +392,27 @@ static enum MHD_Result copy_header(void *cls, enum MHD_ValueKind kind, const cha
     return MHD_YES;
 }
 
+/* Whether the guard lets it through; else it is refused, and *done what is to be returned. */
+static bool pass_guard(struct kl_http_request *r, const struct kl_http_entry *route, bool much,
+                       enum MHD_Result *done)
+{
+    const struct kl_guard *g = r->server->options.guard;
+    struct kl_guard_ask    ask;
+
+    if (g == NULL)
+        return true;
+    ask = kl_http_request_ask(r, route != NULL ? route->path : NULL, r->peer);
+    g->judge(g->ctx, &ask, &r->verdict);
+    if (r->verdict.status != 0) {
+        *done = refuse(r, r->verdict.status, much, r->verdict.words);
+        return false;
+    }
+    if (r->verdict.tenant[0] != '\0')
+        kl_http_request_put(r, (char *)(uintptr_t)"X-Scope-OrgID", r->verdict.tenant);
+    r->guarded = route != NULL;
+    return true;
+}
+
 /* Line and headers are here, the body is not. */
 static enum MHD_Result begin(struct kl_http_request *r, const char *method)
 {
@@ -387,6 +424,7 @@ static enum MHD_Result begin(struct kl_http_request *r, const char *method)
     size_t                 path_size = strcspn(r->raw, "?");
     char                   allow[64];
     bool                   much;
+    enum MHD_Result        passed;
     const struct kl_http_entry *route;
 
     r->called = true;
@@ -411,6 +449,7 @@ static enum MHD_Result begin(struct kl_http_request *r, const char *method)
     MHD_get_connection_values(c, MHD_HEADER_KIND, copy_header, r);
     info = MHD_get_connection_info(c, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
     r->local = kl_http_request_is_local(r, info->client_addr);
+    kl_http_peer_text(info->client_addr, r->peer);
     r->coding = kl_http_coding_of(kl_http_header(r, MHD_HTTP_HEADER_ACCEPT_ENCODING));
     kl_http_teller_meet(&r->server->teller, r);
 
@@ -431,6 +470,8 @@ static enum MHD_Result begin(struct kl_http_request *r, const char *method)
         }
         route = NULL;
     }
+    if (!pass_guard(r, route, much, &passed))
+        return passed;
     if (route == NULL) {
         enum MHD_Result done = refuse(r, allow[0] != '\0' ? MHD_HTTP_METHOD_NOT_ALLOWED
                                                           : MHD_HTTP_NOT_FOUND,
@@ -588,6 +629,12 @@ void kl_http_server_free(struct kl_http_server *s)
         return;
     kl_http_server_stop(s, 0);
     server_unref(s);
+}
+
+void kl_http_guard(struct kl_http_server *s, const struct kl_guard *guard)
+{
+    assert(s->daemon == NULL);
+    s->options.guard = guard;
 }
 
 void kl_http_route_add(struct kl_http_server *s, const struct kl_http_route *route)

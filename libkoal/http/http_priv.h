@@ -94,8 +94,11 @@ struct kl_http_request {
     bool                   discard, chunked;           /* refused: its body is read and dropped */
     struct timespec        began;
     char                  *raw, *method, *headers_text;
-    struct kl_http_header  headers[KL_HTTP_HEADERS_MAX];
+    struct kl_http_header  headers[KL_HTTP_HEADERS_MAX + 1];          /* one more: the guard's */
     size_t                 header_count, discarded;
+    struct kl_guard_verdict verdict;                   /* where there is a guard */
+    char                   peer[KL_GUARD_PEER_MAX + 1];
+    bool                   guarded;                    /* and it let the request through */
     struct kl_http_path    path;
     const char            *wild;
     struct kl_http_params  params;
@@ -126,7 +129,13 @@ bool         kl_http_request_charge(struct kl_http_request *r, size_t bytes);
 /* Adds to the body; false where all bodies together would be too large. */
 bool kl_http_request_grow(struct kl_http_request *r, const char *bytes, size_t size);
 void kl_http_request_drop(struct kl_http_request *r);  /* the body */
+bool kl_http_is_loopback(const struct sockaddr *a);
 bool kl_http_request_is_local(const struct kl_http_request *r, const struct sockaddr *peer);
+/* From here on that header, in whatever case and however often it came, is this one, which stays. */
+void kl_http_request_put(struct kl_http_request *r, char *name, char *value);
+void kl_http_peer_text(const struct sockaddr *a, char out[KL_GUARD_PEER_MAX + 1]);
+/* What is asked of the guard; the peer's text is the caller's. */
+struct kl_guard_ask kl_http_request_ask(const struct kl_http_request *r, const char *route, const char *peer);
 void kl_http_request_deinit(struct kl_http_request *r);
 
 /* ---- told.c: ids, and what is told of a request when its answer goes out ---- */

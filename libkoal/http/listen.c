@@ -1,6 +1,7 @@
 /* Where to listen, and the socket that does. */
 #include "libkoal/http/http_priv.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -42,6 +43,20 @@ unfit:
                    "cannot listen on \"%.100s\": it should read host:port, as 127.0.0.1:4480, "
                    "[::1]:4480 or :4480",
                    text);
+}
+
+bool kl_http_listens_locally(const char *listen)
+{
+    struct kl_http_listen l;
+    struct kl_err         err;
+    struct sockaddr_in    four = { .sin_family = AF_INET };
+    struct sockaddr_in6   six = { .sin6_family = AF_INET6 };
+
+    if (kl_http_listen_parse(listen, &l, &err) != KL_OK)
+        return false;
+    return strcmp(l.host, "localhost") == 0 ||
+           (inet_pton(AF_INET, l.host, &four.sin_addr) == 1 && kl_http_is_loopback((struct sockaddr *)&four)) ||
+           (inet_pton(AF_INET6, l.host, &six.sin6_addr) == 1 && kl_http_is_loopback((struct sockaddr *)&six));
 }
 
 /* Our own socket, so that a failure can be told in our words. */

@@ -18,6 +18,7 @@ unsigned    kl_http_connection(const struct kl_http_request *r) { return r->numb
 bool        kl_http_is_local(const struct kl_http_request *r) { return r->local; }
 const char *kl_http_id(const struct kl_http_request *r) { return r->id; }
 const struct kl_trace *kl_http_trace(const struct kl_http_request *r) { return &r->trace; }
+const char *kl_http_key(const struct kl_http_request *r) { return r->verdict.key; }
 
 struct kl_span kl_http_body(const struct kl_http_request *r)
 {
@@ -45,6 +46,37 @@ const char *kl_http_header(const struct kl_http_request *r, const char *name)
         if (strcasecmp(r->headers[i].name, name) == 0)
             return r->headers[i].value;
     return NULL;
+}
+
+void kl_http_request_put(struct kl_http_request *r, char *name, char *value)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < r->header_count; i++)
+        if (strcasecmp(r->headers[i].name, name) != 0)
+            r->headers[kept++] = r->headers[i];
+    assert(kept < sizeof r->headers / sizeof r->headers[0]);
+    r->headers[kept++] = (struct kl_http_header){ .name = name, .value = value };
+    r->header_count = kept;
+}
+
+void kl_http_peer_text(const struct sockaddr *a, char out[KL_GUARD_PEER_MAX + 1])
+{
+    const void *at = a == NULL ? NULL
+                   : a->sa_family == AF_INET ? (const void *)&((const struct sockaddr_in *)(const void *)a)->sin_addr
+                   : a->sa_family == AF_INET6
+                   ? (const void *)&((const struct sockaddr_in6 *)(const void *)a)->sin6_addr : NULL;
+
+    if (at == NULL || inet_ntop(a->sa_family, at, out, KL_GUARD_PEER_MAX) == NULL)
+        out[0] = '\0';
+}
+
+struct kl_guard_ask kl_http_request_ask(const struct kl_http_request *r, const char *route, const char *peer)
+{
+    return (struct kl_guard_ask){
+        .method = r->method, .route = route, .path = r->path.whole != NULL ? r->path.whole : "",
+        .authorization = kl_http_header(r, "Authorization"),
+        .tenant = kl_http_header(r, "X-Scope-OrgID"), .peer = peer };
 }
 
 const char *kl_http_param(const struct kl_http_request *r, const char *name, size_t i)
@@ -126,10 +158,14 @@ enum kl_code kl_http_request_params(struct kl_http_request *r, struct kl_err *er
 
 bool kl_http_request_is_local(const struct kl_http_request *r, const struct sockaddr *a)
 {
+    return kl_http_header(r, "X-Forwarded-For") == NULL && kl_http_header(r, "Forwarded") == NULL &&
+           kl_http_is_loopback(a);
+}
+
+bool kl_http_is_loopback(const struct sockaddr *a)
+{
     const struct sockaddr_in6 *six = (const void *)a;
 
-    if (kl_http_header(r, "X-Forwarded-For") != NULL || kl_http_header(r, "Forwarded") != NULL)
-        return false;
     if (a->sa_family == AF_INET)
         return ntohl(((const struct sockaddr_in *)(const void *)a)->sin_addr.s_addr) >> 24 == 127;
     if (a->sa_family != AF_INET6)

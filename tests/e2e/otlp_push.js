@@ -3,7 +3,7 @@
  *   node otlp_push.js proto|json|grpc URL delta|cumulative none|gzip TENANT
  *
  * Three rounds, each followed by an export; what they add up to is in test_otlp.py. Prints "done", or what
- * went wrong. The modules are found by NODE_PATH. */
+ * went wrong. KOA_AUTHORIZATION is sent as that header. The modules are found by NODE_PATH. */
 'use strict';
 const { MeterProvider, PeriodicExportingMetricReader, AggregationTemporality, AggregationType } =
   require('@opentelemetry/sdk-metrics');
@@ -12,6 +12,9 @@ const { diag, DiagConsoleLogger, DiagLogLevel } = require('@opentelemetry/api');
 
 diag.setLogger(new DiagConsoleLogger(), DiagLogLevel.WARN);
 const [protocol, url, temporality, compression, tenant] = process.argv.slice(2);
+const headers = { 'X-Scope-OrgID': tenant };
+if (process.env.KOA_AUTHORIZATION)
+  headers.authorization = process.env.KOA_AUTHORIZATION;
 const options = {
   url, compression,
   temporalityPreference: temporality === 'delta' ? AggregationTemporality.DELTA : AggregationTemporality.CUMULATIVE,
@@ -21,16 +24,16 @@ const options = {
 function exporter() {
   if (protocol === 'proto') {
     const { OTLPMetricExporter } = require('@opentelemetry/exporter-metrics-otlp-proto');
-    return new OTLPMetricExporter({ ...options, headers: { 'X-Scope-OrgID': tenant } });
+    return new OTLPMetricExporter({ ...options, headers });
   }
   if (protocol === 'json') {
     const { OTLPMetricExporter } = require('@opentelemetry/exporter-metrics-otlp-http');
-    return new OTLPMetricExporter({ ...options, headers: { 'X-Scope-OrgID': tenant } });
+    return new OTLPMetricExporter({ ...options, headers });
   }
   const { OTLPMetricExporter } = require('@opentelemetry/exporter-metrics-otlp-grpc');
   const { Metadata, credentials } = require('@grpc/grpc-js');
   const metadata = new Metadata();
-  metadata.set('x-scope-orgid', tenant);
+  Object.entries(headers).forEach(([name, value]) => metadata.set(name.toLowerCase(), value));
   return new OTLPMetricExporter({ ...options, metadata, credentials: credentials.createInsecure() });
 }
 

@@ -64,6 +64,9 @@ readinessProbe:
 {{- if and (not .Values.nats.enabled) .Values.nats.existingSecret }}
 - { name: nats, mountPath: /etc/koalemos-nats, readOnly: true }
 {{- end }}
+{{- if .Values.auth.keysSecret }}
+- { name: keys, mountPath: /etc/koalemos-keys, readOnly: true }
+{{- end }}
 {{- end }}
 
 {{- define "koalemos.volumes" -}}
@@ -76,6 +79,10 @@ readinessProbe:
 {{- if and (not .Values.nats.enabled) .Values.nats.existingSecret }}
 - name: nats
   secret: { secretName: {{ .Values.nats.existingSecret }}, defaultMode: 0440 }
+{{- end }}
+{{- if .Values.auth.keysSecret }}
+- name: keys
+  secret: { secretName: {{ .Values.auth.keysSecret }}, defaultMode: 0440 }
 {{- end }}
 {{- end }}
 

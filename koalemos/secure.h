@@ -1,0 +1,5 @@
+#ifndef KOALEMOS_SECURE_H
+#define KOALEMOS_SECURE_H
+int koalemos_key(int argc, char **argv, int first);
+int koalemos_audit(int argc, char **argv, int first);
+#endif

@@ -1,0 +1,1 @@
+USES := libkoal/base libkoal/crypt libkoal/http

@@ -1,0 +1,215 @@
+#include "libkoal/auth/audit.h"
+
+#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static char             folder[64];
+static struct kl_err    err;
+static char             last[65];
+static uint64_t         count;
+
+static void setup(void)
+{
+    strcpy(folder, "/tmp/koalemos-audit-XXXXXX");
+    ck_assert_ptr_nonnull(mkdtemp(folder));
+}
+
+static void teardown(void)
+{
+    char command[100];
+
+    snprintf(command, sizeof command, "rm -rf %s", folder);
+    ck_assert_int_eq(system(command), 0);
+}
+
+static struct kl_audit *open_it(const char *key, int64_t file_bytes)
+{
+    struct kl_audit *a = NULL;
+
+    ck_assert_msg(kl_audit_open(&(struct kl_audit_options){ .folder = folder, .name = "koalemos serve",
+                                .key = kl_span_str(key), .file_bytes = file_bytes }, &a, &err) == KL_OK, "%s", err.text);
+    return a;
+}
+
+static enum kl_code verify(const char *key)
+{
+    return kl_audit_verify(folder, "koalemos-serve", kl_span_str(key), false, NULL, &count, last, &err);
+}
+
+static const struct kl_guard_ask drain = { .method = "POST", .route = "/drain", .path = "/drain\"\n\xff", .peer = "::1",
+                                           .tenant = "a" };
+
+static void some(const char *key, int orders, int64_t file_bytes)
+{
+    struct kl_audit *a = open_it(key, file_bytes);
+
+    for (int i = 0; i < orders; i++) {
+        ck_assert_int_eq(kl_audit_order(a, &drain, "k1", &err), KL_OK);
+        kl_audit_done(a, &drain, "k1", 200);
+    }
+    kl_audit_close(a);
+}
+
+static char *path(unsigned number)
+{
+    static char text[120];
+
+    snprintf(text, sizeof text, "%s/koalemos-serve-%06u.audit", folder, number);
+    return text;
+}
+
+static char *slurp(const char *file, size_t *size)
+{
+    FILE *f = fopen(file, "r");
+    char *bytes = kl_new(1 << 20);
+
+    ck_assert_ptr_nonnull(f);
+    *size = fread(bytes, 1, 1 << 20, f);
+    fclose(f);
+    return bytes;
+}
+
+static void put(const char *file, const char *bytes, size_t size)
+{
+    FILE *f = fopen(file, "w");
+
+    ck_assert_uint_eq(fwrite(bytes, 1, size, f), size);
+    fclose(f);
+}
+
+START_TEST(what_was_recorded_verifies_over_starts_and_files)
+{
+    struct kl_guard_verdict v = { .status = 401, .words = "no key" };
+    struct kl_audit        *a;
+
+    ck_assert_int_eq(verify(""), KL_ENOENT);
+    some("", 3, 0);
+    ck_assert_msg(verify("") == KL_OK, "%s", err.text);
+    ck_assert_uint_eq(count, 8);                       /* start, three of two, stop */
+    some("", 30, 1000);                                /* several files */
+    a = open_it("", 1000);
+    kl_audit_refused(a, &drain, &v);
+    kl_audit_close(a);
+    ck_assert_msg(verify("") == KL_OK, "%s", err.text);
+    ck_assert_uint_eq(count, 8 + 62 + 3);
+    ck_assert_int_eq(access(path(5), F_OK), 0);
+    ck_assert_int_eq(kl_audit_verify(folder, "koalemos-serve", kl_span_str(""), false, last, &count, last, &err), KL_OK);
+    ck_assert_int_eq(kl_audit_verify(folder, "koalemos-serve", kl_span_str(""), false, "00", &count, last, &err), KL_ECORRUPT);
+    unlink(path(1));
+    ck_assert_int_eq(verify(""), KL_ECORRUPT);
+    ck_assert_int_eq(kl_audit_verify(folder, "koalemos-serve", kl_span_str(""), true, NULL, &count, last, &err), KL_OK);
+    unlink(path(3));
+    ck_assert_int_eq(kl_audit_verify(folder, "koalemos-serve", kl_span_str(""), true, NULL, &count, last, &err), KL_ECORRUPT);
+}
+END_TEST
+
+START_TEST(any_byte_that_was_changed_is_found)
+{
+    size_t size;
+    char  *bytes;
+
+    some("", 1, 0);
+    bytes = slurp(path(1), &size);
+    for (size_t i = 0; i < size - 1; i++) {            /* without its last LF the last record is a cut one */
+        bytes[i] ^= 1;
+        put(path(1), bytes, size);
+        ck_assert_msg(verify("") == KL_ECORRUPT, "byte %zu", i);
+        bytes[i] ^= 1;
+    }
+    put(path(1), bytes, size);
+    ck_assert_int_eq(verify(""), KL_OK);
+    free(bytes);
+}
+END_TEST
+
+START_TEST(a_log_that_was_cut_anywhere_is_found_also_after_it_went_on)
+{
+    size_t size;
+    char  *bytes;
+
+    some("", 2, 0);
+    bytes = slurp(path(1), &size);
+    for (size_t cut = 0; cut < size; cut += 37) {
+        put(path(1), bytes, cut);
+        ck_assert_msg(verify("") == KL_ECORRUPT, "cut at %zu", cut);
+    }
+    put(path(1), bytes, size / 2);
+    some("", 1, 0);                                    /* goes on, and says that it is broken */
+    ck_assert_int_eq(verify(""), KL_ECORRUPT);
+    free(bytes);
+}
+END_TEST
+
+START_TEST(a_record_that_a_crash_cut_before_it_was_synced_is_passed_over)
+{
+    FILE *f;
+
+    some("", 2, 0);
+    f = fopen(path(1), "a");
+    fputs("{\"n\":7,\"time\":", f);
+    fclose(f);
+    ck_assert_int_eq(verify(""), KL_OK);
+    some("", 1, 0);
+    ck_assert_msg(verify("") == KL_OK, "%s", err.text);
+    ck_assert_uint_eq(count, 6 + 5);                   /* and the record that says so */
+}
+END_TEST
+
+START_TEST(without_its_key_a_log_cannot_be_made_anew)
+{
+    some("secret", 2, 0);
+    ck_assert_int_eq(verify("secret"), KL_OK);
+    ck_assert_int_eq(verify(""), KL_ECORRUPT);
+    ck_assert_int_eq(verify("Secret"), KL_ECORRUPT);
+}
+END_TEST
+
+START_TEST(one_process_writes_a_log)
+{
+    struct kl_audit *a = open_it("", 0), *b;
+
+    ck_assert_int_eq(kl_audit_open(&(struct kl_audit_options){ .folder = folder, .name = "koalemos serve" }, &b, &err),
+                     KL_EEXIST);
+    kl_audit_close(a);
+}
+END_TEST
+
+START_TEST(a_flood_of_refusals_is_counted_and_not_written)
+{
+    struct kl_guard_verdict v = { .status = 401, .words = "no key" };
+    struct kl_audit        *a = open_it("", 0);
+
+    for (int i = 0; i < 10000; i++)
+        kl_audit_refused(a, &drain, &v);
+    kl_audit_close(a);
+    ck_assert_int_eq(verify(""), KL_OK);
+    ck_assert_uint_lt(count, 5000);
+}
+END_TEST
+
+int main(void)
+{
+    Suite   *s = suite_create("audit");
+    TCase   *t = tcase_create("audit");
+    SRunner *r;
+    int      failed;
+
+    tcase_add_checked_fixture(t, setup, teardown);
+    tcase_add_test(t, what_was_recorded_verifies_over_starts_and_files);
+    tcase_add_test(t, any_byte_that_was_changed_is_found);
+    tcase_add_test(t, a_log_that_was_cut_anywhere_is_found_also_after_it_went_on);
+    tcase_add_test(t, a_record_that_a_crash_cut_before_it_was_synced_is_passed_over);
+    tcase_add_test(t, without_its_key_a_log_cannot_be_made_anew);
+    tcase_add_test(t, one_process_writes_a_log);
+    tcase_add_test(t, a_flood_of_refusals_is_counted_and_not_written);
+    suite_add_tcase(s, t);
+    r = srunner_create(s);
+    srunner_run_all(r, CK_NORMAL);
+    failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

@@ -1,0 +1,150 @@
+#include "libkoal/auth/keys.h"
+
+#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "libkoal/auth/endpoints.h"
+
+#define DIGEST "5feceb66ffc86f38d952786c6d696c79c2dbc239dd4e91b46729d73a27fb57e9"
+
+static struct kl_err err;
+
+static enum kl_code parse(const char *text, struct kl_auth_keys *keys)
+{
+    return kl_auth_keys_parse(kl_span_str(text), keys, &err);
+}
+
+START_TEST(a_file_is_read_and_keys_are_found)
+{
+    struct kl_auth_keys       keys;
+    const struct kl_auth_key *k;
+
+    ck_assert_int_eq(parse("# keys\n\nzoe " DIGEST " read * # for the operator\r\n"
+                           "adam " DIGEST " write,read team-a,team-b rate=50", &keys), KL_OK);
+    ck_assert_uint_eq(keys.count, 2);
+    k = kl_auth_keys_find(&keys, "adam", 4);
+    ck_assert_ptr_nonnull(k);
+    ck_assert_uint_eq(k->roles, KL_ROLE_READ | KL_ROLE_WRITE);
+    ck_assert_uint_eq(k->rate, 50);
+    ck_assert(kl_auth_key_has(k, "team-b"));
+    ck_assert(!kl_auth_key_has(k, "team"));
+    ck_assert(!k->everywhere);
+    k = kl_auth_keys_find(&keys, "zoe", 3);
+    ck_assert(k->everywhere && kl_auth_key_has(k, "anything"));
+    ck_assert_ptr_null(kl_auth_keys_find(&keys, "zo", 2));
+    ck_assert_ptr_null(kl_auth_keys_find(&keys, "", 0));
+    kl_auth_keys_free(&keys);
+}
+END_TEST
+
+START_TEST(a_line_that_is_no_key_is_named_and_nothing_is_taken)
+{
+    static const char *const bad[] = {
+        "a " DIGEST " read", "a 12 read *", "a " DIGEST " root *", "a " DIGEST " read,read *",
+        "a " DIGEST " read a,,b", "a " DIGEST " read a,*", "a " DIGEST " read * rate=0", "a " DIGEST " read * rate=5x",
+        "a " DIGEST " read * burst=5", "a " DIGEST " read * rate=5 more", "a.b " DIGEST " read *",
+        "a " DIGEST "00 read *", "a " DIGEST " read ..",
+    };
+    struct kl_auth_keys keys = { .count = 77 };
+    char                text[400];
+
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        snprintf(text, sizeof text, "ok " DIGEST " read *\n%s\n", bad[i]);
+        ck_assert_msg(parse(text, &keys) == KL_EINVAL, "%s", bad[i]);
+        ck_assert_ptr_nonnull(strstr(err.text, "line 2"));
+        ck_assert_ptr_null(strstr(err.text, "5feceb66"));
+        ck_assert_uint_eq(keys.count, 77);
+    }
+    ck_assert_int_eq(parse("a " DIGEST " read *\na " DIGEST " read *\n", &keys), KL_EINVAL);
+    ck_assert_ptr_nonnull(strstr(err.text, "two keys a"));
+    ck_assert_int_eq(kl_auth_keys_parse(kl_span("a\0b", 3), &keys, &err), KL_EINVAL);
+}
+END_TEST
+
+START_TEST(a_new_key_fits_its_line)
+{
+    struct kl_buf        line = { 0 };
+    struct kl_auth_keys  keys;
+    struct kl_auth_shown s;
+    char                 shown[KL_AUTH_SHOWN_MAX], header[300], room[KL_AUTH_HEADER_MAX];
+    uint8_t              digest[KL_SHA256];
+
+    ck_assert_int_eq(kl_auth_key_new("admin,read", "team-a", 7, &line, shown, &err), KL_OK);
+    ck_assert_int_eq(kl_auth_keys_parse(kl_buf_span(&line), &keys, &err), KL_OK);
+    snprintf(header, sizeof header, "Bearer %s", shown);
+    ck_assert(kl_auth_shown(header, room, &s));
+    ck_assert_uint_eq(s.secret_size, 64);              /* 256 bits */
+    kl_sha256(kl_span(s.secret, s.secret_size), digest);
+    ck_assert_mem_eq(digest, keys.at[0].digest, KL_SHA256);
+    ck_assert_ptr_null(strstr(line.at, s.secret));
+    ck_assert_int_eq(strncmp(s.id, keys.at[0].id, s.id_size), 0);
+    ck_assert_uint_eq(keys.at[0].roles, KL_ROLE_ADMIN | KL_ROLE_READ);
+    ck_assert_uint_eq(keys.at[0].rate, 7);
+    kl_auth_keys_free(&keys);
+    ck_assert_int_eq(kl_auth_key_new("admin", "a b", 0, &line, shown, &err), KL_EINVAL);
+    ck_assert_int_eq(kl_auth_key_new("admin", "a\nevil " DIGEST " admin *", 0, &line, shown, &err), KL_EINVAL);
+    ck_assert_int_eq(kl_auth_key_new("", "a", 0, &line, shown, &err), KL_EINVAL);
+    kl_buf_deinit(&line);
+}
+END_TEST
+
+START_TEST(a_key_is_shown_in_each_way_that_clients_have)
+{
+    static const struct { const char *header, *id, *secret; } all[] = {
+        { "Bearer k1.s3cret", "k1", "s3cret" }, { "bearer  k1.s.x ", "k1", "s.x" }, { "Token k1.s", "k1", "s" },
+        { "Basic dXNlcjprMS5zM2NyZXQ=", "k1", "s3cret" }, { "Basic OmsxLnM=", "k1", "s" },
+        { "Bearer", NULL, NULL }, { "Bearer k1", NULL, NULL }, { "Bearer .s", NULL, NULL }, { "Bearer k1.", NULL, NULL },
+        { "Basic !!!!", NULL, NULL }, { "Basic dXNlcg==", NULL, NULL }, { "Basic dXNlc", NULL, NULL },
+        { "Digest k1.s", NULL, NULL }, { "", NULL, NULL }, { NULL, NULL, NULL }, { "Bearerk1.s", NULL, NULL },
+    };
+    struct kl_auth_shown s;
+    char                 room[KL_AUTH_HEADER_MAX], longest[2000];
+
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
+        bool is = kl_auth_shown(all[i].header, room, &s);
+
+        ck_assert_msg(is == (all[i].id != NULL), "%s", all[i].header);
+        if (is) {
+            ck_assert(kl_span_eq(kl_span(s.id, s.id_size), kl_span_str(all[i].id)));
+            ck_assert(kl_span_eq(kl_span(s.secret, s.secret_size), kl_span_str(all[i].secret)));
+        }
+    }
+    memset(longest, 'a', sizeof longest);
+    memcpy(longest, "Bearer a.", 9);
+    longest[sizeof longest - 1] = '\0';
+    ck_assert(!kl_auth_shown(longest, room, &s));
+}
+END_TEST
+
+START_TEST(endpoints_have_a_role_by_method_and_the_prefix_changes_nothing)
+{
+    ck_assert_uint_eq(kl_auth_endpoint_of("POST", "/api/v1/koalemos/nodes")->role, KL_ROLE_ADMIN);
+    ck_assert_uint_eq(kl_auth_endpoint_of("HEAD", "/api/v1/koalemos/nodes")->role, KL_ROLE_READ);
+    ck_assert_ptr_eq(kl_auth_endpoint_of("GET", "/prometheus/api/v1/query"), kl_auth_endpoint_of("GET", "/api/v1/query"));
+    ck_assert_ptr_null(kl_auth_endpoint_of("GET", "/prometheusapi/v1/query"));
+    ck_assert_ptr_null(kl_auth_endpoint_of("GET", "/api/v1/query/"));
+    ck_assert_uint_eq(kl_auth_endpoint_of("GET", "/-/healthy")->role, 0);
+}
+END_TEST
+
+int main(void)
+{
+    Suite   *s = suite_create("keys");
+    TCase   *t = tcase_create("keys");
+    SRunner *r;
+    int      failed;
+
+    tcase_add_test(t, a_file_is_read_and_keys_are_found);
+    tcase_add_test(t, a_line_that_is_no_key_is_named_and_nothing_is_taken);
+    tcase_add_test(t, a_new_key_fits_its_line);
+    tcase_add_test(t, a_key_is_shown_in_each_way_that_clients_have);
+    tcase_add_test(t, endpoints_have_a_role_by_method_and_the_prefix_changes_nothing);
+    suite_add_tcase(s, t);
+    r = srunner_create(s);
+    srunner_run_all(r, CK_NORMAL);
+    failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
