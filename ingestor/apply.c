@@ -146,7 +146,7 @@ static struct ing_refs *refs_of(struct ing_partition *p, struct kl_span tenant)
 
 /* ---- samples of refs without a definition: kept as bytes, in order ---- */
 
-enum { KEPT_FLOAT = 1, KEPT_HIST, KEPT_START, KEPT_EXEMPLAR };
+enum { KEPT_FLOAT = 1, KEPT_HIST, KEPT_START, KEPT_EXEMPLAR, KEPT_DELETION };
 
 bool ing_kept_check(struct kl_span samples)
 {
@@ -161,6 +161,13 @@ bool ing_kept_check(struct kl_span samples)
     while (fine && kl_cur_left(&c) > 0) {
         uint8_t kind = kl_cur_8(&c);
 
+        if (kind == KEPT_DELETION) {
+            struct blk_deletion *d = ing_deletion_get(&c);
+
+            fine = d != NULL;
+            blk_deletion_unref(d);
+            continue;
+        }
         kl_cur_64(&c);
         if (kind == KEPT_FLOAT || kind == KEPT_START) {
             kl_cur_64(&c);
@@ -194,34 +201,109 @@ static void kept(struct ing_partition *p, struct ing_refs *r, const struct kl_bu
     r->head->memory.bytes[ING_MEM_OTHER] += (int64_t)(b->size - before);
 }
 
-static void join(struct ing_partition *p, struct ing_refs *r, struct ing_orphan *o,
-                 struct ing_series *s)
+/* A deletion came, and what waits for its definition may be meant: it stands among the samples. */
+void ing_orphans_erase(struct ing_partition *p, struct ing_refs *r, const struct blk_deletion *d)
 {
-    struct kl_cur c = kl_cur(o->samples.at, o->samples.size);
-    struct kl_buf samples = o->samples;
-    uint64_t      now = p->record_seq;
+    for (uint32_t i = 0; i < r->orphan_count; i++) {
+        struct kl_buf *b = &r->orphans[i].samples;
+        size_t         before = b->size;
+
+        kl_buf_add8(b, KEPT_DELETION);
+        ing_deletion_put(d, b);
+        kept(p, r, b, before);
+    }
+}
+
+/* The deletions that stand behind a sample, of those that mean the series: their spans, and where
+ * each stands. */
+struct erased { struct blk_hidden span; size_t at; };
+
+static struct erased *erased_of(const struct ing_orphan *o, struct kl_labels labels, uint32_t *count)
+{
+    struct kl_cur  c = kl_cur(o->samples.at, o->samples.size);
+    struct erased *list = NULL;
+
+    *count = 0;
+    while (kl_cur_left(&c) > 0) {
+        uint8_t              kind = kl_cur_8(&c);
+        struct blk_deletion *d;
+
+        if (kind != KEPT_DELETION) {
+            kl_cur_64(&c);
+            if (kind != KEPT_HIST)
+                kl_cur_64(&c);
+            if (kind == KEPT_HIST || kind == KEPT_EXEMPLAR)
+                kl_cur_span(&c);
+            continue;
+        }
+        d = ing_deletion_get(&c);
+        assert(d != NULL);
+        if (kl_matchers_test(d->matchers, d->matcher_count, labels)) {
+            list = kl_resize(list, (*count + 1) * sizeof *list);
+            list[(*count)++] = (struct erased){ { d->from_ms, d->to_ms },
+                                                o->samples.size - kl_cur_left(&c) };
+        }
+        blk_deletion_unref(d);
+    }
+    return list;
+}
+
+static bool is_erased(const struct erased *list, uint32_t count, size_t at, int64_t time_ms)
+{
+    for (uint32_t i = 0; i < count; i++)
+        if (list[i].at > at && blk_hidden_any(&list[i].span, 1, time_ms, time_ms))
+            return true;
+    return false;
+}
+
+static void join(struct ing_partition *p, struct ing_refs *r, struct ing_orphan *o,
+                 struct ing_series *s, struct kl_labels labels)
+{
+    struct kl_cur  c = kl_cur(o->samples.at, o->samples.size);
+    struct kl_buf  samples = o->samples;
+    uint64_t       now = p->record_seq;
+    uint32_t       erased_count;
+    struct erased *erased = erased_of(o, labels, &erased_count);
 
     p->record_seq = o->first_seq;                      /* from there on a replay needs the log */
     p->first_lo = p->first_hi = 0;
     while (kl_cur_left(&c) > 0) {
         uint8_t kind = kl_cur_8(&c);
-        int64_t time_ms = (int64_t)kl_cur_64(&c);
+        int64_t time_ms;
+        bool    gone;
 
+        if (kind == KEPT_DELETION) {
+            blk_deletion_unref(ing_deletion_get(&c));
+            continue;
+        }
+        time_ms = (int64_t)kl_cur_64(&c);
+        gone = is_erased(erased, erased_count, samples.size - kl_cur_left(&c), time_ms);
         if (kind == KEPT_FLOAT) {
-            ing_series_float(r->head, s, time_ms, kl_cur_f64(&c));
+            double value = kl_cur_f64(&c);
+
+            if (!gone)
+                ing_series_float(r->head, s, time_ms, value);
         } else if (kind == KEPT_HIST) {
-            ing_series_hist(r->head, s, time_ms, kl_cur_span(&c));
+            struct kl_span hist = kl_cur_span(&c);
+
+            if (!gone)
+                ing_series_hist(r->head, s, time_ms, hist);
         } else if (kind == KEPT_START) {
-            ing_series_start(r->head, s, time_ms, (int64_t)kl_cur_64(&c));
+            int64_t start_ms = (int64_t)kl_cur_64(&c);
+
+            if (!gone)
+                ing_series_start(r->head, s, time_ms, start_ms);
         } else {
             double         value = kl_cur_f64(&c);
             struct ing_exemplar e = { .fp = s->fp, .time_ms = time_ms, .value = value, .labels = kl_cur_span(&c) };
 
-            ing_extras_exemplar(r->head, &e);
+            if (!gone)
+                ing_extras_exemplar(r->head, &e);
         }
         note(p, time_ms);
     }
     assert(!c.bad);
+    free(erased);
     p->record_seq = now;
     p->first_lo = p->first_hi = 0;
     p->orphan_bytes -= samples.size;
@@ -260,7 +342,7 @@ static void define(void *ctx, struct kl_span tenant, uint64_t ref, struct kl_fp 
     }
     ing_refs_set(r, ref, s->id, p->record_seq, p->cut_number);
     if (known != ING_NONE && (known & ING_ORPHAN_BIT) != 0)
-        join(p, r, &r->orphans[known & ~ING_ORPHAN_BIT], s);
+        join(p, r, &r->orphans[known & ~ING_ORPHAN_BIT], s, labels);
 }
 
 static void apply_run(struct ing_partition *p, struct ing_refs *r, uint64_t ref,
@@ -424,6 +506,14 @@ static void metadata(void *ctx, struct kl_span tenant, struct kl_span metric, ui
     ing_extras_meta(ing_tenant(p, tenant, true)->head, &m);
 }
 
+static void deletion(void *ctx, struct kl_span tenant, const struct tsp_deletion *d)
+{
+    struct ing_partition *p = ctx;
+
+    drain(p);
+    ing_deletion_read(p, tenant, d);
+}
+
 static void cut(void *ctx, const struct tsp_cut *c)
 {
     struct ing_partition *p = ctx;
@@ -436,7 +526,7 @@ enum kl_code ing_apply(struct ing_partition *p, const struct kl_bus_record *rec,
 {
     struct tsp_record_sink sink = { .ctx = p, .define = define, .floats = floats, .hist = hist,
                                     .start_time = start_time, .exemplar = exemplar,
-                                    .metadata = metadata, .cut = cut };
+                                    .metadata = metadata, .deletion = deletion, .cut = cut };
 
     if (p->orphan_bytes > ING_ORPHAN_BYTES_MAX)
         return kl_fail(err, KL_ELIMIT, "more than %d MiB of samples wait for definitions that never "
@@ -461,6 +551,7 @@ enum kl_code ing_apply(struct ing_partition *p, const struct kl_bus_record *rec,
         *err = p->cut_err;
         return kl_within(err, "record %" PRIu64, rec->seq);
     }
+    ing_deletions_queue(p);
     p->applied = rec->seq;
     p->applied_hash = kl_hash64(rec->bytes.at, rec->bytes.size);
     return KL_OK;

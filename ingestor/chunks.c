@@ -140,10 +140,9 @@ void ing_chunk_free(struct ing_head *h, struct ing_chunk *c)
 
 void ing_chunk_retire(struct ing_head *h, struct ing_chunk *c)
 {
-    assert(c->file == 0);
     c->next = h->retired;
     h->retired = c;
-    h->retired_bytes += sizeof *c + c->size + 8;
+    h->retired_bytes += c->file == 0 ? sizeof *c + c->size + 8 : 0;
 }
 
 void ing_chunks_bury(struct ing_head *h)

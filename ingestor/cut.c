@@ -393,6 +393,10 @@ void ing_flush_begin(struct kl_env_task *task)
         ing_wait_end(w, KL_EAGAIN, &p->words);
         return;
     }
+    if (w->flush->clean) {
+        ing_clean_begin(w);
+        return;
+    }
     w->next = p->waits;
     p->waits = w;
     ing_cut_append(p, &cut, w);

@@ -88,6 +88,8 @@ void ing_extras_exemplar(struct ing_head *h, const struct ing_exemplar *e)
     x->exemplars[x->exemplar_count++].labels = copy(h, e->labels);
 }
 
+void ing_extras_drop(struct ing_head *h, struct ing_exemplar *e) { drop(h, e->labels); }
+
 void ing_extras_free(struct ing_head *h)
 {
     struct ing_extras *x = h->extras;

@@ -27,6 +27,8 @@ void ing_job_free(struct ing_job *j)
         free(part->exemplars);
     }
     free(j->parts);
+    ing_erased_free(j);
+    ing_deletions_drop(j->deletions, j->deletion_count);
     ing_tidy_free(j->tidy);
     blk_manifest_deinit(&j->manifest);
     kl_buf_deinit(&j->bytes);
@@ -148,6 +150,9 @@ static void clean_work(struct ing_job *j)
         j->code = ing_tidy_clean(j->tidy, &j->err);
         return;
     }
+    j->code = KL_OK;
+    if (j->deletion_count > 0)                         /* it wrote nothing */
+        return;
     j->code = ing_folder(p, &j->err);
     for (uint32_t i = 0; i < j->part_count && j->code == KL_OK; i++) {
         fileset_path(&j->parts[i], path);
@@ -209,6 +214,9 @@ static bool build(struct ing_job *j)
     blk_manifest_copy(&j->manifest, &p->manifest);
     if (j->tidy != NULL && !ing_tidy_apply(j->tidy, &j->manifest, kl_env_now_ms(p->i->env)))
         return false;
+    if (j->deletion_count > 0)
+        ing_deletions_build(j, &j->manifest);
+    blk_manifest_forget(&j->manifest);
     j->manifest.revision++;
     j->manifest.partition = p->number;
     if (ing_epoch(p) > j->manifest.epoch)              /* 0, if the lease went just now: then a */
@@ -216,10 +224,11 @@ static bool build(struct ing_job *j)
     if (j->adopt != 0) {
         j->manifest.incarnation = j->adopt;
         j->manifest.cut_count = 0;
+        j->manifest.deleted_seq = 0;
         j->manifest.replay_from = 1;
         return true;
     }
-    if (j->tidy != NULL)
+    if (j->tidy != NULL || j->deletion_count > 0)
         return true;
     for (uint32_t i = 0; i < j->part_count; i++)
         if (blk_manifest_find(&j->manifest, &j->parts[i].info) == j->manifest.fileset_count) {
@@ -279,6 +288,11 @@ static void committed(struct ing_job *j)
     if (j->tidy != NULL) {
         ing_tidy_committed(j->tidy);
         j->step = ING_CLEAN;
+        return;
+    }
+    if (j->deletion_count > 0) {
+        j->step = ING_CLEAN;
+        ing_flush_check(p, NULL);
         return;
     }
     if (j->adopt == 0 && p->manifest.replay_from > 1) {
@@ -424,6 +438,7 @@ void ing_job_let_go(struct ing_partition *p)
 
     if (j == NULL || j->step != ING_LET_GO || p->rendering > 0)
         return;
+    ing_erased_free(j);
     for (uint32_t i = 0; i < j->part_count; i++) {
         struct ing_part *part = &j->parts[i];
         uint64_t         gone = part->head->gone;

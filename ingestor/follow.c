@@ -13,7 +13,11 @@
 void ing_follow_covered(struct ing_partition *p)
 {
     for (struct ing_job *j = p->jobs; j != NULL; j = j->next)
-        if (j->adopt == 0 && j->tidy == NULL && !j->out && j->step < ING_LET_GO &&
+        if (j->deletion_count > 0 && !j->out && j->step < ING_LET_GO &&
+            p->manifest.incarnation == p->incarnation && p->manifest.deleted_seq >= j->seq) {
+            j->failures = 0;
+            j->step = ING_CLEAN;
+        } else if (j->adopt == 0 && j->tidy == NULL && j->deletion_count == 0 && !j->out && j->step < ING_LET_GO &&
             p->manifest.incarnation == p->incarnation &&
             blk_manifest_covers(&p->manifest, j->seq, j->end_ms - 1)) {
             j->failures = 0;

@@ -19,6 +19,7 @@
 #include <stdint.h>
 
 #include "libblock/chunk.h"
+#include "libblock/deletion.h"
 #include "libkoal/base/hist.h"
 #include "libkoal/base/labels.h"
 #include "libkoal/base/match.h"
@@ -289,5 +290,13 @@ struct ing_extras {
 enum { ING_META_MAX = 1 << 20, ING_EXEMPLARS_MAX = 1 << 18 };
 void ing_extras_meta(struct ing_head *h, const struct ing_meta *m);            /* copies */
 void ing_extras_exemplar(struct ing_head *h, const struct ing_exemplar *e);    /* copies labels */
+void ing_extras_drop(struct ing_head *h, struct ing_exemplar *e);              /* what it owns */
 void ing_extras_free(struct ing_head *h);
+
+/* ---- erase.c: what a deletion means goes. A chunk that a cut has taken leaves the list and is handed
+ * to `taken`, which frees it when that cut is let go. ---- */
+typedef void (*ing_taken)(void *ctx, struct ing_head *h, struct ing_series *s, struct ing_chunk *c);
+void ing_series_erase(struct ing_head *h, struct ing_series *s, struct blk_hide *hide,
+                      struct blk_hidden span, ing_taken taken, void *ctx);
+void ing_head_erase(struct ing_head *h, const struct blk_deletion *d, ing_taken taken, void *ctx);
 #endif

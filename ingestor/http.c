@@ -1,4 +1,4 @@
-/* The ingestor's side of HTTP: flush on request, and what the head holds. */
+/* The ingestor's side of HTTP: flush on request, and rewriting of what was deleted. */
 #include "ingestor/ing_priv.h"
 
 #include "libkoal/base/json.h"
@@ -45,9 +45,8 @@ static void flushed(struct ing_flush *op)
     free(f);
 }
 
-static void flush(void *ctx, struct kl_http_request *r)
+static void begin(struct ing_http *h, struct kl_http_request *r, bool clean)
 {
-    struct ing_http *h = ctx;
     struct flush    *f;
 
     if (atomic_fetch_add(&h->flushes, 1) >= FLUSHES_MAX) {
@@ -61,8 +60,12 @@ static void flush(void *ctx, struct kl_http_request *r)
     f->r = r;
     f->f.loop = h->loop;
     f->f.done = flushed;
+    f->f.clean = clean;
     ing_flush(h->i, &f->f);
 }
+
+static void flush(void *ctx, struct kl_http_request *r) { begin(ctx, r, false); }
+static void clean(void *ctx, struct kl_http_request *r) { begin(ctx, r, true); }
 
 struct ing_http *ing_http_new(struct ing_ingestor *i, struct kl_http_server *s, struct kl_env *env)
 {
@@ -73,6 +76,10 @@ struct ing_http *ing_http_new(struct ing_ingestor *i, struct kl_http_server *s, 
     h->i = i;
     h->env = env;
     h->loop = env->sched->loop_new(env->sched, "ingestor-http", FLUSHES_MAX);
+    kl_http_route_add(s, &route);
+    route.method = "POST,PUT";
+    route.path = "/api/v1/admin/tsdb/clean_tombstones";
+    route.handle = clean;
     kl_http_route_add(s, &route);
     return h;
 }

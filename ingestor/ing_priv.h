@@ -67,6 +67,7 @@ struct ing_shard;
 
 /* ---- flush.c: one cut's way into the catalogue ---- */
 struct ing_sealed { struct ing_series *series; uint32_t first, count; };       /* into chunks */
+struct ing_erased { struct ing_head *head; struct ing_series *series; struct ing_chunk *chunk; };
 struct ing_part {                                      /* what a cut took of one tenant, one fileset */
     struct ing_head   *head;
     struct ing_view    view;
@@ -86,6 +87,8 @@ struct ing_job {
     uint32_t number;                                   /* what its chunks are marked with */
     int64_t  end_ms;
     struct ing_part *parts; uint32_t part_count;
+    struct ing_erased *erased; uint32_t erased_count;  /* its chunks that were deleted since */
+    struct blk_deletion **deletions; uint32_t deletion_count;  /* or deletions to commit; then no parts */
     enum ing_step step;
     unsigned failures;
     uint64_t generation;                               /* for a fileset whose name is taken */
@@ -213,6 +216,7 @@ struct ing_partition {
 
     /* the head */
     struct ing_files files;
+    struct blk_deletion **deleting; uint32_t deleting_count;   /* of this record */
     struct ing_tenant *tenants; uint32_t tenant_count, tenant_room;
     uint32_t *tenant_slots, tenant_mask;
     uint32_t last_tenant;
@@ -256,6 +260,9 @@ struct ing_partition {
 
     struct ing_append *appends;
     struct ing_wait   *waits;
+    struct ing_wait   *cleans;                         /* that want deletions rewritten */
+    uint64_t           clean_number;                   /* up to this one now, not in time */
+    uint64_t           counted_revision, counted;      /* of the manifest: deletions not yet obeyed */
     struct ing_ask    *asks;                           /* that wait for the log to be applied */
     struct ing_ask    *held;                           /* that wait for chunks to be let go */
     uint32_t ask_count, rendering;
@@ -280,7 +287,7 @@ struct ing_partition {
     _Atomic uint64_t m_behind, m_epoch_seen;
     _Atomic uint64_t catalogue_seen;                   /* revision of the pointer's key, by the watch */
     _Atomic uint64_t m_series, m_samples, m_late, m_equal, m_applied, m_lag, m_orphans, m_jobs, m_spilled,
-                     m_snap_bytes;
+                     m_snap_bytes, m_deletions;
     _Atomic int64_t  m_memory[ING_MEM_KINDS];
 };
 
@@ -297,9 +304,9 @@ struct ing_counters {
                      *alarms, *selects, *select_pages, *select_bytes, *select_refused, *filesets,
                      *exemplars_dropped, *compactions, *compacted, *compacted_samples, *expired,
                      *quarantined, *swept, *orphan_filesets, *tidy_failures, *leftovers, *disk_used, *disk_full, *replayed,
-                     *snapshots, *snapshot_failures, *set_aside, *restored;
+                     *snapshots, *snapshot_failures, *set_aside, *restored, *deletions, *rewritten;
     struct kl_metric *series, *memory[ING_MEM_KINDS], *applied_lag, *orphans, *late, *equal,
-                     *partitions, *broken, *jobs, *spilled, *snapshot_bytes;
+                     *partitions, *broken, *jobs, *spilled, *snapshot_bytes, *deletions_pending;
 };
 
 /* ---- disk.c: how full it is ---- */
@@ -381,6 +388,19 @@ enum kl_code ing_apply(struct ing_partition *p, const struct kl_bus_record *rec,
 struct ing_tenant *ing_tenant(struct ing_partition *p, struct kl_span tenant, bool make);
 void ing_first_forget(struct ing_partition *p, int64_t end_ms);
 bool ing_kept_check(struct kl_span samples);           /* bytes from a file: samples of an orphan? */
+void ing_orphans_erase(struct ing_partition *p, struct ing_refs *r, const struct blk_deletion *d);
+/* deletion.c */
+void ing_deletion_read(struct ing_partition *p, struct kl_span tenant, const struct tsp_deletion *t);
+void ing_deletions_queue(struct ing_partition *p);     /* the record is applied */
+void ing_deletions_drop(struct blk_deletion **list, uint32_t count);
+void ing_deletions_build(const struct ing_job *j, struct blk_manifest *m);
+void ing_deletions_count(struct ing_partition *p);     /* for the metrics */
+void ing_erased_free(struct ing_job *j);               /* no worker, no page has them any more */
+void ing_clean_begin(struct ing_wait *w);
+void ing_clean_tick(struct ing_partition *p);
+/* As kept among an orphan's samples; get: NULL, it is none. */
+void                 ing_deletion_put(const struct blk_deletion *d, struct kl_buf *out);
+struct blk_deletion *ing_deletion_get(struct kl_cur *c);
 /* refs.c */
 struct ing_refs *ing_refs_new(struct tsp_incarnation who, struct ing_head *head, uint64_t seq);
 void     ing_refs_free(struct ing_refs *r);
@@ -408,6 +428,7 @@ uint64_t ing_replay_from(struct ing_partition *p, const struct ing_job *without)
 /* snap_pass.c, snap_load.c (snap_priv.h) */
 void ing_pass_tick(struct ing_partition *p);
 void ing_pass_end(struct ing_partition *p);            /* what it may name is about to go */
+bool ing_pass_reads(const struct ing_partition *p);    /* a worker has chunks in its hands */
 bool ing_pass_swaps(const struct ing_partition *p);    /* it waits for pages under way to end */
 void ing_pass_swap(struct ing_partition *p);
 void ing_pass_free(struct ing_partition *p);           /* no worker is out any more */

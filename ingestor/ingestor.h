@@ -36,6 +36,7 @@ struct ing_options {
     int64_t  compact_window_ms;                        /* filesets are merged into these; the same */
     uint32_t compact_files;                            /* so many small ones are worth a merge */
     uint64_t compact_bytes_max;                        /* of what is merged at once; 0: nothing is */
+    int64_t  deletion_ms;                              /* rewriting of what was deleted begins after */
     int64_t  orphans_ms;                               /* in the store, nothing names them: removed after; 0: never */
     int64_t  snapshot_ms;                              /* a partition's snapshot is made that often; 0: never */
     uint64_t snapshot_samples;                         /* or after so many; 0: only by time */
@@ -72,13 +73,15 @@ bool ing_ready(struct ing_ingestor *i, struct kl_err *err);
 struct ing_flush {
     struct kl_env_loop *loop; void (*done)(struct ing_flush *f); void *ctx;
     enum kl_code code; struct kl_err err; uint32_t fileset_count;
+    bool clean;                                        /* no cut: deletions are rewritten now */
     struct kl_env_task task; uint32_t left;
 };
+/* `clean`: done when no fileset that can be read has what a deletion before this call hides. */
 void ing_flush(struct ing_ingestor *i, struct ing_flush *f);
 
 struct kl_http_server;
 struct ing_http;
-/* POST /api/v1/admin/tsdb/flush */
+/* POST /api/v1/admin/tsdb/flush, and PUT too clean_tombstones */
 struct ing_http *ing_http_new(struct ing_ingestor *i, struct kl_http_server *s, struct kl_env *env);
 void ing_http_free(struct ing_http *h);
 #endif

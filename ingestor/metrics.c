@@ -33,6 +33,11 @@ void ing_metrics_init(struct ing_ingestor *i)
                          "Filesets dropped past their retention");
     m->quarantined = counter(i, "koalemos_ingestor_filesets_quarantined_total",
                              "Filesets found corrupt and marked so");
+    m->deletions = counter(i, "koalemos_ingestor_deletions_total", "Deletions read from the log");
+    m->rewritten = counter(i, "koalemos_ingestor_filesets_rewritten_total",
+                           "Filesets rewritten for no other reason than what was deleted from them");
+    m->deletions_pending = gauge(i, "koalemos_ingestor_deletions_pending",
+                                 "Deletions, by partition, that some fileset has yet to be rewritten for");
     m->orphan_filesets = counter(i, "koalemos_ingestor_orphan_filesets_total",
                                  "Filesets found in the store that nothing names, to be removed.");
     m->swept = counter(i, "koalemos_ingestor_filesets_removed_total",
@@ -114,6 +119,7 @@ void ing_metrics_collect(struct ing_partition *p)
     atomic_store_explicit(&p->m_orphans, p->orphan_bytes, memory_order_relaxed);
     atomic_store_explicit(&p->m_spilled, p->files.live_bytes, memory_order_relaxed);
     atomic_store_explicit(&p->m_snap_bytes, p->snap_bytes, memory_order_relaxed);
+    ing_deletions_count(p);
     atomic_store_explicit(&p->m_jobs, p->job_count, memory_order_relaxed);
     atomic_store_explicit(&p->m_lag, p->replay_end > p->applied ? p->replay_end - p->applied : 0,
                           memory_order_relaxed);
@@ -124,7 +130,7 @@ void ing_metrics_show(struct ing_ingestor *i)
     struct ing_counters *m = &i->m;
     int64_t  memory[ING_MEM_KINDS] = { 0 };
     uint64_t series = 0, samples = 0, late = 0, equal = 0, orphans = 0, jobs = 0, lag = 0,
-             spilled = 0, snapshot = 0;
+             spilled = 0, snapshot = 0, deletions = 0;
     unsigned served = 0, broken = 0;
 
     for (uint32_t n = 0; n < i->o.partitions; n++) {
@@ -141,6 +147,7 @@ void ing_metrics_show(struct ing_ingestor *i)
         jobs += atomic_load_explicit(&p->m_jobs, memory_order_relaxed);
         lag += atomic_load_explicit(&p->m_lag, memory_order_relaxed);
         spilled += atomic_load_explicit(&p->m_spilled, memory_order_relaxed);
+        deletions += atomic_load_explicit(&p->m_deletions, memory_order_relaxed);
         snapshot += atomic_load_explicit(&p->m_snap_bytes, memory_order_relaxed);
         for (int k = 0; k < ING_MEM_KINDS; k++)
             memory[k] += atomic_load_explicit(&p->m_memory[k], memory_order_relaxed);
@@ -151,6 +158,7 @@ void ing_metrics_show(struct ing_ingestor *i)
     kl_gauge_set(m->equal, (double)equal);
     kl_gauge_set(m->orphans, (double)orphans);
     kl_gauge_set(m->jobs, (double)jobs);
+    kl_gauge_set(m->deletions_pending, (double)deletions);
     kl_gauge_set(m->spilled, (double)spilled);
     kl_gauge_set(m->snapshot_bytes, (double)snapshot);
     kl_gauge_set(m->applied_lag, (double)lag);

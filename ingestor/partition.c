@@ -43,6 +43,10 @@ void ing_partition_empty(struct ing_partition *p)
     }
     p->jobs_last = NULL;
     p->job_count = 0;
+    ing_deletions_drop(p->deleting, p->deleting_count);
+    p->deleting = NULL;
+    p->deleting_count = 0;
+    p->clean_number = 0;
     ing_found_drop(p);                                 /* it knows heads */
     ing_snap_discard(p);
     tsp_record_reader_free(p->reads);
@@ -80,6 +84,12 @@ void ing_partition_deinit(struct ing_partition *p)
         p->waits = w->next;
         free(w);
     }
+    while (p->cleans != NULL) {
+        struct ing_wait *w = p->cleans;
+
+        p->cleans = w->next;
+        free(w);
+    }
     ing_census_free(p);
     blk_manifest_deinit(&p->loaded);
     free(p->olds);
@@ -103,6 +113,12 @@ static void refuse_all(struct ing_partition *p)
         struct ing_wait *w = p->waits;
 
         p->waits = w->next;
+        ing_wait_end(w, KL_EAGAIN, &p->words);
+    }
+    while (p->cleans != NULL) {
+        struct ing_wait *w = p->cleans;
+
+        p->cleans = w->next;
         ing_wait_end(w, KL_EAGAIN, &p->words);
     }
 }
@@ -463,13 +479,14 @@ void ing_partition_tick(struct ing_partition *p)
         ing_tidy_tick(p);
         ing_cut_tick(p);
         ing_pass_tick(p);
+        ing_clean_tick(p);
     }
     if (state == ING_LIVE)
         ing_census_tick(p, now_ns);
     for (uint32_t t = 0; t < p->tenant_count; t++) {
         struct ing_head *h = p->tenants[t].head;
 
-        if (p->rendering == 0)
+        if (p->rendering == 0 && !ing_pass_reads(p))
             ing_chunks_bury(h);
         if (state == ING_LIVE)
             ing_head_seal_idle(h, h->made / (IDLE_MS / ING_TICK_MS) + 1);

@@ -106,7 +106,7 @@ static void rendered(struct kl_env_task *task)
     if (p->rendering == 0 && p->jobs != NULL && p->jobs->step == ING_LET_GO)
         ing_job_start(p);
     if (p->rendering == 0) {
-        for (uint32_t t = 0; t < p->tenant_count; t++)
+        for (uint32_t t = 0; t < p->tenant_count && !ing_pass_reads(p); t++)
             ing_chunks_bury(p->tenants[t].head);
         ing_pass_swap(p);
     }

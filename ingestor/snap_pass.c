@@ -258,6 +258,8 @@ static void back(struct kl_env_task *task)
     send(x);
 }
 
+bool ing_pass_reads(const struct ing_partition *p) { return p->pass != NULL && p->pass->out; }
+
 bool ing_pass_swaps(const struct ing_partition *p) { return p->pass != NULL && p->pass->step == SWAP; }
 
 /* Files that no chunk names any more. */

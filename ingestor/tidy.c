@@ -64,6 +64,15 @@ static enum kl_code open_input(struct ing_tidy *t, struct kl_err *err)
                 err->text);
         return KL_OK;                                  /* the others are looked at as well */
     }
+    if (code != KL_OK || t->plan.what != ING_TIDY_OBEY)
+        return code;
+    code = ing_tidy_look(t, t->at, err);
+    if (code == KL_ECORRUPT) {
+        t->bad[t->at] = true;
+        t->bad_count++;
+        kl_logf(t->p->i->o.log, KL_ERROR, "ingestor: partition %" PRIu32 ": %s", t->p->number, err->text);
+        return KL_OK;
+    }
     return code;
 }
 
@@ -98,7 +107,8 @@ static enum kl_code begin_output(struct ing_tidy *t, struct kl_err *err)
             t->named.first_seq = t->plan.inputs[i].first_seq;
     t->compact = (struct blk_compact){ .inputs = t->open + o->first, .count = o->count,
                                        .root = t->filesets, .info = &t->named,
-                                       .from_ms = o->from_ms, .to_ms = o->to_ms };
+                                       .hide = t->plan.deletion_count > 0 ? ing_tidy_hide : NULL,
+                                       .ctx = t, .from_ms = o->from_ms, .to_ms = o->to_ms };
     code = blk_compaction_begin(&t->compact, &t->running, err);
     if (code == KL_EEXIST) {                           /* of a try before a crash: nobody knows it */
         if ((code = remove_output(t, &t->named, err)) == KL_OK)
@@ -199,7 +209,7 @@ static enum kl_code slice(struct ing_tidy *t, struct kl_err *err)
         return err->code;
     switch (t->step) {
     case ING_TIDY_OPEN:
-        if (t->plan.what == ING_TIDY_COMPACT)
+        if (t->plan.what != ING_TIDY_CHECK)
             return open_input(t, err);
         check_input(t);
         return KL_OK;
@@ -347,6 +357,10 @@ static void next_slice(struct ing_tidy *t)
         }
         if (t->step == ING_TIDY_BLAME) {               /* all are well: it was something else */
             give_up(t);
+            return;
+        }
+        if (t->plan.output_count == 0) {               /* no series is meant: that is all there is to note */
+            to_queue(t);
             return;
         }
         t->step = ING_TIDY_BEGIN;
@@ -501,7 +515,8 @@ static bool plan(struct ing_partition *p, struct ing_tidy *t)
     struct ing_tidy_rules     rules = { .block_ms = o->window_ms, .files_min = o->compact_files,
                                         .settle_ms = 2 * o->cut_delay_ms,
                                         .bytes_max = o->compact_bytes_max, .tenant = rules_of,
-                                        .ctx = &p->i->o };
+                                        .deletion_ms = o->deletion_ms,
+                                        .clean_number = p->clean_number, .ctx = &p->i->o };
 
     bool                      busy = atomic_load(&p->i->compacting);
     int64_t                   now_ns = kl_env_mono_ns(p->i->env);
@@ -511,14 +526,13 @@ static bool plan(struct ing_partition *p, struct ing_tidy *t)
     /* A catalogue of many filesets is not sorted again and again while nothing comes to it. */
     if (p->manifest.revision == p->tidy_seen && now_ns < p->tidy_seen_until_ns)
         return ing_orphans_plan(p, t);
-    if (busy)
-        rules.bytes_max = 0;                           /* another partition's turn */
+    rules.busy = busy;                                 /* another partition's turn */
     ing_tidy_plan(&p->manifest, &rules, kl_env_now_ms(p->i->env), &t->plan);
     if (t->plan.what == ING_TIDY_NOTHING && !busy) {
         p->tidy_seen = p->manifest.revision;
         p->tidy_seen_until_ns = now_ns + INT64_C(1000000) * SEEN_MS;
     }
-    if (t->plan.what == ING_TIDY_COMPACT) {
+    if (t->plan.what == ING_TIDY_COMPACT || t->plan.what == ING_TIDY_OBEY) {
         bool free_turn = false;
 
         t->compacting = atomic_compare_exchange_strong(&p->i->compacting, &free_turn, true);
@@ -555,15 +569,23 @@ void ing_tidy_tick(struct ing_partition *p)
     t->generation = (p->manifest.revision + 1) << 16 | (ing_epoch(p) & 0xffff);
     t->open = kl_new((t->plan.input_count + 1) * sizeof *t->open);
     t->bad = kl_new((t->plan.input_count + 1) * sizeof *t->bad);
-    t->done = kl_new((t->plan.output_count + 1) * sizeof *t->done);
+    t->done = kl_new((t->plan.output_count + t->plan.input_count + 1) * sizeof *t->done);
     p->tidy = t;
-    if (t->plan.what == ING_TIDY_DROP)
+    if (t->plan.what == ING_TIDY_DROP || t->plan.what == ING_TIDY_FORGET)
         to_queue(t);
     else
         go(t);
 }
 
 /* ---- the commit ---- */
+
+static bool written(const struct ing_tidy_plan *plan, uint32_t input)
+{
+    for (uint32_t i = 0; i < plan->output_count; i++)
+        if (plan->outputs[i].first == input)
+            return true;
+    return false;
+}
 
 bool ing_tidy_apply(struct ing_tidy *t, struct blk_manifest *m, int64_t now_ms)
 {
@@ -578,12 +600,18 @@ bool ing_tidy_apply(struct ing_tidy *t, struct blk_manifest *m, int64_t now_ms)
         if (t->bad_count > 0) {
             if (t->bad[i])
                 m->filesets[at].quarantined = plan->what != ING_TIDY_CHECK;
+        } else if (plan->what == ING_TIDY_OBEY && !written(plan, i)) {
+            m->filesets[at].obeyed = plan->obeyed;
         } else if (plan->what != ING_TIDY_CHECK) {
             blk_manifest_drop(m, at, now_ms);
         }
     }
-    for (uint32_t i = 0; i < t->done_count && t->bad_count == 0; i++)
-        blk_manifest_add(m, &t->done[i]);
+    for (uint32_t i = 0; i < t->done_count && t->bad_count == 0; i++) {
+        struct blk_info info = t->done[i];
+
+        info.obeyed = plan->obeyed;
+        blk_manifest_add(m, &info);
+    }
     if (plan->what == ING_TIDY_ORPHANS)
         ing_orphans_apply(t, m, now_ms);
     return true;
@@ -598,7 +626,7 @@ void ing_tidy_committed(struct ing_tidy *t)
     t->committed = true;
     for (uint32_t i = 0; i < t->done_count; i++)
         samples += t->done[i].sample_count;
-    if (t->bad_count > 0 && t->plan.what == ING_TIDY_COMPACT) {
+    if (t->bad_count > 0 && t->plan.what != ING_TIDY_CHECK) {
         kl_count(m->quarantined, t->bad_count);
         for (uint32_t i = 0; i < t->plan.input_count; i++) {
             char path[BLK_PATH_MAX + 1];
@@ -617,6 +645,11 @@ void ing_tidy_committed(struct ing_tidy *t)
         kl_logf(p->i->o.log, KL_INFO, "ingestor: partition %" PRIu32 ": %" PRIu32 " filesets became "
                 "%" PRIu32 ", %" PRIu64 " samples", p->number, t->plan.input_count, t->done_count,
                 samples);
+    } else if (t->plan.what == ING_TIDY_OBEY) {
+        kl_count(m->rewritten, t->plan.output_count);
+        kl_logf(p->i->o.log, KL_INFO, "ingestor: partition %" PRIu32 ": of %" PRIu32 " filesets that "
+                "deletions concern %" PRIu32 " had what they hide, and were rewritten", p->number,
+                t->plan.input_count, t->plan.output_count);
     } else if (t->plan.what == ING_TIDY_ORPHANS) {
         kl_count(m->orphan_filesets, t->path_count);
         kl_logf(p->i->o.log, KL_INFO, "ingestor: partition %" PRIu32 ": %" PRIu32 " filesets in the store "

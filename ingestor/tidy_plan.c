@@ -1,6 +1,7 @@
 /*
- * What is worth doing in a catalogue. In this order: what is past its retention is dropped; a window
- * that is over is made one fileset; a run of small filesets becomes one.
+ * What is worth doing in a catalogue. In this order: what is past its retention is dropped; what
+ * deletions have hidden for long enough is rewritten; a window that is over is made one fileset; a run
+ * of small filesets becomes one.
  *
  * A merge must not change who wins. The result takes the place of its latest input, so a fileset
  * that stays, lies between two inputs in the order of the log and overlaps the earlier one, would
@@ -284,12 +285,24 @@ void ing_tidy_plan(const struct blk_manifest *m, const struct ing_tidy_rules *r,
     *plan = (struct ing_tidy_plan){ .what = ING_TIDY_NOTHING };
     if (m->gone_count >= BLK_GONE_MAX - ING_TIDY_DROPS_MAX)
         return;                                        /* what is gone must be removed first */
-    if (!plan_drops(m, r, now_ms, plan) && r->bytes_max > 0)
+    if (plan_drops(m, r, now_ms, plan) || r->busy)
+        return;
+    if (!ing_tidy_plan_obey(m, r, now_ms, plan) && r->bytes_max > 0)
         plan_merge(m, r, now_ms, plan);
+    ing_tidy_plan_deletions(m, plan);
+    for (uint32_t i = 0; i < m->deletion_count && plan->what == ING_TIDY_NOTHING; i++) {
+        bool gone;
+
+        if (blk_manifest_disobeying(m, m->deletions[i], &gone) == 0 && !gone)
+            plan->what = ING_TIDY_FORGET;              /* whichever commit it is, it forgets */
+    }
 }
 
 void ing_tidy_plan_deinit(struct ing_tidy_plan *plan)
 {
+    for (uint32_t i = 0; i < plan->deletion_count; i++)
+        blk_deletion_unref(plan->deletions[i]);
+    free(plan->deletions);
     free(plan->inputs);
     free(plan->outputs);
     *plan = (struct ing_tidy_plan){ .what = ING_TIDY_NOTHING };

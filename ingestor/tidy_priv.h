@@ -8,6 +8,9 @@
  *   LIVE partition, nothing under way: ing_tidy_plan says what is worth doing
  *     -> drop: a commit alone
  *     -> compact: slices of work (open, merge a slice, ..., finish, upload), then a commit
+ *     -> obey: what deletions hide in filesets is looked for; where there is some, each is written anew
+ *        without it, the others are only noted; then a commit
+ *     -> forget: deletions that hide nothing any more are listed no more: a commit alone
  *     -> check: a fileset marked corrupt is read again once after a start; well: a commit
  *     -> orphans: what the store has and nothing names is listed as gone (orphans.c): a commit
  *     -> sweep: objects and manifests that have been gone for ING_OLD_MS are removed
@@ -31,13 +34,16 @@ struct ing_tidy_rules {
     int64_t  settle_ms;                                /* a window is merged this long after its end */
     uint32_t files_min;                                /* so many small ones are worth a merge */
     uint64_t bytes_max;                                /* of what is merged at once; 0: nothing is */
+    bool     busy;                                     /* nothing that writes filesets */
+    int64_t  deletion_ms;                              /* a deletion is obeyed so long after it came, */
+    uint64_t clean_number;                             /* or at once, up to this number */
     /* Of one tenant. Retention 0: for ever. The window is what is aimed at. */
     void   (*tenant)(void *ctx, const char *tenant, int64_t *retention_ms, int64_t *window_ms);
     void    *ctx;
 };
 enum ing_tidy_what { ING_TIDY_NOTHING, ING_TIDY_DROP, ING_TIDY_COMPACT, ING_TIDY_CHECK, ING_TIDY_SWEEP,
-                     ING_TIDY_ORPHANS };
-enum { ING_TIDY_DROPS_MAX = 1000 };
+                     ING_TIDY_ORPHANS, ING_TIDY_OBEY, ING_TIDY_FORGET };
+enum { ING_TIDY_DROPS_MAX = 1000, ING_TIDY_OBEY_MAX = 16 };
 struct ing_tidy_output {
     uint32_t first, count;                             /* of the inputs */
     int64_t  window_start_ms, window_ms;               /* window_ms 0: what is left of an input */
@@ -46,11 +52,19 @@ struct ing_tidy_output {
 struct ing_tidy_plan {
     enum ing_tidy_what what;
     struct blk_info   *inputs; uint32_t input_count;   /* malloc'ed; compact: the later win */
-    struct ing_tidy_output *outputs; uint32_t output_count;    /* malloc'ed */
+    struct ing_tidy_output *outputs; uint32_t output_count;    /* malloc'ed; obey: found when opened */
+    struct blk_deletion   **deletions; uint32_t deletion_count;    /* that concern the inputs; references */
+    uint64_t           obeyed;                         /* the outputs have, up to this number */
 };
 void ing_tidy_plan(const struct blk_manifest *m, const struct ing_tidy_rules *rules, int64_t now_ms,
                    struct ing_tidy_plan *plan);
 void ing_tidy_plan_deinit(struct ing_tidy_plan *plan);
+
+/* tidy_obey.c, part of it: filesets whose deletions are due. False: none. */
+bool ing_tidy_plan_obey(const struct blk_manifest *m, const struct ing_tidy_rules *rules, int64_t now_ms,
+                        struct ing_tidy_plan *plan);
+/* Takes the deletions that concern the inputs: all, or the first so many that one series' spans fit. */
+void ing_tidy_plan_deletions(const struct blk_manifest *m, struct ing_tidy_plan *plan);
 
 /* ---- tidy.c: doing it ---- */
 struct ing_partition;
@@ -86,6 +100,11 @@ void ing_tidy_free(struct ing_tidy *t);
 /* Of a job that commits: into its manifest; false when what it builds upon is no longer there. */
 bool ing_tidy_apply(struct ing_tidy *t, struct blk_manifest *m, int64_t now_ms);
 void ing_tidy_committed(struct ing_tidy *t);
+/* ---- tidy_obey.c: on a worker ---- */
+uint32_t     ing_tidy_hide(void *tidy, const struct blk_info *input, struct kl_labels labels,
+                           struct blk_hidden *ranges); /* of struct blk_compact */
+/* Is there a series in the open input that its deletions mean? Then it gets an output. */
+enum kl_code ing_tidy_look(struct ing_tidy *t, uint32_t input, struct kl_err *err);
 /* ---- orphans.c ---- */
 enum { ING_ORPHANS_MAX = 256, ING_ORPHANS_LOOK_MS = 6 * 3600 * 1000 };
 bool         ing_orphans_plan(struct ing_partition *p, struct ing_tidy *t);    /* is it time? */

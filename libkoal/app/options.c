@@ -171,6 +171,7 @@ const struct kl_option kl_app_options[] = {
     T_MS("compaction.window", "24h", 60000, YEARS, "time span that blocks are merged into; taken as the next multiple of ingestor.window"),
     INT("compaction.files", "8", 2, 256, "so many small blocks of one window are worth a merge"),
     BYTES("compaction.bytes_max", "256MiB", 0, 1024 * TIB, "chunks that are merged at once; 0: nothing is merged"),
+    MS("compaction.deletions", "24h", 0, YEARS, "what was deleted has left the object storage within about this time; until then it is hidden. Rewriting for its own sake begins at half of it"),
     MS("compaction.orphans", "48h", 0, YEARS, "a fileset in the object storage that nothing names is removed after this; 0: never"),
 
     TEXT("otlp.grpc_listen", NULL, "address and port of OTLP over gRPC, as 127.0.0.1:4317; unset: there is none"),

@@ -4,7 +4,7 @@
  * disk has under that name; a folder's sync makes the second the first, a crash chooses for each
  * name which of the two it will be. What hangs below a folder that was lost is lost with it.
  */
-#include "libkoal/env/dir.h"
+#include "libkoal/env/disk_sim.h"
 
 #include "libkoal/base/mem.h"
 
@@ -51,7 +51,7 @@ struct kl_env_view {
 struct kl_env_disk_sim {
     struct node   *root;
     struct handle *handles;
-    uint64_t       calls, fail_in, room, used;
+    uint64_t       calls, fail_in, die_in, room, used;
     enum kl_code   fail_code;
 };
 
@@ -153,6 +153,11 @@ static bool may(struct kl_env_disk_sim *disk, const struct handle *h, struct kl_
         return false;
     }
     disk->calls++;
+    if (disk->die_in > 0 && --disk->die_in == 0) {
+        kl_env_disk_sim_kill(disk);
+        kl_fail(err, KL_EIO, "%s %s: the process dies here", what, name);
+        return false;
+    }
     if (disk->fail_in > 0 && --disk->fail_in == 0) {
         kl_fail(err, disk->fail_code, "%s %s: failed as told", what, name);
         return false;
@@ -562,6 +567,7 @@ void kl_env_disk_sim_fail(struct kl_env_disk_sim *disk, uint64_t nth, enum kl_co
     disk->fail_code = code;
 }
 
+void     kl_env_disk_sim_die(struct kl_env_disk_sim *disk, uint64_t nth) { disk->die_in = nth; }
 uint64_t kl_env_disk_sim_calls(const struct kl_env_disk_sim *disk) { return disk->calls; }
 void     kl_env_disk_sim_room(struct kl_env_disk_sim *disk, uint64_t bytes) { disk->room = bytes; }
 
@@ -625,7 +631,7 @@ void kl_env_disk_sim_kill(struct kl_env_disk_sim *disk)
     for (struct handle *h = disk->handles; h != NULL; h = h->next)
         h->dead = true;
     unlock(disk->root);
-    disk->fail_in = 0;
+    disk->fail_in = disk->die_in = 0;
 }
 
 void kl_env_disk_sim_crash(struct kl_env_disk_sim *disk, uint64_t seed)

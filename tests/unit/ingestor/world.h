@@ -30,7 +30,7 @@ struct world {
     struct kl_env_dir      *root, *bus_dir, *data_dir, *store_dir;
     struct kl_bus          *bus;
     struct kl_store        *store;
-    int64_t                 orphans_ms;
+    int64_t                 orphans_ms, deletion_ms;
     struct kl_store_faults *faults;                    /* NULL: the store is well */
     struct kl_env_loop     *loop;
     struct ing_ingestor    *ing;
@@ -105,7 +105,7 @@ static inline void w_ingestor(struct world *w)
                              .log_keep_ms = w->log_keep_ms, .memory_max_bytes = w->memory_max_bytes,
                              .disk_high_percent = w->disk_high, .disk_low_percent = w->disk_low,
                              .retention_ms = w->retention_ms, .compact_files = 3,
-                             .orphans_ms = w->orphans_ms,
+                             .orphans_ms = w->orphans_ms, .deletion_ms = w->deletion_ms,
                              .compact_window_ms = 4 * w->window_ms,
                              .compact_bytes_max = w->compacts ? 1 << 30 : 0,
                              .snapshot_ms = w->snapshot_ms,
@@ -265,6 +265,17 @@ static inline uint64_t w_write(struct world *w, uint32_t partition, const char *
 {
     w_define(w, tenant, n);
     tsp_record_floats(w->writer, kl_span_str(tenant), n, &time_ms, &value, 1);
+    return w_send_wait(w, partition);
+}
+
+/* A deletion, of `count` matchers. */
+static inline uint64_t w_delete(struct world *w, uint32_t partition, const char *tenant,
+                                const struct kl_matcher *m, uint32_t count, int64_t from_ms, int64_t to_ms)
+{
+    struct tsp_deletion d = { .from_ms = from_ms, .to_ms = to_ms, .matcher_count = count };
+
+    memcpy(d.matchers, m, count * sizeof *m);
+    tsp_record_delete(w->writer, kl_span_str(tenant), &d);
     return w_send_wait(w, partition);
 }
 
@@ -504,8 +515,10 @@ static inline int w_by_id(const void *a, const void *b)
     return x->id < y->id ? -1 : x->id > y->id;
 }
 
-static inline void w_stored(struct world *w, const struct tsp_select *s, struct w_answer *out)
+/* With what deletions hide left out, as a querier does; `raw`: whatever is there. */
+static inline void w_stored_as(struct world *w, const struct tsp_select *s, struct w_answer *out, bool raw)
 {
+    struct blk_hide    *hide = blk_hide_new();
     struct blk_manifest m;
     struct kl_err       err = { 0 };
     char                tenant[BLK_TENANT_MAX + 1];
@@ -522,24 +535,61 @@ static inline void w_stored(struct world *w, const struct tsp_select *s, struct 
         struct blk_selected x;
         enum kl_code        code;
 
-        if (strcmp(m.filesets[i].tenant, tenant) != 0)
+        const struct blk_deletion **concern = kl_resize(NULL, (m.deletion_count + 1) * sizeof *concern);
+        struct blk_hidden          *spans = kl_resize(NULL, (m.deletion_count + 1) * sizeof *spans);
+        uint32_t                    concern_count = 0;
+
+        if (strcmp(m.filesets[i].tenant, tenant) != 0) {
+            free(concern);
+            free(spans);
             continue;
+        }
+        if (!raw)
+            concern_count = blk_manifest_concerning(&m, &m.filesets[i], concern);
         blk_fileset_path(&m.filesets[i], path);
         ck_assert_msg(blk_fileset_open_store(w->store, path, &f, &err) == KL_OK, "%s: %s", path,
                       err.text);
         ck_assert_msg(blk_select_open(f, s->matchers, s->matcher_count, s->from_ms, s->to_ms, true,
                                       &sel, &err) == KL_OK, "%s", err.text);
         while ((code = blk_select_next(sel, &x, &err)) == KL_OK) {
-            struct w_series *to = w_series_of(out, x.fp, kl_span(x.labels.at, x.labels.size));
+            struct w_series            *to = w_series_of(out, x.fp, kl_span(x.labels.at, x.labels.size));
+            const struct blk_chunk_ref *left;
+            uint32_t                    n = blk_deletions_hide(concern, concern_count, x.labels, spans), count;
 
-            for (uint32_t k = 0; k < x.chunk_count; k++)
-                w_chunk(to, x.chunks[k].bytes, s->from_ms, s->to_ms);
+            ck_assert_msg(blk_hide_chunks(hide, spans, n, x.chunks, x.chunk_count, &left, &count, &err) ==
+                          KL_OK, "%s", err.text);
+            for (uint32_t k = 0; k < count; k++)
+                w_chunk(to, left[k].bytes, s->from_ms, s->to_ms);
         }
         ck_assert_msg(code == KL_ENOENT, "%s", err.text);
         blk_select_close(sel);
         blk_fileset_unref(f);
+        free(concern);
+        free(spans);
     }
+    blk_hide_free(hide);
     blk_manifest_deinit(&m);
+}
+static inline void w_stored(struct world *w, const struct tsp_select *s, struct w_answer *out)
+{
+    w_stored_as(w, s, out, false);
+}
+
+/* Until the catalogue has the deletions of the log up to `seq`. */
+static inline void w_deleted(struct world *w, uint32_t partition, uint64_t seq)
+{
+    for (int n = 0; n < 36000; n++) {
+        struct blk_manifest m;
+        uint64_t            at;
+
+        w_catalogue(w, partition, &m);
+        at = m.deleted_seq;
+        blk_manifest_deinit(&m);
+        if (at >= seq)
+            return;
+        kl_env_sim_run(w->sim, 100);
+    }
+    ck_abort_msg("the catalogue never had the deletion of record %" PRIu64, seq);
 }
 
 /* As a querier answers: the live head is asked first, but its samples win. */
