@@ -26,7 +26,7 @@ static void roll(struct dm_gate *g, struct dm_tenant *t)
 void dm_active_tenant(struct dm_gate *g, struct dm_tenant *t)
 {
     if (t->policy == NULL) {
-        t->policy = dm_policy_of(g->doorman->policies, kl_span(t->name, t->size));
+        t->policy = dm_policy_of(g->policies, kl_span(t->name, t->size));
         t->share = dm_share_of(g->doorman->shares, kl_span(t->name, t->size), t->hash);
         t->period = g->period;
     }
@@ -50,13 +50,19 @@ bool dm_active_touch(struct dm_gate *g, struct dm_tenant *t, struct dm_row *row)
     return true;
 }
 
+void dm_active_retire(struct dm_gate *g, struct dm_tenant *t)
+{
+    give(g, t, t->active[0] + t->active[1]);
+    t->active[0] = t->active[1] = 0;
+}
+
 /* A row gives way: its series is counted no more. */
 static void gone(void *ctx, const struct dm_row *row)
 {
     struct dm_gate   *g = ctx;
     struct dm_tenant *t = dm_tenants_at(g->tenants, row->tenant);
 
-    if (t == NULL || row->active == 0)
+    if (t == NULL || t->retired || row->active == 0)
         return;
     if (row->active == t->period)
         t->active[0]--;
@@ -75,7 +81,8 @@ static void on_minute(struct kl_env_timer *timer)
 
     g->period = (uint16_t)((kl_env_mono_ns(g->env) - g->born_ns) / 1000000000 / DM_ACTIVE_S + 1);
     for (uint32_t i = 0; (t = dm_tenants_at(g->tenants, i)) != NULL; i++)
-        roll(g, t);
+        if (t->share != NULL)
+            roll(g, t);
     kl_gauge_set(g->active_gauge, (double)g->active);
     g->env->sched->arm(g->loop, &g->minute, LOOK_MS);
 }

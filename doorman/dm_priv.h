@@ -53,6 +53,7 @@ struct dm_ticket {
     unsigned waits;
     bool     timeless;                                 /* some samples got our time: no retry is the same */
     struct kl_fp key;                                  /* what a retry of it would be known by */
+    uint64_t turn;                                     /* of the policies it was first read under */
     /* A bit a partition, `map_words` of each: it has samples there; some of them failed; the log had
      * them all before this push came (acked.h). */
     size_t   map_words;
@@ -151,6 +152,8 @@ struct dm_gate {
     struct dm_room rooms;
     struct kl_env_task  begin, end, flush;
 
+    struct dm_policies *policies;                      /* that this gate goes by, held */
+    uint64_t           policies_turn;
     struct dm_table   *table;
     struct dm_acked   *acked;
     struct dm_tenants *tenants;
@@ -187,7 +190,11 @@ struct dm_doorman {
     struct kl_bus *bus;
     struct dm_options options;
     struct dm_counters counters;
-    struct dm_policies *policies;
+    struct kl_env_box *policies;                       /* in force; see reload.c */
+    _Atomic uint64_t policies_turn;
+    uint64_t live_turn;                                /* that they were made of */
+    _Atomic size_t body_max;                           /* the largest of them */
+    struct kl_env_listener listener;                   /* its loop is NULL without options.live */
     struct dm_shares *shares;
     _Atomic unsigned doormen;                          /* that live, this one too: they share the rates */
     _Atomic size_t record_bytes;                       /* of records closed and not settled */
@@ -199,12 +206,22 @@ struct dm_doorman {
 /* ---- doorman.c ---- */
 struct kl_metric *dm_gate_gauge(struct dm_doorman *d, unsigned gate, const char *name, const char *help);
 
+/* ---- reload.c: policies, and others in their place while the doorman runs ---- */
+void dm_reload_begin(struct dm_doorman *d);
+void dm_reload_end(struct dm_doorman *d);              /* nobody asks any more */
+struct dm_policies *dm_policies_look(const struct dm_doorman *d);      /* held: dm_policies_free. Any thread */
+/* On a gate's loop, between two pushes: goes by those in force. A tenant whose series would be read in
+ * another way is begun anew; all other series stay remembered. */
+void dm_policies_take(struct dm_gate *g);
+
 /* ---- active.c: whose series are sent, and whether one more may be ---- */
 void dm_active_watch(struct dm_gate *g);               /* at its birth */
 void dm_active_begin(struct dm_gate *g);               /* on its loop */
 void dm_active_end(struct dm_gate *g);
 /* What it has counted is as of the gate's present period; makes its share if it has none. */
 void dm_active_tenant(struct dm_gate *g, struct dm_tenant *t);
+/* Its number is no longer used: its series are counted no more. */
+void dm_active_retire(struct dm_gate *g, struct dm_tenant *t);
 /* The row, or with NULL a new one, is being sent. False: that would be one series too many. */
 bool dm_active_touch(struct dm_gate *g, struct dm_tenant *t, struct dm_row *row);
 

@@ -100,7 +100,7 @@ struct dm_doorman *dm_new(struct kl_env *env, struct kl_bus *bus, const struct d
     d->bus = bus;
     d->options = *options;
     defaults(&d->options);
-    d->policies = dm_policies_new(options->config, &options->limits);
+    dm_reload_begin(d);
     d->shares = dm_shares_new();
     atomic_store(&d->doormen, 1);
     d->inflight.cap_bytes = (size_t)d->options.inflight_bytes_max;
@@ -120,7 +120,7 @@ void dm_free(struct dm_doorman *d)
         dm_gate_free(d->gates[i]);
     free(d->gates);
     dm_shares_free(d->shares);
-    dm_policies_free(d->policies);
+    dm_reload_end(d);
     free(d);
 }
 
@@ -143,7 +143,7 @@ static void turn_away(struct dm_doorman *d, struct dm_push *p, unsigned status, 
 static bool charge(struct dm_doorman *d, struct dm_push *p)
 {
     struct kl_span tenant = kl_span_str(p->tenant);
-    uint64_t       most = dm_limits_of(d, tenant)->inflight_bytes_max;
+    uint64_t       most = dm_limits_of(d, tenant).inflight_bytes_max;
     size_t         before;
 
     p->share = dm_share_of(d->shares, tenant, kl_hash64(tenant.at, tenant.size));
@@ -190,13 +190,6 @@ void dm_push(struct dm_doorman *d, unsigned connection, struct dm_push *p)
     }
     kl_count(d->counters.c[DM_C_PUSHES], 1);
 }
-
-const struct dm_limits *dm_limits_of(const struct dm_doorman *d, struct kl_span tenant)
-{
-    return &dm_policy_of(d->policies, tenant)->limits;
-}
-
-uint64_t dm_body_max(const struct dm_doorman *d) { return dm_policies_body_max(d->policies); }
 
 bool dm_ready(struct dm_doorman *d, struct kl_err *err)
 {

@@ -8,6 +8,7 @@
  * The core is event-driven: push (bytes of a request), append done, timer, placement changed. It
  * answers a push through its callback only when every partition it touches has acked.
  */
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -19,6 +20,7 @@
 #include "libkoal/base/trace.h"
 #include "libkoal/bus/bus.h"
 #include "libkoal/env/env.h"
+#include "libkoal/env/live.h"
 #include "libtsproto/csv.h"
 #include "libtsproto/otlp_labels.h"
 #include "libtsproto/placement.h"
@@ -34,7 +36,9 @@ struct dm_options {
     const char *influx_separator;                      /* measurement SEPARATOR field; NULL: "_" */
     const char *influx_db_label;                       /* the database as a label; NULL, "": it is none */
     struct dm_limits limits;                           /* of all tenants of whom `config` says nothing */
-    const struct kl_config *config;                    /* may be NULL; outlives the doorman */
+    const struct kl_config *config;                    /* may be NULL */
+    struct kl_env_live *live;                          /* NULL: `config` and `limits` hold for ever; else it
+                                                          is asked instead, and outlives the doorman */
     struct tsp_otlp_settings otlp;
     uint64_t delta_bytes_max;                          /* a gate's sums of deltas; 0: 64 MiB */
     struct kl_log *log;
@@ -78,8 +82,9 @@ void dm_free(struct dm_doorman *d);                    /* not from a gate's loop
 /* Any thread. Refuses at once (status 503, done called here) when too much is in flight. */
 void dm_push(struct dm_doorman *d, unsigned connection, struct dm_push *p);
 /* What holds for a tenant. Any thread. */
-const struct dm_limits *dm_limits_of(const struct dm_doorman *d, struct kl_span tenant);
-uint64_t dm_body_max(const struct dm_doorman *d);      /* the largest body that any of them may send */
+struct dm_limits dm_limits_of(const struct dm_doorman *d, struct kl_span tenant);
+/* The largest body that any of them may send: as it is now, and where it is to be found. */
+const _Atomic size_t *dm_body_max(const struct dm_doorman *d);
 /* Can it take pushes: placement known, bus healthy? err has the words. Any thread. */
 bool dm_ready(struct dm_doorman *d, struct kl_err *err);
 

@@ -296,7 +296,7 @@ static struct kl_fp key_of(const struct dm_gate *g, const struct dm_push *p)
     const struct dm_import *m = &p->import;
     struct kl_span          csv = m->csv != NULL ? tsp_csv_format_text(m->csv) : kl_span("", 0);
     uint64_t parts[] = { p->sent.hi, p->sent.lo, kl_hash64(p->tenant, strlen(p->tenant)), p->format,
-                         g->generation, (uint64_t)m->unit_ns, kl_hash64(m->db.at, m->db.size),
+                         g->generation, g->policies_turn, (uint64_t)m->unit_ns, kl_hash64(m->db.at, m->db.size),
                          kl_hash64(csv.at, csv.size) };
 
     return kl_hash128(parts, sizeof parts);
@@ -308,6 +308,7 @@ static struct dm_ticket *ticket_new(struct dm_gate *g, struct dm_push *p)
     struct dm_ticket *t = kl_new(sizeof *t + 3 * words * sizeof t->maps[0]);
 
     t->push = p;
+    t->turn = g->policies_turn;
     t->map_words = words;
     t->touched = t->maps;
     t->failed = t->maps + words;
@@ -325,6 +326,11 @@ void dm_gate_reread(struct dm_gate *g, struct dm_ticket *t)
     struct dm_push  *p = t->push;
     struct dm_sender s;
 
+    if (t->turn != g->policies_turn) {                 /* its series may lie elsewhere now: no part is known */
+        t->turn = g->policies_turn;
+        t->key = (struct kl_fp){ 0 };
+        memset(t->there, 0, t->map_words * sizeof t->there[0]);
+    }
     t->waits_on = NULL;
     t->pair = (struct dm_ha_pair){ 0 };
     memset(&t->report, 0, sizeof t->report);
@@ -359,6 +365,7 @@ void dm_gate_take(struct kl_env_task *task)
         g->placing_ms = p->now_ms;
     if (g->placement != NULL && g->placing_ms >= g->next_step_ms)
         look_at_steps(g);
+    dm_policies_take(g);
     t = ticket_new(g, p);
     t->serial = ++g->ticket_serial;
     t->begun_ns = now_ns;
@@ -402,7 +409,10 @@ struct dm_gate *dm_gate_new(struct dm_doorman *d, unsigned number)
     g->acked = dm_acked_new();
     g->tenants = dm_tenants_new();
     dm_active_watch(g);
-    g->ha = dm_policies_ha(d->policies) ? dm_ha_new(g) : NULL;
+    g->policies_turn = atomic_load(&d->policies_turn);
+    g->policies = dm_policies_look(d);                 /* at least as new as the turn */
+    /* Where pairs may come to be while we run, their leaders are known by then. */
+    g->ha = d->options.live != NULL || dm_policies_ha(g->policies) ? dm_ha_new(g) : NULL;
     g->remembered_gauge = dm_gate_gauge(d, number, "koalemos_doorman_remembered_series",
                                         "Series that a gate remembers.");
     g->active_gauge = dm_gate_gauge(d, number, "koalemos_doorman_active_series",
@@ -438,6 +448,7 @@ void dm_gate_free(struct dm_gate *g)
 {
     g->env->sched->post(g->loop, &g->end);
     g->env->sched->loop_free(g->loop);
+    dm_policies_free(g->policies);
     dm_ha_free(g->ha);
     dm_peers_free(g->peers);
     dm_batches_free(g);

@@ -68,17 +68,17 @@ static void give_up(struct call *c, int status, const char *words, unsigned retr
 static void unpack(struct call *c)
 {
     struct dm_doorman      *d = c->owner->doorman;
-    const struct dm_limits *l = dm_limits_of(d, kl_span_str(c->push.tenant));
+    struct dm_limits        l = dm_limits_of(d, kl_span_str(c->push.tenant));
     struct kl_err           err = { .code = KL_OK };
     unsigned                gate;
     const char             *coding;
 
     /* Until here, as long as it waited, it was in the server's account. */
     kl_grpc_message_take(c->grpc, &c->bytes, &c->size, &coding);
-    if (l->body_bytes_max > 0 && c->size > l->body_bytes_max) {
+    if (l.body_bytes_max > 0 && c->size > l.body_bytes_max) {
         kl_fail(&err, KL_ELIMIT, "the message is larger than limits.body_bytes_max");
     } else if (strcmp(coding, "gzip") == 0) {
-        (void)tsp_inflate(TSP_GZIP, kl_span(c->bytes, c->size), l->inflated_bytes_max, &c->push.body,
+        (void)tsp_inflate(TSP_GZIP, kl_span(c->bytes, c->size), l.inflated_bytes_max, &c->push.body,
                           &c->push.body_size, &err);
         free(c->bytes);
         c->bytes = NULL;
@@ -88,7 +88,7 @@ static void unpack(struct call *c)
         c->bytes = NULL;
     }
     if (err.code == KL_OK)
-        (void)dm_otlp_body(&c->push, false, l->inflated_bytes_max, kl_grpc_connection(c->grpc), &gate, &err);
+        (void)dm_otlp_body(&c->push, false, l.inflated_bytes_max, kl_grpc_connection(c->grpc), &gate, &err);
     if (err.code == KL_OK)
         dm_push(d, gate, &c->push);
     else
@@ -124,7 +124,7 @@ enum kl_code dm_grpc_open(struct dm_doorman *d, const struct kl_app *app, struct
     const struct kl_config *config = app->config;
     struct kl_env  *env = app->env;
     const char     *listen = kl_config_text(config, "otlp.grpc_listen");
-    uint64_t        body_max = dm_body_max(d);
+    uint64_t        body_max = atomic_load(dm_body_max(d));   /* a larger one, later, takes a restart */
     struct dm_grpc *g;
 
     *grpc = NULL;

@@ -128,7 +128,7 @@ static void unpack(struct dm_call *c)
 {
     struct kl_http_request *r = c->request;
     struct dm_doorman      *d = c->http->doorman;
-    uint64_t                most = dm_limits_of(d, kl_span_str(c->push.tenant))->inflated_bytes_max;
+    uint64_t                most = dm_limits_of(d, kl_span_str(c->push.tenant)).inflated_bytes_max;
     struct kl_err           err = { .code = KL_OK };
 
     if (c->coding == TSP_IDENTITY)
@@ -154,7 +154,7 @@ void dm_http_take(struct dm_http *h, struct dm_call *c, enum tsp_coding coding)
         return;
     }
     /* The route is bounded by what the largest tenant may send. */
-    most = dm_limits_of(h->doorman, kl_span_str(c->push.tenant))->body_bytes_max;
+    most = dm_limits_of(h->doorman, kl_span_str(c->push.tenant)).body_bytes_max;
     if (most > 0 && body.size > most) {
         dm_http_say(c->request, 413, "the body is larger than limits.body_bytes_max\n");
         dm_http_drop(c);
@@ -232,17 +232,17 @@ struct dm_http *dm_http_new(struct dm_doorman *d, struct kl_http_server *s,
                             const struct dm_options *options, struct kl_env *env)
 {
     struct dm_http *h = kl_new(sizeof *h);
-    size_t          most = (size_t)dm_body_max(d);
+    const _Atomic size_t *most = dm_body_max(d);
 
     (void)options;
     *h = (struct dm_http){ .doorman = d, .env = env };
     h->unpacker = env->sched->loop_new(env->sched, "unpack", UNPACK_QUEUE_MAX);
-    kl_http_route_add(s, &(struct kl_http_route){ "POST", "/api/v1/write", most, remote_write, h, true });
-    kl_http_route_add(s, &(struct kl_http_route){ "POST", "/api/v1/push", most, remote_write, h, true });
+    kl_http_route_add(s, &(struct kl_http_route){ "POST", "/api/v1/write", 0, remote_write, h, true, .body_max = most });
+    kl_http_route_add(s, &(struct kl_http_route){ "POST", "/api/v1/push", 0, remote_write, h, true, .body_max = most });
     kl_http_route_add(s, &(struct kl_http_route){ "GET", "/api/v1/write", 0, remote_write_protocol, h, false });
     kl_http_route_add(s, &(struct kl_http_route){ "GET", "/api/v1/push", 0, remote_write_protocol, h, false });
     /* Raw: curl calls whatever it posts a form. */
-    kl_http_route_add(s, &(struct kl_http_route){ "POST", "/api/v1/import/prometheus", most, import_text, h, true });
+    kl_http_route_add(s, &(struct kl_http_route){ "POST", "/api/v1/import/prometheus", 0, import_text, h, true, .body_max = most });
     dm_http_import_routes(h, s, most);
     dm_http_otlp(h, s, most);
     return h;

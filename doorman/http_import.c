@@ -174,15 +174,15 @@ static void import_csv(void *ctx, struct kl_http_request *r)
     dm_http_take(ctx, c, coding);
 }
 
-void dm_http_import_routes(struct dm_http *h, struct kl_http_server *s, size_t body_max)
+void dm_http_import_routes(struct dm_http *h, struct kl_http_server *s, const _Atomic size_t *body_max)
 {
     const struct kl_http_route routes[] = {
-        { "POST", "/write", body_max, influx_write_v1, h, true },
-        { "POST", "/api/v2/write", body_max, influx_write_v2, h, true },
+        { "POST", "/write", 0, influx_write_v1, h, true, .body_max = body_max },
+        { "POST", "/api/v2/write", 0, influx_write_v2, h, true, .body_max = body_max },
         { "GET,HEAD", "/ping", 0, influx_ping, h, false },
         { "GET,POST", "/query", QUERY_BODY_MAX, influx_query, h, false },
-        { "POST", "/api/v1/import", body_max, import_json, h, true },
-        { "POST", "/api/v1/import/csv", body_max, import_csv, h, true },
+        { "POST", "/api/v1/import", 0, import_json, h, true, .body_max = body_max },
+        { "POST", "/api/v1/import/csv", 0, import_csv, h, true, .body_max = body_max },
     };
 
     for (size_t i = 0; i < sizeof routes / sizeof routes[0]; i++)

@@ -53,19 +53,19 @@ static void unpack(struct dm_call *c)
 {
     struct kl_http_request *r = c->request;
     struct dm_doorman      *d = c->http->doorman;
-    const struct dm_limits *l = dm_limits_of(d, kl_span_str(c->push.tenant));
+    struct dm_limits        l = dm_limits_of(d, kl_span_str(c->push.tenant));
     struct kl_err           err = { .code = KL_OK };
     unsigned                gate;
 
-    if (l->body_bytes_max > 0 && kl_http_body(r).size > l->body_bytes_max)
+    if (l.body_bytes_max > 0 && kl_http_body(r).size > l.body_bytes_max)
         kl_fail(&err, KL_ELIMIT, "the body is larger than limits.body_bytes_max");
     else if (c->coding == TSP_IDENTITY)
         kl_http_body_take(r, &c->push.body, &c->push.body_size);
     else
-        (void)tsp_inflate(c->coding, kl_http_body(r), l->inflated_bytes_max, &c->push.body,
+        (void)tsp_inflate(c->coding, kl_http_body(r), l.inflated_bytes_max, &c->push.body,
                           &c->push.body_size, &err);
     if (err.code == KL_OK)
-        (void)dm_otlp_body(&c->push, c->more[0] != 0, l->inflated_bytes_max, kl_http_connection(r), &gate,
+        (void)dm_otlp_body(&c->push, c->more[0] != 0, l.inflated_bytes_max, kl_http_connection(r), &gate,
                            &err);
     if (err.code == KL_OK)
         dm_push(d, gate, &c->push);
@@ -100,10 +100,10 @@ static void export_metrics(void *ctx, struct kl_http_request *r)
         dm_http_unpack(h, c, coding, unpack);
 }
 
-void dm_http_otlp(struct dm_http *h, struct kl_http_server *s, size_t body_max)
+void dm_http_otlp(struct dm_http *h, struct kl_http_server *s, const _Atomic size_t *body_max)
 {
-    kl_http_route_add(s, &(struct kl_http_route){ "POST", "/api/v1/otlp/v1/metrics", body_max,
-                                                  export_metrics, h, true });
-    kl_http_route_add(s, &(struct kl_http_route){ "POST", "/otlp/v1/metrics", body_max, export_metrics, h,
-                                                  true });
+    kl_http_route_add(s, &(struct kl_http_route){ "POST", "/api/v1/otlp/v1/metrics", 0, export_metrics, h,
+                                                  true, .body_max = body_max });
+    kl_http_route_add(s, &(struct kl_http_route){ "POST", "/otlp/v1/metrics", 0, export_metrics, h, true,
+                                                  .body_max = body_max });
 }

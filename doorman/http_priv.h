@@ -53,7 +53,7 @@ bool dm_http_is_type(const char *header, const char *type);
 bool dm_http_coding(struct kl_http_request *r, enum tsp_coding *coding);
 
 /* ---- http_import.c ---- */
-void dm_http_import_routes(struct dm_http *h, struct kl_http_server *s, size_t body_max);
+void dm_http_import_routes(struct dm_http *h, struct kl_http_server *s, const _Atomic size_t *body_max);
 /* ---- http_otlp.c ---- */
-void dm_http_otlp(struct dm_http *h, struct kl_http_server *s, size_t body_max);
+void dm_http_otlp(struct dm_http *h, struct kl_http_server *s, const _Atomic size_t *body_max);
 #endif

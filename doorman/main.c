@@ -69,6 +69,7 @@ int main(int argc, char **argv)
     o.log = a->log;
     o.metrics = a->metrics;
     o.tracer = a->tracer;
+    o.live = a->live;
     assigned = kl_config_text(a->config, "placement.static");
     if (assigned[0] != '\0' &&
         dm_placement_parse(assigned, bo.partitions, &placement, &err) != KL_OK) {

@@ -145,7 +145,7 @@ static void tell(void *ctx, struct dm_share *s)
 
     /* Past what a key holds the rest is not told: then a bound is a doorman's own. */
     if (active <= 0 || p->value.size + s->size + 20 > KL_BUS_VALUE_MAX ||
-        dm_policy_of(p->doorman->policies, name)->limits.series_max == 0)
+        dm_limits_of(p->doorman, name).series_max == 0)
         return;
     kl_buf_addspan(&p->value, name);
     kl_buf_addv(&p->value, (uint64_t)active);

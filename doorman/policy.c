@@ -1,13 +1,17 @@
 #include "doorman/policy.h"
 
 #include "libkoal/base/labels.h"
+#include "libkoal/env/sched.h"
 
+#include <stddef.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { BURST_S = 10 };                                 /* of the rate, where no burst is said */
 
 struct dm_policies {
-    const struct kl_config *config;
+    struct kl_env_held held;
+    struct kl_config *config;                          /* texts of the policies are its; or NULL */
     struct dm_policy  all;
     struct rules { const char *text; struct kl_relabel *relabel; } *rules;   /* each text once */
     size_t            rules_count;
@@ -67,10 +71,13 @@ static const struct kl_relabel *rules_of(struct dm_policies *p, const struct kl_
     return r;
 }
 
-static void read_ha(const struct kl_config *c, struct dm_policy *p)
+/* What of a policy is more than numbers. */
+static void read_rest(struct dm_policies *all, const struct kl_config *c, struct dm_policy *p)
 {
     const char *cluster = kl_config_text(c, "ha.cluster_label"), *replica = kl_config_text(c, "ha.replica_label");
 
+    p->relabel = rules_of(all, c);
+    p->relabel_text = kl_config_text(c, "write_relabel");
     p->ha = kl_config_bool(c, "ha.enabled") && cluster[0] != '\0' && replica[0] != '\0';
     p->ha_cluster = kl_span_str(cluster);
     p->ha_replica = kl_span_str(replica);
@@ -86,19 +93,33 @@ static int by_view(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+static void drop(struct kl_env_held *h)
+{
+    struct dm_policies *p = kl_container_of(h, struct dm_policies, held);
+
+    for (size_t i = 0; i < p->count; i++)
+        free(p->own[i].policy);
+    for (size_t i = 0; i < p->rules_count; i++)
+        kl_relabel_free(p->rules[i].relabel);
+    free(p->rules);
+    free(p->own);
+    kl_config_free(p->config);
+    free(p);
+}
+
 struct dm_policies *dm_policies_new(const struct kl_config *config, const struct dm_limits *all)
 {
     struct dm_policies     *p = kl_new(sizeof *p);
     const struct kl_config *view;
     const char             *name;
 
-    p->config = config;
+    kl_env_held_init(&p->held, drop);
+    p->config = config != NULL ? kl_config_ref(config) : NULL;
     p->all.limits = *all;
     fill_in(&p->all.limits);
     if (config == NULL)
         return p;
-    p->all.relabel = rules_of(p, config);
-    read_ha(config, &p->all);
+    read_rest(p, config, &p->all);
     while (kl_config_tenant_at(config, p->count, &name) != NULL)
         p->count++;
     p->own = kl_new((p->count + 1) * sizeof *p->own);
@@ -106,24 +127,32 @@ struct dm_policies *dm_policies_new(const struct kl_config *config, const struct
         p->own[i] = (struct entry){ view, kl_new(sizeof *p->own[i].policy) };
         dm_limits_read(view, &p->own[i].policy->limits);
         fill_in(&p->own[i].policy->limits);
-        p->own[i].policy->relabel = rules_of(p, view);
-        read_ha(view, p->own[i].policy);
+        read_rest(p, view, p->own[i].policy);
     }
     qsort(p->own, p->count, sizeof *p->own, by_view);
     return p;
 }
 
-void dm_policies_free(struct dm_policies *p)
+void dm_policies_free(struct dm_policies *p) { kl_env_held_unref(p != NULL ? &p->held : NULL); }
+struct kl_env_held *dm_policies_held(struct dm_policies *p) { return &p->held; }
+
+struct dm_policies *dm_policies_of_held(struct kl_env_held *h)
 {
-    if (p == NULL)
-        return;
-    for (size_t i = 0; i < p->count; i++)
-        free(p->own[i].policy);
-    for (size_t i = 0; i < p->rules_count; i++)
-        kl_relabel_free(p->rules[i].relabel);
-    free(p->rules);
-    free(p->own);
-    free(p);
+    return kl_container_of(h, struct dm_policies, held);
+}
+
+static bool same_text(const char *a, const char *b)
+{
+    return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
+}
+
+bool dm_policy_reads_alike(const struct dm_policy *a, const struct dm_policy *b)
+{
+    return a->limits.label_count_max == b->limits.label_count_max &&
+           a->limits.name_bytes_max == b->limits.name_bytes_max &&
+           a->limits.value_bytes_max == b->limits.value_bytes_max &&
+           same_text(a->relabel_text, b->relabel_text) && a->ha == b->ha &&
+           (!a->ha || (kl_span_eq(a->ha_cluster, b->ha_cluster) && kl_span_eq(a->ha_replica, b->ha_replica)));
 }
 
 const struct dm_policy *dm_policy_of(const struct dm_policies *p, struct kl_span tenant)

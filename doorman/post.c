@@ -131,7 +131,7 @@ static unsigned form_of(struct letter *l, bool *json, struct kl_err *err)
 static unsigned unpack(struct dm_post *post, struct letter *l, bool json, unsigned *gate,
                        struct kl_err *err)
 {
-    const struct dm_limits *limits;
+    struct dm_limits limits;
     const char     *encoding = header(l, "Content-Encoding");
     struct kl_span  bytes = l->question->bytes;
     struct dm_push *p = &l->push;
@@ -142,18 +142,18 @@ static unsigned unpack(struct dm_post *post, struct letter *l, bool json, unsign
     if (encoding == NULL && (p->format == DM_RW1 || p->format == DM_RW2))
         coding = TSP_SNAPPY;                           /* as the protocol has it */
     limits = dm_limits_of(post->doorman, kl_span_str(p->tenant));
-    if (limits->body_bytes_max > 0 && bytes.size > limits->body_bytes_max)
+    if (limits.body_bytes_max > 0 && bytes.size > limits.body_bytes_max)
         return kl_fail(err, KL_ELIMIT, "the body is larger than limits.body_bytes_max"), 413;
     err->code = KL_OK;
     if (coding == TSP_IDENTITY) {
         p->body = kl_new(bytes.size + 1);              /* a message is bounded */
         memcpy(p->body, bytes.at, bytes.size);
         p->body_size = bytes.size;
-    } else if (tsp_inflate(coding, bytes, limits->inflated_bytes_max, &p->body, &p->body_size, err) != KL_OK) {
+    } else if (tsp_inflate(coding, bytes, limits.inflated_bytes_max, &p->body, &p->body_size, err) != KL_OK) {
         p->body = NULL;
     }
     if (err->code == KL_OK && p->format == DM_OTLP)
-        (void)dm_otlp_body(p, json, limits->inflated_bytes_max, *gate, gate, err);
+        (void)dm_otlp_body(p, json, limits.inflated_bytes_max, *gate, gate, err);
     else if (err->code == KL_OK)
         p->sent = kl_hash128(bytes.at, bytes.size);
     return err->code == KL_OK ? 0 : err->code == KL_ELIMIT ? 413 : 400;

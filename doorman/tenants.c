@@ -74,6 +74,19 @@ struct dm_tenant *dm_tenants_of(struct dm_tenants *t, struct kl_span name)
     return t->count == DM_TENANTS_MAX ? NULL : add(t, slot, name, h);
 }
 
+bool dm_tenants_renew(struct dm_tenants *t, struct dm_tenant *old)
+{
+    uint32_t slot = (uint32_t)(old->hash % SLOTS);
+
+    if (t->count == DM_TENANTS_MAX)
+        return false;
+    while (t->slots[slot] != old->number + 1)
+        slot = (slot + 1) % SLOTS;
+    old->retired = true;
+    add(t, slot, kl_span(old->name, old->size), old->hash);
+    return true;
+}
+
 struct dm_tenant *dm_tenants_at(struct dm_tenants *t, uint32_t number)
 {
     return number < t->count ? t->all[number] : NULL;

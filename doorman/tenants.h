@@ -24,6 +24,7 @@ struct dm_tenant {
     const struct dm_policy *policy;                    /* NULL until the gate has looked it up */
     struct dm_share *share;
     uint16_t period;                                   /* in which active[0] are counted */
+    bool     retired;                                  /* another number has its name */
     uint32_t active[2];                                /* of this period, of the one before */
     size_t size; char name[];
 };
@@ -38,6 +39,9 @@ struct dm_tenants *dm_tenants_new(void);
 void dm_tenants_free(struct dm_tenants *t);
 /* By name, a new one if need be; until the next reset. NULL: they are too many. */
 struct dm_tenant *dm_tenants_of(struct dm_tenants *t, struct kl_span name);
+/* Another number for the same name, so that what is remembered by the old one is found no more. False:
+ * they are too many. */
+bool dm_tenants_renew(struct dm_tenants *t, struct dm_tenant *old);
 struct dm_tenant *dm_tenants_at(struct dm_tenants *t, uint32_t number);        /* NULL: no such */
 void dm_tenants_reset(struct dm_tenants *t);
 #endif

@@ -345,6 +345,7 @@ struct ing_ingestor {
     _Atomic uint32_t passing;                          /* partitions whose snapshot is being made */
     _Atomic uint32_t out;                              /* operations and work under way */
     _Atomic bool stopping;
+    struct kl_env_listener listener;                   /* on the first shard's loop */
     struct ing_counters m;
     struct kl_metrics *own_metrics;                    /* where none were handed in */
 };

@@ -1,5 +1,6 @@
 /* The whole: loops, the placement table, readiness, flushes on request, the end. */
 #include "ingestor/ing_priv.h"
+#include "ingestor/options.h"
 
 #include "libkoal/base/mem.h"
 
@@ -134,6 +135,25 @@ static void stop(struct kl_env_task *task)
 
 /* ---- for all ---- */
 
+/* What is per tenant is asked for where it is used. */
+static void on_change(struct kl_env_listener *l)
+{
+    struct ing_ingestor *i = kl_container_of(l, struct ing_ingestor, listener);
+    struct kl_config    *c = kl_env_live_get(i->o.live);
+    struct ing_options   now;
+
+    ing_options_read(c, &now);
+    i->o.memory_max_bytes = now.memory_max_bytes;
+    i->o.compact_files = now.compact_files;
+    i->o.compact_bytes_max = now.compact_bytes_max;
+    i->o.orphans_ms = now.orphans_ms;
+    i->o.snapshot_ms = now.snapshot_ms;
+    i->o.snapshot_samples = now.snapshot_samples;
+    i->o.disk_high_percent = now.disk_high_percent;
+    i->o.disk_low_percent = now.disk_low_percent;
+    kl_config_free(c);
+}
+
 struct ing_ingestor *ing_new(struct kl_env *env, struct kl_bus *bus, struct kl_env_dir *dir,
                              struct kl_store *store, const struct ing_options *options)
 {
@@ -172,6 +192,11 @@ struct ing_ingestor *ing_new(struct kl_env *env, struct kl_bus *bus, struct kl_e
         ing_partition_init(&i->partitions[n], i, n, &i->shards[n % i->shard_count]);
     for (unsigned n = 0; n < i->shard_count; n++)
         env->sched->post(i->shards[n].loop, &i->shards[n].start);
+    if (i->o.live != NULL) {
+        i->listener = (struct kl_env_listener){ .loop = i->shards[0].loop, .sched = env->sched,
+                                                .changed = on_change };
+        kl_env_live_listen(i->o.live, &i->listener);
+    }
     return i;
 }
 
@@ -180,6 +205,8 @@ void ing_free(struct ing_ingestor *i)
     if (i == NULL)
         return;
     atomic_store(&i->stopping, true);
+    if (i->o.live != NULL)
+        kl_env_live_unlisten(i->o.live, &i->listener);
     ing_member_free(i->member);
     i->member = NULL;
     for (unsigned n = 0; n < i->shard_count; n++)

@@ -12,6 +12,7 @@
  * A crash leaves: whole filesets, or folders without a checkpoint that the next start removes. A
  * fileset that is not in the catalogue is uploaded again or replaced: the log still has its samples.
  */
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -20,29 +21,32 @@
 #include "libkoal/bus/bus.h"
 #include "libkoal/env/dir.h"
 #include "libkoal/env/env.h"
+#include "libkoal/env/live.h"
 #include "libkoal/store/store.h"
 
-struct ing_options {
+struct ing_options {                                   /* what is _Atomic may change while it runs */
     const char *name;                                  /* this ingestor, in the placement table */
     unsigned loops;                                    /* 0: one */
     uint32_t partitions;                               /* P */
     int64_t  window_ms;                                /* 2 h */
     int64_t  cut_delay_ms;                             /* a window is cut this long after its end; 10 min */
     int64_t  log_keep_ms;                              /* purge nothing younger; 6 h, 0 locally */
-    uint64_t memory_max_bytes;                         /* of the heads together; past it: early flush */
+    _Atomic uint64_t memory_max_bytes;                 /* of the heads together; past it: early flush */
     uint64_t spread_series;                            /* a metric with more in a partition is told of; 0 */
     int64_t  spread_window_ms, census_ms;              /* series seen within count; how often they are */
     int64_t  retention_ms;                             /* 0: for ever; where config does not say */
     int64_t  compact_window_ms;                        /* filesets are merged into these; the same */
-    uint32_t compact_files;                            /* so many small ones are worth a merge */
-    uint64_t compact_bytes_max;                        /* of what is merged at once; 0: nothing is */
+    _Atomic uint32_t compact_files;                    /* so many small ones are worth a merge */
+    _Atomic uint64_t compact_bytes_max;                /* of what is merged at once; 0: nothing is */
     int64_t  deletion_ms;                              /* rewriting of what was deleted begins after */
-    int64_t  orphans_ms;                               /* in the store, nothing names them: removed after; 0: never */
-    int64_t  snapshot_ms;                              /* a partition's snapshot is made that often; 0: never */
-    uint64_t snapshot_samples;                         /* or after so many; 0: only by time */
+    _Atomic int64_t orphans_ms;                        /* in the store, nothing names them: removed after; 0: never */
+    _Atomic int64_t snapshot_ms;                       /* a partition's snapshot is made that often; 0: never */
+    _Atomic uint64_t snapshot_samples;                 /* or after so many; 0: only by time */
     uint64_t spill_least_bytes;                        /* sealed chunks leave memory once there are so many */
-    int disk_high_percent, disk_low_percent;           /* of the data folder's disk; 0: no mark */
+    _Atomic int disk_high_percent, disk_low_percent;   /* of the data folder's disk; 0: no mark */
     const struct kl_config *config;                    /* for what is per tenant; may be NULL */
+    struct kl_env_live *live;                          /* not NULL: instead of config, and what is _Atomic
+                                                          above follows it; outlives the ingestor */
     struct kl_log *log;
     struct kl_metrics *metrics;
     struct kl_tracer *tracer;                          /* may be NULL */

@@ -94,6 +94,7 @@ int main(int argc, char **argv)
     o.log = a->log;
     o.metrics = a->metrics;
     o.tracer = a->tracer;
+    o.live = a->live;
     if (open_folders(&p, a, &err) != KL_OK ||
         kl_bus_nats_open(a->env, &bo, &p.bus, &err) != KL_OK) {
         status = kl_app_failed(a, &err);

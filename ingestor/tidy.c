@@ -449,11 +449,13 @@ static void rules_of(void *ctx, const char *tenant, int64_t *retention_ms, int64
 
     *retention_ms = o->retention_ms;
     *window_ms = o->compact_window_ms;
-    if (o->config != NULL) {
-        const struct kl_config *c = kl_config_tenant(o->config, kl_span_str(tenant));
+    if (o->live != NULL || o->config != NULL) {
+        struct kl_config       *now = o->live != NULL ? kl_env_live_get(o->live) : kl_config_ref(o->config);
+        const struct kl_config *c = kl_config_tenant(now, kl_span_str(tenant));
 
         *retention_ms = kl_config_int(c, "retention");
         *window_ms = kl_config_int(c, "compaction.window");
+        kl_config_free(now);
     }
     if (*window_ms < o->window_ms)
         *window_ms = o->window_ms;

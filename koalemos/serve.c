@@ -87,17 +87,20 @@ static void start_services(struct serve *s, struct tsp_placement *placement_take
     io.log = a->log;
     io.metrics = a->metrics;
     io.tracer = a->tracer;
+    io.live = a->live;
     dm_options_read(a->config, &dmo);
     dmo.heartbeat_ms = 0;                              /* it is the only one */
     dmo.linger_ms = 0;                                 /* the group commit gathers */
     dmo.log = a->log;
     dmo.metrics = a->metrics;
     dmo.tracer = a->tracer;
+    dmo.live = a->live;
     qr_options_read(a->config, &qo);
     qo.strong = true;                                  /* what was acked is in every later answer */
     qo.log = a->log;
     qo.metrics = a->metrics;
     qo.tracer = a->tracer;
+    qo.live = a->live;
     qo.hostname = a->hostname;
     qo.folder = a->folder;
 

@@ -116,7 +116,7 @@ void   blk_fileset_files(const struct blk_fileset *f, struct blk_file_size files
 
 /* What is kept in memory of what was read, for later selects: of all filesets that were given the
  * same blk_keep together at most cap_bytes; past half of that only what is read again. It outlives them. Any thread. */
-struct blk_keep { size_t cap_bytes; _Atomic size_t bytes; _Atomic uint64_t hits, misses; };
+struct blk_keep { _Atomic size_t cap_bytes, bytes; _Atomic uint64_t hits, misses; };
 void   blk_fileset_keep(struct blk_fileset *f, struct blk_keep *keep);      /* before it is shared */
 /* Lets go of what was not used since the last trim; of nothing while a select is open. */
 void   blk_fileset_trim(struct blk_fileset *f);

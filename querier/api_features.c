@@ -55,12 +55,13 @@ static void category(struct kl_buf *b, const char *name, const struct feature *f
 
 static void features(void *ctx, struct kl_http_request *r)
 {
-    struct qr_http *h = ctx;
-    struct kl_buf   b;
-    const char     *name;
-    bool            lifecycle = h->q->o.config != NULL &&
-                                kl_config_bool(h->q->o.config, "http.lifecycle");
+    struct qr_http   *h = ctx;
+    struct kl_buf     b;
+    const char       *name;
+    struct kl_config *c = qr_config(h->q);
+    bool              lifecycle = c != NULL && kl_config_bool(c, "http.lifecycle");
 
+    kl_config_free(c);
     kl_buf_init(&b, 0);                                /* of our own words */
     qr_api_begin(&b);
     kl_buf_add8(&b, '{');

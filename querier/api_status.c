@@ -64,15 +64,17 @@ static void buildinfo(void *ctx, struct kl_http_request *r)
 /* Every option that is set, by name; addresses without what stands before their @. */
 static void flags(void *ctx, struct kl_http_request *r)
 {
-    struct qr_http *h = ctx;
-    struct kl_buf   b;
+    struct qr_http   *h = ctx;
+    struct kl_config *c = qr_config(h->q);
+    struct kl_buf     b;
 
     kl_buf_init(&b, 0);                                /* of our own options */
     qr_api_begin(&b);
-    if (h->q->o.config != NULL)
-        kl_config_json(h->q->o.config, false, &b);
+    if (c != NULL)
+        kl_config_json(c, false, &b);
     else
         kl_buf_adds(&b, "{}");
+    kl_config_free(c);
     qr_api_end(&b, NULL, 0, NULL, 0);
     qr_api_send(r, "application/json", &b);
 }
@@ -81,13 +83,15 @@ static void flags(void *ctx, struct kl_http_request *r)
  * serves many, and none is told of another. */
 static void config(void *ctx, struct kl_http_request *r)
 {
-    struct qr_http *h = ctx;
-    struct kl_buf   b, yaml;
+    struct qr_http   *h = ctx;
+    struct kl_config *c = qr_config(h->q);
+    struct kl_buf     b, yaml;
 
     kl_buf_init(&b, 0);
     kl_buf_init(&yaml, 0);
-    if (h->q->o.config != NULL)
-        kl_config_print(h->q->o.config, &yaml);
+    if (c != NULL)
+        kl_config_print(c, &yaml);
+    kl_config_free(c);
     for (size_t i = 0; i + 9 <= yaml.size; i++)
         if ((i == 0 || yaml.at[i - 1] == '\n') && memcmp(yaml.at + i, "tenants:\n", 9) == 0)
             yaml.size = i;
@@ -139,6 +143,7 @@ static void runtimeinfo(void *ctx, struct kl_http_request *r)
 {
     struct qr_http          *h = ctx;
     const struct qr_options *o = &h->q->o;
+    struct kl_config        *c = qr_config(h->q);
     struct kl_buf            b;
 
     kl_buf_init(&b, 0);                                /* of our own words */
@@ -154,8 +159,9 @@ static void runtimeinfo(void *ctx, struct kl_http_request *r)
     /* Ours are threads: those that answer queries. */
     kl_buf_addf(&b, ",\"corruptionCount\":0,\"goroutineCount\":%u,\"GOMAXPROCS\":%u,"
                     "\"GOMEMLIMIT\":%" PRIu64 ",\"GOGC\":\"\",\"GODEBUG\":\"\"",
-                h->q->workers + h->q->shard_count, h->q->workers, o->query_memory_max_bytes);
-    text_field(&b, "storageRetention", o->config != NULL ? kl_config_text(o->config, "retention") : "");
+                h->q->workers + h->q->shard_count, h->q->workers, (uint64_t)o->query_memory_max_bytes);
+    text_field(&b, "storageRetention", c != NULL ? kl_config_text(c, "retention") : "");
+    kl_config_free(c);
     kl_buf_add8(&b, '}');
     qr_api_end(&b, NULL, 0, NULL, 0);
     qr_api_send(r, "application/json", &b);

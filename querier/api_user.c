@@ -33,18 +33,20 @@ static void user_stats(void *ctx, struct kl_http_request *r)
 /* Every option that may be set for a tenant, as it is for this one. */
 static void user_limits(void *ctx, struct kl_http_request *r)
 {
-    struct qr_http         *h = ctx;
-    const struct kl_config *c = h->q->o.config;
-    struct qr_job           j = { 0 };
-    struct kl_buf           b;
+    struct qr_http   *h = ctx;
+    struct kl_config *c;
+    struct qr_job     j = { 0 };
+    struct kl_buf     b;
 
     if (!qr_api_job(h, r, &j))
         return;
+    c = qr_config(h->q);
     kl_buf_init(&b, 0);                                /* of our own options */
     if (c != NULL)
         kl_config_json(kl_config_tenant(c, kl_span_str(j.tenant)), true, &b);
     else
         kl_buf_adds(&b, "{}");
+    kl_config_free(c);
     qr_api_send(r, "application/json", &b);
 }
 

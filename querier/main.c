@@ -48,6 +48,7 @@ int main(int argc, char **argv)
     o.log = a->log;
     o.metrics = a->metrics;
     o.tracer = a->tracer;
+    o.live = a->live;
     o.hostname = a->hostname;
     o.folder = a->folder;
     if (open_store(&p, a, &err) != KL_OK ||

@@ -48,6 +48,8 @@ enum {
 };
 
 /* ---- querier.c: shards, jobs, fans ---- */
+/* The configuration in force: a reference, the caller's; NULL where none was given. */
+struct kl_config *qr_config(const struct qr_querier *q);
 struct qr_table { struct tsp_placement *placement; unsigned refs; };
 struct qr_manifest { struct blk_manifest m; unsigned refs; };
 struct qr_pointer { bool known; uint64_t revision, digest; struct qr_manifest *manifest; };
@@ -87,6 +89,7 @@ struct qr_shard {
     struct qr_cached **cache;                          /* hash buckets */
     struct qr_cached *newest, *oldest;                 /* the LRU list */
     size_t cache_bytes, cache_count;
+    struct kl_env_listener listener;
     struct blk_keep keep;                              /* what open filesets keep of what was read */
     int64_t trimmed_ns;
     struct qr_orders orders;

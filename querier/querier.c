@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "querier/options.h"
 #include "querier/qr_priv.h"
 
 enum { LOOP_QUEUE_MAX = 4096 };
@@ -107,6 +108,51 @@ static void on_close(struct kl_env_task *task)
     qr_ledger_close(s);
 }
 
+static void fill_in(struct qr_options *o)
+{
+    if (o->timeout_ms <= 0)
+        o->timeout_ms = 2 * 60 * 1000;
+    if (o->lookback_ms <= 0)
+        o->lookback_ms = 5 * 60 * 1000;
+    if (o->query_memory_max_bytes == 0)
+        o->query_memory_max_bytes = 512ull << 20;
+    if (o->query_samples_max == 0)
+        o->query_samples_max = 50 * 1000 * 1000;
+    if (o->cache_max_bytes == 0)
+        o->cache_max_bytes = 64ull << 20;
+    if (o->concurrent_max == 0)
+        o->concurrent_max = 20;
+}
+
+struct kl_config *qr_config(const struct qr_querier *q)
+{
+    if (q->o.live != NULL)
+        return kl_env_live_get(q->o.live);
+    return q->o.config != NULL ? kl_config_ref(q->o.config) : NULL;
+}
+
+/* Each shard hears of it, and each says the same; what it keeps is its own. */
+static void on_change(struct kl_env_listener *l)
+{
+    struct qr_shard   *s = kl_container_of(l, struct qr_shard, listener);
+    struct qr_options *o = &s->q->o;
+    struct kl_config  *c = kl_env_live_get(o->live);
+    struct qr_options  now;
+
+    qr_options_read(c, &now);
+    fill_in(&now);
+    o->timeout_ms = now.timeout_ms;
+    o->lookback_ms = now.lookback_ms;
+    o->query_memory_max_bytes = now.query_memory_max_bytes;
+    o->query_samples_max = now.query_samples_max;
+    o->cache_max_bytes = now.cache_max_bytes;
+    o->concurrent_max = now.concurrent_max;
+    o->slow_ms = now.slow_ms;
+    o->hedge_percent = now.hedge_percent;
+    s->keep.cap_bytes = (size_t)(now.cache_max_bytes / s->q->shard_count);
+    kl_config_free(c);
+}
+
 struct qr_querier *qr_new(struct kl_env *env, struct kl_bus *bus, struct kl_store *store,
                           const struct qr_options *options)
 {
@@ -116,18 +162,7 @@ struct qr_querier *qr_new(struct kl_env *env, struct kl_bus *bus, struct kl_stor
     q->bus = bus;
     q->store = store;
     q->o = *options;
-    if (q->o.timeout_ms <= 0)
-        q->o.timeout_ms = 2 * 60 * 1000;
-    if (q->o.lookback_ms <= 0)
-        q->o.lookback_ms = 5 * 60 * 1000;
-    if (q->o.query_memory_max_bytes == 0)
-        q->o.query_memory_max_bytes = 512ull << 20;
-    if (q->o.query_samples_max == 0)
-        q->o.query_samples_max = 50 * 1000 * 1000;
-    if (q->o.cache_max_bytes == 0)
-        q->o.cache_max_bytes = 64ull << 20;
-    if (q->o.concurrent_max == 0)
-        q->o.concurrent_max = 20;
+    fill_in(&q->o);
     if (q->o.metrics == NULL)
         q->o.metrics = q->own_metrics = kl_metrics_new();
     metrics_init(q);
@@ -147,6 +182,11 @@ struct qr_querier *qr_new(struct kl_env *env, struct kl_bus *bus, struct kl_stor
         s->loop = env->sched->loop_new(env->sched, "querier", LOOP_QUEUE_MAX);
         s->open_task.run = on_open;
         env->sched->post(s->loop, &s->open_task);
+        if (q->o.live != NULL) {
+            s->listener = (struct kl_env_listener){ .loop = s->loop, .sched = env->sched,
+                                                    .changed = on_change };
+            kl_env_live_listen(q->o.live, &s->listener);
+        }
     }
     return q;
 }
@@ -163,6 +203,8 @@ void qr_free(struct qr_querier *q)
     for (unsigned i = 0; i < q->shard_count; i++) {
         struct qr_shard *s = &q->shards[i];
 
+        if (q->o.live != NULL)
+            kl_env_live_unlisten(q->o.live, &s->listener);
         s->close_task.run = on_close;
         q->env->sched->post(s->loop, &s->close_task);
         q->env->sched->loop_free(s->loop);

@@ -8,6 +8,7 @@
  * catalogue at least as new: nothing falls between. Of two values for one timestamp the live head's wins,
  * then the fileset's with the higher log position.
  */
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -16,23 +17,26 @@
 #include "libkoal/base/metrics.h"
 #include "libkoal/bus/bus.h"
 #include "libkoal/env/env.h"
+#include "libkoal/env/live.h"
 #include "libkoal/store/store.h"
 
-struct qr_options {
+struct qr_options {                                    /* what is _Atomic may change while it runs */
     unsigned loops;                                    /* 0: one */
     bool     strong;                                   /* the default consistency */
-    int64_t  timeout_ms;                               /* of a query; 2 min */
-    int64_t  lookback_ms;                              /* 5 min */
-    uint64_t query_memory_max_bytes, query_samples_max;
-    uint64_t cache_max_bytes;                          /* of what open filesets keep in memory; 64 MiB */
-    unsigned concurrent_max;                           /* queries at once; more wait in a bounded queue */
-    int64_t  slow_ms;                                  /* one that takes as long is told; 0: none is */
-    unsigned hedge_percent;                            /* of questions may be put twice; 0: none */
+    _Atomic int64_t timeout_ms;                        /* of a query; 2 min */
+    _Atomic int64_t lookback_ms;                       /* 5 min */
+    _Atomic uint64_t query_memory_max_bytes, query_samples_max;
+    _Atomic uint64_t cache_max_bytes;                  /* of what open filesets keep in memory; 64 MiB */
+    _Atomic unsigned concurrent_max;                   /* queries at once; more wait in a bounded queue */
+    _Atomic int64_t slow_ms;                           /* one that takes as long is told; 0: none is */
+    _Atomic unsigned hedge_percent;                    /* of questions may be put twice; 0: none */
     struct kl_log *log;
     struct kl_metrics *metrics;
     struct kl_tracer *tracer;                          /* may be NULL */
     /* What /status/{flags,config,runtimeinfo} and /user_limits tell; each may be NULL. They outlive it. */
     const struct kl_config *config;
+    struct kl_env_live *live;                          /* not NULL: instead of config, and what is _Atomic
+                                                          above follows it */
     const char *hostname, *folder;
 };
 struct qr_querier;

@@ -18,9 +18,9 @@
 #define BYTES(path, fallback, least, most, help, ...) { path, KL_OPT_BYTES, fallback, least, most, NULL, help, __VA_ARGS__ }
 #define MS(path, fallback, least, most, help, ...)    { path, KL_OPT_MS, fallback, least, most, NULL, help, __VA_ARGS__ }
 /* The same, but that the file may say otherwise for some tenants. */
-#define T_INT(path, fallback, least, most, help)   { path, KL_OPT_INT, fallback, least, most, NULL, help, true }
-#define T_BYTES(path, fallback, least, most, help) { path, KL_OPT_BYTES, fallback, least, most, NULL, help, true }
-#define T_MS(path, fallback, least, most, help)    { path, KL_OPT_MS, fallback, least, most, NULL, help, true }
+#define T_INT(path, fallback, least, most, help)   { path, KL_OPT_INT, fallback, least, most, NULL, help, true, .live = true }
+#define T_BYTES(path, fallback, least, most, help) { path, KL_OPT_BYTES, fallback, least, most, NULL, help, true, .live = true }
+#define T_MS(path, fallback, least, most, help)    { path, KL_OPT_MS, fallback, least, most, NULL, help, true, .live = true }
 
 /* What type and range cannot say. */
 static enum kl_code power_of_two(const char *text, struct kl_err *err)
@@ -148,7 +148,7 @@ const struct kl_option kl_app_options[] = {
     T_INT("limits.label_count_max", "64", 1, 256, "labels of a series"),
     T_BYTES("limits.name_bytes_max", "1KiB", 1, 32768, "length of a label name"),
     T_BYTES("limits.value_bytes_max", "4KiB", 1, 32768, "length of a label value"),
-    T_BYTES("limits.body_bytes_max", "32MiB", 1024, TIB, "a request body as sent; past it 413"),
+    T_BYTES("limits.body_bytes_max", "32MiB", 1024, TIB, "a request body as sent; past it 413; over gRPC never more than the largest at the start"),
     T_BYTES("limits.inflated_bytes_max", "128MiB", 1024, TIB, "a request body unpacked; past it 413"),
     T_INT("limits.samples_per_push_max", "0", 0, (int64_t)1 << 40, "samples of one push; those past it are refused; 0: no bound"),
     T_INT("limits.samples_per_s", "0", 0, (int64_t)1 << 40, "samples a second, of all doormen together; past it 429; 0: no bound"),
@@ -158,21 +158,21 @@ const struct kl_option kl_app_options[] = {
     T_MS("limits.past", "30d", 0, YEARS, "older samples are refused; 0: none are"),
     T_MS("limits.future", "10m", 0, YEARS, "samples further in the future are refused; 0: none are"),
 
-    { "ha.enabled", KL_OPT_BOOL, "false", 0, 0, NULL, "of senders with equal cluster labels and different replica labels one is taken", true },
-    { "ha.cluster_label", KL_OPT_TEXT, "cluster", 0, 0, NULL, "names what both of a pair scrape", true },
-    { "ha.replica_label", KL_OPT_TEXT, "__replica__", 0, 0, NULL, "names which of the pair; not stored", true },
+    { "ha.enabled", KL_OPT_BOOL, "false", 0, 0, NULL, "of senders with equal cluster labels and different replica labels one is taken", true, .live = true },
+    { "ha.cluster_label", KL_OPT_TEXT, "cluster", 0, 0, NULL, "names what both of a pair scrape", true, .live = true },
+    { "ha.replica_label", KL_OPT_TEXT, "__replica__", 0, 0, NULL, "names which of the pair; not stored", true, .live = true },
     T_MS("ha.failover", "30s", 3000, 86400000, "the other replica takes over when the leader sends nothing for so long"),
     T_INT("ha.clusters_max", "100", 1, 10000, "clusters of a tenant"),
 
-    { "write_relabel", KL_OPT_LIST, NULL, 0, 0, NULL, "Prometheus' relabelling rules for what comes in", true, kl_relabel_check },
+    { "write_relabel", KL_OPT_LIST, NULL, 0, 0, NULL, "Prometheus' relabelling rules for what comes in", true, kl_relabel_check, true },
 
     T_MS("retention", "0", 0, YEARS, "how long data is kept: a block goes when its last sample is older; 0: for ever"),
 
     T_MS("compaction.window", "24h", 60000, YEARS, "time span that blocks are merged into; taken as the next multiple of ingestor.window"),
-    INT("compaction.files", "8", 2, 256, "so many small blocks of one window are worth a merge"),
-    BYTES("compaction.bytes_max", "256MiB", 0, 1024 * TIB, "chunks that are merged at once; 0: nothing is merged"),
+    INT("compaction.files", "8", 2, 256, "so many small blocks of one window are worth a merge", LIVE),
+    BYTES("compaction.bytes_max", "256MiB", 0, 1024 * TIB, "chunks that are merged at once; 0: nothing is merged", LIVE),
     MS("compaction.deletions", "24h", 0, YEARS, "what was deleted has left the object storage within about this time; until then it is hidden. Rewriting for its own sake begins at half of it"),
-    MS("compaction.orphans", "48h", 0, YEARS, "a fileset in the object storage that nothing names is removed after this; 0: never"),
+    MS("compaction.orphans", "48h", 0, YEARS, "a fileset in the object storage that nothing names is removed after this; 0: never", LIVE),
 
     TEXT("otlp.grpc_listen", NULL, "address and port of OTLP over gRPC, as 127.0.0.1:4317; unset: there is none"),
     INT("otlp.grpc_connections_max", "1000", 1, 1000000, "connections of gRPC at once"),
@@ -189,8 +189,8 @@ const struct kl_option kl_app_options[] = {
     CHOICE("otlp.delta", "cumulative", "cumulative|refuse", "delta temporality is added up, or refused"),
     BYTES("otlp.delta_bytes_max", "64MiB", 1 << 16, TIB, "sums of deltas that a gate remembers"),
 
-    INT("disk.high_water", "95", 0, 100, "per cent of data-dir's disk: past it pushes get 503, before it is full; 0: no mark"),
-    INT("disk.low_water", "0", 0, 100, "below this they are taken again; 0: three below the mark"),
+    INT("disk.high_water", "95", 0, 100, "per cent of data-dir's disk: past it pushes get 503, before it is full; 0: no mark", LIVE),
+    INT("disk.low_water", "0", 0, 100, "below this they are taken again; 0: three below the mark", LIVE),
 
     TEXT("ingestor.name", "ingestor-0", "this ingestor's name in the placement table"),
     TEXT("ingestor.zone", "", "zone (rack, availability zone) that this ingestor fails with"),
@@ -200,19 +200,19 @@ const struct kl_option kl_app_options[] = {
     MS("ingestor.census", "10s", 100, 86400000, "how often the series of large metrics are counted"),
     MS("ingestor.cut_delay", "10m", 0, 86400000, "a window is cut this long after its end"),
     MS("ingestor.log_keep", "6h", 0, YEARS, "the log in NATS is purged of nothing younger"),
-    BYTES("ingestor.memory_max", "4GiB", 16 << 20, 1024 * TIB, "of the heads together; past it they are flushed early"),
-    MS("ingestor.snapshot_interval", "2m", 0, 86400000, "how often a partition's memory is put into its snapshot; 0: never, a restart replays the log"),
-    INT("ingestor.snapshot_samples", "5000000", 0, (int64_t)1 << 40, "or after so many samples of a partition; 0: by time alone"),
+    BYTES("ingestor.memory_max", "4GiB", 16 << 20, 1024 * TIB, "of the heads together; past it they are flushed early", LIVE),
+    MS("ingestor.snapshot_interval", "2m", 0, 86400000, "how often a partition's memory is put into its snapshot; 0: never, a restart replays the log", LIVE),
+    INT("ingestor.snapshot_samples", "5000000", 0, (int64_t)1 << 40, "or after so many samples of a partition; 0: by time alone", LIVE),
     BYTES("ingestor.spill_least", "1MiB", 1, TIB, "sealed chunks of a partition leave memory with a snapshot once they are that many bytes"),
 
-    MS("querier.timeout", "2m", 100, 86400000, "a query ends after this"),
-    MS("querier.lookback", "5m", 1000, 86400000, "how far back an instant selector looks"),
-    BYTES("querier.memory_max", "512MiB", 1 << 20, TIB, "memory of one query"),
-    BYTES("querier.cache_max", "64MiB", 1 << 20, TIB, "memory for what was read of stored filesets; past half of it only what is read again"),
-    INT("querier.samples_max", "50000000", 1000, (int64_t)1 << 40, "samples that one query may load"),
-    INT("querier.concurrent_max", "20", 1, 10000, "queries at once; more wait their turn"),
-    MS("querier.slow_query", "10s", 0, 86400000, "a request that takes as long is told in the log, with its text and what it cost; 0: none is"),
-    INT("querier.hedge", "10", 0, 100, "of 100 questions to ingestors, how many may be put to a second member when the first is slow"),
+    MS("querier.timeout", "2m", 100, 86400000, "a query ends after this", LIVE),
+    MS("querier.lookback", "5m", 1000, 86400000, "how far back an instant selector looks", LIVE),
+    BYTES("querier.memory_max", "512MiB", 1 << 20, TIB, "memory of one query", LIVE),
+    BYTES("querier.cache_max", "64MiB", 1 << 20, TIB, "memory for what was read of stored filesets; past half of it only what is read again", LIVE),
+    INT("querier.samples_max", "50000000", 1000, (int64_t)1 << 40, "samples that one query may load", LIVE),
+    INT("querier.concurrent_max", "20", 1, 10000, "queries at once; more wait their turn", LIVE),
+    MS("querier.slow_query", "10s", 0, 86400000, "a request that takes as long is told in the log, with its text and what it cost; 0: none is", LIVE),
+    INT("querier.hedge", "10", 0, 100, "of 100 questions to ingestors, how many may be put to a second member when the first is slow", LIVE),
     CHOICE("querier.consistency", "default", "default|strong", "strong waits for the log's end before it reads"),
     { 0 },
 };

@@ -6,8 +6,8 @@
  * immutable kl_config, and whoever reads it holds the one he got until he lets it go.
  *
  * Who only asks now and then gets it anew each time. Who has made something of it compares turns: a
- * look at one number. Who wants to know at once listens: `changed` runs on his loop after each change,
- * once for several that came close together.
+ * look at one number. Who wants to know at once listens: `changed` runs on his loop right away, and after
+ * each change; once for several that came close together.
  *
  * Any thread, but where it says so. It knows no option: what may change, and when, is the app's to say.
  */

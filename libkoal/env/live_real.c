@@ -135,10 +135,12 @@ void kl_env_live_listen(struct kl_env_live *l, struct kl_env_listener *listener)
 {
     listener->live = l;
     listener->task.run = run;
-    listener->posted = listener->gone = false;
+    listener->posted = true;
+    listener->gone = false;
     pthread_mutex_lock(&l->lock);
     listener->next = l->listeners;
     l->listeners = listener;
+    listener->sched->post(listener->loop, &listener->task);
     pthread_mutex_unlock(&l->lock);
 }
 

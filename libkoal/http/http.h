@@ -15,6 +15,7 @@
  * past its bound and then the connection closed. Both Content-Length and Transfer-Encoding, either
  * twice, or a coding other than chunked: 400 and the end of the connection (RFC 9112, 6.3).
  */
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -95,6 +96,8 @@ struct kl_http_route {
     bool raw_body;                                     /* never a form, whatever its Content-Type says */
     bool cors;                                         /* pages of any origin may read the answer; then
                                                           OPTIONS is answered, too */
+    const _Atomic size_t *body_max;                    /* not NULL: instead of body_max_bytes, as it is when
+                                                          a request comes */
 };
 /* Which requests get a line in the log: those we failed (5xx), or all. Paths of probes and scrapes, /-/...
  * /ready /metrics /version, only at level debug. At most KL_HTTP_LOGGED_PER_S lines a second of those that

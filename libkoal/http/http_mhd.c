@@ -487,10 +487,11 @@ static enum MHD_Result begin(struct kl_http_request *r, const char *method)
     r->route = route;
     if (r->raw[path_size] == '?')
         r->query = r->raw + path_size + 1;
-    if (r->body_announced > r->route->is.body_max_bytes) {
+    r->body_max = r->route->is.body_max == NULL ? r->route->is.body_max_bytes : atomic_load(r->route->is.body_max);
+    if (r->body_announced > r->body_max) {
         char words[100];
         snprintf(words, sizeof words, "the body has %zu bytes; at most %zu are taken",
-                 r->body_announced, r->route->is.body_max_bytes);
+                 r->body_announced, r->body_max);
         return refuse(r, MHD_HTTP_CONTENT_TOO_LARGE, much, words);
     }
     if (r->body_announced > 0
@@ -503,7 +504,7 @@ static enum MHD_Result begin(struct kl_http_request *r, const char *method)
 /* Some of the body. MHD_NO closes the connection. */
 static enum MHD_Result collect(struct kl_http_request *r, const char *bytes, size_t size)
 {
-    size_t most = r->route->is.body_max_bytes;
+    size_t most = r->body_max;
 
     if (r->discard) {
         r->discarded += size;

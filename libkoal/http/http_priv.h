@@ -106,7 +106,7 @@ struct kl_http_request {
     size_t                 head_charged;
     bool                   starved;                    /* no room even for its target */
     char                  *body;
-    size_t                 body_size, body_room, body_announced;
+    size_t                 body_size, body_room, body_announced, body_max;
     struct { size_t count; struct kl_http_header at[8]; } extra;
     char                   id[KL_HTTP_ID_MAX + 1];     /* "" until it is asked for */
     char                   why[200];                   /* of a failure: how its answer begins */

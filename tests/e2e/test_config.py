@@ -2,7 +2,9 @@
 import json
 import os
 import re
+import signal
 import subprocess
+import time
 
 import koa
 from koa import check
@@ -74,3 +76,82 @@ def test_the_schema_has_every_option(world):
     check(len(flags) > 100 and sorted(paths(schema)) == sorted(flags), "schema and --help differ")
     tenant = schema["properties"]["tenants"]["additionalProperties"]["properties"]
     check("limits" in tenant and "listen" not in tenant, f"of a tenant: {sorted(tenant)}")
+
+
+# ---- reload ----
+
+def pushed(base, tenant, name, labels=1):
+    now = int(time.time() * 1000)
+    series = [({"__name__": name, **{f"l{i}": "x" for i in range(labels)}}, [(now, 1.0)])]
+    return koa.push(base, series, tenant=tenant)
+
+
+def reload(base):
+    status, _, words = koa.http(f"{base}/-/reload", b"", method="POST")
+    return status, words.decode()
+
+
+def shown(base):
+    return koa.http(f"{base}/config")[2].decode()
+
+
+def metric(base, name):
+    found = re.search(rf"^{re.escape(name)} (\S+)$", koa.http(f"{base}/metrics")[2].decode(), re.M)
+    return float(found.group(1)) if found else None
+
+
+def test_a_reload_is_in_force_at_once_and_one_that_is_wrong_changes_nothing(world):
+    head = "http: {lifecycle: true}\n"
+    path = written(world, "koa.yaml", head)
+    ours = koa.Serve(world, "--config", path)
+    check(pushed(ours.push, "a", "m", 9)[0] == 204, "before")
+
+    written(world, "koa.yaml", head + "tenants: {a: {limits: {label_count_max: 5}}}\nquerier: {timeout: 3s}\n")
+    status, words = reload(ours.push)
+    check(status == 200 and words == "taken: querier.timeout, tenants\n", f"{status} {words}")
+    status, words = pushed(ours.push, "a", "m", 9)
+    check(status == 400 and "limits.label_count_max" in words, f"the very series of before: {status} {words}")
+    check(pushed(ours.push, "b", "m", 9)[0] == 204, "of another tenant")
+    limits = json.loads(koa.http(f"{ours.query}/api/v1/user_limits", headers={"X-Scope-OrgID": "a"})[2])
+    check(limits["limits.label_count_max"] == "5", f"{limits}")
+    check('timeout: "3s"' in shown(ours.query), "what is in force is not shown")
+    check("label_count_max: \"5\"" not in shown(ours.query), "one tenant's is shown to all")
+
+    for text, wanted, told in ((head + "querier: {timeout: 4s}\nlimits: {pats: 1h}\n", 500, 'did you mean "limits.past"?'),
+                               (head + "querier: {timeout: 4s}\npartitions: 32\n", 409, "takes a restart: partitions"),
+                               ("http: [\n", 500, "line 2, column 1")):
+        written(world, "koa.yaml", text)
+        status, words = reload(ours.push)
+        check(status == wanted and told in words, f"{text!r}: {status} {words}")
+        page = shown(ours.query)
+        check('timeout: "3s"' in page and told in page, f"{text!r}: {page[:500]}")
+        check(metric(ours.query, "koalemos_config_last_reload_successful") == 0, "not counted")
+        check(pushed(ours.push, "a", "m", 9)[0] == 400 and pushed(ours.push, "b", "m", 9)[0] == 204, "something changed")
+
+    written(world, "koa.yaml", head + "log: {format: json}\n")
+    ours.process.child.send_signal(signal.SIGHUP)
+    koa.eventually("SIGHUP is heard", lambda: pushed(ours.push, "a", "m", 9)[0] == 204)
+    check(metric(ours.query, "koalemos_config_last_reload_successful") == 1, "not counted")
+    check("was refused" not in shown(ours.query), "still refused?")
+    koa.eventually("it is told", lambda: "configuration reloaded, taken: log.format, querier.timeout, tenants" in ours.process.words())
+    check(ours.process.stop() == 0, "it does not end well")
+
+
+def test_every_service_of_a_cluster_reloads(world):
+    ours = koa.Cluster(world)
+    with open(world.path("cluster.yaml")) as f:
+        text = f.read()
+    written(world, "cluster.yaml", text + "limits: {body_bytes_max: 4KiB}\nretention: 30d\nquerier: {samples_max: 2000}\n")
+    for p in (ours.doorman, *ours.ingestors, ours.querier):
+        p.child.send_signal(signal.SIGHUP)
+        koa.eventually(f"{p.name} reloads", lambda: "taken: limits.body_bytes_max, retention, querier.samples_max" in p.words())
+    big = "".join(f"m{{n=\"{i}\"}} 1\n" for i in range(1000)).encode()
+    url = f"{ours.push}/api/v1/import/prometheus"
+    check(koa.http(url, big)[0] == 413, "a body past the new bound")
+    written(world, "cluster.yaml", text + "limits: {body_bytes_max: 1MiB}\n")
+    ours.doorman.child.send_signal(signal.SIGHUP)
+    koa.eventually("a larger bound is open", lambda: koa.http(url, big)[0] == 204)
+    written(world, "cluster.yaml", text + "cell: other\n")
+    ours.querier.child.send_signal(signal.SIGHUP)
+    koa.eventually("refused", lambda: "not reloaded" in ours.querier.words() and "cell" in ours.querier.words())
+    check(ours.querier.alive(), "the querier ended")

@@ -49,6 +49,7 @@ struct world {
     struct kl_bus          *bus;
     struct kl_metrics      *metrics;
     struct kl_config       *config;
+    struct kl_env_live     *live;                      /* NULL unless world_lives */
     struct dm_bootstrap    *bootstrap;
     struct dm_doorman      *doormen[WORLD_DOORMEN];
     unsigned                doorman_count;
@@ -61,6 +62,7 @@ struct world {
     uint64_t dirty;
 };
 static struct world w;
+static bool     world_lives;                           /* the configuration may change: world_reload */
 static uint32_t world_remembered;                      /* series; 0: the doorman's default */
 
 static void world_define(void *ctx, struct kl_span tenant, uint64_t ref, struct kl_fp fp, struct kl_labels l)
@@ -134,6 +136,8 @@ static void world_start(const char *yaml, unsigned doormen, uint64_t seed)
     dm_options_read(w.config, &o);
     o.metrics = w.metrics;
     o.remembered_series_max = world_remembered;
+    if (world_lives)
+        o.live = w.live = kl_env_live_new(w.config);
     if (doormen == 1)
         o.heartbeat_ms = 0;
     w.doorman_count = doormen;
@@ -158,10 +162,24 @@ static inline void world_stop(void)
     w.bus->free(w.bus);
     w.root->leave(w.root);
     kl_env_disk_sim_free(w.disk);
+    kl_env_live_free(w.live);
     kl_config_free(w.config);
     kl_metrics_free(w.metrics);
     tsp_record_reader_free(w.decoder);
     kl_env_sim_free(w.sim);
+}
+
+/* What the file would say now. */
+static inline void world_reload(const char *yaml)
+{
+    struct kl_config *c;
+    struct kl_err     e;
+
+    ck_assert_msg(kl_config_load(world_table, "test.yml", kl_span_str(yaml), NULL, NULL, &c, &e) == KL_OK,
+                  "%s", e.text);
+    kl_env_live_file(w.live, c);
+    kl_config_free(c);
+    kl_env_sim_run(w.sim, 1);
 }
 
 static void world_done(struct dm_push *p) { p->ctx = &w; }
