@@ -375,7 +375,10 @@ static void pointed(struct kl_bus_kv *op)
     }
     j->err = op->err;
     kl_within(&j->err, "set the catalogue's pointer");
-    /* It may have happened: then the next try loses its race, and finds that it was ours. */
+    /* It may have happened: then the next try loses its race, and finds that it was ours. Or a later owner
+     * has built upon it, and this one never learns. */
+    if (j->tidy != NULL)
+        j->tidy->perhaps = true;
     j->step = ING_POINT;
     job_failed(j);
 }

@@ -232,7 +232,8 @@ enum kl_code ing_tidy_clean(struct ing_tidy *t, struct kl_err *err)
     enum kl_code code = enter(t, err);
 
     for (uint32_t i = 0; i < t->done_count && code == KL_OK; i++) {
-        if (!t->committed) {
+        /* What the catalogue may name stays in the store: orphans.c looks again, much later. */
+        if (!t->committed && !t->perhaps) {
             code = remove_output(t, &t->done[i], err);
             continue;
         }

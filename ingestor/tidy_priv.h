@@ -91,6 +91,7 @@ struct ing_tidy {
     char   (*paths)[BLK_PATH_MAX + 1]; uint32_t path_count;    /* those; sweep: gone filesets, */
     uint64_t *revisions; uint32_t revision_count;      /* and manifests */
     bool     committed;
+    bool     perhaps;                                  /* its commit had no answer: it may have landed, or yet land */
     struct kl_env_task work, back;
     enum kl_code  code;
     struct kl_err err;

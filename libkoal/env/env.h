@@ -51,6 +51,10 @@ struct kl_env     *kl_env_sim_process(struct kl_env_sim *s);
  * dead: what is posted there later is lost, as a message to a dead process is, an offer is refused,
  * loop_free does nothing; nothing may be made on it. Not from within a task. */
 void               kl_env_sim_kill(struct kl_env_sim *s, struct kl_env *process);
+/* A stopped process (SIGSTOP): nothing of it runs until it goes on; time passes meanwhile. */
+void               kl_env_sim_pause(struct kl_env_sim *s, struct kl_env *process, bool paused);
+/* Its wall clock is that much ahead of the simulation's; behind, where it is negative. */
+void               kl_env_sim_ahead(struct kl_env_sim *s, struct kl_env *process, int64_t ms);
 /* The same to every process; the one of kl_env_sim_env may then begin anew. */
 void               kl_env_sim_kill_all(struct kl_env_sim *s);
 #endif

@@ -27,7 +27,8 @@ struct process {
     struct kl_env_loop  *loops;                        /* in the order they were made */
     struct queue         work;
     unsigned             workers;
-    bool                 dead;
+    bool                 dead, paused;
+    int64_t              ahead_ms;                     /* its wall clock, of the others' */
 };
 
 struct kl_env_loop {
@@ -64,7 +65,9 @@ static struct process *process_of(struct kl_env_sched *s)
 
 static int64_t wall_ms(struct kl_env_clock *c)
 {
-    return WALL_START_MS + kl_container_of(c, struct process, clock)->sim->now_ns / 1000000;
+    const struct process *p = kl_container_of(c, struct process, clock);
+
+    return WALL_START_MS + p->ahead_ms + p->sim->now_ns / 1000000;
 }
 
 static int64_t mono_ns(struct kl_env_clock *c)
@@ -254,6 +257,18 @@ void kl_env_sim_kill(struct kl_env_sim *s, struct kl_env *process)
     p->dead = true;
 }
 
+void kl_env_sim_pause(struct kl_env_sim *s, struct kl_env *process, bool paused)
+{
+    assert(kl_container_of(process, struct process, env)->sim == s);
+    kl_container_of(process, struct process, env)->paused = paused;
+}
+
+void kl_env_sim_ahead(struct kl_env_sim *s, struct kl_env *process, int64_t ms)
+{
+    assert(kl_container_of(process, struct process, env)->sim == s);
+    kl_container_of(process, struct process, env)->ahead_ms = ms;
+}
+
 void kl_env_sim_kill_all(struct kl_env_sim *s)
 {
     for (struct process *p = s->processes; p != NULL; p = p->next) {
@@ -324,6 +339,8 @@ static bool run_one(struct kl_env_sim *s)
     size_t count = 0, pick;
 
     for (struct process *p = s->processes; p != NULL; p = p->next) {
+        if (p->paused)
+            continue;
         for (struct kl_env_loop *l = p->loops; l != NULL; l = l->next)
             count += l->queue.first != NULL || timer_due(l);
         count += p->work.count;
@@ -333,6 +350,8 @@ static bool run_one(struct kl_env_sim *s)
     assert(++s->steps <= STEPS_AT_ONE_INSTANT_MAX);
     pick = (size_t)(draw(&s->choices) % count);
     for (struct process *p = s->processes; p != NULL; p = p->next) {
+        if (p->paused)
+            continue;
         for (struct kl_env_loop *l = p->loops; l != NULL; l = l->next)
             if ((l->queue.first != NULL || timer_due(l)) && pick-- == 0) {
                 run_loop(l);
@@ -356,7 +375,7 @@ bool kl_env_sim_step(struct kl_env_sim *s, int64_t until_ns)
     if (run_one(s))
         return true;
     for (struct process *p = s->processes; p != NULL; p = p->next)
-        for (struct kl_env_loop *l = p->loops; l != NULL; l = l->next)
+        for (struct kl_env_loop *l = p->loops; l != NULL && !p->paused; l = l->next)
             if (kl_env_timers_next_ns(&l->timers) < next_ns)
                 next_ns = kl_env_timers_next_ns(&l->timers);
     if (next_ns == INT64_MAX || next_ns > until_ns)

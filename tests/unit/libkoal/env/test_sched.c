@@ -368,6 +368,32 @@ START_TEST(killed_process_runs_nothing_more_and_the_others_go_on)
 }
 END_TEST
 
+START_TEST(paused_process_runs_nothing_until_it_goes_on_and_its_clock_may_be_another)
+{
+    struct kl_env      *still = kl_env_sim_process(sim);
+    struct kl_env_loop *theirs = still->sched->loop_new(still->sched, "theirs", 5);
+    struct teller       t[2];
+
+    start(SIM);
+    told = 0;
+    for (unsigned i = 0; i < 2; i++)
+        t[i] = (struct teller){ .task.run = tell, .letter = (char)('a' + (char)i) };
+    kl_env_sim_pause(sim, still, true);
+    kl_env_sim_ahead(sim, still, -5000);
+    still->sched->post(theirs, &t[0].task);
+    env->sched->post(loop, &t[1].task);
+    kl_env_sim_run(sim, 10);
+    ck_assert_uint_eq(told, 1);
+    kl_env_sim_pause(sim, still, false);
+    kl_env_sim_run(sim, 10);
+    ck_assert_uint_eq(told, 2);
+    ck_assert_int_eq(kl_env_now_ms(still), kl_env_now_ms(env) - 5000);
+    ck_assert_int_eq(kl_env_mono_ns(still), kl_env_mono_ns(env));
+    still->sched->loop_free(theirs);
+    env->sched->loop_free(loop);
+}
+END_TEST
+
 START_TEST(time_does_not_move_while_something_can_run)
 {
     int64_t begin = kl_env_mono_ns(envs[SIM]);
@@ -403,6 +429,7 @@ int main(void)
     tcase_add_test(t, many_threads_post_to_one_loop);
     tcase_add_test(t, one_seed_is_one_run_and_another_seed_another);
     tcase_add_test(t, killed_process_runs_nothing_more_and_the_others_go_on);
+    tcase_add_test(t, paused_process_runs_nothing_until_it_goes_on_and_its_clock_may_be_another);
     tcase_add_test(t, time_does_not_move_while_something_can_run);
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_ENV);
