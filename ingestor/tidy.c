@@ -565,6 +565,8 @@ void ing_tidy_tick(struct ing_partition *p)
     t->back.run = back;
     if (!plan(p, t)) {
         later(p, 0);
+        if (p->cleans != NULL)                         /* somebody waits for its turn */
+            p->tidy_again_ns = 0;
         ing_tidy_free(t);
         return;
     }

@@ -377,6 +377,7 @@ struct qr_http *qr_http_new(struct qr_querier *q, struct kl_http_server *s, stru
     qr_api_features_open(h);
     qr_api_user_open(h);
     qr_api_blocks_open(h);
+    qr_api_delete_open(h);
     qr_api_csv_open(h);
     qr_api_export_open(h);
     qr_api_read_open(h);

@@ -137,6 +137,7 @@ void qr_api_search_open(struct qr_http *h);
 void qr_api_features_open(struct qr_http *h);
 void qr_api_user_open(struct qr_http *h);
 void qr_api_blocks_open(struct qr_http *h);
+void qr_api_delete_open(struct qr_http *h);
 void qr_api_csv_open(struct qr_http *h);
 void qr_api_export_open(struct qr_http *h);
 void qr_api_read_open(struct qr_http *h);

@@ -197,6 +197,12 @@ static void plan(struct qr_fetch *f)
     }
 }
 
+void qr_fetch_plan(struct qr_fetch *f)
+{
+    f->table = qr_table_ref(f->job->shard->table);
+    plan(f);
+}
+
 /* ---- merging ---- */
 
 static void merged(struct kl_env_task *task)

@@ -306,6 +306,7 @@ struct qr_stored {                                     /* one fileset, being rea
     struct qr_open open;
     struct kl_env_task task;
     struct qr_source *source;
+    struct qr_hidden *hidden;                          /* by deletions; NULL: nothing */
     bool read;                                         /* opened, and may hold what is wanted */
     struct blk_tally tally;
     enum kl_code code; struct kl_err err;
@@ -377,6 +378,7 @@ struct qr_fetch {
     size_t charged;
 };
 void qr_fetch_start(struct qr_fetch *f);
+void qr_fetch_plan(struct qr_fetch *f);                /* only its parts, by the shard's table now */
 void qr_fetch_deinit(struct qr_fetch *f);              /* all that it found goes */
 /* Something is missing from the answer: a warning, or the job's end when it wants no partial one. */
 void qr_fetch_incomplete(struct qr_fetch *f, const char *fmt, ...)
@@ -394,6 +396,20 @@ void    qr_hedge_answered(struct qr_shard *s, int64_t took_ns);
 int64_t qr_hedge_after_ms(const struct qr_shard *s);   /* one that takes longer may be put twice */
 bool    qr_hedge_may(struct qr_shard *s);              /* true: counts as put twice */
 void qr_live_parse(struct qr_part *p, struct qr_source *s, struct kl_err *err);
+/* hidden.c: what deletions hide of a fileset. NULL: nothing. On the worker that selects. */
+struct qr_hidden *qr_hidden_new(const struct blk_manifest *m, const struct blk_info *info);
+void         qr_hidden_free(struct qr_hidden *h);
+/* Labels do not tell whether anything is left of a series: a select is to be opened with its chunks. */
+bool         qr_hidden_needs_chunks(const struct qr_hidden *h);
+/* Leaves what is not hidden; `left`: is there anything in the fetch's range? The chunks are h's until
+ * the next call. */
+enum kl_code qr_hidden_series(struct qr_hidden *h, const struct qr_fetch *f, struct blk_selected *got,
+                              bool *left, struct kl_err *err);
+bool         qr_hidden_at(struct qr_hidden *h, struct kl_labels labels, int64_t time_ms);
+/* Names (label.at NULL), or values of a label, of series that have something left; in order, once. */
+enum kl_code qr_hidden_texts(struct qr_stored *x, struct kl_span label,
+                             void (*each)(void *ctx, struct kl_span text), void *ctx,
+                             struct kl_err *err);
 /* stored.c */
 void qr_stored_start(struct qr_part *p);
 void qr_stored_free(struct qr_part *p);

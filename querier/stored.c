@@ -193,14 +193,25 @@ static enum kl_code select_series(struct qr_stored *x, struct kl_err *err)
     unsigned            n = 0;
 
     code = blk_select_open(x->open.fileset, f->matchers, f->matcher_count, f->from_ms, f->to_ms,
-                           f->what == TSP_SEL_SERIES, &s, err);
+                           f->what == TSP_SEL_SERIES || qr_hidden_needs_chunks(x->hidden), &s, err);
     if (code != KL_OK)
         return code;
     while ((code = blk_select_next(s, &got, err)) == KL_OK) {
         if (++n % 64 == 0 && atomic_load_explicit(&f->job->stop, memory_order_relaxed))
             break;
+        if (x->hidden != NULL) {
+            bool left;
+
+            code = qr_hidden_series(x->hidden, f, &got, &left, err);
+            if (code != KL_OK)
+                break;
+            if (!left)
+                continue;
+        }
         if (f->what == TSP_SEL_SERIES && got.chunk_count == 0)
             continue;
+        if (f->what == TSP_SEL_LABELS)
+            got.chunk_count = 0;
         code = copy_series(x, &got, err);
         if (code != KL_OK)
             break;
@@ -258,6 +269,9 @@ static enum kl_code select_texts(struct qr_stored *x, struct kl_err *err)
 
     if (f->what == TSP_SEL_METADATA)
         code = blk_fileset_extras(x->open.fileset, &extras, err);
+    else if (x->hidden != NULL)
+        code = qr_hidden_texts(x, f->what == TSP_SEL_NAMES ? kl_span(NULL, 0) : f->label, each_text, &t,
+                               err);
     else if (f->what == TSP_SEL_NAMES)
         code = blk_fileset_names(x->open.fileset, f->matchers, f->matcher_count, each_text, &t,
                                  err);
@@ -317,16 +331,24 @@ static int by_series(const void *a, const void *b)
 
 /* A series' exemplars, as an owner would have sent them. */
 static enum kl_code keep_exemplars(struct qr_stored *x, const struct blk_selected *got,
-                                   const struct run *runs, size_t count, struct kl_err *err)
+                                   struct run *runs, size_t count, struct kl_err *err)
 {
     struct qr_job       *j = x->part->f->job;
     struct kl_arena     *arena = &x->source->arena;
-    struct blk_chunk_ref ref = { .first_ms = runs[0].time_ms, .last_ms = runs[count - 1].time_ms,
-                                 .count = (uint32_t)count, .kind = TSP_CHUNK_EXEMPLARS };
+    struct blk_chunk_ref ref = { .kind = TSP_CHUNK_EXEMPLARS };
     struct kl_buf        bytes = { 0 };
     struct qr_found      found = { .fp = got->fp, .chunk_count = 1,
                                    .partition = x->source->partition };
+    size_t               left = 0;
 
+    for (size_t i = 0; i < count; i++)
+        if (x->hidden == NULL || !qr_hidden_at(x->hidden, got->labels, runs[i].time_ms))
+            runs[left++] = runs[i];
+    if ((count = left) == 0)
+        return KL_OK;
+    ref.first_ms = runs[0].time_ms;
+    ref.last_ms = runs[count - 1].time_ms;
+    ref.count = (uint32_t)count;
     for (size_t i = 0; i < count; i++)
         tsp_exemplar_put(&bytes, runs[i].time_ms, runs[i].value, runs[i].labels);
     ref.bytes = kl_span(kl_arena_copy(arena, bytes.at, bytes.size), bytes.size);
@@ -339,7 +361,7 @@ static enum kl_code keep_exemplars(struct qr_stored *x, const struct blk_selecte
     return qr_source_found(j, x->source, &found, err);
 }
 
-static enum kl_code match_exemplars(struct qr_stored *x, const struct runs *t, struct kl_err *err)
+static enum kl_code match_exemplars(struct qr_stored *x, struct runs *t, struct kl_err *err)
 {
     struct qr_fetch    *f = x->part->f;
     struct blk_select  *s;
@@ -407,12 +429,15 @@ static void select_work(struct kl_env_task *task)
     struct qr_stored *x = kl_container_of(task, struct qr_stored, task);
     struct qr_fetch  *f = x->part->f;
 
+    x->hidden = qr_hidden_new(&x->part->manifest->m, x->info);
     if (f->what == TSP_SEL_SERIES || f->what == TSP_SEL_LABELS)
         x->code = select_series(x, &x->err);
     else if (f->what == TSP_SEL_EXEMPLARS)
         x->code = select_exemplars(x, &x->err);
     else
         x->code = select_texts(x, &x->err);
+    qr_hidden_free(x->hidden);
+    x->hidden = NULL;
     task->run = selected;
     f->job->q->env->sched->post(f->job->shard->loop, task);
 }

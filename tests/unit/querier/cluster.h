@@ -499,8 +499,9 @@ static UNUSED struct blk_info cluster_fileset(struct cluster *c, const char *ten
 }
 
 /* Makes these filesets the catalogue's of the partition; `point` false: only the manifest. */
-static UNUSED void cluster_catalogue(struct cluster *c, uint32_t partition, uint64_t revision,
-                                     const struct blk_info *infos, size_t count)
+static UNUSED void cluster_deleted(struct cluster *c, uint32_t partition, uint64_t revision,
+                                   const struct blk_info *infos, size_t count,
+                                   struct blk_deletion *const *deletions, size_t deletion_count)
 {
     struct blk_manifest m = { .partition = partition, .revision = revision, .epoch = 1,
                               .incarnation = 7 };
@@ -511,6 +512,8 @@ static UNUSED void cluster_catalogue(struct cluster *c, uint32_t partition, uint
 
     for (size_t i = 0; i < count; i++)
         blk_manifest_add(&m, &infos[i]);
+    for (size_t i = 0; i < deletion_count; i++)
+        blk_manifest_delete(&m, deletions[i]);         /* its reference */
     blk_manifest_encode(&m, &b);
     blk_manifest_key(partition, revision, key);
     ck_assert_int_eq(c->store->put(c->store, key, kl_buf_span(&b), &err), KL_OK);
@@ -521,6 +524,12 @@ static UNUSED void cluster_catalogue(struct cluster *c, uint32_t partition, uint
     cluster_put(c, key, kl_buf_span(&b));
     kl_buf_deinit(&b);
     blk_manifest_deinit(&m);
+}
+
+static UNUSED void cluster_catalogue(struct cluster *c, uint32_t partition, uint64_t revision,
+                                     const struct blk_info *infos, size_t count)
+{
+    cluster_deleted(c, partition, revision, infos, count, NULL, 0);
 }
 
 /* Texts (names, values) or label sets, as the owner's answer to all questions of that kind. */

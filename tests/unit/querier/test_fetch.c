@@ -169,6 +169,65 @@ START_TEST(stored_and_live_samples_of_one_series_come_as_one)
 }
 END_TEST
 
+static struct blk_deletion *deletion(uint64_t seq, const char *tenant, const char *job, int64_t from_ms,
+                                     int64_t to_ms)
+{
+    static uint64_t      number;
+    struct kl_matcher    m = { KL_MATCH_EQ, kl_span_str("job"), kl_span_str(job), NULL };
+    struct blk_deletion  like = { .number = ++number, .seq = seq, .incarnation = 7, .from_ms = from_ms,
+                                  .to_ms = to_ms, .matcher_count = 1, .matchers = &m }, *d;
+    struct kl_err        err;
+
+    snprintf(like.tenant, sizeof like.tenant, "%s", tenant);
+    ck_assert_int_eq(blk_deletion_new(&like, &d, &err), KL_OK);
+    return d;
+}
+
+START_TEST(what_deletions_hide_of_filesets_before_them_is_in_no_answer)
+{
+    static const char   other[] = "__name__=up,job=b";
+    struct series        first = line(up, 1000, 10, 100, 0), gone = line(other, 1000, 10, 100, 0),
+                         later = line(up, 1500, 10, 10, 7000);
+    uint32_t             p = home("up");
+    struct blk_info      infos[] = { cluster_fileset(&c, "t1", p, 50, &first),
+                                     cluster_fileset(&c, "t1", p, 51, &gone),
+                                     cluster_fileset(&c, "t1", p, 90, &later) };
+    struct blk_deletion *d[] = { deletion(60, "t1", "a", 1200, 1695), deletion(61, "t1", "b", 0, 5000),
+                                 deletion(62, "t2", "a", 0, 5000) };
+    struct asked        *a;
+
+    cluster_deleted(&c, p, 1, infos, 3, d, 3);
+    cluster_start(&c);
+    a = get(&c, "up", 0, 100000);
+    complete(a);
+    ck_assert_uint_eq(a->n.count, 1);                  /* none of job b */
+    ck_assert_uint_eq(a->n.series[0].count, 20 + 10 + 30);
+    for (unsigned i = 0; i < 60; i++) {
+        int64_t t = a->n.series[0].times_ms[i];
+
+        ck_assert(t < 1200 || t > 1695 || (t >= 1500 && t < 1600 && a->n.series[0].values[i] >= 7000));
+    }
+    asked_free(a);
+    a = asked_new(&c, TSP_SEL_VALUES, "up", 0, 100000);
+    a->n.label = kl_span_str("job");
+    asked_run(a);
+    complete(a);
+    ck_assert_uint_eq(a->n.count, 1);
+    ck_assert(kl_span_eq(a->n.texts[0], kl_span_str("a")));
+    asked_free(a);
+    a = asked_new(&c, TSP_SEL_LABELS, "up", 1210, 1400);        /* where all is hidden */
+    asked_run(a);
+    complete(a);
+    ck_assert_uint_eq(a->n.count, 1);                  /* there is some on both sides: labels go by chunks */
+    asked_free(a);
+    a = asked_new(&c, TSP_SEL_NAMES, "up{job=\"b\"}", 0, 100000);
+    asked_run(a);
+    complete(a);
+    ck_assert_uint_eq(a->n.count, 0);
+    asked_free(a);
+}
+END_TEST
+
 START_TEST(of_two_values_for_one_time_the_later_log_position_wins)
 {
     /* 1000..1990 in fileset 50 and, other values, in 60; the live head has 1500..1990 again. */
@@ -835,6 +894,7 @@ int main(void)
     tcase_add_test(t, a_page_that_leads_nowhere_ends_the_asking);
     tcase_add_test(t, a_damaged_page_is_an_error_not_an_answer);
     tcase_add_test(t, stored_and_live_samples_of_one_series_come_as_one);
+    tcase_add_test(t, what_deletions_hide_of_filesets_before_them_is_in_no_answer);
     tcase_add_test(t, of_two_values_for_one_time_the_later_log_position_wins);
     tcase_add_test(t, within_a_live_answer_the_later_chunk_wins_and_late_samples_find_their_place);
     tcase_add_test(t, histograms_and_start_times_come_with_their_samples);
