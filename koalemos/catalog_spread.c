@@ -113,7 +113,7 @@ enum kl_code catalog_spreads_see(struct catalog_spreads *s, struct kl_store *sto
 static enum kl_code put_key(struct catalog *c, struct catalog_spreads *s, uint32_t number,
                             size_t *added, struct kl_err *err)
 {
-    struct catalog_question old = { .kv.kind = KL_BUS_KV_GET }, put = { .kv.kind = KL_BUS_KV_PUT };
+    struct reach_question old = { .kv.kind = KL_BUS_KV_GET }, put = { .kv.kind = KL_BUS_KV_PUT };
     struct tsp_layout      *layout = tsp_layout_new();
     struct tsp_spread      *mine = kl_resize(NULL, (s->count + 1) * sizeof *mine);
     struct kl_buf           value = { 0 };
@@ -133,7 +133,7 @@ static enum kl_code put_key(struct catalog *c, struct catalog_spreads *s, uint32
     tsp_spread_key(number, old.kv.key, sizeof old.kv.key);
     memcpy(put.kv.key, old.kv.key, sizeof put.kv.key);
     if (count > 0) {
-        catalog_ask(c, &old);
+        reach_ask(&c->reach, &old);
         code = old.kv.code == KL_ENOENT ? KL_OK : old.kv.code;
         *err = old.kv.err;
     }
@@ -146,7 +146,7 @@ static enum kl_code put_key(struct catalog *c, struct catalog_spreads *s, uint32
         if (code == KL_OK && *added > 0) {
             put.kv.value = kl_buf_span(&value);
             put.kv.expect = old.kv.code == KL_OK ? old.kv.revision : 0;
-            catalog_ask(c, &put);
+            reach_ask(&c->reach, &put);
             code = put.kv.code;
             *err = put.kv.err;
         }

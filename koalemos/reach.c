@@ -1,0 +1,294 @@
+#include "koalemos/reach.h"
+
+#include "libkoal/base/hash.h"
+#include "libkoal/bus/options.h"
+#include "libkoal/store/options.h"
+#include "libtsproto/layout.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MANIFEST_BYTES_MAX = 256 << 20, TRIES_MAX = 1000 };
+
+/* ---- asking the bus, and waiting ---- */
+
+static void kv_done(struct kl_bus_kv *op)
+{
+    kl_app_wait_tell(kl_container_of(op, struct reach_question, kv)->wait);
+}
+
+static void info_done(struct kl_bus_info *op)
+{
+    kl_app_wait_tell(kl_container_of(op, struct reach_question, info)->wait);
+}
+
+static void begin(struct kl_env_task *task)
+{
+    struct reach_question *q = kl_container_of(task, struct reach_question, begin);
+
+    if (q->about_log)
+        q->bus->info(q->bus, &q->info);
+    else
+        q->bus->kv(q->bus, &q->kv);
+}
+
+void reach_ask(struct reach *r, struct reach_question *q)
+{
+    q->begin.run = begin;
+    q->bus = r->bus;
+    q->wait = kl_app_wait_new();
+    q->kv.loop = q->info.loop = r->loop;
+    q->kv.done = kv_done;
+    q->info.done = info_done;
+    r->app->env->sched->post(r->loop, &q->begin);
+    kl_app_wait_for(q->wait, INT64_C(86400000));       /* each has a bound of its own */
+    kl_app_wait_free(q->wait);
+}
+
+/* ---- */
+
+static enum kl_code open_local(struct reach *r, const char *path, struct kl_err *err)
+{
+    struct kl_bus_local_options local;
+
+    if (kl_env_dir_real_open(path, true, &r->data, err) != KL_OK)
+        return kl_within(err, "data-dir %s", path);
+    if (r->data->lock(r->data, err) != KL_OK)
+        return kl_within(err, "data-dir %s, which no server may use meanwhile", path);
+    if (r->data->enter(r->data, "store", true, &r->objects, err) != KL_OK)
+        return kl_within(err, "data-dir %s", path);
+    kl_bus_local_options_read(r->app->config, &local);
+    local.log = r->app->log;
+    if (kl_bus_local_open(r->app->env, r->data, &local, &r->bus, err) != KL_OK)
+        return kl_within(err, "open the log in %s", path);
+    return KL_OK;
+}
+
+enum kl_code reach_open(struct reach *r, struct kl_app *app, bool writes, struct kl_err *err)
+{
+    const struct kl_config    *config = app->config;
+    const char                *path = kl_config_text(config, "data-dir");
+    struct kl_bus_nats_options nats;
+
+    *r = (struct reach){ .app = app, .partitions = (uint32_t)kl_config_int(config, "partitions") };
+    if (path != NULL && path[0] != '\0') {
+        if (open_local(r, path, err) != KL_OK)
+            return err->code;
+    } else {
+        kl_bus_nats_options_read(config, &nats);
+        nats.log = app->log;
+        if (kl_bus_nats_open(app->env, &nats, &r->bus, err) != KL_OK)
+            return err->code;
+    }
+    r->loop = app->env->sched->loop_new(app->env->sched, "command", 16);
+    return kl_store_open(&(struct kl_store_place){ .env = app->env, .config = config,
+                                                   .local = r->objects, .writes = writes,
+                                                   .log = app->log }, &r->store, err);
+}
+
+void reach_close(struct reach *r)
+{
+    if (r->bus != NULL)
+        r->bus->close(r->bus);
+    if (r->loop != NULL)
+        r->app->env->sched->loop_free(r->loop);
+    if (r->bus != NULL)
+        r->bus->free(r->bus);
+    if (r->store != NULL)
+        r->store->close(r->store);
+    if (r->objects != NULL)
+        r->objects->leave(r->objects);
+    if (r->data != NULL)
+        r->data->leave(r->data);
+}
+
+/* ---- placement ---- */
+
+static enum kl_code see(struct reach *r, struct tsp_layout *layout, const char *key, struct kl_err *err)
+{
+    struct reach_question q = { .kv.kind = KL_BUS_KV_GET };
+
+    memcpy(q.kv.key, key, strlen(key) + 1);
+    reach_ask(r, &q);
+    if (q.kv.code == KL_ENOENT)
+        return KL_OK;
+    if (q.kv.code != KL_OK) {
+        *err = q.kv.err;
+        return kl_within(err, "read %s", key);
+    }
+    err->code = KL_OK;
+    tsp_layout_see(layout, key, kl_span(q.kv.got, q.kv.got_size), q.kv.revision, err);
+    free(q.kv.got);
+    return err->code == KL_OK ? KL_OK : kl_within(err, "read %s", key);
+}
+
+enum kl_code reach_placement(struct reach *r, struct tsp_placement **table, struct kl_err *err)
+{
+    struct tsp_layout    *layout = tsp_layout_new();
+    struct tsp_placement *t = NULL;
+    char                  key[KL_BUS_KEY_MAX + 1];
+    enum kl_code          code = see(r, layout, TSP_PLACEMENT_KEY, err);
+
+    for (uint32_t i = 0; i < TSP_SPREAD_KEYS && code == KL_OK; i++) {
+        tsp_spread_key(i, key, sizeof key);
+        code = see(r, layout, key, err);
+    }
+    if (code == KL_OK)
+        t = tsp_layout_table(layout);
+    tsp_layout_free(layout);
+    if (code != KL_OK)
+        return code;
+    if (t == NULL)
+        t = tsp_placement_new(r->partitions);
+    if (tsp_placement_partitions(t) != r->partitions) {
+        kl_fail(err, KL_EINVAL, "the cell has %" PRIu32 " partitions, and `partitions` is %" PRIu32,
+                tsp_placement_partitions(t), r->partitions);
+        tsp_placement_free(t);
+        return err->code;
+    }
+    *table = t;
+    return KL_OK;
+}
+
+/* ---- the catalogue ---- */
+
+static enum kl_code read_manifest(struct reach *r, uint32_t partition, const struct blk_pointer *at,
+                                  struct blk_manifest *m, struct kl_err *err)
+{
+    char     key[KL_STORE_KEY_MAX + 1];
+    uint64_t size;
+    void    *bytes;
+
+    blk_manifest_key(partition, at->revision, key);
+    if (r->store->head(r->store, key, &size, err) != KL_OK)
+        return kl_within(err, "manifest %s", key);
+    if (size == 0 || size > MANIFEST_BYTES_MAX)
+        return kl_fail(err, KL_ECORRUPT, "manifest %s has %" PRIu64 " bytes", key, size);
+    bytes = kl_resize(NULL, size);
+    if (r->store->get(r->store, key, 0, bytes, size, err) == KL_OK) {
+        if (kl_hash64(bytes, size) != at->digest)
+            kl_fail(err, KL_ECORRUPT, "is not the one that the catalogue points at");
+        else if (blk_manifest_decode(kl_span(bytes, size), m, err) == KL_OK) {
+            free(bytes);
+            return KL_OK;
+        }
+    }
+    free(bytes);
+    return kl_within(err, "manifest %s", key);
+}
+
+/* The log's incarnation, which a first manifest must have: another would be an alarm. */
+static enum kl_code first_manifest(struct reach *r, uint32_t partition, struct blk_manifest *m,
+                                   struct kl_err *err)
+{
+    struct reach_question q = { .about_log = true, .info.partition = partition };
+
+    reach_ask(r, &q);
+    if (q.info.code != KL_OK) {
+        *err = q.info.err;
+        return kl_within(err, "ask for the log's bounds");
+    }
+    *m = (struct blk_manifest){ .partition = partition, .incarnation = q.info.incarnation,
+                                .replay_from = 1 };
+    return KL_OK;
+}
+
+enum kl_code reach_manifest(struct reach *r, uint32_t partition, struct blk_manifest *m,
+                            uint64_t *kv_revision, struct kl_err *err)
+{
+    struct reach_question q = { .kv.kind = KL_BUS_KV_GET };
+    struct blk_pointer    at;
+
+    blk_pointer_key(partition, q.kv.key, sizeof q.kv.key);
+    reach_ask(r, &q);
+    *kv_revision = q.kv.code == KL_OK ? q.kv.revision : 0;
+    if (q.kv.code == KL_ENOENT)
+        return first_manifest(r, partition, m, err);
+    if (q.kv.code != KL_OK) {
+        *err = q.kv.err;
+        return kl_within(err, "read the catalogue's pointer");
+    }
+    err->code = KL_OK;
+    blk_pointer_decode(kl_span(q.kv.got, q.kv.got_size), &at, err);
+    free(q.kv.got);
+    if (err->code != KL_OK)
+        return kl_within(err, "the catalogue's pointer");
+    return read_manifest(r, partition, &at, m, err);
+}
+
+/* Puts it under the first free revision; what a crash left under one is nobody's. */
+static enum kl_code put_manifest(struct reach *r, struct blk_manifest *m, struct blk_pointer *at,
+                                 struct kl_err *err)
+{
+    struct kl_buf b = { 0 };
+    enum kl_code  code = KL_EEXIST;
+
+    for (int n = 0; n < TRIES_MAX && code == KL_EEXIST; n++) {
+        char key[KL_STORE_KEY_MAX + 1];
+
+        m->revision++;
+        kl_buf_reset(&b);
+        blk_manifest_encode(m, &b);
+        blk_manifest_key(m->partition, m->revision, key);
+        code = r->store->put(r->store, key, kl_buf_span(&b), err);
+    }
+    *at = (struct blk_pointer){ .revision = m->revision, .epoch = m->epoch,
+                                .digest = kl_hash64(b.at, b.size) };
+    kl_buf_deinit(&b);
+    return code == KL_OK ? KL_OK : kl_within(err, "put a manifest");
+}
+
+static enum kl_code try_commit(struct reach *r, uint32_t partition, uint64_t expect,
+                               struct blk_manifest *m, struct kl_err *err)
+{
+    struct reach_question put = { .kv.kind = KL_BUS_KV_PUT, .kv.expect = expect };
+    struct reach_question got = { .kv.kind = KL_BUS_KV_GET };
+    struct blk_pointer    at, there;
+    struct kl_buf         bytes = { 0 };
+    struct kl_err         unheard;
+    bool                  ours = false;
+
+    if (put_manifest(r, m, &at, err) != KL_OK)
+        return err->code;
+    blk_pointer_encode(&at, &bytes);
+    blk_pointer_key(partition, put.kv.key, sizeof put.kv.key);
+    put.kv.value = kl_buf_span(&bytes);
+    reach_ask(r, &put);
+    kl_buf_deinit(&bytes);
+    if (put.kv.code == KL_OK)
+        return KL_OK;
+    /* It may have happened all the same: then what stands there is ours. */
+    memcpy(got.kv.key, put.kv.key, sizeof got.kv.key);
+    reach_ask(r, &got);
+    if (got.kv.code == KL_OK) {
+        ours = blk_pointer_decode(kl_span(got.kv.got, got.kv.got_size), &there, &unheard) == KL_OK &&
+               there.revision == at.revision && there.digest == at.digest;
+        free(got.kv.got);
+    }
+    *err = put.kv.err;
+    return ours ? KL_OK : kl_within(err, "set the catalogue's pointer");
+}
+
+enum kl_code reach_commit(struct reach *r, uint32_t partition,
+                          enum kl_code (*change)(void *ctx, struct blk_manifest *m, struct kl_err *err),
+                          void *ctx, struct kl_err *err)
+{
+    enum kl_code code = KL_EEXIST;
+
+    for (int n = 0; n < TRIES_MAX && code == KL_EEXIST; n++) {
+        struct blk_manifest m = { 0 };
+        uint64_t            expect;
+
+        if (reach_manifest(r, partition, &m, &expect, err) != KL_OK)
+            return err->code;
+        code = change(ctx, &m, err);
+        if (code != KL_OK) {
+            blk_manifest_deinit(&m);
+            return code;
+        }
+        code = try_commit(r, partition, expect, &m, err);
+        blk_manifest_deinit(&m);
+    }
+    return code == KL_EEXIST ? kl_fail(err, KL_EAGAIN, "others write the catalogue all the time") : code;
+}
