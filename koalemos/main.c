@@ -5,6 +5,7 @@
 #include "koalemos/cluster.h"
 #include "koalemos/config.h"
 #include "koalemos/secure.h"
+#include "koalemos/import.h"
 #include "koalemos/serve.h"
 #include "koalemos/tool.h"
 
@@ -24,6 +25,7 @@ static const char usage[] =
     "  config    schema: the configuration's JSON schema; page: every option there is\n"
     "  key       new, list, revoke: API keys, in the file that auth.keys.file names\n"
     "  audit     verify: whether the log of orders and refusals is whole\n"
+    "  import    blocks of Prometheus, Thanos or Mimir, from a folder or S3\n"
     "\n"
     "`koalemos COMMAND --help` lists every flag of a command.\n";
 
@@ -37,6 +39,8 @@ int main(int argc, char **argv)
         return koalemos_verify(argc, argv, 2);
     if (argc >= 2 && strcmp(argv[1], "catalog") == 0)
         return koalemos_catalog(argc, argv, 2);
+    if (argc >= 2 && strcmp(argv[1], "import") == 0)
+        return koalemos_import(argc, argv, 2);
     if (argc >= 2 && strcmp(argv[1], "cluster") == 0)
         return koalemos_cluster(argc, argv, 2);
     if (argc >= 2 && strcmp(argv[1], "check-config") == 0)

@@ -141,7 +141,7 @@ enum kl_code reach_placement(struct reach *r, struct tsp_placement **table, stru
         return code;
     if (t == NULL)
         t = tsp_placement_new(r->partitions);
-    if (tsp_placement_partitions(t) != r->partitions) {
+    if (tsp_placement_partitions(t) > r->partitions) { /* fewer: it is to be split */
         kl_fail(err, KL_EINVAL, "the cell has %" PRIu32 " partitions, and `partitions` is %" PRIu32,
                 tsp_placement_partitions(t), r->partitions);
         tsp_placement_free(t);
