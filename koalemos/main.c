@@ -4,8 +4,9 @@
 #include "koalemos/catalog.h"
 #include "koalemos/cluster.h"
 #include "koalemos/config.h"
-#include "koalemos/secure.h"
+#include "koalemos/export.h"
 #include "koalemos/import.h"
+#include "koalemos/secure.h"
 #include "koalemos/serve.h"
 #include "koalemos/tool.h"
 
@@ -26,6 +27,7 @@ static const char usage[] =
     "  key       new, list, revoke: API keys, in the file that auth.keys.file names\n"
     "  audit     verify: whether the log of orders and refusals is whole\n"
     "  import    blocks of Prometheus, Thanos or Mimir, from a folder or S3\n"
+    "  export    a server's samples, as JSON lines, CSV or OpenMetrics\n"
     "\n"
     "`koalemos COMMAND --help` lists every flag of a command.\n";
 
@@ -41,6 +43,8 @@ int main(int argc, char **argv)
         return koalemos_catalog(argc, argv, 2);
     if (argc >= 2 && strcmp(argv[1], "import") == 0)
         return koalemos_import(argc, argv, 2);
+    if (argc >= 2 && strcmp(argv[1], "export") == 0)
+        return koalemos_export(argc, argv, 2);
     if (argc >= 2 && strcmp(argv[1], "cluster") == 0)
         return koalemos_cluster(argc, argv, 2);
     if (argc >= 2 && strcmp(argv[1], "check-config") == 0)

@@ -381,6 +381,10 @@ static bool value_of(const char **at, double *v)
         *v = kl_bits_f64(TSP_NAN_BITS);
         return true;
     }
+    if (in_quotes && s.size == 8 && memcmp(s.at, "StaleNaN", 8) == 0) {
+        *v = kl_bits_f64(KL_STALE_BITS);
+        return true;
+    }
     return (in_quotes || digit) && tsp_number_double(s, v);
 }
 

@@ -6,7 +6,7 @@
  *   {"metric":{"__name__":"up","job":"a"},"values":[1,null,"-Infinity"],"timestamps":[1000,2000,3000]}
  *
  * Times are integers in milliseconds. A value is a number, null (NaN), or a text: a number, NaN,
- * Infinity, Inf, the last two with a sign or without. Members come in any order; others are passed over.
+ * Infinity, Inf, the last two with a sign or without, StaleNaN (a series' end). Members come in any order; others are passed over.
  * One object follows the other, with line ends or other blanks between them. next() gives the object's
  * labels and checks its form; walk() reads the numbers where they lie: nothing is kept per sample.
  *

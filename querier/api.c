@@ -323,6 +323,35 @@ bool qr_listing_match(struct qr_listing *l, bool required)
     return true;
 }
 
+bool qr_listing_metric(struct qr_listing *l)
+{
+    const char     *text = kl_http_param(l->r, "metric", 0);
+    struct kl_span  name = kl_span(text, text != NULL ? kl_http_param_size(l->r, "metric", 0) : 0);
+    struct qr_names *n = &l->names;
+    bool            room = true;
+
+    if (text == NULL)
+        return true;
+    name.at = kl_arena_copy(&n->arena, name.at, name.size);
+    room = name.at != NULL;
+    for (size_t i = 0; i < n->selector_count && room; i++) {
+        size_t             count = n->selectors[i].count;
+        struct kl_matcher *m = kl_arena_alloc(&n->arena, (count + 1) * sizeof *m);
+
+        if ((room = m != NULL)) {
+            memcpy(m, n->selectors[i].matchers, count * sizeof *m);
+            m[count] = (struct kl_matcher){ .op = KL_MATCH_EQ, .name = kl_span("__name__", 8), .value = name };
+            n->selectors[i].matchers = m;
+            n->selectors[i].count++;
+        }
+    }
+    if (room)
+        return true;
+    qr_api_error(l->r, PQL_BAD_DATA, "match[] and metric are too long");
+    qr_listing_free(l);
+    return false;
+}
+
 bool qr_listing_range(struct qr_listing *l)
 {
     if (qr_api_time(l->r, "start", INT64_MIN, &l->names.from_ms) &&

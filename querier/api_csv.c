@@ -152,10 +152,11 @@ static void csv(void *ctx, struct kl_http_request *r)
     l->render = qr_api_nothing;
     l->item = item;
     l->names.job.partial = false;                      /* no place to say what is missing */
+    l->decide = qr_api_left_out;
     if (!parse(c, format, &err)) {
         qr_api_error(r, PQL_BAD_DATA, "invalid parameter \"format\": %s", err.text);
         qr_listing_free(l);
-    } else if (qr_listing_range(l) && qr_listing_match(l, true)) {
+    } else if (qr_listing_range(l) && qr_listing_match(l, true) && qr_listing_metric(l)) {
         qr_listing_go(l);
     }
 }

@@ -1,21 +1,28 @@
 /*
- * Series with their samples: /export (one JSON object a line: metric, values, timestamps in ms) and
- * /federate (the text format: the newest sample of each series within the lookback, at its time).
- * Floats only: a native histogram has no place in either form.
+ * Series with their samples: /export (one JSON object a line: metric, values, timestamps in ms),
+ * /export/openmetrics (what promtool makes blocks of) and /federate (the text format: the newest sample of
+ * each series within the lookback, at its time).
+ * Floats only: a native histogram has no place in these forms; a header says how many were left out.
+ *
+ * `koalemos export` asks for much in pieces: `metric` narrows match[] to one metric, `stale=1` tells stale
+ * markers of JSON from NaN, `part=1` gives OpenMetrics without what stands once before and behind it all.
  */
 #include <ctype.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "querier/api_priv.h"
 
-static void export_value(struct kl_buf *out, double v)
+static void export_value(struct kl_buf *out, double v, bool stale)
 {
     char text[KL_F64_TEXT_MAX];
 
-    if (isnan(v))
+    if (stale && kl_is_stale(v))
+        kl_buf_adds(out, "\"StaleNaN\"");
+    else if (isnan(v))
         kl_buf_adds(out, "null");
     else if (isinf(v))
         kl_buf_adds(out, v > 0 ? "\"Infinity\"" : "\"-Infinity\"");
@@ -36,7 +43,7 @@ static void export_item(struct qr_listing *l, size_t i, struct kl_buf *out)
         if (s->hists != NULL && s->hists[k] != NULL)
             continue;
         kl_buf_adds(out, any ? "," : "");
-        export_value(out, s->values[k]);
+        export_value(out, s->values[k], l->samples);
         any = true;
     }
     if (!any) {                                        /* histograms alone */
@@ -54,6 +61,30 @@ static void export_item(struct qr_listing *l, size_t i, struct kl_buf *out)
     kl_buf_adds(out, "]}\n");
 }
 
+void qr_api_left_out(struct qr_listing *l)
+{
+    uint64_t count = 0;
+    char     text[24];
+
+    for (size_t i = 0; i < l->names.count; i++) {
+        const struct pql_series *s = &l->names.series[i];
+
+        for (uint32_t k = 0; s->hists != NULL && k < s->count; k++)
+            count += s->hists[k] != NULL;
+    }
+    if (count == 0)
+        return;
+    snprintf(text, sizeof text, "%" PRIu64, count);
+    kl_http_set(l->r, "X-Koalemos-Histograms-Left-Out", text);
+}
+
+static bool is_set(struct kl_http_request *r, const char *name)
+{
+    const char *text = kl_http_param(r, name, 0);
+
+    return text != NULL && strcmp(text, "1") == 0;
+}
+
 static void export(void *ctx, struct kl_http_request *r)
 {
     struct qr_listing *l = qr_listing_new(ctx, r, TSP_SEL_SERIES);
@@ -65,11 +96,13 @@ static void export(void *ctx, struct kl_http_request *r)
     l->item = export_item;
     /* Half of it, and no place to say so, is worse than none. */
     l->names.job.partial = false;
-    if (qr_listing_range(l) && qr_listing_match(l, true))
+    l->samples = is_set(r, "stale");
+    l->decide = qr_api_left_out;
+    if (qr_listing_range(l) && qr_listing_match(l, true) && qr_listing_metric(l))
         qr_listing_go(l);
 }
 
-/* ---- federate ---- */
+/* ---- the text formats ---- */
 
 static bool plain_name(struct kl_span s, bool colons)
 {
@@ -98,14 +131,20 @@ static void quoted(struct kl_buf *out, struct kl_span s)
     kl_buf_add8(out, '"');
 }
 
-static void text_line(struct kl_buf *out, struct kl_span name, struct kl_labels l, double value,
-                      int64_t time_ms)
+static void text_name(struct kl_buf *out, struct kl_span name)
 {
-    static const char instance[] = "instance";
-    struct kl_span    inst = kl_span(instance, sizeof instance - 1);
-    struct kl_cur     c = kl_labels_cur(l);
-    struct kl_label   x;
-    char              text[KL_F64_TEXT_MAX], comma = '{';
+    if (plain_name(name, true))
+        kl_buf_add(out, name.at, name.size);
+    else
+        quoted(out, name);
+}
+
+/* Up to where the braces may be closed; returns what comes before the next label. */
+static char text_labels(struct kl_buf *out, struct kl_span name, struct kl_labels l)
+{
+    struct kl_cur   c = kl_labels_cur(l);
+    struct kl_label x;
+    char            comma = '{';
 
     if (plain_name(name, true)) {
         kl_buf_add(out, name.at, name.size);
@@ -126,8 +165,17 @@ static void text_line(struct kl_buf *out, struct kl_span name, struct kl_labels 
         kl_buf_add8(out, '=');
         quoted(out, x.value);
     }
+    return comma;
+}
+
+static void text_line(struct kl_buf *out, struct kl_span name, struct kl_labels l, double value,
+                      int64_t time_ms)
+{
+    static const char instance[] = "instance";
+    char              text[KL_F64_TEXT_MAX], comma = text_labels(out, name, l);
+
     /* So that a scraper with honor_labels does not put its own there. */
-    if (kl_labels_get(l, inst).size == 0) {
+    if (kl_labels_get(l, kl_span(instance, sizeof instance - 1)).size == 0) {
         kl_buf_add8(out, (uint8_t)comma);
         kl_buf_adds(out, "instance=\"\"");
     }
@@ -146,6 +194,79 @@ static int by_name(const void *a, const void *b)
     return c != 0 ? c : kl_labels_cmp(x, y);
 }
 
+/* ---- OpenMetrics ---- */
+
+static struct kl_span name_of(const struct pql_series *s)
+{
+    return kl_labels_get(s->labels, kl_span("__name__", 8));
+}
+
+static void open_sort(struct qr_listing *l, struct kl_buf *out)
+{
+    (void)out;
+    if (l->names.count > 1)
+        qsort(l->names.series, l->names.count, sizeof *l->names.series, by_name);
+}
+
+static void open_item(struct qr_listing *l, size_t i, struct kl_buf *out)
+{
+    const struct pql_series *s = &l->names.series[i];
+    struct kl_span           name = name_of(s);
+    size_t                   start, head;
+    char                     text[KL_F64_TEXT_MAX];
+
+    if (name.size == 0)                                /* it has no line there */
+        return;
+    if (!l->samples && (i == 0 || !kl_span_eq(name, name_of(s - 1)))) {
+        kl_buf_adds(out, "# TYPE ");
+        text_name(out, name);
+        kl_buf_adds(out, " unknown\n");
+    }
+    start = out->size;
+    if (text_labels(out, name, s->labels) == ',')
+        kl_buf_add8(out, '}');
+    head = out->size - start;
+    out->size = start;
+    for (uint32_t k = 0; k < s->count; k++) {
+        if ((s->hists != NULL && s->hists[k] != NULL) || kl_is_stale(s->values[k]))
+            continue;
+        if (out->size == start)
+            out->size += head;                         /* it stands there already */
+        else if (kl_buf_reserve(out, head))
+            kl_buf_add(out, out->at + start, head);
+        kl_buf_add8(out, ' ');
+        kl_buf_add(out, text, kl_f64_text(s->values[k], text));
+        kl_buf_add8(out, ' ');
+        kl_json_ms(out, s->times_ms[k]);
+        kl_buf_add8(out, '\n');
+    }
+}
+
+static void open_tail(struct qr_listing *l, struct kl_buf *out)
+{
+    if (!l->samples)
+        kl_buf_adds(out, "# EOF\n");
+}
+
+static void openmetrics(void *ctx, struct kl_http_request *r)
+{
+    struct qr_listing *l = qr_listing_new(ctx, r, TSP_SEL_SERIES);
+
+    if (l == NULL)
+        return;
+    l->content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    l->render = open_sort;
+    l->item = open_item;
+    l->tail = open_tail;
+    l->samples = is_set(r, "part");
+    l->decide = qr_api_left_out;
+    l->names.job.partial = false;
+    if (qr_listing_range(l) && qr_listing_match(l, true) && qr_listing_metric(l))
+        qr_listing_go(l);
+}
+
+/* ---- federate ---- */
+
 static void render_federate(struct qr_listing *l, struct kl_buf *out)
 {
     struct kl_span last = { NULL, 0 };
@@ -162,10 +283,7 @@ static void render_federate(struct qr_listing *l, struct kl_buf *out)
             continue;
         if (last.at == NULL || !kl_span_eq(last, name)) {
             kl_buf_adds(out, "# TYPE ");
-            if (plain_name(name, true))
-                kl_buf_add(out, name.at, name.size);
-            else
-                quoted(out, name);
+            text_name(out, name);
             kl_buf_adds(out, " untyped\n");
             last = name;
         }
@@ -198,6 +316,7 @@ static void federate(void *ctx, struct kl_http_request *r)
 void qr_api_export_open(struct qr_http *h)
 {
     qr_api_routes(h, "GET,POST", "/export", export);
+    qr_api_routes(h, "GET,POST", "/export/openmetrics", openmetrics);
     qr_api_route(h, "GET", "/federate", federate);
     qr_api_route(h, "GET", "/prometheus/federate", federate);
 }

@@ -86,7 +86,7 @@ struct qr_listing {
     char metric[1024];                                 /* or a label's name */
     bool has_metric;
     int64_t limit, per_metric;
-    bool samples, streamed;                            /* remote read: what the client takes */
+    bool samples, streamed;                            /* remote read: what the client takes; exports: which form */
     const char *content_encoding;                      /* or NULL */
     void *extra;                                       /* a family's own; freed with it */
     void (*extra_free)(void *extra);
@@ -99,6 +99,7 @@ struct qr_listing *qr_listing_new(struct qr_http *h, struct kl_http_request *r,
 /* match[] of the request; false: answered, and the listing freed. */
 bool qr_listing_select(struct qr_listing *l, const char *name);    /* the same of another name */
 bool qr_listing_match(struct qr_listing *l, bool required);
+bool qr_listing_metric(struct qr_listing *l);          /* metric, after match[]: of that name only */
 bool qr_listing_range(struct qr_listing *l);           /* start, end; false: the same */
 void qr_listing_go(struct qr_listing *l);
 void qr_listing_free(struct qr_listing *l);            /* not started */
@@ -117,6 +118,8 @@ void qr_top_deinit(struct qr_top *t);
 void qr_top_add(struct qr_top *t, struct kl_span name, struct kl_span value, uint64_t count);
 
 void qr_api_stamp(struct kl_buf *b, int64_t ms);        /* RFC 3339, in UTC */
+/* Says in a header how many histograms an export leaves out. */
+void qr_api_left_out(struct qr_listing *l);
 /* The form of a listing that has nothing before its items. */
 void qr_api_nothing(struct qr_listing *l, struct kl_buf *out);
 const char *qr_type_name(uint8_t type);               /* of metadata: "counter" */

@@ -1,2 +1,2 @@
 USES := libkoal/base
-LIBS := -lmicrohttpd -lnghttp2 -lz -lzstd
+LIBS := -lmicrohttpd -lnghttp2 -lz -lzstd -lcurl

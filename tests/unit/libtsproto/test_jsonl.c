@@ -152,7 +152,7 @@ START_TEST(deep_nesting_and_many_labels_are_refused)
 }
 END_TEST
 
-START_TEST(null_is_the_ordinary_nan_and_not_the_stale_marker)
+START_TEST(null_is_the_ordinary_nan_and_the_stale_marker_has_a_text_of_its_own)
 {
     struct tsp_jsonl_series s;
     int64_t  time;
@@ -163,6 +163,10 @@ START_TEST(null_is_the_ordinary_nan_and_not_the_stale_marker)
     ck_assert_int_eq(tsp_jsonl_next(jsonl, &s, &err), TSP_JSONL_SERIES);
     ck_assert_uint_eq(tsp_jsonl_walk(&s, &time, &value, 1, &bad), 1);
     ck_assert_uint_eq(kl_f64_bits(value), 0x7ff8000000000001ull);
+    tsp_jsonl_open(jsonl, kl_span_str("{\"metric\":{},\"values\":[\"StaleNaN\"],\"timestamps\":[1]}"));
+    ck_assert_int_eq(tsp_jsonl_next(jsonl, &s, &err), TSP_JSONL_SERIES);
+    ck_assert_uint_eq(tsp_jsonl_walk(&s, &time, &value, 1, &bad), 1);
+    ck_assert(kl_is_stale(value));
 }
 END_TEST
 
@@ -178,7 +182,7 @@ int main(void)
     tcase_add_loop_test(t, a_bad_object_says_where_and_the_next_line_is_read, 0,
                         sizeof wrong / sizeof wrong[0]);
     tcase_add_test(t, deep_nesting_and_many_labels_are_refused);
-    tcase_add_test(t, null_is_the_ordinary_nan_and_not_the_stale_marker);
+    tcase_add_test(t, null_is_the_ordinary_nan_and_the_stale_marker_has_a_text_of_its_own);
     suite_add_tcase(suite, t);
     srunner_run_all(r, CK_ENV);
     failed = srunner_ntests_failed(r);

@@ -443,6 +443,17 @@ START_TEST(export_gives_a_line_a_series_with_its_own_times)
 }
 END_TEST
 
+START_TEST(openmetrics_has_its_types_once_and_an_end)
+{
+    get_path("/api/v1/export/openmetrics?match[]=up&start=1000&end=1015");
+    ck_assert_uint_eq(status, 200);
+    ck_assert_str_eq(body, "# TYPE up unknown\nup{job=\"a\"} 1 1000\nup{job=\"a\"} 2 1015\n"
+                           "up{job=\"b\"} 100 1000\nup{job=\"b\"} 101 1015\n# EOF\n");
+    get_path("/api/v1/export/openmetrics?match[]=up&part=1&start=1015&end=1015&metric=up");
+    ck_assert_ptr_null(strchr(body, '#'));
+}
+END_TEST
+
 START_TEST(federate_without_a_selector_is_empty_and_with_a_bad_one_an_error)
 {
     get_path("/federate");
@@ -486,6 +497,7 @@ int main(void)
     tcase_add_test(t, a_query_can_be_explained_as_json_and_as_text);
     tcase_add_test(t, stats_come_when_asked_for);
     tcase_add_test(t, export_gives_a_line_a_series_with_its_own_times);
+    tcase_add_test(t, openmetrics_has_its_types_once_and_an_end);
     tcase_add_test(t, federate_without_a_selector_is_empty_and_with_a_bad_one_an_error);
     suite_add_tcase(s, t);
     r = srunner_create(s);

@@ -1,0 +1,183 @@
+#include "libkoal/http/client.h"
+
+#include <curl/curl.h>
+
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+enum { CONNECT_MS = 10000, STALL_S = 300, TOKEN_MAX = 4096 };
+
+struct kl_http_client {
+    CURL *c;
+    char *ca_file, *token_file, *tenant;
+    struct kl_http_asked *asked;
+    size_t words;
+    bool   stopped;
+};
+
+static char *copy(const char *text)
+{
+    return text != NULL && text[0] != '\0' ? kl_strdup(text) : NULL;
+}
+
+struct kl_http_client *kl_http_client_new(const struct kl_http_client_options *o)
+{
+    struct kl_http_client *c = kl_new(sizeof *c);
+
+    curl_global_init(CURL_GLOBAL_DEFAULT);             /* counted */
+    c->ca_file = copy(o->ca_file);
+    c->token_file = copy(o->token_file);
+    c->tenant = copy(o->tenant);
+    return c;
+}
+
+void kl_http_client_free(struct kl_http_client *c)
+{
+    if (c == NULL)
+        return;
+    curl_easy_cleanup(c->c);
+    curl_global_cleanup();
+    free(c->ca_file);
+    free(c->token_file);
+    free(c->tenant);
+    free(c);
+}
+
+void kl_http_form_add(struct kl_buf *form, const char *name, struct kl_span value)
+{
+    const unsigned char *at = value.at;
+
+    kl_buf_adds(form, form->size > 0 ? "&" : "");
+    kl_buf_adds(form, name);
+    kl_buf_add8(form, '=');
+    for (size_t i = 0; i < value.size; i++)
+        if (isalnum(at[i]) || at[i] == '-' || at[i] == '.' || at[i] == '_')
+            kl_buf_add8(form, at[i]);
+        else
+            kl_buf_addf(form, "%%%02X", at[i]);
+}
+
+static size_t take(char *bytes, size_t one, size_t n, void *ctx)
+{
+    struct kl_http_client *c = ctx;
+    struct kl_http_asked  *a = c->asked;
+    long                   status = 0;
+
+    (void)one;
+    curl_easy_getinfo(c->c, CURLINFO_RESPONSE_CODE, &status);
+    if (status == 200) {
+        c->stopped = !a->take(a->ctx, kl_span(bytes, n));
+        return c->stopped ? 0 : n;
+    }
+    for (size_t i = 0; i < n && c->words < KL_HTTP_CLIENT_WORDS_MAX; i++)
+        a->words[c->words++] = (unsigned char)bytes[i] >= 0x20 ? bytes[i] : ' ';
+    a->words[c->words] = '\0';
+    return n;
+}
+
+static size_t header(char *bytes, size_t one, size_t n, void *ctx)
+{
+    struct kl_http_asked *a = ((struct kl_http_client *)ctx)->asked;
+    size_t                name = a->header != NULL ? strlen(a->header) : 0;
+
+    (void)one;
+    if (name > 0 && n > name && bytes[name] == ':' && strncasecmp(bytes, a->header, name) == 0) {
+        size_t from = name + 1, to = n;
+
+        while (from < to && isspace((unsigned char)bytes[from]))
+            from++;
+        while (to > from && isspace((unsigned char)bytes[to - 1]))
+            to--;
+        if (to - from < sizeof a->kept) {
+            memcpy(a->kept, bytes + from, to - from);
+            a->kept[to - from] = '\0';
+        }
+    }
+    return n;
+}
+
+/* Read anew each time: a token is replaced while we run. */
+static enum kl_code add_token(struct kl_http_client *c, struct curl_slist **headers, struct kl_err *err)
+{
+    char   line[TOKEN_MAX + 32] = "Authorization: Bearer ";
+    size_t begin = strlen(line), size;
+    FILE  *f;
+
+    if (c->token_file == NULL)
+        return KL_OK;
+    f = fopen(c->token_file, "re");
+    if (f == NULL)
+        return kl_fail(err, KL_EIO, "the token's file %s cannot be read", c->token_file);
+    size = fread(line + begin, 1, TOKEN_MAX, f);
+    fclose(f);
+    line[begin + size] = '\0';
+    line[begin + strcspn(line + begin, "\r\n")] = '\0';
+    *headers = curl_slist_append(*headers, line);
+    explicit_bzero(line, sizeof line);
+    return KL_OK;
+}
+
+enum kl_code kl_http_client_ask(struct kl_http_client *c, struct kl_http_asked *a, struct kl_err *err)
+{
+    struct curl_slist *headers = NULL;
+    char               tenant[300], said[CURL_ERROR_SIZE] = "";
+    struct kl_buf      url = { 0 };
+    CURLcode           code;
+    long               status = 0;
+
+    if (c->c == NULL && (c->c = curl_easy_init()) == NULL)
+        return kl_fail(err, KL_EIO, "libcurl does not start");
+    if (add_token(c, &headers, err) != KL_OK)
+        return err->code;
+    if (c->tenant != NULL) {
+        snprintf(tenant, sizeof tenant, "X-Scope-OrgID: %s", c->tenant);
+        headers = curl_slist_append(headers, tenant);
+    }
+    c->asked = a;
+    c->words = 0;
+    c->stopped = false;
+    a->status = 0;
+    a->kept[0] = a->words[0] = '\0';
+    kl_buf_adds(&url, a->url);
+    if (a->get) {
+        kl_buf_adds(&url, "?");
+        kl_buf_add(&url, a->form.at, a->form.size);
+    }
+    kl_buf_add8(&url, 0);
+    curl_easy_setopt(c->c, CURLOPT_URL, url.at);       /* copied */
+    kl_buf_deinit(&url);
+    curl_easy_setopt(c->c, CURLOPT_PROTOCOLS_STR, "http,https");
+    curl_easy_setopt(c->c, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(c->c, CURLOPT_HTTPHEADER, headers);
+    if (a->get) {
+        curl_easy_setopt(c->c, CURLOPT_HTTPGET, 1L);
+    } else {
+        curl_easy_setopt(c->c, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)a->form.size);
+        curl_easy_setopt(c->c, CURLOPT_POSTFIELDS, a->form.size > 0 ? a->form.at : "");
+        curl_easy_setopt(c->c, CURLOPT_POST, 1L);
+    }
+    curl_easy_setopt(c->c, CURLOPT_CONNECTTIMEOUT_MS, (long)CONNECT_MS);
+    curl_easy_setopt(c->c, CURLOPT_LOW_SPEED_LIMIT, 1L);
+    curl_easy_setopt(c->c, CURLOPT_LOW_SPEED_TIME, (long)STALL_S);
+    curl_easy_setopt(c->c, CURLOPT_ACCEPT_ENCODING, "");
+    curl_easy_setopt(c->c, CURLOPT_WRITEFUNCTION, take);
+    curl_easy_setopt(c->c, CURLOPT_WRITEDATA, c);
+    curl_easy_setopt(c->c, CURLOPT_HEADERFUNCTION, header);
+    curl_easy_setopt(c->c, CURLOPT_HEADERDATA, c);
+    curl_easy_setopt(c->c, CURLOPT_ERRORBUFFER, said);
+    if (c->ca_file != NULL)
+        curl_easy_setopt(c->c, CURLOPT_CAINFO, c->ca_file);
+    code = curl_easy_perform(c->c);
+    curl_easy_setopt(c->c, CURLOPT_ERRORBUFFER, NULL);
+    curl_slist_free_all(headers);
+    curl_easy_getinfo(c->c, CURLINFO_RESPONSE_CODE, &status);
+    a->status = (unsigned)status;
+    if (c->stopped)
+        return kl_fail(err, KL_ECANCELED, "the answer was wanted no further");
+    if (code != CURLE_OK)
+        return kl_fail(err, KL_EAGAIN, "%s: %s", a->url, said[0] != '\0' ? said : curl_easy_strerror(code));
+    return KL_OK;
+}

@@ -1,0 +1,96 @@
+"""What is exported comes back: by our own import, by promtool, by whoever reads CSV."""
+import csv
+import io
+import os
+import random
+import subprocess
+import time
+
+import koa
+from koa import check, http
+from test_generated import Asker, JITTER_MS, ROWS, STEP_MS, series_of
+from test_import import first_difference, histogram_series, koalemos, push_all, rows_of
+
+NAMES = ("cpu_total", "load", "holes", "info", "odd", "short", "no_labels", "lat_bucket")
+
+
+def export(base, *flags, code=0):
+    """(what was written, words)"""
+    done = subprocess.run([os.path.join(koa.BIN, "koalemos"), "export", "--url", base, *flags], capture_output=True, timeout=300)
+    words = done.stderr.decode()
+    check(done.returncode == code, f"export {flags}: {done.returncode} {words}")
+    return done.stdout.decode(), words
+
+
+def everything(base, at, names=NAMES):
+    ask, out = Asker(base), {}
+    for name in names:
+        status, answer = ask("query", query=f"{name}[2h]", time=at)
+        check(status == 200, f"{name}: {answer}")
+        out.update(rows_of(answer))
+    return out
+
+
+def test_exports_come_back_as_they_went_by_every_way(world):
+    ours = koa.Serve(world)
+    start_ms = int(time.time()) * 1000 - ROWS * STEP_MS - 120_000
+    series = series_of(random.Random(7)) + [({"__name__": "odd", "text": 'a"b\\c\nd,\u00e4', "job": "x"}, [1.5] * ROWS)]
+    push_all(ours.push, series, histogram_series(start_ms), start_ms)
+    ours.flush_all()
+    span = ["--start", str(start_ms // 1000 - 60), "--end", str(start_ms // 1000 + 4000)]
+    at = start_ms // 1000 + 4000
+    before = everything(ours.query, at)
+    stored = sum(len(s) for s in before.values())
+
+    # JSON lines: every bit comes back, stale markers too.
+    lines, words = export(ours.query, *span)
+    check(f" {4 * ROWS} native histograms left out" in words, words)
+    other = koa.Serve(world, name="other", data=world.path("other"))
+    status, _, body = http(f"{other.push}/api/v1/import", lines.encode(), method="POST")
+    check(status == 204, f"import: {status} {body!r}")
+    after = everything(other.query, at)
+    check(before == after, first_difference(before, after))
+    for q in ("count(holes)", "sum(rate(cpu_total[5m]))", "holes"):
+        a, b = ([Asker(s.query)("query_range", query=q, start=start_ms // 1000, end=at, step=15)[1]["data"]] for s in (ours, other))
+        check(a == b, f"{q}: {str(a)[:300]} / {str(b)[:300]}")
+
+    # In small pieces it is the same, also where the server has little memory.
+    small, words = export(ours.query, *span, "--slice", "137.5")
+    third = koa.Serve(world, "--querier.memory_max", "24MiB", name="third", data=world.path("third"))
+    status, _, body = http(f"{third.push}/api/v1/import", small.encode(), method="POST")
+    check(status == 204 and small.count("\n") > 5 * lines.count("\n"), f"{status} {body!r} {small.count(chr(10))}")
+    check(everything(third.query, at) == before, "in pieces it is not the same")
+    again, words = export(third.query, *span, "--match", '{__name__=~"lat.*",le="1"}')
+    check(again.count("\n") == 4 and all('"le":"1"' in line for line in again.splitlines()), again[:500])
+
+    # OpenMetrics: promtool makes blocks of it, and we take those. Stale markers have no place there.
+    om, words = export(ours.query, *span, "--format", "openmetrics", "--slice", "1000")
+    check(om.endswith("# EOF\n") and om.count("# EOF") == 1 and om.count("# TYPE cpu_total ") == 1, om[-200:])
+    whole = http(f"{ours.query}/api/v1/export/openmetrics?match[]=load&match[]=info&start={span[1]}&end={span[3]}")[2].decode()
+    check(whole.endswith("# EOF\n") and whole.count("# TYPE") == 2 and whole.count("\n") == 3 + 8 * ROWS, whole[:300])
+    with open(world.path("out.om"), "w") as f:
+        f.write(om)
+    done = subprocess.run([os.path.join(koa.PEERS, "promtool"), "tsdb", "create-blocks-from", "openmetrics", world.path("out.om"),
+                           world.path("blocks")], capture_output=True, text=True)
+    check(done.returncode == 0, done.stderr)
+    koalemos(world, "import", "--prometheus", world.path("blocks"), "--data-dir", world.path("fourth"))
+    fourth = koa.Serve(world, name="fourth", data=world.path("fourth"))
+    after = everything(fourth.query, at)
+    check(before == after, first_difference(before, after))
+
+    # CSV.
+    text, words = export(ours.query, *span, "--format", "csv", "--header", "--columns",
+                         "__name__,instance,text,__timestamp__:unix_ms,__value__")
+    rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    check(sum(r["__name__"] in NAMES for r in rows) >= stored, f"{len(rows)} rows, {stored} samples")
+    odd = [r for r in rows if r["text"]]
+    check(len(odd) == ROWS and all(r["text"] == 'a"b\\c\nd,\u00e4' and float(r["__value__"]) == 1.5 and
+                                   (int(r["__timestamp__:unix_ms"]) - start_ms - JITTER_MS) % STEP_MS == 0 for r in odd), odd[:2])
+
+    # What cannot be is said.
+    _, words = export(f"http://127.0.0.1:{koa.free_port()}", "--match", "up", "--tenant", "x", code=1)
+    check("what was written is not all" in words, words)
+    _, words = export(ours.query, "--match", "{{", code=1)
+    check("match[]" in words, words)
+    export(ours.query, "--format", "xml", code=2)
+    export(ours.query, "--start", "yesterday", code=2)
