@@ -11,6 +11,8 @@ Starting koalemos on $3, data in $2. Once it says "listening":
       echo 'greeting{from="me"} 1' | curl --data-binary @- http://$3/api/v1/import/prometheus
   Grafana reads it as a data source of type Prometheus at
       http://$3
+  a browser looks at
+      http://$3/
   and so does curl:
       curl 'http://$3/api/v1/query?query=greeting'
 

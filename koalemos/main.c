@@ -9,6 +9,7 @@
 #include "koalemos/secure.h"
 #include "koalemos/serve.h"
 #include "koalemos/tool.h"
+#include "libkoal/app/app.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -57,6 +58,10 @@ int main(int argc, char **argv)
         return koalemos_audit(argc, argv, 2);
     if (argc >= 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0)) {
         fputs(usage, stdout);
+        return 0;
+    }
+    if (argc >= 2 && strcmp(argv[1], "--version") == 0) {
+        puts("koalemos " KL_APP_VERSION);
         return 0;
     }
     if (argc >= 2)

@@ -414,6 +414,7 @@ struct qr_http *qr_http_new(struct qr_querier *q, struct kl_http_server *s, stru
     qr_api_tsdb_open(h);
     qr_api_cardinality_open(h);
     qr_api_ledger_open(h);
+    qr_api_page_open(h);
     return h;
 }
 

@@ -148,4 +148,5 @@ void qr_api_status_open(struct qr_http *h);
 void qr_api_tsdb_open(struct qr_http *h);
 void qr_api_cardinality_open(struct qr_http *h);
 void qr_api_ledger_open(struct qr_http *h);
+void qr_api_page_open(struct qr_http *h);
 #endif
