@@ -17,6 +17,23 @@ static void put_bytes(struct kl_buf *b, unsigned field, const void *at, size_t s
     kl_buf_addspan(b, kl_span(at, size));
 }
 
+/* How many bytes the character at `at` has; 0: it is none. RFC 3629. */
+static size_t character(const uint8_t *at, size_t left)
+{
+    size_t size = at[0] < 0x80 ? 1 : at[0] >= 0xc2 && at[0] <= 0xdf ? 2 : (at[0] & 0xf0) == 0xe0 ? 3
+                : at[0] >= 0xf0 && at[0] <= 0xf4 ? 4 : 0;
+
+    if (size == 0 || size > left)
+        return 0;
+    for (size_t i = 1; i < size; i++)
+        if ((at[i] & 0xc0) != 0x80)
+            return 0;
+    if ((at[0] == 0xe0 && at[1] < 0xa0) || (at[0] == 0xed && at[1] > 0x9f) ||
+        (at[0] == 0xf0 && at[1] < 0x90) || (at[0] == 0xf4 && at[1] > 0x8f))
+        return 0;
+    return size;
+}
+
 /* A proto3 string must be UTF-8, or the whole message is refused. */
 static void put_text(struct kl_buf *b, unsigned field, struct kl_span text)
 {
@@ -24,22 +41,13 @@ static void put_text(struct kl_buf *b, unsigned field, struct kl_span text)
 
     tag(b, field, BYTES);
     kl_buf_addv(b, text.size);
-    for (size_t i = 0; i < text.size;) {
-        size_t more = at[i] < 0x80 ? 0 : at[i] >= 0xc2 && at[i] < 0xe0 ? 1 : (at[i] & 0xf0) == 0xe0 ? 2
-                    : at[i] >= 0xf0 && at[i] < 0xf5 ? 3 : 9, n = 0;
-
-        while (n < more && i + n + 1 < text.size && (at[i + n + 1] & 0xc0) == 0x80)
-            n++;
-        if (n == more && !(more == 2 && at[i] == 0xe0 && at[i + 1] < 0xa0) &&
-            !(more == 2 && at[i] == 0xed && at[i + 1] >= 0xa0) &&
-            !(more == 3 && at[i] == 0xf0 && at[i + 1] < 0x90) &&
-            !(more == 3 && at[i] == 0xf4 && at[i + 1] >= 0x90)) {
-            kl_buf_add(b, at + i, more + 1);
-            i += more + 1;
-        } else {
+    for (size_t i = 0, n; i < text.size; i += n) {
+        n = character(at + i, text.size - i);
+        if (n == 0)
             kl_buf_add8(b, '?');                       /* as many bytes as before */
-            i++;
-        }
+        else
+            kl_buf_add(b, at + i, n);
+        n += n == 0;
     }
 }
 
