@@ -2,7 +2,7 @@
 # One process with everything in it, and a word about what to do with it. Usage: run.sh BIN DATA LISTEN
 set -eu
 cat <<T
-Starting koalemos on $3, data in $2. Once it says "listening":
+Starting koalemos on $3, data in $2. Once it says "ready":
 
   A Prometheus (or an agent) pushes to it with
       remote_write:

@@ -44,7 +44,7 @@ enum kl_code kl_app_read_file(const char *path, char **bytes, size_t *size,
     return KL_OK;
 }
 
-enum { WATCH_MS = 5000, GIVE_BACK_WATCHES = 6 };
+enum { LOOK_MS = 1000, WATCH_LOOKS = 5, GIVE_BACK_LOOKS = 30 };
 
 struct flags { char *args[ARGS_MAX + 1]; unsigned count; const char *config; bool help, print, version; };
 
@@ -294,7 +294,7 @@ static void wait_for_the_end(struct app *a)
     struct pollfd fds[2];
     char          words[KL_ERR_TEXT_MAX];
     bool          ends = false;
-    unsigned      watches = 0;
+    unsigned      idle = 0;
 
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
@@ -305,10 +305,13 @@ static void wait_for_the_end(struct app *a)
     while (!ends) {
         int ready;
 
-        while ((ready = poll(fds, 2, WATCH_MS)) < 0 && errno == EINTR) { }
+        while ((ready = poll(fds, 2, LOOK_MS)) < 0 && errno == EINTR) { }
         if (ready == 0) {
-            kl_app_secure_watch(a);
-            if (++watches % GIVE_BACK_WATCHES == 0)
+            kl_app_tell_ready(a);
+            idle++;
+            if (idle % WATCH_LOOKS == 0)
+                kl_app_secure_watch(a);
+            if (idle % GIVE_BACK_LOOKS == 0)
                 give_back(a);
         } else if (fds[0].revents == 0) {
             kl_logf(a->app.log, KL_INFO, "asked to quit: stopping");
@@ -341,8 +344,14 @@ int kl_app_run(struct kl_app *app)
     struct kl_err err;
     const char   *colon = strrchr(a->listen, ':');
 
-    if (kl_app_secure(app, &err) != KL_OK || kl_http_server_start(app->http, &err) != KL_OK)
+    if (kl_app_secure(app, &err) != KL_OK)
         return kl_app_failed(app, &err);
+    if (kl_http_server_start(app->http, &err) != KL_OK) {
+        size_t n = strlen(err.text);
+
+        snprintf(err.text + n, sizeof err.text - n, " (--listen takes another; port 0 is any that is free)");
+        return kl_app_failed(app, &err);
+    }
     atomic_store(&a->running, true);
     kl_logf(app->log, KL_INFO, "listening on http://%.*s:%u",
             colon != NULL ? (int)(colon - a->listen) : 0, a->listen, kl_http_server_port(app->http));

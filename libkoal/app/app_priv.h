@@ -21,6 +21,17 @@ struct kl_app_reloads {
     struct kl_metric *successful, *good_s, *hash_gauge;
 };
 
+/* ---- ready.c ---- */
+struct kl_app_told {                                   /* what the log was told of it last */
+    enum { KL_APP_NOTHING, KL_APP_WAITS, KL_APP_READY } state;
+    int64_t at_ms;
+    char    words[KL_ERR_TEXT_MAX];
+};
+struct app;
+bool kl_app_is_ready(struct app *a, struct kl_err *err);       /* false: err says what it waits for */
+/* Main's thread, now and then: a line when it has become ready, or waits, or still does. */
+void kl_app_tell_ready(struct app *a);
+
 struct app {
     struct kl_app app;
     struct kl_app_log log;
@@ -33,6 +44,7 @@ struct app {
     char  **argv;
     int     wake[2];                                   /* a pipe: a byte in it ends the run */
     struct kl_app_post *post;                          /* the tracer's way out */
+    struct kl_app_told told;
     _Atomic bool running;                              /* until it is, and once it no longer is: not ready */
     int64_t started_ms;
     struct kl_auth  *auth;                             /* once the listeners are guarded */

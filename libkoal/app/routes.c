@@ -14,21 +14,13 @@ static void healthy(void *ctx, struct kl_http_request *r)
     kl_http_answer(r, 200, plain, kl_span_str("healthy\n"));
 }
 
-/* False: err says what it waits for. */
-static bool is_ready(struct app *a, struct kl_err *err)
-{
-    if (!atomic_load(&a->running))
-        return kl_fail(err, KL_EAGAIN, "starting or stopping"), false;
-    return a->app.ready == NULL || a->app.ready(a->app.ctx, err);
-}
-
 static void ready(void *ctx, struct kl_http_request *r)
 {
     struct app   *a = ctx;
     struct kl_err err = { 0 };
     char          words[KL_ERR_TEXT_MAX + 2];
 
-    if (is_ready(a, &err)) {
+    if (kl_app_is_ready(a, &err)) {
         kl_http_answer(r, 200, plain, kl_span_str("ready\n"));
         return;
     }
@@ -46,7 +38,7 @@ static void metrics(void *ctx, struct kl_http_request *r)
     kl_metrics_write(a->app.metrics, &out);
     kl_app_process_metrics(a->app.name, a->started_ms, &out);
     kl_buf_addf(&out, "# HELP koalemos_ready Whether /-/ready says so; it also says why not.\n"
-                      "# TYPE koalemos_ready gauge\nkoalemos_ready %d\n", is_ready(a, &err));
+                      "# TYPE koalemos_ready gauge\nkoalemos_ready %d\n", kl_app_is_ready(a, &err));
     kl_http_answer_take(r, 200, "text/plain; version=0.0.4; charset=utf-8", &out);
 }
 

@@ -240,7 +240,7 @@ START_TEST(taken_port_is_a_sentence_and_a_failure)
     snprintf(flag, sizeof flag, "--listen=127.0.0.1:%u", wait_port());
     struct run first = run;
     ck_assert_int_eq(RUN(flag), 1);
-    SAYS("Address already in use");
+    SAYS("Address already in use (--listen takes another");
     run = first;
     kill(run.pid, SIGTERM);
     ck_assert_int_eq(finish(), 0);
@@ -381,7 +381,14 @@ START_TEST(readiness_says_why_not)
     ck_assert_uint_eq(ask(port, "GET /-/ready"), 503);
     ck_assert_ptr_nonnull(strstr(answer, "the log is far away"));
     ck_assert_uint_eq(ask(port, "GET /-/healthy"), 200);
+    while (strstr(run.text, "not ready: the log is far away") == NULL)       /* and the log does, unasked */
+        ck_assert(read_more());
     kill(run.pid, SIGINT);
+    ck_assert_int_eq(finish(), 0);
+    start((const char *const[]){ "--cell=well", NULL });
+    while (strstr(run.text, "tester: ready\n") == NULL)
+        ck_assert(read_more());
+    kill(run.pid, SIGTERM);
     ck_assert_int_eq(finish(), 0);
 }
 END_TEST
