@@ -137,7 +137,7 @@ enum kl_code dm_grpc_open(struct dm_doorman *d, const struct kl_app *app, struct
     g->server = kl_grpc_server_new(&(struct kl_grpc_options){
         .listen = listen, .connections_max = (unsigned)kl_config_int(config, "otlp.grpc_connections_max"),
         .buffered_bytes_max = MESSAGES_BYTES_MAX > 2 * body_max ? MESSAGES_BYTES_MAX : 2 * body_max,
-        .guard = app->guard, .log = app->log, .metrics = app->metrics });
+        .guard = app->guard, .tls = app->tls, .log = app->log, .metrics = app->metrics });
     kl_grpc_route_add(g->server, &(struct kl_grpc_route){
         .path = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
         .message_max_bytes = body_max, .handle = export_metrics, .ctx = g });

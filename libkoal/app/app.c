@@ -353,7 +353,7 @@ int kl_app_run(struct kl_app *app)
         return kl_app_failed(app, &err);
     }
     atomic_store(&a->running, true);
-    kl_logf(app->log, KL_INFO, "listening on http://%.*s:%u",
+    kl_logf(app->log, KL_INFO, "listening on http%s://%.*s:%u", app->tls != NULL ? "s" : "",
             colon != NULL ? (int)(colon - a->listen) : 0, a->listen, kl_http_server_port(app->http));
     wait_for_the_end(a);
     atomic_store(&a->running, false);

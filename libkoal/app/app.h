@@ -34,6 +34,7 @@ struct kl_app {
     struct kl_env *env;
     const char *hostname, *folder;                     /* this machine's, and where it was started */
     const struct kl_guard *guard;                      /* of every listener, from kl_app_secure on */
+    struct kl_tls *tls;                                /* from then on; NULL: cleartext */
     const char *audit_in;                              /* set before: the folder in which the audit log is
                                                           kept where audit.dir says nothing; NULL: nowhere */
     struct kl_http_server *http;                       /* routes may be added until run */

@@ -45,6 +45,7 @@ const struct kl_config_section kl_app_sections[] = {
     { "bus", "What is the same over NATS and in one process." },
     { "auth", "Who may ask: API keys." },
     { "audit", "The log of what operators order and of what is refused." },
+    { "tls", "TLS of every listener: HTTP and OTLP over gRPC. Off where no certificate is named." },
     { "http", "The HTTP server of every service." },
     { "trace", "Spans of requests, for a collector of traces. Off by default." },
     { "cluster", "Who has which partitions: ingestors register, the coordinator of the doormen decides." },
@@ -91,6 +92,10 @@ const struct kl_option kl_app_options[] = {
     INT("auth.rate", "0", 0, 1000000, "requests a second of a key whose line says no rate; past it 429; 0: any"),
     TEXT("audit.dir", NULL, "folder of the log of what operators order and of what is refused; unset: serve keeps it in its data-dir, others keep none"),
     TEXT("audit.key.file", NULL, "file with a secret, without which nobody can make the audit log anew"),
+
+    TEXT("tls.cert.file", NULL, "our certificate, PEM, and what signed it: HTTP and gRPC speak TLS, 1.2 or 1.3; files are read again when they change"),
+    TEXT("tls.key.file", NULL, "its key"),
+    TEXT("tls.client_ca.file", NULL, "CA whose certificates clients have to show, but for health checks; unset: they are not asked"),
 
     BOOL("http.lifecycle", "false", "whether POST /-/quit (from this machine) and /-/reload are answered", LIVE),
     INT("http.threads", "0", 0, 256, "threads of the HTTP server; 0: one a core"),

@@ -1,4 +1,4 @@
-/* What guards the listeners: keys, and the record of what was ordered and refused. */
+/* What guards the listeners: keys, certificates, and the record of what was ordered and refused. */
 #include "libkoal/app/app_priv.h"
 
 #include <errno.h>
@@ -68,6 +68,23 @@ static enum kl_code open_audit(struct app *a, struct kl_err *err)
     return a->audit != NULL ? KL_OK : err->code;
 }
 
+static enum kl_code open_tls(struct app *a, struct kl_err *err)
+{
+    const struct kl_config     *c = a->app.config;
+    const struct kl_tls_options o = { .cert_file = kl_config_text(c, "tls.cert.file"),
+                                      .key_file = kl_config_text(c, "tls.key.file"),
+                                      .client_ca_file = kl_config_text(c, "tls.client_ca.file"),
+                                      .metrics = a->app.metrics };
+
+    if ((o.cert_file == NULL || o.cert_file[0] == '\0') && (o.key_file == NULL || o.key_file[0] == '\0') &&
+        (o.client_ca_file == NULL || o.client_ca_file[0] == '\0'))
+        return KL_OK;
+    if (kl_tls_open(&o, &a->app.tls, err) != KL_OK)
+        return err->code;
+    kl_http_tls(a->app.http, a->app.tls);
+    return KL_OK;
+}
+
 enum kl_code kl_app_secure(struct kl_app *app, struct kl_err *err)
 {
     struct app *a = (struct app *)app;
@@ -77,6 +94,8 @@ enum kl_code kl_app_secure(struct kl_app *app, struct kl_err *err)
 
     if (a->auth != NULL)
         return KL_OK;
+    if (open_tls(a, err) != KL_OK)
+        return err->code;
     if (kl_auth_open(&o, &a->auth, err) != KL_OK || open_audit(a, err) != KL_OK)
         return err->code;
     kl_auth_audit(a->auth, a->audit);
@@ -88,7 +107,7 @@ enum kl_code kl_app_secure(struct kl_app *app, struct kl_err *err)
 enum kl_code kl_app_secure_reload(struct kl_app *app, bool *changed, struct kl_err *err)
 {
     struct app *a = (struct app *)app;
-    bool        keys;
+    bool        keys, tls = false;
 
     *changed = false;
     if (a->auth == NULL)
@@ -97,7 +116,11 @@ enum kl_code kl_app_secure_reload(struct kl_app *app, bool *changed, struct kl_e
         return err->code;
     if (keys)
         kl_logf(app->log, KL_INFO, "auth.keys.file was read anew");
-    *changed = keys;
+    if (a->app.tls != NULL && kl_tls_reload(a->app.tls, &tls, err) != KL_OK)
+        return err->code;
+    if (tls)
+        kl_logf(app->log, KL_INFO, "tls.cert.file and its fellows were read anew");
+    *changed = keys || tls;
     return KL_OK;
 }
 
@@ -120,6 +143,7 @@ void kl_app_secure_close(struct app *a)
         kl_auth_audit(a->auth, NULL);
     kl_audit_close(a->audit);
     kl_auth_close(a->auth);
+    kl_tls_close(a->app.tls);
 }
 
 /* ---- what no row of the options can say ---- */

@@ -202,7 +202,9 @@ static void judge(void *ctx, const struct kl_guard_ask *ask, struct kl_guard_ver
     const struct kl_auth_endpoint *e = ask->route != NULL ? kl_auth_endpoint_of(ask->method, ask->route) : NULL;
     struct kl_err   err;
 
-    if (a->file != NULL && !(e != NULL && e->role == 0))
+    if (ask->uncertified && !(e != NULL && e->role == 0))
+        refuse(a, v, 401, "a client certificate is needed, of the CA that tls.client_ca.file names");
+    else if (a->file != NULL && !(e != NULL && e->role == 0))
         judge_key(a, ask, e, v);
     if (v->status == 0 && a->audit != NULL && e != NULL && e->role == KL_ROLE_ADMIN &&
         kl_audit_order(a->audit, ask, v->key, &err) != KL_OK)

@@ -1,7 +1,7 @@
 #ifndef KL_GRPC_H
 #define KL_GRPC_H
 /*
- * A gRPC server for unary calls, over cleartext HTTP/2 (grpc/grpc, doc/PROTOCOL-HTTP2.md). One thread
+ * A gRPC server for unary calls, over HTTP/2 in cleartext or TLS (grpc/grpc, doc/PROTOCOL-HTTP2.md). One thread
  * and one epoll serve all connections; nghttp2 does the protocol (grpc_nghttp2.c, the one file that
  * knows it). A handler is called on that thread when a call's one message is there, whole, and must not
  * block: it answers, or hands the call on and returns. The answer may come from any thread, exactly
@@ -30,6 +30,7 @@
 #include "libkoal/base/mem.h"
 #include "libkoal/base/metrics.h"
 #include "libkoal/http/guard.h"
+#include "libkoal/http/tls.h"
 
 enum { KL_GRPC_STREAMS_MAX = 64, KL_GRPC_METADATA_MAX = 16 * 1024, KL_GRPC_HEADERS_MAX = 64,
        KL_GRPC_FIRST_S = 20, KL_GRPC_CHATTER = 10000, KL_GRPC_RESET = 50, KL_GRPC_WORDS_MAX = 1024,
@@ -66,6 +67,7 @@ struct kl_grpc_options {
     size_t   buffered_bytes_max;                       /* of all messages in memory. 0: 256 MiB */
     const struct kl_guard *guard;                      /* asked when a call's metadata is there; NULL: none.
                                                           Its tenant takes the place of x-scope-orgid */
+    struct kl_tls *tls;                                /* NULL: cleartext */
     struct kl_log *log;
     struct kl_metrics *metrics;
 };

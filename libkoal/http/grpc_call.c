@@ -135,7 +135,9 @@ static void ask_guard(struct kl_grpc_call *c)
     struct kl_guard_verdict v = { 0 };
     struct kl_guard_ask     ask = { .method = "POST", .route = c->route != NULL ? c->route->path : NULL,
                                     .path = c->path, .authorization = kl_grpc_metadata(c, "authorization"),
-                                    .tenant = kl_grpc_metadata(c, "x-scope-orgid"), .peer = c->conn->peer };
+                                    .tenant = kl_grpc_metadata(c, "x-scope-orgid"), .peer = c->conn->peer,
+                                    .uncertified = c->conn->tls != NULL && !c->conn->certified &&
+                                                   kl_tls_asks(c->server->options.tls) };
 
     g->judge(g->ctx, &ask, &v);
     if (v.status != 0) {

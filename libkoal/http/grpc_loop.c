@@ -153,10 +153,30 @@ static void want(struct kl_grpc_conn *c, uint32_t events)
 
 static bool send_some(struct kl_grpc_conn *c, const uint8_t *bytes, size_t size, size_t *sent)
 {
-    ssize_t n = send(c->fd, bytes, size, MSG_NOSIGNAL | MSG_DONTWAIT);
+    ssize_t n = c->tls != NULL ? kl_tls_send(c->tls, bytes, size)
+                               : send(c->fd, bytes, size, MSG_NOSIGNAL | MSG_DONTWAIT);
 
     *sent = n > 0 ? (size_t)n : 0;
     return n >= 0 || errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR;
+}
+
+/* Whether the connection is one that bytes may be sent on; else it says what it waits for, or is dead. */
+static bool shake(struct kl_grpc_conn *c)
+{
+    enum kl_tls_step step;
+
+    if (c->tls == NULL || c->shaken)
+        return true;
+    step = kl_tls_handshake(c->tls);
+    if (step == KL_TLS_DONE) {
+        c->shaken = true;
+        c->certified = kl_tls_asks(c->server->options.tls) && kl_tls_certified(c->tls);
+        return true;
+    }
+    c->dead = step == KL_TLS_FAILED;
+    if (!c->dead)
+        want(c, step == KL_TLS_WRITES ? EPOLLOUT : EPOLLIN);
+    return false;
 }
 
 static void keep_pending(struct kl_grpc_conn *c, const uint8_t *bytes, size_t size)
@@ -177,6 +197,8 @@ static void flush(struct kl_grpc_conn *c)
     size_t         sent;
     long           n;
 
+    if (!c->dead && !shake(c))
+        return;
     while (!c->dead) {
         if (c->pending_at < c->pending_size) {
             c->dead = !send_some(c, c->pending + c->pending_at, c->pending_size - c->pending_at, &sent);
@@ -224,8 +246,12 @@ static void read_from(struct kl_grpc_conn *c)
 {
     uint8_t bytes[READ_BYTES];
 
+    if (!shake(c))
+        return;
     for (int i = 0; i < READS_A_TURN && !c->dead && c->pending_at == c->pending_size; i++) {
-        ssize_t n = recv(c->fd, bytes, sizeof bytes, MSG_DONTWAIT);
+        /* A record of TLS is no larger than `bytes`: none stays behind, where epoll would not tell. */
+        ssize_t n = c->tls != NULL ? kl_tls_recv(c->tls, bytes, sizeof bytes)
+                                   : recv(c->fd, bytes, sizeof bytes, MSG_DONTWAIT);
         if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
             break;
         if (n <= 0) {
@@ -246,6 +272,7 @@ static void conn_free(struct kl_grpc_conn *c)
     struct kl_grpc_server *s = c->server;
 
     kl_grpc_session_close(c);
+    kl_tls_session_free(c->tls);
     *c->at = c->next;
     if (c->next != NULL)
         c->next->at = c->at;
@@ -272,7 +299,10 @@ static void conn_new(struct kl_grpc_server *s, int fd, const struct sockaddr *pe
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     atomic_store(&c->refs, 1);
     e.data.ptr = c;
-    if (!kl_grpc_session_open(c)) {
+    if (s->options.tls != NULL)
+        c->tls = kl_tls_session_new(s->options.tls, fd, "h2");
+    if ((s->options.tls != NULL && c->tls == NULL) || !kl_grpc_session_open(c)) {
+        kl_tls_session_free(c->tls);
         close(fd);
         free(c);
         return;

@@ -55,6 +55,8 @@ struct kl_grpc_conn {
     unsigned call_count, in_hand;                      /* in_hand: handed out and not back */
     unsigned number;
     int      fd;
+    struct kl_tls_session *tls;                        /* NULL: cleartext */
+    bool     shaken, certified;                        /* its handshake is over */
     char     peer[KL_GUARD_PEER_MAX + 1];              /* address, for people */
     int64_t  begun_ms, active_ms, chatter_ms;
     double   chatter;                                  /* what may still be sent of it */

@@ -6,6 +6,7 @@
  * `judge` is called on a server's thread and must not block for long; it fills the verdict. `done` is
  * called for those that were let through, when they are answered, on whatever thread answers.
  */
+#include <stdbool.h>
 #include <stdint.h>
 
 enum { KL_GUARD_KEY_MAX = 63, KL_GUARD_TENANT_MAX = 150, KL_GUARD_WORDS_MAX = 255, KL_GUARD_PEER_MAX = 63 };
@@ -16,6 +17,8 @@ struct kl_guard_ask {
     const char *path;                                  /* as asked for, decoded */
     const char *authorization, *tenant;                /* headers, or NULL */
     const char *peer;                                  /* address, for people */
+    bool        uncertified;                           /* clients are asked for certificates; it showed none
+                                                          that is good */
 };
 struct kl_guard_verdict {
     unsigned status;                                   /* 0: go on; else 401, 403, 429, 503, with words */

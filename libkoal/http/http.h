@@ -1,7 +1,7 @@
 #ifndef KL_HTTP_H
 #define KL_HTTP_H
 /*
- * An HTTP/1.1 server, over libmicrohttpd (http_mhd.c, the one file that knows it). Routes are
+ * An HTTP/1.1 server, in cleartext or TLS, over libmicrohttpd (http_mhd.c, the one file that knows it). Routes are
  * registered before start. A handler is called on a server thread with the whole request, its
  * body already read within the route's bound (413 before any of it is buffered when
  * Content-Length says so); it answers now, or later from any thread, exactly once.
@@ -26,6 +26,7 @@
 #include "libkoal/base/metrics.h"
 #include "libkoal/base/trace.h"
 #include "libkoal/http/guard.h"
+#include "libkoal/http/tls.h"
 
 enum { KL_HTTP_PARAMS_MAX = 1000, KL_HTTP_HEADERS_MAX = 64, KL_HTTP_HEAD_MAX = 24 * 1024 };
 enum { KL_HTTP_DISCARD_MAX = 1024 * 1024 };
@@ -120,6 +121,8 @@ struct kl_http_options {
 struct kl_http_server *kl_http_server_new(const struct kl_http_options *options);
 /* Before start; what options.guard would be. */
 void         kl_http_guard(struct kl_http_server *s, const struct kl_guard *guard);
+/* Before start: TLS instead of cleartext. Stays the caller's, and outlives the server. */
+void         kl_http_tls(struct kl_http_server *s, struct kl_tls *tls);
 /* Whether only this machine reaches an address to listen on: a loopback one in digits, or localhost. Pure. */
 bool         kl_http_listens_locally(const char *listen);
 void         kl_http_route_add(struct kl_http_server *s, const struct kl_http_route *route);

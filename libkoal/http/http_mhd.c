@@ -9,6 +9,7 @@
  * and taken before any lock of the library's.
  */
 #include "libkoal/http/http_priv.h"
+#include "libkoal/http/tls_priv.h"
 
 #include <microhttpd.h>
 
@@ -16,6 +17,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -34,6 +36,7 @@ enum { PACKED_LEAST = 1024, ANSWERS_LEAVE_MS = 1000, STREAM_BLOCK = 32 * 1024 };
 struct kl_http_server {
     struct kl_http_options options;
     char               *listen;
+    struct kl_tls      *tls;                           /* NULL: cleartext */
     struct kl_http_routes routes;
     struct MHD_Daemon  *daemon;
     int                 fd;
@@ -49,6 +52,9 @@ struct kl_http_server {
     bool                draining, stopping;
 };
 
+/* What we keep of a connection: the library carries it along. */
+struct connection { struct kl_http_server *server; unsigned number; bool looked, certified; };
+
 bool kl_http_gone(const struct kl_http_request *r)
 {
     struct kl_http_server *s = r->server;
@@ -62,8 +68,13 @@ bool kl_http_gone(const struct kl_http_request *r)
     if (!gone) {
         const union MHD_ConnectionInfo *info =
             MHD_get_connection_info(r->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
-        ssize_t n = recv(info->connect_fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-        gone = n == 0 || (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR);
+        if (s->tls != NULL) {                          /* the goodbye of TLS is bytes, too */
+            struct pollfd p = { .fd = info->connect_fd, .events = POLLRDHUP };
+            gone = poll(&p, 1, 0) > 0;
+        } else {
+            ssize_t n = recv(info->connect_fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+            gone = n == 0 || (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR);
+        }
     }
     pthread_mutex_unlock(&s->lock);
     return gone;
@@ -261,7 +272,7 @@ static void *on_target(void *cls, const char *target, struct MHD_Connection *con
     r->connection = connection;
     r->route = &s->routes.none;
     r->wild = "";
-    r->number = (unsigned)(uintptr_t)info->socket_context;
+    r->number = ((const struct connection *)info->socket_context)->number;
     r->bodies = &s->bodies;
     r->starved = !kl_http_request_charge(r, strlen(target) + 1);
     r->raw = kl_strdup(r->starved ? "/" : target);
@@ -296,10 +307,46 @@ static void on_connection(void *cls, struct MHD_Connection *connection, void **s
                           enum MHD_ConnectionNotificationCode what)
 {
     struct kl_http_server *s = cls;
+    struct connection     *c;
 
     (void)connection;
-    if (what == MHD_CONNECTION_NOTIFY_STARTED)
-        *socket_context = (void *)(uintptr_t)(atomic_fetch_add(&s->connections, 1) + 1);
+    if (what == MHD_CONNECTION_NOTIFY_STARTED) {
+        c = kl_new(sizeof *c);
+        c->server = s;
+        c->number = atomic_fetch_add(&s->connections, 1) + 1;
+        *socket_context = c;
+    } else if (what == MHD_CONNECTION_NOTIFY_CLOSED) {
+        free(*socket_context);
+        *socket_context = NULL;
+    }
+}
+
+/* In a handshake: the library lets a session carry its connection. */
+struct kl_tls *kl_tls_of_connection(void *connection)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+
+    return ((const struct connection *)info->socket_context)->server->tls;
+}
+
+/* Whether a client that is to show a certificate has not. Asked once a connection. */
+static bool is_uncertified(struct kl_http_request *r)
+{
+    struct kl_tls     *tls = r->server->tls;
+    const union MHD_ConnectionInfo *info;
+    struct connection *c;
+
+    if (tls == NULL || !kl_tls_asks(tls))
+        return false;
+    info = MHD_get_connection_info(r->connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    c = info->socket_context;
+    if (!c->looked) {
+        info = MHD_get_connection_info(r->connection, MHD_CONNECTION_INFO_GNUTLS_SESSION);
+        c->certified = info != NULL && kl_tls_certified_raw(tls, info->tls_session);
+        c->looked = true;
+    }
+    return !c->certified;
 }
 
 __attribute__((format(printf, 2, 0)))
@@ -402,6 +449,7 @@ static bool pass_guard(struct kl_http_request *r, const struct kl_http_entry *ro
     if (g == NULL)
         return true;
     ask = kl_http_request_ask(r, route != NULL ? route->path : NULL, r->peer);
+    ask.uncertified = is_uncertified(r);
     g->judge(g->ctx, &ask, &r->verdict);
     if (r->verdict.status != 0) {
         *done = refuse(r, r->verdict.status, much, r->verdict.words);
@@ -638,6 +686,12 @@ void kl_http_guard(struct kl_http_server *s, const struct kl_guard *guard)
     s->options.guard = guard;
 }
 
+void kl_http_tls(struct kl_http_server *s, struct kl_tls *tls)
+{
+    assert(s->daemon == NULL);
+    s->tls = tls;
+}
+
 void kl_http_route_add(struct kl_http_server *s, const struct kl_http_route *route)
 {
     assert(s->daemon == NULL);
@@ -647,7 +701,16 @@ void kl_http_route_add(struct kl_http_server *s, const struct kl_http_route *rou
 enum kl_code kl_http_server_start(struct kl_http_server *s, struct kl_err *err)
 {
     unsigned threads = s->options.threads;
+    char    *ca = s->tls != NULL ? kl_tls_client_ca(s->tls) : NULL;
     sigset_t all, before;
+
+    struct MHD_OptionItem plain[] = { { MHD_OPTION_END, 0, NULL } };
+    struct MHD_OptionItem secure[] = {
+        { MHD_OPTION_HTTPS_PRIORITIES, 0, (void *)(uintptr_t)kl_tls_priorities() },
+        { MHD_OPTION_HTTPS_CERT_CALLBACK, 0, kl_tls_retrieve() },
+        { ca != NULL ? MHD_OPTION_HTTPS_MEM_TRUST : MHD_OPTION_END, 0, ca },
+        { MHD_OPTION_END, 0, NULL },
+    };
 
     assert(s->daemon == NULL);
     if (kl_http_listen_open(s->listen, &s->fd, &s->port, err) != KL_OK)
@@ -663,8 +726,10 @@ enum kl_code kl_http_server_start(struct kl_http_server *s, struct kl_err *err)
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     s->daemon = MHD_start_daemon(
-        MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL,
+        MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG
+            | (s->tls != NULL ? MHD_USE_TLS : 0), 0, NULL,
         NULL, on_request, s,
+        MHD_OPTION_ARRAY, s->tls != NULL ? secure : plain,
         MHD_OPTION_EXTERNAL_LOGGER, on_words, (void *)s,
         MHD_OPTION_LISTEN_SOCKET, s->fd,
         MHD_OPTION_CONNECTION_LIMIT, s->options.connections_max,

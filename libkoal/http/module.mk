@@ -1,2 +1,2 @@
 USES := libkoal/base
-LIBS := -lmicrohttpd -lnghttp2 -lz -lzstd -lcurl
+LIBS := -lmicrohttpd -lnghttp2 -lgnutls -lz -lzstd -lcurl

@@ -3,7 +3,8 @@
  *   node otlp_push.js proto|json|grpc URL delta|cumulative none|gzip TENANT
  *
  * Three rounds, each followed by an export; what they add up to is in test_otlp.py. Prints "done", or what
- * went wrong. KOA_AUTHORIZATION is sent as that header. The modules are found by NODE_PATH. */
+ * went wrong. KOA_AUTHORIZATION is sent as that header; KOA_CA: gRPC over TLS, signed by that CA, and
+ * KOA_CLIENT: with our own certificate, KOA_CLIENT.crt and .key. The modules are found by NODE_PATH. */
 'use strict';
 const { MeterProvider, PeriodicExportingMetricReader, AggregationTemporality, AggregationType } =
   require('@opentelemetry/sdk-metrics');
@@ -32,9 +33,13 @@ function exporter() {
   }
   const { OTLPMetricExporter } = require('@opentelemetry/exporter-metrics-otlp-grpc');
   const { Metadata, credentials } = require('@grpc/grpc-js');
+  const read = (path) => require('fs').readFileSync(path);
+  const client = process.env.KOA_CLIENT;
+  const way = !process.env.KOA_CA ? credentials.createInsecure()
+    : credentials.createSsl(read(process.env.KOA_CA), client ? read(client + '.key') : null, client ? read(client + '.crt') : null);
   const metadata = new Metadata();
   Object.entries(headers).forEach(([name, value]) => metadata.set(name.toLowerCase(), value));
-  return new OTLPMetricExporter({ ...options, metadata, credentials: credentials.createInsecure() });
+  return new OTLPMetricExporter({ ...options, metadata, credentials: way });
 }
 
 async function main() {
