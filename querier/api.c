@@ -241,6 +241,18 @@ static bool listing_is_large(const struct qr_listing *l)
     return weight > QR_RENDER_WHOLE;
 }
 
+/* Too little to write for a hop to a worker and back? */
+static bool listing_is_small(const struct qr_names *n)
+{
+    size_t bytes = 0;
+
+    if (n->what != TSP_SEL_NAMES && n->what != TSP_SEL_VALUES)
+        return n->count < QR_RENDER_HERE / 5;
+    for (size_t i = 0; i < n->count && i < QR_RENDER_HERE; i++)
+        bytes += n->texts[i].size;
+    return n->count < QR_RENDER_HERE && bytes < QR_INLINE_BYTES / 2;
+}
+
 static void listing_answer(struct qr_names *n)
 {
     struct qr_listing *l = kl_container_of(n, struct qr_listing, names);
@@ -255,7 +267,7 @@ static void listing_answer(struct qr_names *n)
         l->pour.part = listing_pour;
         if (!qr_pour_start(&l->pour, l->h, &n->job, l->r, l->content_type))
             qr_api_error(l->r, PQL_UNAVAILABLE, QR_POURS_MANY);
-    } else if (n->count < QR_RENDER_HERE / 5) {
+    } else if (listing_is_small(n)) {
         listing_render(l);
     } else {
         qr_hold(&n->job);

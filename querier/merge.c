@@ -171,19 +171,12 @@ static void order_layouts(struct qr_fetch *f)
 
 /* ---- texts and metadata ---- */
 
-static int by_text(const void *a, const void *b)
-{
-    return kl_span_cmp(*(const struct kl_span *)a, *(const struct kl_span *)b);
-}
-
 static void merge_texts(struct qr_fetch *f)
 {
-    size_t total = 0, used = 0, n = 0;
+    size_t total = 0;
 
-    for (size_t i = 0; i < f->source_count; i++) {
+    for (size_t i = 0; i < f->source_count; i++)
         total += f->sources[i]->text_count;
-        used += f->sources[i]->text_count > 0;
-    }
     if (total == 0 || !take(f, total * sizeof *f->texts))
         return;
     f->texts = kl_resize(NULL, total * sizeof *f->texts);
@@ -194,12 +187,7 @@ static void merge_texts(struct qr_fetch *f)
             memcpy(f->texts + f->text_count, s->texts, s->text_count * sizeof *f->texts);
         f->text_count += s->text_count;
     }
-    if (used > 1)
-        qsort(f->texts, total, sizeof *f->texts, by_text);
-    for (size_t i = 0; i < total; i++)
-        if (i == 0 || !kl_span_eq(f->texts[i], f->texts[n - 1]))
-            f->texts[n++] = f->texts[i];
-    f->text_count = n;
+    f->text_count = qr_texts_unite(f->texts, total);
 }
 
 static int by_meta(const void *a, const void *b)

@@ -8,7 +8,7 @@
 
 #include "querier/qr_priv.h"
 
-enum { SELECTORS_ARENA_MAX = 4 << 20 };
+enum { SELECTORS_ARENA_MAX = 4 << 20, UNITE_TEXTS = 5000, UNITE_OTHERS = 500 };  /* less is not worth a hop */
 
 void qr_names_deinit(struct qr_names *n)
 {
@@ -55,31 +55,19 @@ enum kl_code qr_names_selector(struct qr_names *n, struct kl_span text, struct k
 
 /* ---- unions, sorted ---- */
 
-static int by_text(const void *a, const void *b)
-{
-    return kl_span_cmp(*(const struct kl_span *)a, *(const struct kl_span *)b);
-}
-
 static void unite_texts(struct qr_names *n, size_t total)
 {
-    size_t out = 0, count;
+    size_t count = 0;                                  /* of the total, some may be metadata */
 
     n->texts = kl_resize(NULL, total * sizeof *n->texts);
     for (size_t i = 0; i < n->fetch_count; i++) {
         const struct qr_fetch *f = &n->fetches[i];
 
         if (f->text_count > 0)
-            memcpy(n->texts + out, f->texts, f->text_count * sizeof *n->texts);
-        out += f->text_count;
+            memcpy(n->texts + count, f->texts, f->text_count * sizeof *n->texts);
+        count += f->text_count;
     }
-    count = out;                                       /* of the total, some may be metadata */
-    if (n->fetch_count > 1)
-        qsort(n->texts, count, sizeof *n->texts, by_text);
-    out = 0;
-    for (size_t i = 0; i < count; i++)
-        if (i == 0 || !kl_span_eq(n->texts[i], n->texts[out - 1]))
-            n->texts[out++] = n->texts[i];
-    n->count = out;
+    n->count = qr_texts_unite(n->texts, count);
 }
 
 static void unite_labels(struct qr_names *n, size_t total)
@@ -268,7 +256,7 @@ static void begin_unite(struct qr_names *n)
         return;
     }
     qr_hold(&n->job);
-    if (total < 500) {
+    if (total < ((n->what == TSP_SEL_NAMES || n->what == TSP_SEL_VALUES) ? UNITE_TEXTS : UNITE_OTHERS)) {
         unite(n);
         united(&n->task);
     } else {

@@ -426,6 +426,9 @@ enum kl_code qr_source_meta(struct qr_job *j, struct qr_source *s, const struct 
 enum kl_code qr_source_charge(struct qr_job *j, struct qr_source *s, struct kl_err *err);
 enum kl_code qr_over_budget(const struct qr_job *j, struct kl_err *err);
 
+/* ---- texts.c: sorts them, each once; returns how many are left. Quick where they are a few sorted runs. ---- */
+size_t qr_texts_unite(struct kl_span *texts, size_t count);
+
 /* ---- merge.c. On a worker, or the loop when there is little. ---- */
 void qr_merge(struct qr_fetch *f);
 
