@@ -19,6 +19,7 @@ struct blk_compaction {
     struct blk_compact c;
     struct input      *inputs;
     struct blk_writer *w;
+    struct { struct blk_writer *w; struct blk_roll *r; } rolls[BLK_ROLLUPS_MAX];
     struct blk_merge  *m;
     struct blk_part   *parts;
     uint32_t          *which;
@@ -110,6 +111,16 @@ static enum kl_code one_series(struct blk_compaction *x, uint32_t n, struct kl_e
     if (count > 0 &&
         blk_writer_series(x->w, labels, kl_labels_fp(labels), chunks, count, err) != KL_OK)
         return err->code;
+    for (uint32_t i = 0; i < c->roll_count && count > 0; i++) {
+        const struct blk_chunk_ref *rows;
+        uint32_t                    row_count;
+
+        if (blk_roll_series(x->rolls[i].r, chunks, count, &rows, &row_count, err) != KL_OK)
+            return err->code;
+        if (row_count > 0 && blk_writer_series(x->rolls[i].w, labels, kl_labels_fp(labels), rows, row_count,
+                                               err) != KL_OK)
+            return err->code;
+    }
     x->series += n;
     for (uint32_t i = 0; i < n; i++) {
         x->inputs[x->which[i]].series++;
@@ -200,6 +211,8 @@ static void destroy(struct blk_compaction *x)
         blk_ahead_deinit(&x->inputs[i].pages);
         blk_page_deinit(&x->inputs[i].page);
     }
+    for (uint32_t i = 0; i < x->c.roll_count; i++)
+        blk_roll_free(x->rolls[i].r);
     blk_merge_free(x->m);
     free(x->inputs);
     free(x->parts);
@@ -214,11 +227,24 @@ enum kl_code blk_compaction_begin(const struct blk_compact *c, struct blk_compac
     struct blk_writer     *w;
 
     assert(c->count >= 1 && c->count <= BLK_INPUTS_MAX);
+    assert(c->roll_count <= BLK_ROLLUPS_MAX);
     if (blk_writer_open(c->root, c->info, &w, err) != KL_OK)
         return kl_within(err, "compact");
     x = kl_new(sizeof *x);
     x->c = *c;
     x->w = w;
+    for (uint32_t i = 0; i < c->roll_count; i++) {
+        if (blk_writer_open(c->root, &c->rolls[i], &x->rolls[i].w, err) != KL_OK) {
+            while (i-- > 0) {
+                blk_writer_abandon(x->rolls[i].w);
+                blk_roll_free(x->rolls[i].r);
+            }
+            blk_writer_abandon(w);
+            free(x);
+            return kl_within(err, "compact");
+        }
+        x->rolls[i].r = blk_roll_new(c->rolls[i].resolution_ms);
+    }
     x->m = blk_merge_new();
     x->parts = kl_resize(NULL, c->count * sizeof *x->parts);
     x->which = kl_resize(NULL, c->count * sizeof *x->which);
@@ -255,19 +281,42 @@ enum kl_code blk_compaction_step(struct blk_compaction *x, uint64_t samples, str
 enum kl_code blk_compaction_finish(struct blk_compaction *x, struct blk_info *done,
                                    struct kl_err *err)
 {
-    struct blk_writer *w = x->w;
+    struct blk_writer *w[1 + BLK_ROLLUPS_MAX] = { x->w };
+    struct kl_env_dir *root = x->c.root;
+    struct blk_info    all[1 + BLK_ROLLUPS_MAX];
+    uint32_t           count = 1 + x->c.roll_count, made = 0;
 
-    if (copy_extras(&x->c, w, err) != KL_OK) {
+    if (copy_extras(&x->c, x->w, err) != KL_OK) {
         blk_compaction_abandon(x);
         return kl_within(err, "compact");
     }
+    for (uint32_t i = 1; i < count; i++)
+        w[i] = x->rolls[i - 1].w;
     destroy(x);
-    return blk_writer_finish(w, done, err) == KL_OK ? KL_OK : kl_within(err, "compact");
+    while (made < count && blk_writer_finish(w[made], &all[made], err) == KL_OK)
+        made++;
+    if (made == count) {
+        if (done != NULL)
+            memcpy(done, all, count * sizeof *all);
+        return KL_OK;
+    }
+    for (uint32_t i = made + 1; i < count; i++)
+        blk_writer_abandon(w[i]);
+    while (made-- > 0) {
+        struct kl_err unheard = { 0 };                 /* the first failure is the one to tell */
+        char          path[BLK_PATH_MAX + 1];
+
+        blk_fileset_path(&all[made], path);
+        blk_fileset_remove(root, path, &unheard);
+    }
+    return kl_within(err, "compact");
 }
 
 void blk_compaction_abandon(struct blk_compaction *x)
 {
     blk_writer_abandon(x->w);
+    for (uint32_t i = 0; i < x->c.roll_count; i++)
+        blk_writer_abandon(x->rolls[i].w);
     destroy(x);
 }
 

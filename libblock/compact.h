@@ -10,6 +10,7 @@
  * input. Blocks for long: on a worker. The result is a function of the inputs' samples and of `info`.
  */
 #include "libblock/deletion.h"
+#include "libblock/rollup.h"
 
 enum { BLK_INPUTS_MAX = 256, BLK_HIDDEN_MAX = 64 };
 
@@ -27,6 +28,9 @@ struct blk_compact {
     void *ctx;
     /* Only samples and exemplars within, both included; both 0: all. */
     int64_t from_ms, to_ms;
+    /* Besides, rollups of the result: what each is called, with its resolution. */
+    const struct blk_info *rolls;
+    uint32_t roll_count;                               /* up to BLK_ROLLUPS_MAX */
 };
 /* In slices, so that a worker can do something else in between. Borrows all that `c` names. After
  * KL_OK from begin, one of finish and abandon. */
@@ -35,7 +39,8 @@ enum kl_code blk_compaction_begin(const struct blk_compact *c, struct blk_compac
                                   struct kl_err *err);         /* KL_EEXIST as blk_writer_open */
 /* Goes on for about so many samples; KL_ENOENT: all are done. */
 enum kl_code blk_compaction_step(struct blk_compaction *x, uint64_t samples, struct kl_err *err);
-/* Durable with KL_OK; after a failure there is no such fileset. Frees x. */
+/* Durable with KL_OK; after a failure there is no such fileset. Frees x. `done` has room for the
+ * fileset and then each rollup. */
 enum kl_code blk_compaction_finish(struct blk_compaction *x, struct blk_info *done,
                                    struct kl_err *err);
 void         blk_compaction_abandon(struct blk_compaction *x); /* removes what it can; frees x */

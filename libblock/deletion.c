@@ -133,6 +133,13 @@ uint32_t blk_deletions_hide(const struct blk_deletion *const *list, uint32_t cou
     return kept + 1;
 }
 
+void blk_hidden_widen(struct blk_hidden *spans, uint32_t count, int64_t resolution_ms)
+{
+    for (uint32_t i = 0; i < count; i++)
+        if (__builtin_add_overflow(spans[i].to_ms, resolution_ms, &spans[i].to_ms))
+            spans[i].to_ms = INT64_MAX;
+}
+
 bool blk_hidden_all(const struct blk_hidden *spans, uint32_t count, int64_t from_ms, int64_t to_ms)
 {
     for (uint32_t i = 0; i < count; i++)

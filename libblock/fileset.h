@@ -3,7 +3,7 @@
 /*
  * A fileset: the series of one tenant and partition in one window, sealed. A folder
  *
- *   <tenant>/<partition, 4 digits>/<window start ms>-<id, 20 digits>[.<generation>]/
+ *   <tenant>/<partition, 4 digits>/<window start ms>-<id, 20 digits>[.<generation>][r<resolution, s>]/
  *       info data index summaries postings bloom extras digests checkpoint
  *
  * (FORMAT.md draws every byte.) The checkpoint is written last, after all else is synced: without
@@ -32,6 +32,8 @@ struct blk_info {
                                                           compacted: the greatest of its inputs' */
     uint64_t generation;                               /* 0: as a cut wrote it; else the catalogue's
                                                           revision that a compaction made it for */
+    int64_t  resolution_ms;                            /* 0: samples; else rows of libblock/rollup.h, made
+                                                          of the fileset that is named the same but for it */
     uint64_t incarnation;                              /* of the stream */
     uint64_t first_seq;                                /* log positions covered: first_seq..id */
     int64_t  min_ms, max_ms;                           /* of the samples; filled by the writer */
@@ -40,10 +42,12 @@ struct blk_info {
                                                           owner and standbys compare it; the writer's */
     bool     quarantined;                              /* a manifest's: it was found corrupt, and is
                                                           neither read nor compacted any more */
+    uint8_t  rolled;                                   /* a manifest's: the rollups that were made of it,
+                                                          perhaps without a row: bit i, blk_rollup_ms[i] */
     uint64_t obeyed;                                   /* a manifest's: deletions of numbers up to it
                                                           hide nothing here (libblock/deletion.h) */
 };
-/* "<tenant>/<pppp>/<start>-<id>", and ".<generation>" where it is not 0 */
+/* "<tenant>/<pppp>/<start>-<id>", and ".<generation>" and "r<resolution in s>" where these are not 0 */
 void blk_fileset_path(const struct blk_info *info, char path[BLK_PATH_MAX + 1]);
 enum kl_code blk_fileset_path_parse(const char *path, struct blk_info *info, struct kl_err *err);
 

@@ -14,7 +14,7 @@ enum blk_file {                                        /* the order of `digests`
     BLK_INDEX, BLK_EXTRAS, BLK_POSTINGS, BLK_BLOOM, BLK_SUMMARIES, BLK_INFO, BLK_DATA, BLK_FILES
 };
 enum { BLK_VERSION = 1 };
-enum { BLK_INFO_VERSION = 2, BLK_WINDOW_NAME = 72 };
+enum { BLK_INFO_VERSION = 3, BLK_WINDOW_NAME = 96 };
 enum { BLK_FRAME_HEAD = 16, BLK_FRAME_RAW_MAX = 256 << 20, BLK_CHUNK_BYTES_MAX = 64 << 20 };
 enum { BLK_PAGE_SERIES = 128, BLK_ORDER_SERIES = 1024, BLK_SERIES_MAX = 1 << 27 };
 extern const char *const blk_file_names[BLK_FILES];
@@ -208,6 +208,8 @@ struct blk_folder { struct kl_env_dir *tenant, *partition, *window; };
 enum kl_code blk_folder_enter(struct kl_env_dir *root, const struct blk_info *info, bool make,
                               struct blk_folder *f, struct kl_err *err);
 void         blk_folder_leave(struct blk_folder *f);
+enum { BLK_RESOLUTION_MAX_MS = 1000 * 86400 };
+bool         blk_resolution_read(struct kl_cur *c, struct blk_info *info);     /* in seconds; false: unfit */
 void         blk_folder_names(const struct blk_info *info, char partition[8], char window[BLK_WINDOW_NAME]);
 /* Removes what lies in the folder of a fileset, the checkpoint first. */
 enum kl_code blk_folder_empty(struct kl_env_dir *dir, struct kl_err *err);

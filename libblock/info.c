@@ -1,9 +1,11 @@
 /*
  * info: what a fileset is about; and the path that names it.
  *
- *   "KOAi" u8 version, fields (blk_info_fields), [varint generation: version 2]
+ *   "KOAi" u8 version, fields (blk_info_fields), [varint generation: version 2 and up]
+ *   [varint resolution in seconds: version 3]
  *
- * Version 2 is written only where there is a generation: what a cut writes is read by older programs.
+ * Version 2 is written only where there is a generation, version 3 only for rollups: what a cut writes is
+ * read by older programs.
  *
  * Which metrics are in it is in postings, the values of __name__.
  */
@@ -36,6 +38,8 @@ void blk_folder_names(const struct blk_info *info, char partition[8], char windo
     else
         snprintf(window, BLK_WINDOW_NAME, "%" PRId64 "-%020" PRIu64 ".%" PRIu64,
                  info->window_start_ms, info->id, info->generation);
+    if (info->resolution_ms != 0)
+        snprintf(window + strlen(window), 24, "r%" PRId64, info->resolution_ms / 1000);
 }
 
 /* A tenant is a folder and a part of a key: letters, digits and a few more; not hidden, not "..". */
@@ -69,8 +73,8 @@ static bool digits(const char *at, const char *end, uint64_t *v)
 enum kl_code blk_fileset_path_parse(const char *path, struct blk_info *info, struct kl_err *err)
 {
     struct blk_info named = { 0 };
-    const char     *slash = strchr(path, '/'), *start, *dash, *dot, *end = path + strlen(path);
-    uint64_t        partition, at;
+    const char     *slash = strchr(path, '/'), *start, *dash, *dot, *roll, *end = path + strlen(path);
+    uint64_t        partition, at, seconds;
     char            again[BLK_PATH_MAX + 1];
 
     if (slash == NULL || !tenant_ok(path, (size_t)(slash - path)) || end - slash < 7 ||
@@ -78,6 +82,13 @@ enum kl_code blk_fileset_path_parse(const char *path, struct blk_info *info, str
         goto unfit;
     start = slash + 6;
     dash = strrchr(start, '-');
+    roll = dash == NULL ? NULL : strchr(dash, 'r');
+    if (roll != NULL) {
+        if (!digits(roll + 1, end, &seconds) || seconds == 0 || seconds > BLK_RESOLUTION_MAX_MS / 1000)
+            goto unfit;
+        named.resolution_ms = (int64_t)seconds * 1000;
+        end = roll;
+    }
     dot = dash == NULL ? NULL : strchr(dash, '.');
     if (dot != NULL && !digits(dot + 1, end, &named.generation))
         goto unfit;
@@ -146,13 +157,25 @@ bool blk_info_parse(struct kl_cur *c, struct blk_info *info)
     return !c->bad && info->window_ms >= 0;
 }
 
+bool blk_resolution_read(struct kl_cur *c, struct blk_info *info)
+{
+    uint64_t seconds = kl_cur_v(c);
+
+    if (c->bad || seconds == 0 || seconds > BLK_RESOLUTION_MAX_MS / 1000)
+        return false;
+    info->resolution_ms = (int64_t)seconds * 1000;
+    return true;
+}
+
 void blk_info_write(const struct blk_info *info, struct kl_buf *out)
 {
     kl_buf_add(out, "KOAi", 4);
-    kl_buf_add8(out, info->generation == 0 ? 1 : BLK_INFO_VERSION);
+    kl_buf_add8(out, info->resolution_ms != 0 ? 3 : info->generation == 0 ? 1 : 2);
     blk_info_fields(info, out);
-    if (info->generation != 0)
+    if (info->generation != 0 || info->resolution_ms != 0)
         kl_buf_addv(out, info->generation);
+    if (info->resolution_ms != 0)
+        kl_buf_addv(out, (uint64_t)info->resolution_ms / 1000);
 }
 
 enum kl_code blk_info_read(struct kl_span raw, struct blk_info *info, struct kl_err *err)
@@ -169,6 +192,8 @@ enum kl_code blk_info_read(struct kl_span raw, struct blk_info *info, struct kl_
         return kl_fail(err, KL_ECORRUPT, "bad fields");
     if (version > 1)
         info->generation = kl_cur_v(&c);
+    if (version > 2 && !blk_resolution_read(&c, info))
+        return kl_fail(err, KL_ECORRUPT, "bad resolution");
     if (c.bad || (version > 1 && info->generation == 0) || info->series_count > BLK_SERIES_MAX ||
         kl_cur_left(&c) != 0)
         return kl_fail(err, KL_ECORRUPT, "bad fields");

@@ -6,14 +6,17 @@
  *              varint cuts, cuts times { varint seq, zigzag end }
  *              varint filesets, filesets times { fields of blk_info (info.c),
  *                                                varint generation, u8 marks: 1 quarantined,
- *                                                2 [varint obeyed, not 0] }
+ *                                                2 [varint obeyed, not 0],
+ *                                                4 [varint resolution in seconds],
+ *                                                8, 16: rolled }
  *              varint gone, gone times { span path, zigzag when }
  *              varint deleted_seq, varint deletions made
  *              varint deletions, deletions times { varint number, u64 incarnation, varint seq,
  *                zigzag at, span tenant, zigzag from, zigzag to,
  *                varint matchers, matchers times { u8 op, span name, span value } }
  *              u32 crc32c of what precedes
- *              (version 1 has neither generation and marks, nor what is gone; 1 and 2 no deletions)
+ *              (version 1 has neither generation and marks, nor what is gone; 1 and 2 no deletions;
+ *              1 to 3 no resolution)
  *   pointer    "KOAP" u8 version, varint revision, varint epoch, u64 digest, u32 crc32c
  */
 #include "libblock/manifest.h"
@@ -25,7 +28,8 @@
 
 #include "libblock/fileset_priv.h"
 
-enum { VERSION = 3, MARK_QUARANTINED = 1, MARK_OBEYED = 2 };
+enum { VERSION = 4, MARK_QUARANTINED = 1, MARK_OBEYED = 2, MARK_ROLLUP = 4,
+       ROLLED_SHIFT = 3, ROLLED = 3 << ROLLED_SHIFT };
 
 void blk_manifest_deinit(struct blk_manifest *m)
 {
@@ -77,6 +81,7 @@ uint32_t blk_manifest_find(const struct blk_manifest *m, const struct blk_info *
 {
     for (uint32_t i = 0; i < m->fileset_count; i++)
         if (m->filesets[i].id == info->id && m->filesets[i].generation == info->generation &&
+            m->filesets[i].resolution_ms == info->resolution_ms &&
             m->filesets[i].window_start_ms == info->window_start_ms &&
             strcmp(m->filesets[i].tenant, info->tenant) == 0)
             return i;
@@ -298,9 +303,13 @@ void blk_manifest_encode(const struct blk_manifest *m, struct kl_buf *out)
         blk_info_fields(&m->filesets[i], out);
         kl_buf_addv(out, m->filesets[i].generation);
         kl_buf_add8(out, (m->filesets[i].quarantined ? MARK_QUARANTINED : 0) |
-                         (m->filesets[i].obeyed > 0 ? MARK_OBEYED : 0));
+                         (m->filesets[i].obeyed > 0 ? MARK_OBEYED : 0) |
+                         (m->filesets[i].resolution_ms > 0 ? MARK_ROLLUP : 0) |
+                         (m->filesets[i].rolled << ROLLED_SHIFT & ROLLED));
         if (m->filesets[i].obeyed > 0)
             kl_buf_addv(out, m->filesets[i].obeyed);
+        if (m->filesets[i].resolution_ms > 0)
+            kl_buf_addv(out, (uint64_t)m->filesets[i].resolution_ms / 1000);
     }
     kl_buf_addv(out, m->gone_count);
     for (uint32_t i = 0; i < m->gone_count; i++) {
@@ -333,7 +342,8 @@ static bool read_cuts(struct kl_cur *c, struct blk_manifest *m)
 
 static bool read_fileset(struct kl_cur *c, uint8_t version, struct blk_info *info)
 {
-    uint8_t marks, known = version > 2 ? MARK_QUARANTINED | MARK_OBEYED : MARK_QUARANTINED;
+    uint8_t marks, known = MARK_QUARANTINED | (version > 2 ? MARK_OBEYED : 0) |
+                          (version > 3 ? MARK_ROLLUP | ROLLED : 0);
 
     if (!blk_info_parse(c, info))
         return false;
@@ -344,11 +354,13 @@ static bool read_fileset(struct kl_cur *c, uint8_t version, struct blk_info *inf
     info->quarantined = marks & MARK_QUARANTINED;
     if (c->bad || (marks & ~known) != 0)
         return false;
+    info->rolled = (marks & ROLLED) >> ROLLED_SHIFT;
     if (marks & MARK_OBEYED) {
         info->obeyed = kl_cur_v(c);
-        return !c->bad && info->obeyed > 0;
+        if (c->bad || info->obeyed == 0)
+            return false;
     }
-    return true;
+    return (marks & MARK_ROLLUP) == 0 || blk_resolution_read(c, info);
 }
 
 static bool read_gone(struct kl_cur *c, struct blk_manifest *m)

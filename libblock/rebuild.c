@@ -214,7 +214,7 @@ static enum kl_code beside_manifest(struct part *p, struct kl_err *err)
 /* Does `a` hold all that `b` does? */
 static bool holds(const struct blk_info *a, const struct blk_info *b)
 {
-    if (a->generation <= b->generation || a->incarnation != b->incarnation ||
+    if (a->generation <= b->generation || a->resolution_ms != b->resolution_ms || a->incarnation != b->incarnation ||
         strcmp(a->tenant, b->tenant) != 0 || a->first_seq > b->first_seq || a->id < b->id)
         return false;
     if (a->window_ms == 0)

@@ -4,6 +4,7 @@
  * `test_golden write` writes the present version anew; only ever for a new version.
  */
 #include "libblock/blk_priv.h"
+#include "libblock/rollup.h"
 #include "tests/unit/libblock/fileset_kit.h"
 
 
@@ -88,12 +89,49 @@ static enum kl_code write_golden(struct kl_env_dir *root)
             blk_chunk_encode(s->times, s->values, i % 2 ? starts : NULL, SAMPLES, &b);
             ref.bytes = kl_buf_span(&b);
         }
+        if (info.resolution_ms != 0) {
+            struct blk_roll            *r = blk_roll_new(info.resolution_ms);
+            const struct blk_chunk_ref *rows;
+            uint32_t                    n;
+
+            ck_assert_int_eq(blk_roll_series(r, &ref, 1, &rows, &n, &err), KL_OK);
+            ck_assert_int_eq(blk_writer_series(w, kit_labels(s), s->fp, rows, n, &err), KL_OK);
+            blk_roll_free(r);
+            continue;
+        }
         ck_assert_int_eq(blk_writer_series(w, kit_labels(s), s->fp, &ref, 1, &err), KL_OK);
     }
     blk_writer_metadata(w, kit_text("golden_metric"), 2, kit_text("bytes"), kit_text("Golden."), &err);
     blk_writer_exemplar(w, kit[3].fp, kit[3].times[9], 1.5, kit_labels(&kit[3]), &err);
     kl_buf_deinit(&b);
     return blk_writer_finish(w, NULL, &err);
+}
+
+/* Rows, each of twenty samples 15 s apart, but the first, whose bucket ends with its one sample. */
+static void check_rows(const struct kit_series *s, const struct blk_selected *one)
+{
+    static int64_t        times[BLK_CHUNK_MAX], starts[BLK_CHUNK_MAX];
+    static struct kl_hist hists[BLK_CHUNK_MAX];
+    struct kl_arena       arena;
+    uint32_t              n, k = 0;
+
+    kl_arena_init(&arena, 64 << 20);
+    ck_assert_uint_eq(one->chunk_count, 1);
+    ck_assert_int_eq(blk_chunk_decode_hists(one->chunks[0].bytes, &arena, times, hists, starts, &n, &err), KL_OK);
+    for (uint32_t i = 0; i < n; i++) {
+        struct blk_row row;
+        uint32_t       count = 0;
+        double         last = 0;
+
+        ck_assert(blk_row_get(&hists[i], &row));
+        for (; k < SAMPLES && s->times[k] <= times[i]; k++)
+            if (!kl_is_stale(s->values[k])) {
+                count++;
+                last = s->values[k];
+            }
+        ck_assert(row.count == count && kl_f64_bits(row.last) == kl_f64_bits(last));
+    }
+    kl_arena_deinit(&arena);
 }
 
 static void check_one(const struct blk_selected *one)
@@ -107,6 +145,10 @@ static void check_one(const struct blk_selected *one)
     while (i < kit_count && kl_fp_cmp(kit[i].fp, one->fp) != 0)
         i++;
     ck_assert_uint_lt(i, kit_count);
+    if (info.resolution_ms != 0 && !kit[i].hists) {
+        check_rows(&kit[i], one);
+        return;
+    }
     ck_assert_uint_eq(one->chunk_count, 1);
     kl_arena_init(&arena, 64 << 20);
     if (kit[i].hists) {
@@ -135,6 +177,7 @@ static struct kl_env_dir *open_version(int version)
     char               folder[64];
 
     info.generation = version == 1 ? 0 : 77;
+    info.resolution_ms = version < 3 ? 0 : 300000;
     snprintf(folder, sizeof folder, "tests/data/fileset-v%d", version);
     ck_assert_msg(kl_env_dir_real_open(folder, false, &root, &err) == KL_OK, "%s", err.text);
     return root;
@@ -155,6 +198,7 @@ START_TEST(fileset_of_each_version_is_read)            /* once a version, from 1
     ck_assert_msg(blk_fileset_verify(f, &err) == KL_OK, "%s", err.text);
     ck_assert_uint_eq(blk_fileset_info(f)->incarnation, info.incarnation);
     ck_assert_uint_eq(blk_fileset_info(f)->generation, info.generation);
+    ck_assert_int_eq(blk_fileset_info(f)->resolution_ms, info.resolution_ms);
     ck_assert(blk_fileset_has_metric(f, kit_text("golden_histogram")));
     ck_assert_int_eq(blk_select_open(f, NULL, 0, INT64_MIN, INT64_MAX, true, &s, &err), KL_OK);
     for (; blk_select_next(s, &one, &err) == KL_OK; n++)
@@ -192,8 +236,9 @@ START_TEST(write_the_present_version)
 {
     struct kl_env_dir *root;
 
-    info.generation = 77;                              /* version 2 is about that alone */
-    ck_assert_int_eq(kl_env_dir_real_open("tests/data/fileset-v2", true, &root, &err), KL_OK);
+    info.generation = 77;
+    info.resolution_ms = 300000;                       /* version 3 is about that alone */
+    ck_assert_int_eq(kl_env_dir_real_open("tests/data/fileset-v3", true, &root, &err), KL_OK);
     ck_assert_msg(write_golden(root) == KL_OK, "%s", err.text);
     root->leave(root);
 }
@@ -211,8 +256,8 @@ int main(int argc, char **argv)
     if (argc > 1) {
         tcase_add_test(t, write_the_present_version);
     } else {
-        tcase_add_loop_test(t, fileset_of_each_version_is_read, 1, 3);
-        tcase_add_loop_test(t, content_digest_is_the_same_for_ever, 1, 3);
+        tcase_add_loop_test(t, fileset_of_each_version_is_read, 1, 4);
+        tcase_add_loop_test(t, content_digest_is_the_same_for_ever, 1, 4);
     }
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_ENV);
