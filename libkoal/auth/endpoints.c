@@ -14,6 +14,10 @@ static const struct kl_auth_endpoint table[] = {
     OPEN("GET", "/-/healthy"),
     OPEN("GET", "/-/ready"),
     OPEN("GET", "/ready"),
+    /* The page: the same bytes for everybody. It asks as whoever it is given a key of. */
+    OPEN("GET", "/"),
+    OPEN("GET", "/page.js"),
+    OPEN("GET", "/page.css"),
 
     /* Pushes. */
     WRITE(NULL, "/api/v1/write"),
@@ -52,6 +56,7 @@ static const struct kl_auth_endpoint table[] = {
     READ(NULL, "/api/v1/cardinality/active_series"),
     READ(NULL, "/api/v1/export"),
     READ(NULL, "/api/v1/export/csv"),
+    READ(NULL, "/api/v1/export/openmetrics"),
     READ(NULL, "/api/v1/export/native"),
     READ(NULL, "/federate"),
     READ("GET", "/api/v1/notifications"),

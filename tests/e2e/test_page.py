@@ -42,3 +42,38 @@ def test_the_page_asks_only_what_is_there_and_makes_text_of_what_it_gets(world):
         check(status == 200, f"{path}: {status} {body[:200]!r}")
     node = subprocess.run(["node", "--check", os.path.join(PAGE, "page.js")], capture_output=True, text=True, timeout=60)
     check(node.returncode == 0, node.stderr)
+
+
+def key_of(world, *more):
+    made = subprocess.run([os.path.join(koa.BIN, "koalemos"), "key", "new", "--file", world.path("keys"), *more],
+                          capture_output=True, text=True, timeout=60)
+    check(made.returncode == 0, f"key new: {made.stderr}")
+    return {"Authorization": f"Bearer {made.stdout.strip()}"}
+
+
+def test_with_keys_the_page_is_open_and_what_it_asks_is_not(world):
+    reader = key_of(world, "--roles", "read", "--tenants", "anonymous")
+    ours = koa.Serve(world, "--auth.keys.file", world.path("keys"))
+    for path in ("/", "/page.js", "/page.css"):
+        check(http(ours.query + path)[0] == 200, f"{path} wants a key")
+    for path in ("status/buildinfo", "status/tsdb", "label/__name__/values", "query?query=1"):
+        check(http(f"{ours.query}/api/v1/{path}")[0] == 401, f"{path} without a key")
+        check(http(f"{ours.query}/api/v1/{path}", headers=reader)[0] == 200, f"{path} with one")
+
+
+def test_every_route_has_a_row_in_the_table_of_roles(world):
+    """One without would be refused to everybody, whatever his key."""
+    every = key_of(world, "--roles", "read,write,rules,admin", "--tenants", "*")
+    flags = ("--auth.keys.file", world.path("keys"), "--http.lifecycle=true")
+    cluster = koa.Cluster(world, *flags)
+    asked = set()
+    for base in [koa.Serve(world, *flags).query, *(cluster.url(n) for n in ("doorman", "ingestor-0", "querier"))]:
+        text = http(f"{base}/metrics", headers=every)[2].decode()
+        for methods, path in re.findall(r'^koalemos_http_requests_total\{code="2xx",method="([^"]+)",path="([^"]+)"', text, re.M):
+            for method in methods.split(","):
+                if path.endswith(("/-/quit", "/split")) or (method, path) in asked:
+                    continue
+                asked.add((method, path))
+                status, _, said = http(base + path.replace("*", "x"), None if method == "GET" else b"", every, method=method)
+                check(status not in (401, 403), f"{method} {path}: {status} {said[:200]!r}")
+    check(len(asked) > 90, f"only {len(asked)} routes")
