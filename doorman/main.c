@@ -9,9 +9,11 @@
 #include "doorman/post.h"
 #include "libkoal/app/app.h"
 #include "libkoal/bus/options.h"
+#include "overrides/overrides.h"
 
 struct program {
     struct kl_bus     *bus;
+    struct ov         *ov;
     struct dm_doorman *doorman;
     struct dm_coordinator      *coordinator;
     struct dm_coordinator_http *coordinator_http;
@@ -39,7 +41,7 @@ static bool ready(void *ctx, struct kl_err *err)
 {
     struct program *p = ctx;
 
-    return p->bus->healthy(p->bus, err) && dm_ready(p->doorman, err);
+    return p->bus->healthy(p->bus, err) && ov_known(p->ov, err) && dm_ready(p->doorman, err);
 }
 
 int main(int argc, char **argv)
@@ -54,6 +56,7 @@ int main(int argc, char **argv)
     struct dm_http            *http;
     struct dm_grpc            *grpc;
     struct dm_post            *post;
+    struct ov_http            *ov_http;
     struct kl_err              err;
     enum kl_code               guarded;
     const char                *assigned;
@@ -85,6 +88,9 @@ int main(int argc, char **argv)
             bootstrap = dm_bootstrap_new(a->env, p.bus, placement, a->log);
         coordinate(&p, a, assigned);
         spreader = dm_spreader_new(a->env, p.bus, &so);
+        p.ov = ov_new(a->env, p.bus, &(struct ov_options){ .live = a->live, .table = kl_app_options, .log = a->log,
+                                                           .metrics = a->metrics });
+        ov_http = ov_http_new(p.ov, a->http);
         p.doorman = dm_new(a->env, p.bus, &o);
         http = dm_http_new(p.doorman, a->http, &o, a->env);
         guarded = kl_app_secure(a, &err);
@@ -99,6 +105,8 @@ int main(int argc, char **argv)
         dm_post_free(post);
         dm_http_free(http);
         dm_free(p.doorman);
+        ov_free(p.ov);
+        ov_http_free(ov_http);
         dm_spreader_free(spreader);
         dm_bootstrap_free(bootstrap);
         dm_coordinator_free(p.coordinator);

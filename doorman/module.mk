@@ -1,1 +1,1 @@
-USES := libkoal/base libkoal/env libkoal/http libkoal/bus libkoal/app libtsproto
+USES := libkoal/base libkoal/env libkoal/http libkoal/bus libkoal/app libtsproto overrides

@@ -6,6 +6,7 @@
 #include "libkoal/app/app.h"
 #include "libkoal/bus/options.h"
 #include "libkoal/store/options.h"
+#include "overrides/overrides.h"
 
 enum { LEAVE_MS = 3000 };
 
@@ -13,6 +14,7 @@ struct program {
     struct kl_env_dir   *data;
     struct kl_store     *store;
     struct kl_bus       *bus;
+    struct ov           *ov;
     struct ing_ingestor *ingestor;
 };
 
@@ -20,7 +22,7 @@ static bool ready(void *ctx, struct kl_err *err)
 {
     struct program *p = ctx;
 
-    return p->bus->healthy(p->bus, err) && ing_ready(p->ingestor, err);
+    return p->bus->healthy(p->bus, err) && ov_known(p->ov, err) && ing_ready(p->ingestor, err);
 }
 
 static enum kl_code open_folders(struct program *p, struct kl_app *a, struct kl_err *err)
@@ -99,6 +101,8 @@ int main(int argc, char **argv)
         kl_bus_nats_open(a->env, &bo, &p.bus, &err) != KL_OK) {
         status = kl_app_failed(a, &err);
     } else {
+        p.ov = ov_new(a->env, p.bus, &(struct ov_options){ .live = a->live, .table = kl_app_options, .log = a->log,
+                                                           .metrics = a->metrics });
         p.ingestor = ing_new(a->env, p.bus, p.data, p.store, &o);
         http = ing_http_new(p.ingestor, a->http, a->env);
         a->ready = ready;
@@ -108,6 +112,7 @@ int main(int argc, char **argv)
         p.bus->close(p.bus);
         kl_store_cancel(p.store);
         ing_free(p.ingestor);
+        ov_free(p.ov);
         ing_http_free(http);
         p.bus->free(p.bus);
     }

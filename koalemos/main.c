@@ -6,6 +6,7 @@
 #include "koalemos/config.h"
 #include "koalemos/export.h"
 #include "koalemos/import.h"
+#include "koalemos/overrides.h"
 #include "koalemos/secure.h"
 #include "koalemos/serve.h"
 #include "koalemos/tool.h"
@@ -23,6 +24,7 @@ static const char usage[] =
     "  verify    every checksum of every fileset below a folder\n"
     "  catalog   rebuild: the catalogue made anew from the object storage alone\n"
     "  cluster   init: makes the log's streams in NATS; status: who is in the cell and has what; split: twice the partitions\n"
+    "  overrides get, set, history, rollback, forget: what is said of a tenant while services run\n"
     "  check-config   whether files are configurations; where they are wrong if not\n"
     "  config    schema: the configuration's JSON schema; page: every option there is\n"
     "  key       new, list, revoke: API keys, in the file that auth.keys.file names\n"
@@ -48,6 +50,8 @@ int main(int argc, char **argv)
         return koalemos_export(argc, argv, 2);
     if (argc >= 2 && strcmp(argv[1], "cluster") == 0)
         return koalemos_cluster(argc, argv, 2);
+    if (argc >= 2 && strcmp(argv[1], "overrides") == 0)
+        return koalemos_overrides(argc, argv, 2);
     if (argc >= 2 && strcmp(argv[1], "check-config") == 0)
         return koalemos_check_config(argc, argv, 2);
     if (argc >= 2 && strcmp(argv[1], "config") == 0)

@@ -10,6 +10,7 @@
 #include "libkoal/bus/bus.h"
 #include "libkoal/bus/options.h"
 #include "libkoal/store/options.h"
+#include "overrides/overrides.h"
 #include "querier/options.h"
 #include "querier/querier.h"
 
@@ -21,6 +22,7 @@ struct serve {
     struct kl_env_dir   *data, *objects;
     struct kl_store     *store, *cache;                /* cache: before it, for queries; or NULL */
     struct kl_bus       *bus;
+    struct ov           *ov;
     struct dm_bootstrap *bootstrap;
     struct dm_spreader  *spreader;
     struct ing_ingestor *ingestor;
@@ -30,13 +32,14 @@ struct serve {
     struct dm_http      *doorman_http;
     struct dm_grpc      *doorman_grpc;
     struct qr_http      *querier_http;
+    struct ov_http      *ov_http;
 };
 
 static bool ready(void *ctx, struct kl_err *err)
 {
     struct serve *s = ctx;
 
-    return s->bus->healthy(s->bus, err) && ing_ready(s->ingestor, err) &&
+    return s->bus->healthy(s->bus, err) && ov_known(s->ov, err) && ing_ready(s->ingestor, err) &&
            dm_ready(s->doorman, err) && qr_ready(s->querier, err);
 }
 
@@ -107,6 +110,8 @@ static void start_services(struct serve *s, struct tsp_placement *placement_take
     dm_spreader_options_read(a->config, &so);
     so.log = a->log;
     so.metrics = a->metrics;
+    s->ov = ov_new(a->env, s->bus, &(struct ov_options){ .live = a->live, .table = kl_app_options, .log = a->log,
+                                                         .metrics = a->metrics });
     s->bootstrap = dm_bootstrap_new(a->env, s->bus, placement_take, a->log);
     s->spreader = dm_spreader_new(a->env, s->bus, &so);
     s->ingestor = ing_new(a->env, s->bus, s->data, s->store, &io);
@@ -115,6 +120,7 @@ static void start_services(struct serve *s, struct tsp_placement *placement_take
     s->ingestor_http = ing_http_new(s->ingestor, a->http, a->env);
     s->doorman_http = dm_http_new(s->doorman, a->http, &dmo, a->env);
     s->querier_http = qr_http_new(s->querier, a->http, a->env);
+    s->ov_http = ov_http_new(s->ov, a->http);
     s->app->ready = ready;
     s->app->ctx = s;
 }
@@ -132,6 +138,8 @@ static void stop(struct serve *s)
         ing_free(s->ingestor);
         dm_spreader_free(s->spreader);
         dm_bootstrap_free(s->bootstrap);
+        ov_free(s->ov);
+        ov_http_free(s->ov_http);
         qr_http_free(s->querier_http);
         ing_http_free(s->ingestor_http);
     }

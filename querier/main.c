@@ -4,12 +4,14 @@
 #include "libkoal/app/app.h"
 #include "libkoal/bus/options.h"
 #include "libkoal/store/options.h"
+#include "overrides/overrides.h"
 #include "querier/options.h"
 #include "querier/querier.h"
 
 struct program {
     struct kl_store   *store, *cache;                  /* cache NULL: there is none */
     struct kl_bus     *bus;
+    struct ov         *ov;
     struct qr_querier *querier;
 };
 
@@ -17,7 +19,7 @@ static bool ready(void *ctx, struct kl_err *err)
 {
     struct program *p = ctx;
 
-    return p->bus->healthy(p->bus, err) && qr_ready(p->querier, err);
+    return p->bus->healthy(p->bus, err) && ov_known(p->ov, err) && qr_ready(p->querier, err);
 }
 
 static enum kl_code open_store(struct program *p, struct kl_app *a, struct kl_err *err)
@@ -55,6 +57,8 @@ int main(int argc, char **argv)
         kl_bus_nats_open(a->env, &bo, &p.bus, &err) != KL_OK) {
         status = kl_app_failed(a, &err);
     } else {
+        p.ov = ov_new(a->env, p.bus, &(struct ov_options){ .live = a->live, .table = kl_app_options, .log = a->log,
+                                                           .metrics = a->metrics });
         p.querier = qr_new(a->env, p.bus, p.cache != NULL ? p.cache : p.store, &o);
         http = qr_http_new(p.querier, a->http, a->env);
         a->ready = ready;
@@ -63,6 +67,7 @@ int main(int argc, char **argv)
         p.bus->close(p.bus);
         kl_store_cancel(p.store);
         qr_free(p.querier);
+        ov_free(p.ov);
         qr_http_free(http);
         p.bus->free(p.bus);
     }

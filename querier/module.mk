@@ -1,3 +1,3 @@
-USES := libkoal/base libkoal/env libkoal/http libkoal/bus libkoal/store libkoal/app libtsproto libblock querier/promql
+USES := libkoal/base libkoal/env libkoal/http libkoal/bus libkoal/store libkoal/app libtsproto overrides libblock querier/promql
 # Its page is put into the program as it is (api_page.c).
 $(B)/querier/api_page.o: $(wildcard querier/page/page.*)

@@ -32,7 +32,13 @@ static const char intro[] =
     "    tenants:\n"
     "      team-a:\n"
     "        retention: 90d\n"
-    "        limits: {series_max: 2000000}\n";
+    "        limits: {series_max: 2000000}\n"
+    "\n"
+    "or, over that and in force in all services at once, with a history and a way back:\n"
+    "\n"
+    "    koalemos overrides set team-a retention=90d limits.series_max=2000000 --note 'asked for by ...'\n"
+    "    koalemos overrides history team-a\n"
+    "    koalemos overrides rollback team-a 1\n";
 
 void kl_app_config_page(struct kl_buf *out)
 {

@@ -47,22 +47,27 @@ void kl_app_reloads_begin(struct app *a)
     in_force(a, a->config);
 }
 
-static enum kl_code take(struct app *a, struct kl_config *c, struct kl_buf *changed, struct kl_err *err)
+/* Before anything is taken. */
+static enum kl_code only_live(const struct app *a, const struct kl_config *c, struct kl_err *err)
 {
     struct kl_buf others = { 0 };
     enum kl_code  code = KL_OK;
 
-    if (kl_config_changes(a->config, c, false, &others) > 0) {
+    if (kl_config_changes(a->config, c, false, &others) > 0)
         code = kl_fail(err, KL_ELIMIT, "changed, and takes a restart: %.*s; nothing was taken", (int)others.size,
                        others.at);
-    } else if (kl_config_changes(a->config, c, true, changed) > 0) {
-        kl_env_live_file(a->app.live, c);
-        kl_app_log_configure(&a->log, c);
-        kl_config_free(a->config);
-        a->config = kl_config_ref(c);
-    }
     kl_buf_deinit(&others);
     return code;
+}
+
+static void take(struct app *a, struct kl_config *c, struct kl_buf *changed)
+{
+    if (kl_config_changes(a->config, c, true, changed) == 0)
+        return;
+    kl_env_live_file(a->app.live, c);
+    kl_app_log_configure(&a->log, c);
+    kl_config_free(a->config);
+    a->config = kl_config_ref(c);
 }
 
 enum kl_code kl_app_reload(struct app *a, char *words, size_t size)
@@ -77,10 +82,11 @@ enum kl_code kl_app_reload(struct app *a, char *words, size_t size)
     pthread_mutex_lock(&r->lock);
     code = kl_app_load(a->argc, a->argv, a->first, &c, &err);
     if (code == KL_OK)
-        code = kl_app_secure_reload(&a->app, &secrets, &err);
+        code = only_live(a, c, &err);
     if (code == KL_OK)
-        code = take(a, c, &changed, &err);
+        code = kl_app_secure_reload(&a->app, &secrets, &err);
     if (code == KL_OK) {
+        take(a, c, &changed);
         in_force(a, a->config);
         snprintf(words, size, "%s%.*s", changed.size > 0 ? "taken: " : "unchanged", (int)changed.size,
                  changed.size > 0 ? changed.at : "");

@@ -90,6 +90,8 @@ static const struct kl_auth_endpoint table[] = {
     CELL_READ("GET", "/api/v1/koalemos/nodes"),
     CELL_READ("GET", "/api/v1/koalemos/lag"),
     CELL_READ("GET", "/api/v1/koalemos/health"),
+    CELL_READ("GET", "/api/v1/koalemos/overrides"),
+    CELL_READ("GET", "/api/v1/koalemos/overrides/history"),
 
     /* Orders. */
     CELL_ADMIN(NULL, "/-/quit"),
@@ -98,6 +100,9 @@ static const struct kl_auth_endpoint table[] = {
     CELL_ADMIN("POST", "/api/v1/koalemos/drain"),
     CELL_ADMIN("POST", "/api/v1/koalemos/split"),
     CELL_ADMIN("POST", "/api/v1/koalemos/election"),
+    CELL_ADMIN("POST", "/api/v1/koalemos/overrides"),
+    CELL_ADMIN("DELETE", "/api/v1/koalemos/overrides"),
+    CELL_ADMIN("POST", "/api/v1/koalemos/overrides/rollback"),
     CELL_ADMIN(NULL, "/api/v1/admin/tsdb/flush"),
     ADMIN(NULL, "/api/v1/admin/tsdb/delete_series"),
     ADMIN(NULL, "/api/v1/admin/tsdb/deletions"),

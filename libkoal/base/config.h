@@ -88,6 +88,11 @@ size_t       kl_config_changes(const struct kl_config *a, const struct kl_config
  */
 enum kl_code kl_config_said_read(const struct kl_option *table, const char *source, struct kl_span yaml,
                                  struct kl_buf *all, struct kl_err *err);
+/* The same over what was said before, `under` (JSON as above), of which the options named in `unset`, which
+ * ends with NULL, are taken back; KL_EINVAL also where `under` has what this table does not know. */
+enum kl_code kl_config_said_merge(const struct kl_option *table, struct kl_span under, const char *source,
+                                  struct kl_span yaml, const char *const *unset, struct kl_buf *all,
+                                  struct kl_err *err);
 struct kl_config_said { struct kl_span tenant, all; };
 /* `base` with that said over it, `all` as kl_config_said_read makes it. What of it the table refuses (another
  * version wrote it) is left out, and told through `refused` (may be NULL), a sentence each. `base` gets a

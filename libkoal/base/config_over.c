@@ -4,15 +4,39 @@
 #include "libkoal/base/json.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-enum kl_code kl_config_said_read(const struct kl_option *table, const char *source, struct kl_span yaml,
-                                 struct kl_buf *all, struct kl_err *err)
+static enum kl_code take_back(struct kl_config *view, const char *path, const char *source, struct kl_err *err)
+{
+    char near[120];
+
+    if (kl_config_option(view, path) == NULL) {
+        kl_config_near(view->table, path, near, sizeof near);
+        return kl_fail(err, KL_EINVAL, "%s: there is no option \"%.100s\"%s", source, path, near);
+    }
+    for (uint32_t i = 0; i < view->said_count; i++)
+        if (&view->table[view->said[i].index] == kl_config_option(view, path)) {
+            free(view->said[i].value.text);
+            view->said_count--;
+            memmove(&view->said[i], &view->said[i + 1], (view->said_count - i) * sizeof *view->said);
+            break;
+        }
+    return KL_OK;
+}
+
+enum kl_code kl_config_said_merge(const struct kl_option *table, struct kl_span under, const char *source,
+                                  struct kl_span yaml, const char *const *unset, struct kl_buf *all,
+                                  struct kl_err *err)
 {
     struct kl_config *c = kl_config_new(table, NULL), *view = kl_config_view_new(c);
-    enum kl_code      code = kl_config_yaml_view(view, source, yaml, NULL, NULL, err);
+    enum kl_code      code = kl_config_yaml_view(view, "what was said before", under, NULL, NULL, err);
     const char       *comma = "";
 
+    for (; code == KL_OK && *unset != NULL; unset++)
+        code = take_back(view, *unset, source, err);
+    if (code == KL_OK)
+        code = kl_config_yaml_view(view, source, yaml, NULL, NULL, err);
     if (code == KL_OK) {
         kl_buf_adds(all, "{");
         for (uint32_t i = 0; i < view->said_count; i++) {
@@ -27,6 +51,14 @@ enum kl_code kl_config_said_read(const struct kl_option *table, const char *sour
     kl_config_drop(view);
     kl_config_free(c);
     return code;
+}
+
+enum kl_code kl_config_said_read(const struct kl_option *table, const char *source, struct kl_span yaml,
+                                 struct kl_buf *all, struct kl_err *err)
+{
+    static const char *const none[] = { NULL };
+
+    return kl_config_said_merge(table, kl_span("", 0), source, yaml, none, all, err);
 }
 
 /* The same values; the texts stay the other's. */

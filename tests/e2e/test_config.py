@@ -155,3 +155,71 @@ def test_every_service_of_a_cluster_reloads(world):
     ours.querier.child.send_signal(signal.SIGHUP)
     koa.eventually("refused", lambda: "not reloaded" in ours.querier.words() and "cell" in ours.querier.words())
     check(ours.querier.alive(), "the querier ended")
+
+
+# ---- overrides ----
+
+def overrides(base, *args):
+    """(exit status, its JSON or words)"""
+    status, out, err = tool("overrides", *args, "--url", base)
+    return status, json.loads(out)["data"] if status == 0 else err
+
+
+def test_overrides_are_in_force_at_once_with_history_and_rollback(world):
+    ours = koa.Serve(world)
+    check(pushed(ours.push, "a", "m", 9)[0] == 204, "before")
+    status, got = overrides(ours.push, "set", "a", "limits.label_count_max=5", "--note", "too many labels", "--by", "eve")
+    check(status == 0 and got["version"] == 1 and got["effective"]["limits.label_count_max"] == "5", f"{status} {got}")
+    check(pushed(ours.push, "a", "m", 9)[0] == 400 and pushed(ours.push, "b", "m", 9)[0] == 204, "not in force, or for all")
+    status, got = overrides(ours.push, "set", "a", "limits.past=2h", "retention=30d", "--unset", "limits.label_count_max")
+    check(got["overrides"] == {"limits.past": "2h", "retention": "30d"}, f"{got}")
+    check(pushed(ours.push, "a", "m", 9)[0] == 204, "not taken back")
+    status, words = overrides(ours.push, "set", "a", "limits.psat=2h")
+    check(status == 1 and 'did you mean \\"limits.past\\"?' in words, f"{status} {words}")
+    status, words = overrides(ours.push, "set", "a", "limits.past=3h", "--expect", "1")
+    check(status == 1 and "version 2, and not 1" in words, f"{status} {words}")
+    status, got = overrides(ours.push, "rollback", "a", "1")
+    check(status == 0 and got["version"] == 3 and got["overrides"] == {"limits.label_count_max": "5"}, f"{got}")
+    with open(world.path("rules.yaml"), "w") as f:
+        f.write("write_relabel:\n- {target_label: site, replacement: x}\n")
+    status, got = overrides(ours.push, "set", "b", "--file", world.path("rules.yaml"))
+    check(status == 0, f"{got}")
+    check(pushed(ours.push, "b", "ruled")[0] == 204, "push")
+    series = koa.api(ours.query, "series", tenant="b", match="ruled")
+    check(series == [{"__name__": "ruled", "l0": "x", "site": "x"}], f"{series}")
+
+    ours.process.kill()                                # the KV is a file
+    ours.process.start()
+    ours.ready()
+    status, got = overrides(ours.push, "history", "a")
+    check([v["version"] for v in got["versions"]] == [3, 2, 1] and got["versions"][2]["note"] == "too many labels" and
+          got["versions"][2]["by"] == "eve" and got["versions"][0]["rollbackTo"] == 1, f"{got}")
+    check(pushed(ours.push, "a", "m", 9)[0] == 400, "not in force after a restart")
+    status, got = overrides(ours.push, "get")
+    check([(o["tenant"], o["version"]) for o in sorted(got, key=lambda o: o["tenant"])] == [("a", 3), ("b", 1)], f"{got}")
+    check(overrides(ours.push, "forget", "a")[0] == 0 and overrides(ours.push, "forget", "a")[0] == 1, "forget")
+    check(pushed(ours.push, "a", "m", 9)[0] == 204, "not forgotten")
+
+    url = f"{ours.push}/api/v1/koalemos/overrides"
+    for path, body, wanted in (("?tenant=..", b"{}", 400), ("", b"{}", 400), ("?tenant=a&expect=x", b"{}", 400),
+                               ("?tenant=a&unset=limits.past", b"{}", 400), ("?tenant=a&by=%0a", b"{}", 400),
+                               ("?tenant=a", b"listen: x", 400), ("?tenant=a", b"x" * 40000, 413),
+                               ("?tenant=a", b"write_relabel:\n" + b"- {target_label: a, replacement: bbbbbbbbbbbbbbb}\n" * 500, 422),
+                               ("/rollback?tenant=a&to=9", b"", 404), ("/rollback?tenant=a", b"", 400), ("/history", None, 400)):
+        status, _, words = koa.http(url + path, body)
+        check(status == wanted, f"{path} {body!r:.40}: {status} {words[:200]!r}")
+
+
+def test_overrides_reach_every_service_of_a_cluster_and_outlive_its_restart(world):
+    ours = koa.Cluster(world)
+    status, got = overrides(ours.push, "set", "a", "limits.label_count_max=5", "retention=7d")
+    check(status == 0, f"{got}")
+    second = ours.second_doorman()
+    check(pushed(ours.url(second.name), "a", "m", 9)[0] == 400, "a doorman that started later")
+    limits = lambda: json.loads(koa.http(f"{ours.query}/api/v1/user_limits", headers={"X-Scope-OrgID": "a"})[2])
+    koa.eventually("the querier knows", lambda: limits()["retention"] == "7d")
+    status, got = overrides(ours.url(second.name), "set", "a", "limits.label_count_max=20")
+    check(status == 0, f"{got}")
+    koa.eventually("the first doorman knows", lambda: pushed(ours.push, "a", "m", 9)[0] == 204)
+    revision = lambda name: metric(ours.url(name), "koalemos_overrides_revision")
+    koa.eventually("all are equal", lambda: len({revision(n) for n in ours.ports}) == 1 and revision("querier") > 0)

@@ -446,6 +446,29 @@ START_TEST(what_is_said_of_a_tenant_elsewhere_has_one_form)
 }
 END_TEST
 
+START_TEST(what_is_said_anew_goes_over_what_was_said_and_some_is_taken_back)
+{
+    static const char *const none[] = { NULL }, *const count[] = { "limits.count", NULL }, *const odd[] = { "limits.cuont", NULL };
+    struct kl_span under = kl_span_str("{\"limits.past\": \"1h\", \"limits.count\": \"3\"}");
+    struct kl_buf  all = { 0 };
+
+    ck_assert_int_eq(kl_config_said_merge(table, under, "here", kl_span_str("limits: {past: 2h}"), none, &all, &err), KL_OK);
+    kl_buf_add8(&all, 0);
+    ck_assert_str_eq(all.at, "{\"limits.past\": \"2h\", \"limits.count\": \"3\"}");
+    kl_buf_reset(&all);
+    ck_assert_int_eq(kl_config_said_merge(table, under, "here", kl_span("", 0), count, &all, &err), KL_OK);
+    kl_buf_add8(&all, 0);
+    ck_assert_str_eq(all.at, "{\"limits.past\": \"1h\"}");
+    kl_buf_reset(&all);
+    ck_assert_int_eq(kl_config_said_merge(table, under, "here", kl_span("", 0), odd, &all, &err), KL_EINVAL);
+    ck_assert_msg(strstr(err.text, "did you mean \"limits.count\"?") != NULL, "%s", err.text);
+    ck_assert_int_eq(kl_config_said_merge(table, kl_span_str("{\"of.tomorrow\": \"1\"}"), "here", kl_span("", 0), none, &all, &err),
+                     KL_EINVAL);
+    ck_assert_msg(strstr(err.text, "what was said before") != NULL, "%s", err.text);
+    kl_buf_deinit(&all);
+}
+END_TEST
+
 static int refusals;
 static void refused(void *ctx, const struct kl_err *e) { (void)ctx, (void)e; refusals++; }
 
@@ -564,6 +587,7 @@ int main(void)
     tcase_add_loop_test(t, what_has_changed_is_named_by_whether_it_takes_a_restart, 0,
                         sizeof changes / sizeof changes[0]);
     tcase_add_test(t, what_is_said_of_a_tenant_elsewhere_has_one_form);
+    tcase_add_test(t, what_is_said_anew_goes_over_what_was_said_and_some_is_taken_back);
     tcase_add_test(t, what_is_said_elsewhere_wins_and_what_another_version_says_is_left_out);
     tcase_add_test(t, the_page_has_every_option_once);
     tcase_add_test(t, the_schema_is_json_and_says_what_a_tenant_may_have);

@@ -1,0 +1,1 @@
+USES := libkoal/base libkoal/env libkoal/http libkoal/bus libtsproto
