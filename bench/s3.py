@@ -97,7 +97,7 @@ def main():
     with koa.World() as world:
         flags = S3(world).flags() if a.store == "s3" else []
         ours = koa.Serve(world, *flags, "--limits.past", "0", "--ingestor.window", "24h",
-                         "--compaction.bytes_max", "0", "--log.level", "warn")
+                         "--compaction.bytes_max", "0", "--log.level", "warn", "--querier.results_cache_max", "0")
         end = int(time.time()) // 86400 * DAY - DAY
         begin = end - a.days * DAY
         load(ours, os.path.abspath(a.push), a.series, begin, a.days, a.step * 1000)

@@ -56,6 +56,7 @@ static inline void note(struct ing_partition *p, int64_t time_ms)
 {
     if (time_ms < p->first_lo || time_ms >= p->first_hi)
         first_note(p, time_ms);
+    ing_marks_note(&p->marks, time_ms, p->marks_seq);
 }
 
 void ing_first_forget(struct ing_partition *p, int64_t end_ms)
@@ -531,7 +532,8 @@ enum kl_code ing_apply(struct ing_partition *p, const struct kl_bus_record *rec,
     if (p->orphan_bytes > ING_ORPHAN_BYTES_MAX)
         return kl_fail(err, KL_ELIMIT, "more than %d MiB of samples wait for definitions that never "
                        "came", ING_ORPHAN_BYTES_MAX >> 20);
-    p->record_seq = rec->seq;
+    p->record_seq = p->marks_seq = rec->seq;
+    p->marks.from_ms = p->marks.to_ms = 0;
     p->record_time_ms = rec->time_ms;
     if (p->again_end != 0 && rec->seq > p->again_end) {
         p->again_end = 0;

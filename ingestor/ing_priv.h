@@ -182,6 +182,24 @@ struct ing_follow {
     unsigned failures;
 };
 
+/* ---- marks.c: which record wrote last to which hour ---- */
+enum { ING_MARKS = 1024 };                             /* hours; more than a month */
+struct ing_mark { int64_t hour; uint64_t seq; };       /* seq 0: no place is taken */
+struct ing_marks {
+    uint64_t rest;                                     /* for hours without a place */
+    int64_t  from_ms, to_ms;                           /* what this record has noted already */
+    struct ing_mark at[ING_MARKS];
+};
+void ing_marks_reset(struct ing_marks *m, uint64_t seq);       /* all is as of that record */
+void ing_marks_hour(struct ing_marks *m, int64_t time_ms, uint64_t seq);
+void ing_marks_span(struct ing_marks *m, int64_t from_ms, int64_t to_ms, uint64_t seq);
+void ing_marks_tell(const struct ing_marks *m, int64_t from_ms, int64_t to_ms, struct kl_buf *out);
+static inline void ing_marks_note(struct ing_marks *m, int64_t time_ms, uint64_t seq)
+{
+    if (time_ms < m->from_ms || time_ms >= m->to_ms)
+        ing_marks_hour(m, time_ms, seq);
+}
+
 struct ing_partition {
     struct ing_ingestor *i;
     struct ing_shard    *shard;
@@ -238,6 +256,7 @@ struct ing_partition {
     uint64_t epoch_seen;
     uint64_t cut_seq; int64_t cut_end_ms;              /* the last window cut that was read */
     uint64_t orphan_bytes, late_writes, sample_count;
+    struct ing_marks marks; uint64_t marks_seq;        /* of this record, also while orphans join */
     int64_t  memory_told;
     int64_t  flush_again_ns;                           /* no early flush before */
 

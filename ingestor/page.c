@@ -445,7 +445,9 @@ struct ing_plan *ing_plan_new(struct ing_partition *p, struct ing_question *of, 
                                     .placement_revision = atomic_load(&p->i->placement_revision),
                                     .catalogue_revision = p->manifest.revision,
                                     .late_writes = p->late_writes };
-    if (t == NULL)
+    if (q->what == TSP_SEL_MARKS)
+        ing_marks_tell(&p->marks, q->from_ms, q->to_ms, &plan->texts);
+    if (t == NULL || q->what == TSP_SEL_MARKS)
         return plan;
     if (q->what == TSP_SEL_SERIES || q->what == TSP_SEL_LABELS) {
         if (!plan_matched(p, plan, t->head, of, err)) {

@@ -337,6 +337,7 @@ void ing_loaded(struct ing_partition *p)
     p->manifest.incarnation = log->incarnation;
     if (!p->restored.is)
         p->applied = p->manifest.replay_from - 1;
+    ing_marks_reset(&p->marks, p->applied);
     p->replay_end = log->last_seq;
     if (log->first_seq > p->applied + 1) {
         kl_fail(&err, KL_ENOENT, "records %" PRIu64 " to %" PRIu64 " were purged, but no fileset "

@@ -130,7 +130,7 @@ enum kl_code tsp_select_decode(struct kl_span bytes, struct kl_arena *arena, str
     m.matchers = (pb_callback_t){ .funcs.decode = get_matcher, .arg = &matchers };
     if (tsp_pb_decode(koalemos_Select_fields, bytes, &m, "select", err) != KL_OK)
         return err->code;
-    if (m.what < TSP_SEL_SERIES || m.what > TSP_SEL_EXEMPLARS || m.consistency > TSP_READ_CAUSAL ||
+    if (m.what < TSP_SEL_SERIES || m.what > TSP_SEL_MARKS || m.consistency > TSP_READ_CAUSAL ||
         tenant.size == 0 || tenant.size > TSP_TENANT_MAX)
         return kl_fail(err, KL_EINVAL, "select: a question that this version does not know");
     s->what = (enum tsp_select_what)m.what;
@@ -207,6 +207,25 @@ bool tsp_exemplar_next(struct kl_cur *c, int64_t *time_ms, double *value, struct
     *labels = (struct kl_labels){ bytes.at, bytes.size };
     if (bytes.size > KL_LABELS_BYTES_MAX)
         c->bad = true;
+    return !c->bad;
+}
+
+void tsp_marks_begin(struct kl_buf *out, uint64_t rest) { kl_buf_add64(out, rest); }
+
+void tsp_marks_add(struct kl_buf *out, int64_t hour, uint64_t seq)
+{
+    kl_buf_addz(out, hour);
+    kl_buf_addv(out, seq);
+}
+
+uint64_t tsp_marks_rest(struct kl_cur *c) { return kl_cur_64(c); }
+
+bool tsp_marks_next(struct kl_cur *c, int64_t *hour, uint64_t *seq)
+{
+    if (kl_cur_left(c) == 0 || c->bad)
+        return false;
+    *hour = kl_cur_z(c);
+    *seq = kl_cur_v(c);
     return !c->bad;
 }
 

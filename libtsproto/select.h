@@ -14,6 +14,9 @@
  *     LABELS   u64 fp.hi, u64 fp.lo, span labels               (series without samples)
  *     NAMES, VALUES   span text                                (sorted; cursor by text: see below)
  *     METADATA span metric, u8 type, span unit, span help
+ *     MARKS    u64 position, then { zigzag hour, varint position }: the last record that brought
+ *              something of that hour since the epoch; the first is for hours not named. None was
+ *              brought later, up to `applied seq`. Of all tenants; hours that lie in the range
  *     EXEMPLARS as SERIES, with one chunk of kind TSP_CHUNK_EXEMPLARS a series, whose bytes are
  *              { zigzag time, f64 value, span canonical labels } by time; the newest 256 KiB of them
  * A chunk's bytes are libblock's business (blk_chunk_*): opaque here.
@@ -42,7 +45,7 @@
 
 enum { TSP_SELECT_PAGE = 512 * 1024, TSP_MATCHERS_MAX = 64, TSP_ALSO_MAX = 63 };
 enum tsp_select_what { TSP_SEL_SERIES = 1, TSP_SEL_LABELS, TSP_SEL_NAMES, TSP_SEL_VALUES, TSP_SEL_METADATA,
-                       TSP_SEL_EXEMPLARS };
+                       TSP_SEL_EXEMPLARS, TSP_SEL_MARKS };
 enum tsp_consistency { TSP_READ_DEFAULT, TSP_READ_STRONG, TSP_READ_CAUSAL };
 
 struct tsp_select {
@@ -84,6 +87,13 @@ void tsp_exemplars_end(struct kl_buf *out, int64_t first_ms, int64_t last_ms, si
                        struct kl_span run);
 /* The next of a run; false at its end, or with c->bad. Its labels are not checked. */
 bool tsp_exemplar_next(struct kl_cur *c, int64_t *time_ms, double *value, struct kl_labels *labels);
+
+/* Of MARKS. */
+void tsp_marks_begin(struct kl_buf *out, uint64_t rest);
+void tsp_marks_add(struct kl_buf *out, int64_t hour, uint64_t seq);
+/* The first of the items; then each other: false at the end, or with c->bad. */
+uint64_t tsp_marks_rest(struct kl_cur *c);
+bool     tsp_marks_next(struct kl_cur *c, int64_t *hour, uint64_t *seq);
 
 struct tsp_page {                                      /* the head of an answer */
     bool more;

@@ -110,6 +110,32 @@ static void fetches_json(const struct qr_round *r, bool *first, struct kl_buf *o
     }
 }
 
+/* What of the answer was there already, or why nothing was looked for. */
+static void reuse_json(const struct qr_query *x, struct kl_buf *out)
+{
+    uint64_t steps, cached;
+    uint32_t pieces;
+
+    qr_reuse_tell(x, &steps, &cached, &pieces);
+    kl_buf_addf(out, ",\"resultsCache\":{\"steps\":%" PRIu64 ",\"cachedSteps\":%" PRIu64 ",\"pieces\":%"
+                PRIu32 ",\"passedBy\":", steps, cached, pieces);
+    kl_json_cstr(out, x->reuse_passed != NULL ? x->reuse_passed : "");
+    kl_buf_add8(out, '}');
+}
+
+static void reuse_text(const struct qr_query *x, struct kl_buf *out)
+{
+    uint64_t steps, cached;
+    uint32_t pieces;
+
+    qr_reuse_tell(x, &steps, &cached, &pieces);
+    if (x->reuse_passed != NULL)
+        kl_buf_addf(out, "results cache passed by: %s\n", x->reuse_passed);
+    else
+        kl_buf_addf(out, "results cache: %" PRIu64 " of %" PRIu64 " steps, in %" PRIu32 " pieces\n", cached,
+                    steps, pieces);
+}
+
 void qr_explain_json(const struct qr_query *x, struct kl_buf *out)
 {
     bool first = true;
@@ -123,7 +149,9 @@ void qr_explain_json(const struct qr_query *x, struct kl_buf *out)
                 x->job.begun_ns - x->job.submitted_ns, x->parse_ns, x->fetch_ns, x->decode_ns,
                 x->eval_ns);
     fetches_json(x->round, &first, out);
-    kl_buf_adds(out, "],\"operators\":");
+    kl_buf_add8(out, ']');
+    reuse_json(x, out);
+    kl_buf_adds(out, ",\"operators\":");
     pql_explain_json(x->job.pql, x->operator_ns, out);
     kl_buf_addf(out, ",\"result\":{\"series\":%zu,\"samplesTotal\":%" PRIu64 ",\"samplesPeak\":%"
                 PRIu64 "}}", x->result->series_count, x->result->samples_total,
@@ -161,6 +189,7 @@ void qr_explain_text(const struct qr_query *x, struct kl_buf *out)
                 (double)x->fetch_ns * 1e-6, (double)x->decode_ns * 1e-6,
                 (double)x->eval_ns * 1e-6);
     fetches_text(x->round, out);
+    reuse_text(x, out);
     pql_explain_text(x->job.pql, x->operator_ns, out);
     kl_buf_addf(out, "%zu series; %" PRIu64 " samples in all, %" PRIu64 " at once\n",
                 x->result->series_count, x->result->samples_total, x->result->samples_peak);

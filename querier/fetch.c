@@ -100,6 +100,10 @@ void qr_fetch_incomplete(struct qr_fetch *f, const char *fmt, ...)
     va_start(args, fmt);
     vsnprintf(text, sizeof text, fmt, args);
     va_end(args);
+    if (f->probe) {
+        f->probe_failed = true;
+        return;
+    }
     kl_count(f->job->q->m.partial, 1);
     if (f->job->partial)
         qr_job_warn(f->job, "the answer is incomplete: %s", text);
@@ -312,7 +316,7 @@ static void go_on(struct qr_fetch *f)
         return;
     if (j->ended) {
         qr_drop(j);
-    } else if (f->parts_failed == f->part_count && f->part_count > 0) {
+    } else if (f->parts_failed == f->part_count && f->part_count > 0 && !f->probe) {
         if (qr_job_left_ms(j) == 0)
             qr_job_fail(j, PQL_TIMEOUT, "query timed out in expression evaluation");
         else
@@ -323,6 +327,10 @@ static void go_on(struct qr_fetch *f)
         f->reread.job = j;
         f->reread.done = reread_done;
         qr_placement_reread(&f->reread);
+    } else if (f->probe) {
+        f->probe_failed = f->probe_failed || f->parts_failed > 0;
+        f->done(f);
+        qr_drop(j);
     } else {
         collect(f);
     }

@@ -493,6 +493,7 @@ void qr_live_parse(struct qr_part *p, struct qr_source *s, struct kl_err *err)
                 kl_fail(err, KL_ECORRUPT, "partition %" PRIu32 ": a damaged page", p->partition);
             break;
         case TSP_SEL_METADATA:
+        case TSP_SEL_MARKS:
             break;                                     /* merge.c reads these straight */
         }
     }

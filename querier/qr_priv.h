@@ -56,6 +56,11 @@ struct qr_pointer { bool known; uint64_t revision, digest; struct qr_manifest *m
 struct qr_cached;
 struct qr_job;
 struct qr_known_order;
+struct qr_kept_query;
+struct qr_results {                                    /* results.c */
+    struct qr_kept_query **buckets, *newest, *oldest;
+    size_t bytes, bytes_max;
+};
 enum { QR_ORDERS_MAX = 64 };
 struct qr_orders {                                     /* orders.c */
     _Atomic(struct qr_known_order *) at[QR_ORDERS_MAX];
@@ -93,6 +98,7 @@ struct qr_shard {
     struct blk_keep keep;                              /* what open filesets keep of what was read */
     int64_t trimmed_ns;
     struct qr_orders orders;
+    struct qr_results results;
     struct qr_hedge hedge;
     struct qr_job *waiting_first, *waiting_last;
     unsigned active, waiting;
@@ -103,6 +109,7 @@ struct qr_shard {
 };
 
 struct qr_metrics {
+    struct kl_metric *results_steps, *results_hits, *results_bytes;
     struct qr_read_metrics { struct kl_metric *wanted, *memory, *disk, *store, *shared, *requests; }
         read_data, read_index;                         /* blk_tally */
     struct kl_metric *kept_hits, *kept_misses, *kept_bytes;
@@ -339,6 +346,7 @@ struct qr_fetch {
     int64_t from_ms, to_ms;
     struct kl_span label;
     uint32_t limit;
+    bool probe;                                        /* what is missing fails nothing: probe_failed */
     bool quiet;                                        /* metadata: no word of filesets left unread */
     void (*done)(struct qr_fetch *f);                  /* on the loop; not after the job has ended */
     uint32_t id;                                       /* the asker's */
@@ -361,7 +369,7 @@ struct qr_fetch {
     struct qr_table *table;
     struct tsp_select *select;
     uint64_t placement_revision;
-    bool placement_reread;
+    bool placement_reread, probe_failed;
     struct qr_reread reread;
     uint8_t *asked;                                    /* a bit a partition */
     uint32_t asked_of;
@@ -470,6 +478,17 @@ void qr_orders_put(struct qr_orders *o, struct kl_fp key, const uint32_t *index,
 void qr_orders_trim(struct qr_orders *o, int64_t now_ns);
 void qr_orders_free(struct qr_orders *o);
 
+/* ---- reuse.c: range queries out of pieces of earlier answers ---- */
+struct qr_query;
+struct qr_reuse;
+/* After the parsing. True: it goes on by itself, and calls qr_query_go or _went. */
+bool qr_reuse_start(struct qr_query *x);
+/* An evaluation is done; true: it was one of a stretch, or is looked at first. */
+bool qr_reuse_done(struct qr_query *x);
+void qr_reuse_free(struct qr_query *x);                /* nothing is out any more */
+void qr_reuse_tell(const struct qr_query *x, uint64_t *steps, uint64_t *cached, uint32_t *pieces);
+void qr_results_close(struct qr_results *r);
+
 /* ---- query.c ---- */
 struct qr_round {                                      /* what one NEED asked for */
     struct qr_round *before;
@@ -492,6 +511,8 @@ struct qr_query {
     size_t operator_count;
     _Atomic int64_t work_ns;                           /* of all workers, on the present operator */
     bool explain;                                      /* the maker's: fill them */
+    struct qr_reuse *reuse;
+    const char *reuse_passed;                          /* why no piece was looked for; or NULL */
     struct qr_decode decode;
     struct qr_fan fan;
     enum pql_state state;                              /* of the step that a worker made */
@@ -500,6 +521,8 @@ struct qr_query {
 };
 void qr_query_init(struct qr_query *x);                /* job.tenant ... and params are the maker's */
 void qr_query_deinit(struct qr_query *x);
+void qr_query_go(struct qr_query *x);                  /* the next step of x->job.pql */
+void qr_query_went(struct qr_query *x);                /* what comes after x->state */
 
 /* ---- names.c: several selectors, one fetch each, and their union ---- */
 struct qr_names {

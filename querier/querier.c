@@ -78,6 +78,12 @@ static void metrics_init(struct qr_querier *q)
                                     "Data frames and selections of filesets that had to be read.");
     m->kept_bytes = kl_metrics_add(r, KL_GAUGE, "koalemos_querier_cache_bytes", "",
                                    "Memory of what is kept of filesets that were read.");
+    m->results_steps = kl_metrics_add(r, KL_COUNTER, "koalemos_querier_results_cache_steps_total", "",
+                                      "Steps of range queries that were looked for among parts of answers.");
+    m->results_hits = kl_metrics_add(r, KL_COUNTER, "koalemos_querier_results_cache_hits_total", "",
+                                     "Steps of range queries that were not evaluated again.");
+    m->results_bytes = kl_metrics_add(r, KL_GAUGE, "koalemos_querier_results_cache_bytes", "",
+                                      "Memory of the parts of answers that are kept.");
     m->partial = kl_metrics_add(r, KL_COUNTER, "koalemos_querier_incomplete_total", "",
                                 "Times that something was missing from an answer.");
     m->slow = kl_metrics_add(r, KL_COUNTER, "koalemos_querier_slow_queries_total", "",
@@ -105,6 +111,7 @@ static void on_close(struct kl_env_task *task)
         qr_catalogue_close(s);
     qr_cache_close(s);
     qr_orders_free(&s->orders);
+    qr_results_close(&s->results);
     qr_ledger_close(s);
 }
 
@@ -178,6 +185,7 @@ struct qr_querier *qr_new(struct kl_env *env, struct kl_bus *bus, struct kl_stor
         struct qr_shard *s = &q->shards[i];
 
         s->q = q;
+        s->results.bytes_max = (size_t)(q->o.results_cache_bytes / q->shard_count);
         s->keep.cap_bytes = (size_t)(q->o.cache_max_bytes / q->shard_count);
         s->loop = env->sched->loop_new(env->sched, "querier", LOOP_QUEUE_MAX);
         s->open_task.run = on_open;

@@ -195,6 +195,8 @@ static bool turn(struct qr_query *x, enum pql_state state)
         return false;
     }
     if (state == PQL_DONE) {
+        if (qr_reuse_done(x))
+            return false;
         x->result = pql_result(x->job.pql);
         if (x->result->failure.kind != PQL_OK)
             qr_job_fail(&x->job, x->result->failure.kind, "%s", x->result->failure.text);
@@ -266,6 +268,14 @@ static void crank(struct qr_query *x)
     }
 }
 
+void qr_query_go(struct qr_query *x) { crank(x); }
+
+void qr_query_went(struct qr_query *x)
+{
+    if (turn(x, x->state))
+        crank(x);
+}
+
 /* ---- begin and end ---- */
 
 static void parse(struct qr_query *x)
@@ -289,7 +299,7 @@ static void parsed(struct kl_env_task *task)
         qr_job_fail(&x->job, x->parse_failure.kind, "%s%s",
                     x->parse_failure.kind == PQL_BAD_DATA ? "invalid parameter \"query\": " : "",
                     x->parse_failure.text);
-    else if (!x->job.ended)
+    else if (!x->job.ended && !qr_reuse_start(x))
         crank(x);
     qr_drop(&x->job);
 }
@@ -344,6 +354,7 @@ void qr_query_init(struct qr_query *x)
 
 void qr_query_deinit(struct qr_query *x)
 {
+    qr_reuse_free(x);
     pql_free(x->job.pql);
     x->job.pql = NULL;
     free_rounds(x);

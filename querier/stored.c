@@ -80,7 +80,7 @@ static void looked_up(struct qr_lookup *l)
     if (l->code != KL_OK)
         qr_fetch_incomplete(p->f, "partition %" PRIu32 ": its stored data: %s", p->partition,
                             l->err.text);
-    if (p->manifest == NULL || p->f->job->ended) {
+    if (p->manifest == NULL || p->f->job->ended || p->f->what == TSP_SEL_MARKS) {
         qr_part_end(p);
         return;
     }

@@ -144,6 +144,9 @@ void         pql_selector_free(const struct kl_matcher *matchers, size_t count);
 struct pql_selected { const struct kl_matcher *matchers; size_t count; };
 enum kl_code pql_selectors(struct kl_span text, struct kl_arena *arena, struct pql_selected *out,
                            size_t most, size_t *count, struct kl_err *err);
+/* Is the value of this text at a step the same whatever range of steps it is asked in? slack_ms: two
+ * ranges may look back further, one than the other, by so much. False where that is not known. */
+bool         pql_steady(struct kl_span text, int64_t step_ms, int64_t *slack_ms);
 /* Prometheus' own formatting, and its JSON tree. */
 enum kl_code pql_format(struct kl_span text, struct kl_buf *out, struct kl_err *err);
 enum kl_code pql_tree_json(struct kl_span text, struct kl_buf *out, struct kl_err *err);

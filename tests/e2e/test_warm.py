@@ -48,7 +48,8 @@ def dashboard(base, end):
 
 def test_a_dashboard_fetches_what_it_needs_and_once(world):
     s3 = S3(world)
-    ours = koa.Serve(world, *s3.flags(), "--ingestor.window", "24h", "--limits.past", "0", "--compaction.bytes_max", "0")
+    ours = koa.Serve(world, *s3.flags(), "--ingestor.window", "24h", "--limits.past", "0", "--compaction.bytes_max", "0",
+                     "--querier.results_cache_max", "0")
     end = int(time.time()) // 86400 * DAY - DAY
     load(ours.push, end - 2 * DAY, end)
     ours.flush_all()
@@ -67,3 +68,35 @@ def test_a_dashboard_fetches_what_it_needs_and_once(world):
     files = plan["selectors"][0]["filesets"]
     check(files["data"]["neededBytes"] > 0 and files["data"]["storeBytes"] == 0, f"explained: {files}")
     check(files["data"]["memoryBytes"] + files["data"]["diskBytes"] >= files["data"]["neededBytes"], f"tiers: {files}")
+
+
+def test_a_range_asked_again_is_answered_from_what_was_evaluated(world):
+    ours = koa.Serve(world, "--limits.past", "0")
+    now = int(time.time() * 1000)
+    end = now // 300_000 * 300_000
+    load(ours.push, end - DAY // 2, end, series=3)
+    queries = ["sum by (host) (rate(warm_0_total[10m]))", "warm_3", "max_over_time(warm_5[1h])"]
+    span = {"start": (end - DAY // 2) / 1000, "end": end / 1000, "step": 300}
+
+    def cached(q, **when):
+        return api(ours.query, "query_explain", query=q, **(when or span))["resultsCache"]
+    first = [api(ours.query, "query_range", query=q, **span) for q in queries]
+    for q, before in zip(queries, first):
+        found = cached(q)
+        check(found["cachedSteps"] >= 100 and found["steps"] == 145, f"{q}: {found}")
+        check(api(ours.query, "query_range", query=q, **span) == before, f"{q} is answered another way")
+    ours.flush_all()
+    check([api(ours.query, "query_range", query=q, **span) for q in queries] == first, "after a flush")
+    check(cached("warm_3 @ end()")["cachedSteps"] == 0 and cached("warm_3 @ end()")["passedBy"], "@ end() was kept")
+    # Late data is seen at once.
+    at = end - DAY // 4
+    status, words = koa.push(ours.push, [({"__name__": "warm_3", "host": "late"}, [(at, 77)])])
+    check(status == 204, f"late: {status} {words}")
+    got = api(ours.query, "query_range", query="warm_3", **span)
+    check(any(s["metric"]["host"] == "late" for s in got["result"]), "a late sample is not there")
+    check(0 < cached("warm_3")["cachedSteps"], "all was forgotten")
+    status, _, body = http(f"{ours.query}/api/v1/query_range?query=warm_3&step=300&start={span['start']}&end={span['end']}",
+                           headers={"X-Scope-OrgID": "another"})
+    check(status == 200 and b'"result":[]' in body, f"another tenant: {body[:200]}")
+    off = koa.Serve(world, "--querier.results_cache_max", "0", name="off", data=world.path("off"))
+    check("off" in api(off.query, "query_explain", query="up", **span)["resultsCache"]["passedBy"], "it is not off")

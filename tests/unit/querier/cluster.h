@@ -28,7 +28,7 @@ struct owner {
     int64_t slow_ms;                                   /* the owner answers after this; its members at once */
     enum kl_code member_fails;
     unsigned members_asked;                            /* of `asked`, by a member's name */
-    struct kl_buf by_what[TSP_SEL_EXEMPLARS + 1];       /* instead of `pages`, for such questions */
+    struct kl_buf by_what[TSP_SEL_MARKS + 1];       /* instead of `pages`, for such questions */
     uint8_t last_what;
     uint8_t last_consistency;
     char last_tenant[TSP_TENANT_MAX + 1];
@@ -340,7 +340,7 @@ static UNUSED void cluster_deinit(struct cluster *c)
     for (unsigned i = 0; i < PARTS; i++) {
         for (unsigned k = 0; k < PAGES; k++)
             kl_buf_deinit(&c->owners[i].pages[k]);
-        for (unsigned k = 0; k <= TSP_SEL_EXEMPLARS; k++)
+        for (unsigned k = 0; k <= TSP_SEL_MARKS; k++)
             kl_buf_deinit(&c->owners[i].by_what[k]);
     }
     for (unsigned i = 0; i < KEYS; i++)

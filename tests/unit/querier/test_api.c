@@ -409,6 +409,7 @@ START_TEST(a_query_can_be_explained_as_json_and_as_text)
     has("\"partitionsOf\":8,\"partitionsFailed\":0,\"live\":{\"pages\":1,\"bytes\":");
     has("\"filesets\":{\"read\":0,\"withoutMetric\":0,\"otherTenantOrTime\":0,");
     has("\"data\":{\"neededBytes\":0,\"memoryBytes\":0,");
+    has("\"resultsCache\":{\"steps\":0,\"cachedSteps\":0,\"pieces\":0,\"passedBy\":\"the cache is off\"}");
     has("\"operators\":[{");
     has("\"nanoseconds\":");
     get_path("/api/v1/query_explain?query=up&time=1015&format=text");

@@ -1,0 +1,264 @@
+/*
+ * Range queries out of pieces of earlier answers are those of a querier that keeps none, bit for bit:
+ * made-up samples, in order, late and much too late, flushed, merged, deleted by nobody; made-up
+ * queries in between, each put to both. Replayable: SEED=n runs one life alone.
+ */
+#include "../unit/ingestor/world.h"
+
+#include "doorman/doorman.h"
+#include "querier/qr_priv.h"
+
+enum { LIVES = 40, PARTITIONS = 2, ROUNDS = 60, HOUR = 3600 * 1000 };
+
+struct life {
+    struct world  w;
+    uint64_t      seed, draws;
+    struct dm_doorman *d;
+    struct kl_metrics *metrics;                        /* of the one that keeps */
+    struct qr_querier *keeps, *forgets;
+    uint64_t      wrong;
+};
+
+static uint64_t hits, steps;                           /* of all lives */
+
+static uint64_t draw(struct life *l)
+{
+    uint64_t z = l->draws += 0x9e3779b97f4a7c15;
+
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
+    z = (z ^ z >> 27) * 0x94d049bb133111eb;
+    return z ^ z >> 31;
+}
+
+/* ---- writes ---- */
+
+struct pushed { struct dm_push p; bool done; };
+static void push_done(struct dm_push *p) { kl_container_of(p, struct pushed, p)->done = true; }
+
+static void push(struct life *l, unsigned count, int64_t back_ms)
+{
+    struct pushed *s = kl_new(sizeof *s);
+    struct kl_buf  body = { 0 };
+
+    for (unsigned i = 0; i < count; i++) {
+        unsigned n = (unsigned)(draw(l) % 12);
+        int64_t  t = w_now(&l->w) - (back_ms > 0 ? (int64_t)(draw(l) % (uint64_t)back_ms) : 0);
+        double   v = draw(l) % 4 ? (double)(draw(l) % 1000) : (double)(int64_t)draw(l) / 1e9;
+
+        kl_buf_addf(&body, "%s{host=\"h%u\",code=\"%u\"} %.17g %" PRId64 "\n",
+                    n % 3 == 0 ? "a_total" : n % 3 == 1 ? "b" : "c_total", n, n % 4, v, t / 1000 * 1000);
+    }
+    s->p = (struct dm_push){ .format = DM_TEXT, .tenant = "anonymous", .body = body.at,
+                             .body_size = body.size, .now_ms = w_now(&l->w), .done = push_done };
+    dm_push(l->d, 0, &s->p);
+    ck_assert(w_until(&l->w, &s->done));
+    ck_assert_uint_eq(s->p.status, 204);
+    free(s);                                           /* the body was given away */
+}
+
+/* ---- queries ---- */
+
+static const char *const texts[] = {
+    "a_total", "sum by (code) (b)", "rate(a_total[1h])", "sum(increase(c_total[2h]))", "b > 500", "b or a_total",
+    "max_over_time(b[3h])", "a_total offset 1h", "c_total / on (host) group_left b", "avg_over_time(b[30m:10m])",
+    "topk(2, a_total)", "quantile by (code) (0.7, c_total)", "absent(b{host=\"h1\"})", "count_values(\"v\", b)",
+    "rate(b[1h])", "sum_over_time(b[90m]) + b", "stddev_over_time(a_total[4h])", "b @ end()", "b - start()",
+    "max_over_time(rate(a_total[1h])[4h:])", "quantile_over_time(0.3, b[2h])", "deriv(b[2h])", "-b offset -20m",
+    "double_exponential_smoothing(b[3h], 0.4, 0.4)", "changes(b[5h])", "last_over_time(b[1h])", "timestamp(b)",
+    "label_replace(b, \"x\", \"$1\", \"host\", \"(.*)\")", "{code=\"1\"}", "b and a_total", "histogram_quantile(0.9, b)",
+    "irate(a_total[2h])", "predict_linear(b[2h], 600)", "sort(b)", "limitk(2, b)", "quantile(2, b)",
+};
+
+struct asked {
+    struct qr_query x;
+    bool answered, released;
+    struct kl_buf got;
+};
+
+static void answer(struct qr_query *x)
+{
+    struct asked            *a = kl_container_of(x, struct asked, x);
+    const struct pql_result *r = x->result;
+
+    a->answered = true;
+    if (r == NULL) {
+        kl_buf_addf(&a->got, "%d: %s", x->job.failure.kind, x->job.failure.text);
+        return;
+    }
+    pql_result_json(r, 0, r->series_count, &a->got);
+    for (size_t i = 0; i < r->warning_count; i++)
+        kl_buf_addf(&a->got, "\nwarning: %s", r->warnings[i]);
+    for (size_t i = 0; i < r->info_count; i++)
+        kl_buf_addf(&a->got, "\ninfo: %s", r->infos[i]);
+    kl_buf_add8(&a->got, 0);
+}
+
+static void release(struct qr_job *j)
+{
+    struct asked *a = kl_container_of(kl_container_of(j, struct qr_query, job), struct asked, x);
+
+    qr_query_deinit(&a->x);
+    a->released = true;
+}
+
+static void ask(struct life *l, struct qr_querier *q, struct asked *a, const char *text, int64_t start_ms,
+                int64_t end_ms, int64_t step_ms)
+{
+    memset(a, 0, sizeof *a);
+    qr_query_init(&a->x);
+    a->x.answer = answer;
+    a->x.job.release = release;
+    a->x.job.partial = a->x.job.strong = true;
+    strcpy(a->x.job.tenant, "anonymous");
+    a->x.params = (struct pql_params){ .text = kl_span_str(text), .start_ms = start_ms, .end_ms = end_ms,
+                                       .step_ms = step_ms, .now_ms = w_now(&l->w) };
+    qr_submit(q, &a->x.job);
+    ck_assert(w_until(&l->w, &a->released));
+    ck_assert(a->answered);
+}
+
+/* Where they begin to differ. */
+static void differ(struct life *l, const struct asked *a, const struct asked *b)
+{
+    size_t at = 0;
+
+    while (at < a->got.size && at < b->got.size && a->got.at[at] == b->got.at[at])
+        at++;
+    at = at > 60 ? at - 60 : 0;
+    ck_abort_msg("seed %" PRIu64 ": %.*s, [%" PRId64 ", %" PRId64 "] by %" PRId64 ", at %zu: with pieces "
+                 "...%.200s..., without ...%.200s...", l->seed, (int)a->x.params.text.size,
+                 (const char *)a->x.params.text.at, a->x.params.start_ms, a->x.params.end_ms,
+                 a->x.params.step_ms, at, a->got.size > at ? (char *)a->got.at + at : "",
+                 b->got.size > at ? (char *)b->got.at + at : "");
+}
+
+static void compare(struct life *l)
+{
+    static const int64_t sizes[] = { 60000, 300000, 600000, 1800000 };
+    int64_t      step_ms = sizes[draw(l) % 4], now = w_now(&l->w);
+    int64_t      end_ms = now / step_ms * step_ms - (int64_t)(draw(l) % 3) * HOUR / step_ms * step_ms;
+    int64_t      hours = 1 + (int64_t)(draw(l) % (step_ms == 60000 ? 6 : 30));
+    const char  *text = texts[draw(l) % (draw(l) % 2 ? 6 : sizeof texts / sizeof *texts)];
+    struct asked a, b;
+
+    if (draw(l) % 5 == 0)
+        end_ms += (int64_t)(draw(l) % (uint64_t)step_ms);
+    ask(l, l->forgets, &b, text, end_ms - hours * HOUR, end_ms, step_ms);
+    for (int i = 0; i < 2; i++) {
+        ask(l, l->keeps, &a, text, end_ms - hours * HOUR, end_ms, step_ms);
+        if (!kl_span_eq(kl_buf_span(&a.got), kl_buf_span(&b.got)))
+            differ(l, &a, &b);
+        kl_buf_deinit(&a.got);
+    }
+    kl_buf_deinit(&b.got);
+}
+
+/* ---- a life ---- */
+
+static void flushed(struct ing_flush *f) { (void)f; }
+
+static void begin(struct life *l)
+{
+    struct dm_options o = { .gates = 1, .partition_inflight_bytes_max = 8 << 20,
+                            .inflight_bytes_max = 32 << 20, .append_timeout_ms = 10000,
+                            .limits = { .label_count_max = 30, .name_bytes_max = 128,
+                                        .value_bytes_max = 1024, .body_bytes_max = 1 << 20,
+                                        .inflated_bytes_max = 1 << 20 },
+                            .log = l->w.log, .metrics = l->w.metrics };
+    struct qr_options q = { .log = l->w.log, .results_cache_fresh_ms = 60000 };
+    struct kl_err     err = { 0 };
+
+    l->d = dm_new(l->w.env, l->w.bus, &o);
+    l->forgets = qr_new(l->w.env, l->w.bus, l->w.store, &q);
+    q.results_cache_bytes = l->seed % 3 == 0 ? 100000 : 8 << 20;
+    q.metrics = l->metrics = kl_metrics_new();
+    l->keeps = qr_new(l->w.env, l->w.bus, l->w.store, &q);
+    for (int n = 0; n < 100 && !(dm_ready(l->d, &err) && qr_ready(l->keeps, &err) && qr_ready(l->forgets, &err)); n++)
+        kl_env_sim_run(l->w.sim, 100);
+    ck_assert_msg(dm_ready(l->d, &err) && qr_ready(l->keeps, &err), "%s", err.text);
+}
+
+static uint64_t counted(struct life *l, const char *name)
+{
+    return kl_metrics_add(l->metrics, KL_COUNTER, name, "", "")->bits;
+}
+
+static void live(uint64_t seed)
+{
+    struct life *l = kl_new(sizeof *l);
+
+    l->seed = seed;
+    l->draws = seed * 9000011;
+    w_init(&l->w, seed, PARTITIONS);
+    l->w.window_ms = 2 * HOUR;
+    l->w.compacts = seed % 2 == 0;
+    l->w.orphans_ms = 0;
+    l->w.spill_least_bytes = 1;
+    w_start(&l->w);
+    w_ready(&l->w);
+    begin(l);
+    for (unsigned i = 0; i < 40; i++)
+        push(l, 40, 30 * HOUR);
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        unsigned what = (unsigned)(draw(l) % 20);
+
+        if (what < 6) {
+            push(l, 1 + (unsigned)(draw(l) % 10), 60000);
+        } else if (what == 6) {
+            push(l, 1 + (unsigned)(draw(l) % 3), 30 * HOUR);
+        } else if (what == 7) {
+            struct ing_flush *f = kl_new(sizeof *f);
+
+            *f = (struct ing_flush){ .loop = l->w.loop, .done = flushed };
+            ing_flush(l->w.ing, f);
+        }
+        if (draw(l) % 4 == 0)
+            kl_env_sim_run(l->w.sim, (int64_t)(draw(l) % 600000));
+        for (int i = 0; i < 3; i++)
+            compare(l);
+    }
+    hits += counted(l, "koalemos_querier_results_cache_hits_total");
+    steps += counted(l, "koalemos_querier_results_cache_steps_total");
+    qr_free(l->keeps);
+    qr_free(l->forgets);
+    kl_metrics_free(l->metrics);
+    dm_free(l->d);
+    w_stop(&l->w);
+    tsp_record_writer_free(l->w.writer);
+    free(l);
+}
+
+START_TEST(answers_out_of_pieces_are_those_of_a_whole_evaluation)
+{
+    const char *one = getenv("SEED");
+
+    if (one != NULL) {
+        if (_i == 0)
+            live(strtoull(one, NULL, 10));
+        return;
+    }
+    for (uint64_t seed = (uint64_t)_i * 5; seed < ((uint64_t)_i + 1) * 5; seed++)
+        live(seed);
+    ck_assert_msg(hits * 4 > steps, "%" PRIu64 " of %" PRIu64 " steps were not evaluated again", hits, steps);
+}
+END_TEST
+
+const char *__asan_default_options(void);
+const char *__asan_default_options(void) { return "detect_leaks=0"; }
+
+int main(void)
+{
+    Suite   *s = suite_create("reuse");
+    TCase   *t = tcase_create("lives");
+    SRunner *r;
+    int      failed;
+
+    tcase_set_timeout(t, 300);
+    tcase_add_loop_test(t, answers_out_of_pieces_are_those_of_a_whole_evaluation, 0, LIVES / 5);
+    suite_add_tcase(s, t);
+    r = srunner_create(s);
+    srunner_run_all(r, CK_ENV);
+    failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed == 0 ? 0 : 1;
+}
