@@ -14,7 +14,7 @@
  *    stream's replicas). Appends of one partition issued from one loop land in the order issued,
  *    unless one fails. KL_ETIMEOUT or KL_EAGAIN: it may or may not have landed: repeat it under the
  *    same id. `id` makes a repeat within two minutes harmless: then KL_OK, `duplicate` true, seq of
- *    the first. KL_ELIMIT: the log is full (discard new), or the record too large.
+ *    the first; or it is a record of its own, and readers are told that it is a repeat. KL_ELIMIT: the log is full (discard new), or the record too large.
  *  - incarnation: a stream's creation (nanoseconds since the epoch). It changes only when a stream
  *    was deleted and made anew; with it, sequences start over at 1.
  *  - read: from exactly `from_seq`; records come in order, one call each, on the reader's loop, and
@@ -76,11 +76,14 @@ struct kl_bus_info {                                   /* what a partition's log
     void *own;
 };
 
-/* behind: how many records the log held behind this one when it was read. */
+/* behind: how many records the log held behind this one when it was read. repeat: of a log that keeps
+ * repeats (see bus_nats): one under the same id was read in the two minutes of the log before; it
+ * counts as a record, and as nothing else. */
 struct kl_bus_record {
     uint64_t seq, incarnation, behind;
     int64_t time_ms;
     struct kl_span bytes;
+    bool repeat;
     struct kl_trace trace;                             /* its append's, where that went along */
 };
 struct kl_bus_reader {                                 /* in the reader's storage until closed */
@@ -98,6 +101,10 @@ struct kl_bus_reader {                                 /* in the reader's storag
      * Mere disconnection is no event: it reconnects and goes on. */
     void (*broken)(struct kl_bus_reader *r, enum kl_code code, uint64_t incarnation,
                    uint64_t first_seq, const struct kl_err *err);
+    /* NULL, or told each second or so while the log is in reach: it ended at last_seq at a moment
+     * not before asked_ns (monotonic). Who has applied that much knows all that was acked before
+     * asked_ns; who is not told, does not. Only where bus->end is NULL, else that tells better. */
+    void (*end)(struct kl_bus_reader *r, uint64_t last_seq, int64_t asked_ns);
     void *ctx;
     void *own;
 };

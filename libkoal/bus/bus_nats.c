@@ -335,6 +335,7 @@ static void close_bus(struct kl_bus *bus)
     kl_busn_crew_end(&b->bulk);
     kl_busn_crew_end(&b->fast);
     kl_busn_crew_end(&b->jobs);
+    kl_busn_crew_end(&b->looks);
     /* libnats calls back until it says that it is done; only then may the loop end. */
     for (int i = 0; !all_closed(b) && i < CLOSING_MS; i++)
         usleep(1000);
@@ -354,6 +355,7 @@ static void dismantle(struct kl_busn *b)
     for (int i = 0; i < KL_BUSN_CONNECTIONS; i++)
         natsConnection_Destroy(b->connections[i].nc);
     pthread_mutex_destroy(&b->trouble_lock);
+    pthread_mutex_destroy(&b->create_lock);
     free(b->calls);
     free(b->generations);
     free(b->spare);
@@ -458,12 +460,14 @@ enum kl_code kl_bus_nats_open(struct kl_env *env, const struct kl_bus_nats_optio
     b->quiet.run = on_quiet;
     b->end.run = on_end;
     pthread_mutex_init(&b->trouble_lock, NULL);
+    pthread_mutex_init(&b->create_lock, NULL);
     for (int i = 0; i < KL_BUSN_CONNECTIONS; i++)
         b->connections[i].bus = b;
     b->loop = env->sched->loop_new(env->sched, "bus-nats", SIZE_MAX);
     kl_busn_crew_start(&b->bulk, 1);
     kl_busn_crew_start(&b->fast, 1);
     kl_busn_crew_start(&b->jobs, KL_BUSN_JOB_THREADS);
+    kl_busn_crew_start(&b->looks, KL_BUSN_LOOK_THREADS);
     s = connect_all(b);
     if (s != NATS_OK) {
         kl_fail(err, KL_EINVAL, "open the bus over NATS at %s: %s", b->url, natsStatus_GetText(s));

@@ -205,7 +205,7 @@ static void on_job(struct kl_busn_task *task)
 static void dispatch(struct kl_busn *b, struct kl_busn_job *j)
 {
     j->task.run = on_job;
-    kl_busn_crew_add(&b->jobs, &j->task);
+    kl_busn_crew_add(j->look ? &b->looks : &b->jobs, &j->task);
 }
 
 static void finish(struct kl_busn *b, struct kl_busn_job *j, enum kl_code code)

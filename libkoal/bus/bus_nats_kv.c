@@ -11,7 +11,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+enum { CREATING_MS = 5000, TURN_TRIES = 20, TURN_PAUSE_US = 5000 };
 enum { HISTORY = 8 };                                  /* a watcher sees quick changes, too */
 enum { HEADERS_MAX = 1024 };                           /* the server counts them to the value */
 enum { SUBJECT_MAX = KL_BUSN_NAME_MAX + KL_BUS_KEY_MAX + 8 };
@@ -165,23 +167,114 @@ static enum kl_code publish(struct kl_busn *b, struct kl_bus_kv *op, uint64_t ex
     return err->code;
 }
 
-/* Absent, though the subject has a marker: expect the marker. */
+/* ---- keys that are not there yet ----
+ *
+ * An expectation of nothing that fails is one of the things that make replicas of 2.9 differ
+ * (bus_nats_log.c); other expectations are checked before they are proposed. So in a bucket with
+ * replicas one at a time makes a key, in the whole cell: whoever has the turn, another key.
+ */
+static const char turn_key[] = "creating";
+
+/* What stands under the key: its place, and whether that is a marker; KL_ENOENT: nothing at all. */
+static enum kl_code what_is(struct kl_busn *b, const char *key, int64_t wait_ms, uint64_t *seq,
+                            bool *marker, struct kl_err *err)
+{
+    natsMsg     *msg = NULL;
+    enum kl_code code = last_of(b, key, wait_ms, &msg, err);
+
+    if (code != KL_OK)
+        return code;
+    *seq = natsMsg_GetSequence(msg);
+    *marker = is_marker(msg);
+    natsMsg_Destroy(msg);
+    return KL_OK;
+}
+
+static enum kl_code turn_put(struct kl_busn *b, const char *who, uint64_t expect, int64_t wait_ms,
+                             uint64_t *seq, struct kl_err *err)
+{
+    struct kl_bus_kv op = { .kind = KL_BUS_KV_PUT, .value = kl_span_str(who) };
+    enum kl_code     code;
+
+    memcpy(op.key, turn_key, sizeof turn_key);
+    code = publish(b, &op, expect, wait_ms, err);
+    *seq = op.revision;
+    return code;
+}
+
+/* With create_lock held. KL_EAGAIN: it is somebody else's; of one who keeps it for long it is taken. */
+static enum kl_code turn_take(struct kl_busn *b, int64_t wait_ms, uint64_t *ours, struct kl_err *err)
+{
+    natsMsg     *msg = NULL;
+    uint64_t     seq;
+    bool         idle;
+    int64_t      now_ns = kl_env_mono_ns(b->env);
+    enum kl_code code = last_of(b, turn_key, wait_ms, &msg, err);
+
+    if (code == KL_ENOENT) {                           /* once in a cell's life */
+        *err = (struct kl_err){ 0 };
+        code = turn_put(b, "", UINT64_MAX, wait_ms, &seq, err);
+        return code == KL_OK ? kl_fail(err, KL_EAGAIN, "keys are made one at a time") : code;
+    }
+    if (code != KL_OK)
+        return code;
+    seq = natsMsg_GetSequence(msg);
+    idle = natsMsg_GetDataLength(msg) == 0;
+    natsMsg_Destroy(msg);
+    if (!idle && b->creating != seq) {
+        b->creating = seq;
+        b->creating_ns = now_ns;
+    }
+    if (!idle && now_ns - b->creating_ns < CREATING_MS * INT64_C(1000000))
+        return kl_fail(err, KL_EAGAIN, "somebody else makes a key at %s", b->url);
+    code = turn_put(b, b->inbox, seq, wait_ms, ours, err);
+    return code == KL_EEXIST ? (err->code = KL_EAGAIN) : code;
+}
+
+static enum kl_code create_in_turn(struct kl_busn *b, struct kl_bus_kv *op, int64_t wait_ms,
+                                   struct kl_err *err)
+{
+    uint64_t     turn = 0, seq = 0;
+    bool         marker = false;
+    enum kl_code code = KL_EAGAIN;
+
+    pthread_mutex_lock(&b->create_lock);
+    for (int i = 0; code == KL_EAGAIN && i < TURN_TRIES; i++) {
+        if (i > 0)
+            usleep(TURN_PAUSE_US + kl_env_draw(b->env) % TURN_PAUSE_US);
+        code = turn_take(b, wait_ms, &turn, err);
+    }
+    if (code == KL_OK) {
+        code = what_is(b, op->key, wait_ms, &seq, &marker, err);
+        if (code == KL_ENOENT || (code == KL_OK && marker)) {
+            *err = (struct kl_err){ 0 };
+            code = publish(b, op, seq, wait_ms, err);
+        } else if (code == KL_OK) {
+            code = kl_fail(err, KL_EEXIST, "key %s is there already", op->key);
+        }
+        turn_put(b, "", turn, wait_ms, &seq, &(struct kl_err){ 0 });
+    }
+    pthread_mutex_unlock(&b->create_lock);
+    return code;
+}
+
 static enum kl_code publish_absent(struct kl_busn *b, struct kl_bus_kv *op, int64_t wait_ms,
                                    struct kl_err *err)
 {
-    natsMsg *msg = NULL;
-    uint64_t marker;
+    uint64_t     seq = 0;
+    bool         marker = false;
+    enum kl_code code = what_is(b, op->key, wait_ms, &seq, &marker, err);
 
-    if (publish(b, op, 0, wait_ms, err) != KL_EEXIST)
-        return err->code;
-    if (last_of(b, op->key, wait_ms, &msg, err) != KL_OK)
-        return err->code == KL_ENOENT ? (err->code = KL_EAGAIN) : err->code;
-    marker = is_marker(msg) ? natsMsg_GetSequence(msg) : 0;
-    natsMsg_Destroy(msg);
-    if (marker == 0)
+    if (code == KL_OK && !marker)
         return kl_fail(err, KL_EEXIST, "key %s is there already", op->key);
+    if (code != KL_OK && code != KL_ENOENT)
+        return code;
     *err = (struct kl_err){ 0 };
-    return publish(b, op, marker, wait_ms, err);
+    if (seq == 0 && b->options.log_replicas > 1)
+        code = create_in_turn(b, op, wait_ms, err);
+    else
+        code = publish(b, op, seq, wait_ms, err);
+    return code == KL_EEXIST ? kl_fail(err, KL_EEXIST, "key %s is there already", op->key) : code;
 }
 
 static enum kl_code delete(struct kl_busn *b, struct kl_bus_kv *op, int64_t wait_ms,
@@ -208,19 +301,23 @@ static enum kl_code delete(struct kl_busn *b, struct kl_bus_kv *op, int64_t wait
 
 struct change { struct kl_busn_job job; struct kl_bus_kv *op; };
 
-static enum kl_code op_run(struct kl_busn_job *j, int64_t wait_ms, struct kl_err *err)
+enum kl_code kl_busn_kv_now(struct kl_busn *b, struct kl_bus_kv *op, int64_t wait_ms,
+                            struct kl_err *err)
 {
-    struct kl_bus_kv *op = kl_container_of(j, struct change, job)->op;
-
-    if (bucket(j->bus, err) != KL_OK)
+    if (bucket(b, err) != KL_OK)
         return err->code;
     if (op->kind == KL_BUS_KV_GET)
-        return get(j->bus, op, wait_ms, err);
+        return get(b, op, wait_ms, err);
     if (op->kind == KL_BUS_KV_DELETE)
-        return delete(j->bus, op, wait_ms, err);
+        return delete(b, op, wait_ms, err);
     if (op->expect == 0)
-        return publish_absent(j->bus, op, wait_ms, err);
-    return publish(j->bus, op, op->expect, wait_ms, err);
+        return publish_absent(b, op, wait_ms, err);
+    return publish(b, op, op->expect, wait_ms, err);
+}
+
+static enum kl_code op_run(struct kl_busn_job *j, int64_t wait_ms, struct kl_err *err)
+{
+    return kl_busn_kv_now(j->bus, kl_container_of(j, struct change, job)->op, wait_ms, err);
 }
 
 static void op_done(struct kl_env_task *task)

@@ -6,6 +6,11 @@
  * acked when the connection broke is sent again, in order, under its id. What JetStream had nobody
  * for (503) waits until all that was sent after it has its answer: if none of that landed it is
  * sent again, in order; if some did, it fails, for it must not land behind it.
+ *
+ * A stream with replicas does not look for repeats: whatever such a stream of nats-server 2.9 refuses
+ * after its leader proposed it is counted, but not by a server that restarts; it then takes as many
+ * records, as its leader, that the others pass over as old, acked and lost. So the id travels under a
+ * name that the server does not know, and readers find the repeats (bus_nats_read.c).
  */
 #include "libkoal/bus/bus_nats_priv.h"
 
@@ -108,6 +113,8 @@ static enum kl_code check_run(struct kl_busn_job *j, int64_t wait_ms, struct kl_
 {
     struct check *k = kl_container_of(j, struct check, job);
 
+    if (wait_ms > KL_BUSN_TRY_MS)
+        wait_ms = KL_BUSN_TRY_MS;
     return kl_busn_stream(j->bus, k->partition, wait_ms, &k->state, err);
 }
 
@@ -160,6 +167,7 @@ static void check(struct kl_busn *b, uint32_t partition)
     p->state = KL_BUSN_CHECKING;
     k = kl_new(sizeof *k);
     k->partition = partition;
+    k->job.look = true;
     k->job.run = check_run;
     k->job.over = check_over;
     k->job.deadline_ns = kl_busn_deadline(b, b->options.op_timeout_ms);
@@ -179,7 +187,7 @@ static natsMsg *message(struct kl_busn *b, struct kl_busn_call *c, uint64_t call
     snprintf(reply, sizeof reply, "%s.a.%" PRIu64, b->inbox, call);
     s = natsMsg_Create(&msg, subject, reply, op->record.at, (int)op->record.size);
     if (s == NATS_OK && op->id[0] != '\0')
-        s = natsMsgHeader_Set(msg, "Nats-Msg-Id", op->id);
+        s = natsMsgHeader_Set(msg, b->options.log_replicas > 1 ? KL_BUSN_ID : "Nats-Msg-Id", op->id);
     if (s == NATS_OK && op->trace.on) {
         char text[KL_TRACE_TEXT + 1];
 

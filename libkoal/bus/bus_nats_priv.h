@@ -6,7 +6,9 @@
  *
  *   bulk    one thread, publishes appends, in order, on a connection that buffers
  *   fast    one thread, publishes questions, answers and acks, on connections that send at once
- *   jobs    a few threads, for requests to JetStream that wait for their answer
+ *   jobs    a few threads, for requests to JetStream that wait for their answer: keys, purges
+ *   looks   more of them, for those that are our own or may hang where a stream has no leader:
+ *           what a stream is, consumers; so that a heartbeat never waits behind one
  *
  * Three connections, so that none waits behind another's bytes: appends and their acks; questions,
  * answers and jobs; what readers and watchers are sent.
@@ -30,7 +32,9 @@
 #include "libkoal/bus/bus.h"
 
 enum {
-    KL_BUSN_JOB_THREADS = 4,
+    KL_BUSN_JOB_THREADS = 6, KL_BUSN_LOOK_THREADS = 16,
+    KL_BUSN_LOOK_MS = 1000,                            /* between looks at where a log ends */
+    KL_BUSN_TRY_MS = 2000,                             /* of a look, before it is tried anew */
     KL_BUSN_JOBS_MAX = 8192,                           /* operations waiting or under way */
     KL_BUSN_CALLS_MAX = 1 << 16,                       /* appends and asks under way */
     KL_BUSN_SENT_MAX = 1024,                           /* appends sent and not yet acked, in all */
@@ -59,7 +63,7 @@ struct kl_busn_crew {
     struct kl_busn_task *first, **last;
     bool ending;
     unsigned count;
-    pthread_t threads[KL_BUSN_JOB_THREADS];
+    pthread_t threads[KL_BUSN_LOOK_THREADS];
 };
 void kl_busn_crew_start(struct kl_busn_crew *c, unsigned count);
 void kl_busn_crew_add(struct kl_busn_crew *c, struct kl_busn_task *t);
@@ -76,6 +80,7 @@ struct kl_busn_job {
     enum kl_code (*run)(struct kl_busn_job *j, int64_t wait_ms, struct kl_err *err);
     void (*over)(struct kl_busn_job *j, enum kl_code code, struct kl_err *err);
     int64_t deadline_ns;
+    bool look;                                         /* for the crew of looks */
     /* the crew's */
     struct kl_busn_task task;
     struct kl_env_task back;
@@ -143,6 +148,8 @@ bool kl_busn_ack_parse(const char *at, size_t size, struct kl_busn_reply *r);
 
 /* ---- streams ---- */
 
+#define KL_BUSN_ID "Koa-Id"                            /* of a record, in a stream with replicas */
+
 struct kl_busn_state { uint64_t incarnation, first_seq, last_seq, size_bytes, replicas; };
 /* On a job thread: the stream of a partition, made where there is none. */
 enum kl_code kl_busn_stream(struct kl_busn *b, uint32_t partition, int64_t wait_ms,
@@ -161,6 +168,10 @@ struct kl_busn_partition {
     struct kl_busn_call *held;                         /* acked, but by which incarnation? */
     atomic_bool known;                                 /* its stream has been seen; any thread */
     _Atomic int64_t missing_ns;                        /* since when it is not there; any thread */
+    _Atomic uint64_t seen, odd;                        /* its creation as believed; another, doubted */
+    _Atomic int64_t odd_ns;                            /* since when; any thread */
+    atomic_bool making;                                /* a thread of ours is at it */
+    uint64_t maker; int64_t maker_ns;                  /* its: whose turn to make it, and since when */
 };
 void kl_busn_append(struct kl_bus *bus, struct kl_bus_append *op);
 void kl_busn_info(struct kl_bus *bus, struct kl_bus_info *op);
@@ -183,6 +194,7 @@ struct kl_busn_drop {                                  /* a message, on its way 
     size_t size;
     uint64_t seq, pending;
     int64_t time_ms;
+    bool repeat;
     enum { KL_BUSN_RECORD, KL_BUSN_HEARTBEAT, KL_BUSN_SPENT, KL_BUSN_ODD } kind;
 };
 struct kl_busn_tap {
@@ -208,6 +220,7 @@ struct kl_busn_tap {
     void (*drop)(struct kl_busn_tap *t, struct kl_busn_drop *d);       /* takes d */
     void (*cancel)(struct kl_busn_tap *t);             /* let go of drops not delivered yet */
     void (*free)(struct kl_busn_tap *t);
+    void (*tick)(struct kl_busn_tap *t, int64_t now_ns);               /* while it runs; or NULL */
 };
 void kl_busn_tap_open(struct kl_busn *b, struct kl_busn_tap *t);       /* on the loop */
 void kl_busn_tap_renew(struct kl_busn_tap *t);         /* from start_seq, which the owner sets */
@@ -232,6 +245,9 @@ void kl_busn_subscriptions_free(struct kl_busn *b);
 void kl_busn_read_open(struct kl_bus *bus, struct kl_bus_reader *r);
 void kl_busn_read_close(struct kl_bus *bus, struct kl_bus_reader *r);
 void kl_busn_kv(struct kl_bus *bus, struct kl_bus_kv *op);
+/* The operation itself, on a job thread; op->done is not called. */
+enum kl_code kl_busn_kv_now(struct kl_busn *b, struct kl_bus_kv *op, int64_t wait_ms,
+                            struct kl_err *err);
 void kl_busn_watch(struct kl_bus *bus, struct kl_bus_watch *w);
 void kl_busn_unwatch(struct kl_bus *bus, struct kl_bus_watch *w);
 void kl_busn_ask(struct kl_bus *bus, struct kl_bus_ask *op);
@@ -265,10 +281,13 @@ struct kl_busn {
     jsCtx *js;                                         /* on the fast connection */
     natsSubscription *replies[KL_BUSN_CONNECTIONS];    /* acks, answers, what taps are sent */
     struct kl_busn_parting *parted;                    /* subscriptions ended; the fast crew's */
-    struct kl_busn_crew bulk, fast, jobs;
+    struct kl_busn_crew bulk, fast, jobs, looks;
     struct kl_env_loop *loop;
     struct kl_env_timer tick;
     struct kl_env_task begin, quiet, end;
+    pthread_mutex_t create_lock;                       /* one key is made at a time; guards: */
+    uint64_t creating;                                 /* somebody else's turn, as last seen */
+    int64_t creating_ns;                               /* since when */
     atomic_bool is_quiet;                              /* the loop has seen `closed` */
     _Atomic unsigned entered;
     atomic_bool leaving;                               /* questions are refused; then: */

@@ -234,6 +234,8 @@ static enum kl_code attach_run(struct kl_busn_job *j, int64_t wait_ms, struct kl
 
     if (wait_ms > t->bus->options.op_timeout_ms)
         wait_ms = t->bus->options.op_timeout_ms;
+    if (wait_ms > KL_BUSN_TRY_MS)
+        wait_ms = KL_BUSN_TRY_MS;
     if (t->check(t, wait_ms, &a->may, err) != KL_OK)
         return err->code = KL_EAGAIN;
     if (!a->may)
@@ -295,6 +297,7 @@ void kl_busn_tap_renew(struct kl_busn_tap *t)
     a = kl_new(sizeof *a);
     a->tap = t;
     kl_busn_tap_ref(t);
+    a->job.look = true;
     a->job.run = attach_run;
     a->job.over = attach_over;
     a->job.deadline_ns = INT64_MAX;                    /* for ever */
@@ -343,5 +346,7 @@ void kl_busn_taps_tick(struct kl_busn *b, int64_t now_ns)
             kl_busn_tap_renew(t);
         else
             ask(t);
+        if (t->running && t->tick != NULL)
+            t->tick(t, now_ns);
     }
 }

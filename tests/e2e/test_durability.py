@@ -51,8 +51,9 @@ def verify(base, writers):
         check(len(got) == w.series, f"writer {w.writer}: {len(got)} series")
         for s, values in got.items():
             index = [round((t * 1000 - w.begin_ms) / STEP_MS) for t, _ in values]
+            lost = sorted(set(range(w.acked)) - set(index))
             check(index[:w.acked] == list(range(w.acked)),
-                  f"writer {w.writer} series {s}: acked {w.acked}, lost {sorted(set(range(w.acked)) - set(index))[:5]}")
+                  f"writer {w.writer} series {s}: acked {w.acked}, lost {len(lost)}: {lost[:5]} to {lost[-1:]}")
             check(len(index) <= w.acked + 5, f"writer {w.writer} series {s}: more than was sent")
             for i, (_, v) in zip(index, values):
                 check(float(v) == value(w.writer * 1000 + s, i), f"writer {w.writer} series {s} index {i}: {v}")

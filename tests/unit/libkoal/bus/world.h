@@ -377,12 +377,12 @@ static struct kl_bus_kv kv(enum kl_bus_kv_kind kind, const char *key, const char
 /* ---- a reader that keeps what it is given ---- */
 
 enum { SEEN_MAX = 20000 };
-struct seen { uint64_t seq, incarnation; size_t size; char text[64]; };
+struct seen { uint64_t seq, incarnation; size_t size; bool repeat; char text[64]; };
 struct tape {
     struct kl_bus_reader reader;
     struct seen *at;
     _Atomic unsigned count, caught_up, broken;
-    _Atomic uint64_t caught_up_at;
+    _Atomic uint64_t caught_up_at, end_at;
     enum kl_code code;
     uint64_t incarnation, first_seq;
     struct kl_err err;
@@ -397,6 +397,7 @@ static void tape_record(struct kl_bus_reader *r, const struct kl_bus_record *rec
     ck_assert_uint_lt(n, SEEN_MAX);
     s->seq = rec->seq;
     s->incarnation = rec->incarnation;
+    s->repeat = rec->repeat;
     s->size = rec->bytes.size;
     snprintf(s->text, sizeof s->text, "%.*s", (int)(rec->bytes.size < 63 ? rec->bytes.size : 63),
              (const char *)rec->bytes.at);
@@ -409,6 +410,14 @@ static void tape_caught_up(struct kl_bus_reader *r, uint64_t last_seq)
 
     atomic_store(&t->caught_up_at, last_seq);
     atomic_fetch_add(&t->caught_up, 1);
+}
+
+static void tape_ended(struct kl_bus_reader *r, uint64_t last_seq, int64_t asked_ns)
+{
+    struct tape *t = r->ctx;
+
+    ck_assert_int_le(asked_ns, kl_env_mono_ns(w.env));
+    atomic_store(&t->end_at, last_seq);
 }
 
 static void tape_broken(struct kl_bus_reader *r, enum kl_code code, uint64_t incarnation,
@@ -444,7 +453,7 @@ static void tape_open(struct tape *t, uint32_t partition, uint64_t from_seq)
     t->reader = (struct kl_bus_reader){ .partition = partition, .from_seq = from_seq,
                                         .loop = w.loop, .record = tape_record,
                                         .caught_up = tape_caught_up, .broken = tape_broken,
-                                        .ctx = t };
+                                        .end = tape_ended, .ctx = t };
     on_loop(tape_begin, t);
 }
 
