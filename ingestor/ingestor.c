@@ -147,6 +147,7 @@ static void on_change(struct kl_env_listener *l)
     i->o.compact_files = now.compact_files;
     i->o.compact_bytes_max = now.compact_bytes_max;
     i->o.orphans_ms = now.orphans_ms;
+    i->o.deletion_ms = now.deletion_ms;
     i->o.snapshot_ms = now.snapshot_ms;
     i->o.snapshot_samples = now.snapshot_samples;
     i->o.disk_high_percent = now.disk_high_percent;

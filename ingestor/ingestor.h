@@ -38,7 +38,8 @@ struct ing_options {                                   /* what is _Atomic may ch
     int64_t  compact_window_ms;                        /* filesets are merged into these; the same */
     _Atomic uint32_t compact_files;                    /* so many small ones are worth a merge */
     _Atomic uint64_t compact_bytes_max;                /* of what is merged at once; 0: nothing is */
-    int64_t  deletion_ms;                              /* rewriting of what was deleted begins after */
+    int64_t  rollup_ms[2];                             /* of 5 minutes, an hour: kept so long; 0: none is made */
+    _Atomic int64_t deletion_ms;                              /* rewriting of what was deleted begins after */
     _Atomic int64_t orphans_ms;                        /* in the store, nothing names them: removed after; 0: never */
     _Atomic int64_t snapshot_ms;                       /* a partition's snapshot is made that often; 0: never */
     _Atomic uint64_t snapshot_samples;                 /* or after so many; 0: only by time */

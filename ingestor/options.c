@@ -22,6 +22,7 @@ void ing_options_read(const struct kl_config *c, struct ing_options *o)
         .retention_ms = kl_config_int(c, "retention"),
         .compact_window_ms = kl_config_int(c, "compaction.window"),
         .orphans_ms = kl_config_int(c, "compaction.orphans"),
+        .rollup_ms = { kl_config_int(c, "rollup.5m"), kl_config_int(c, "rollup.1h") },
         .deletion_ms = kl_config_int(c, "compaction.deletions") / 2,
         .compact_files = (uint32_t)kl_config_int(c, "compaction.files"),
         .compact_bytes_max = (uint64_t)kl_config_int(c, "compaction.bytes_max"),

@@ -100,6 +100,7 @@ static enum kl_code begin_output(struct ing_tidy *t, struct kl_err *err)
     t->named = (struct blk_info){ .partition = t->p->number, .window_start_ms = o->window_start_ms,
                                   .window_ms = o->window_ms, .id = last->id,
                                   .generation = t->generation, .incarnation = last->incarnation,
+                                  .resolution_ms = last->resolution_ms,
                                   .first_seq = last->first_seq };
     memcpy(t->named.tenant, last->tenant, sizeof t->named.tenant);
     for (uint32_t i = o->first; i < o->first + o->count; i++)
@@ -108,10 +109,21 @@ static enum kl_code begin_output(struct ing_tidy *t, struct kl_err *err)
     t->compact = (struct blk_compact){ .inputs = t->open + o->first, .count = o->count,
                                        .root = t->filesets, .info = &t->named,
                                        .hide = t->plan.deletion_count > 0 ? ing_tidy_hide : NULL,
-                                       .ctx = t, .from_ms = o->from_ms, .to_ms = o->to_ms };
+                                       .ctx = t, .from_ms = o->from_ms, .to_ms = o->to_ms,
+                                       .rolls = t->rolls };
+    t->roll_count = 0;
+    for (unsigned i = 0; i < BLK_ROLLUPS_MAX; i++)
+        if (o->rolls >> i & 1) {
+            t->rolls[t->roll_count] = t->named;
+            t->rolls[t->roll_count++].resolution_ms = blk_rollup_ms[i];
+        }
+    t->compact.roll_count = t->roll_count;
     code = blk_compaction_begin(&t->compact, &t->running, err);
     if (code == KL_EEXIST) {                           /* of a try before a crash: nobody knows it */
-        if ((code = remove_output(t, &t->named, err)) == KL_OK)
+        code = remove_output(t, &t->named, err);
+        for (uint32_t i = 0; i < t->roll_count && code == KL_OK; i++)
+            code = remove_output(t, &t->rolls[i], err);
+        if (code == KL_OK)
             code = blk_compaction_begin(&t->compact, &t->running, err);
     }
     return code;
@@ -120,26 +132,41 @@ static enum kl_code begin_output(struct ing_tidy *t, struct kl_err *err)
 static enum kl_code finish_output(struct ing_tidy *t, struct kl_err *err)
 {
     struct blk_compaction *x = t->running;
+    struct blk_info        done[1 + BLK_ROLLUPS_MAX];
 
     t->running = NULL;
-    return blk_compaction_finish(x, &t->named, err);
+    if (blk_compaction_finish(x, done, err) != KL_OK)
+        return err->code;
+    t->named = done[0];
+    t->named.rolled = t->plan.outputs[t->at].rolls;
+    memcpy(t->rolls, done + 1, t->roll_count * sizeof *t->rolls);
+    return KL_OK;
 }
 
-static enum kl_code upload_output(struct ing_tidy *t, struct kl_err *err)
+static enum kl_code upload_one(struct ing_tidy *t, const struct blk_info *info, struct kl_err *err)
 {
     char         path[BLK_PATH_MAX + 1];
     enum kl_code code;
 
-    if (t->named.series_count == 0)                    /* nothing of the inputs lay there */
-        return remove_output(t, &t->named, err);
-    blk_fileset_path(&t->named, path);
-    t->done[t->done_count++] = t->named;               /* from now on it may be in the store */
+    if (info->series_count == 0)                       /* nothing of the inputs lay there */
+        return remove_output(t, info, err);
+    blk_fileset_path(info, path);
+    t->done[t->done_count++] = *info;                  /* from now on it may be in the store */
     code = blk_fileset_upload(t->filesets, path, t->p->i->store, err);
     if (code == KL_EEXIST) {
         code = blk_fileset_remove_stored(t->p->i->store, path, err);
         if (code == KL_OK)
             code = blk_fileset_upload(t->filesets, path, t->p->i->store, err);
     }
+    return code;
+}
+
+static enum kl_code upload_output(struct ing_tidy *t, struct kl_err *err)
+{
+    enum kl_code code = upload_one(t, &t->named, err);
+
+    for (uint32_t i = 0; i < t->roll_count && code == KL_OK; i++)
+        code = upload_one(t, &t->rolls[i], err);
     return code;
 }
 
@@ -463,6 +490,21 @@ static void rules_of(void *ctx, const char *tenant, int64_t *retention_ms, int64
     *window_ms = (*window_ms + o->window_ms - 1) / o->window_ms * o->window_ms;
 }
 
+static void rollups_of(void *ctx, const char *tenant, int64_t keep_ms[BLK_ROLLUPS_MAX])
+{
+    const struct ing_options *o = ctx;
+
+    memcpy(keep_ms, o->rollup_ms, sizeof o->rollup_ms);
+    if (o->live != NULL || o->config != NULL) {
+        struct kl_config       *now = o->live != NULL ? kl_env_live_get(o->live) : kl_config_ref(o->config);
+        const struct kl_config *c = kl_config_tenant(now, kl_span_str(tenant));
+
+        keep_ms[0] = kl_config_int(c, "rollup.5m");
+        keep_ms[1] = kl_config_int(c, "rollup.1h");
+        kl_config_free(now);
+    }
+}
+
 /* Whatever a manifest says is gone: what it names is not. */
 static bool named(const struct blk_manifest *m, uint32_t gone)
 {
@@ -517,7 +559,7 @@ static bool plan(struct ing_partition *p, struct ing_tidy *t)
     const struct ing_options *o = &p->i->o;
     struct ing_tidy_rules     rules = { .block_ms = o->window_ms, .files_min = o->compact_files,
                                         .settle_ms = 2 * o->cut_delay_ms,
-                                        .bytes_max = o->compact_bytes_max, .tenant = rules_of,
+                                        .bytes_max = o->compact_bytes_max, .tenant = rules_of, .rollups = rollups_of,
                                         .deletion_ms = o->deletion_ms,
                                         .clean_number = p->clean_number, .ctx = &p->i->o };
 
@@ -574,7 +616,8 @@ void ing_tidy_tick(struct ing_partition *p)
     t->generation = (p->manifest.revision + 1) << 16 | (ing_epoch(p) & 0xffff);
     t->open = kl_new((t->plan.input_count + 1) * sizeof *t->open);
     t->bad = kl_new((t->plan.input_count + 1) * sizeof *t->bad);
-    t->done = kl_new((t->plan.output_count + t->plan.input_count + 1) * sizeof *t->done);
+    t->done = kl_new((t->plan.output_count + t->plan.input_count + 1) * (size_t)(1 + BLK_ROLLUPS_MAX) *
+                     sizeof *t->done);
     p->tidy = t;
     if (t->plan.what == ING_TIDY_DROP || t->plan.what == ING_TIDY_FORGET)
         to_queue(t);
@@ -592,6 +635,20 @@ static bool written(const struct ing_tidy_plan *plan, uint32_t input)
     return false;
 }
 
+/* The rollups of a fileset that stays have obeyed what it has; those of one that is replaced go with it. */
+static void with_rollups(const struct ing_tidy_plan *plan, struct blk_manifest *m, uint32_t input,
+                         bool replaced, int64_t now_ms)
+{
+    for (unsigned i = 0; i < BLK_ROLLUPS_MAX && plan->inputs[input].resolution_ms == 0; i++) {
+        uint32_t at = ing_tidy_rollup_of(m, &plan->inputs[input], i);
+
+        if (at < m->fileset_count && replaced)
+            blk_manifest_drop(m, at, now_ms);
+        else if (at < m->fileset_count)
+            m->filesets[at].obeyed = plan->obeyed;
+    }
+}
+
 bool ing_tidy_apply(struct ing_tidy *t, struct blk_manifest *m, int64_t now_ms)
 {
     const struct ing_tidy_plan *plan = &t->plan;
@@ -607,8 +664,11 @@ bool ing_tidy_apply(struct ing_tidy *t, struct blk_manifest *m, int64_t now_ms)
                 m->filesets[at].quarantined = plan->what != ING_TIDY_CHECK;
         } else if (plan->what == ING_TIDY_OBEY && !written(plan, i)) {
             m->filesets[at].obeyed = plan->obeyed;
+            with_rollups(plan, m, i, false, now_ms);
         } else if (plan->what != ING_TIDY_CHECK) {
             blk_manifest_drop(m, at, now_ms);
+            if (plan->what != ING_TIDY_DROP)
+                with_rollups(plan, m, i, true, now_ms);
         }
     }
     for (uint32_t i = 0; i < t->done_count && t->bad_count == 0; i++) {

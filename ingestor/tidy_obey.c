@@ -3,6 +3,9 @@
  * deletion has waited long enough by rewriting each fileset alone. A fileset where no series is meant
  * is not rewritten, only noted; that costs its index, not its data.
  *
+ * A rollup is made anew with its fileset. Where that is past its retention, rows whose bucket reaches
+ * into the deleted span go whole: what is left of such a bucket nobody knows any more.
+ *
  * A rewritten fileset keeps its place in the log (id, window, first sequence), so it wins over nothing
  * and loses to nothing that it did not before; only its generation is new.
  */
@@ -39,7 +42,7 @@ static bool same_name(const struct ing_tidy_plan *plan, const struct blk_info *f
 {
     for (uint32_t i = 0; i < plan->input_count; i++)
         if (plan->inputs[i].id == f->id && plan->inputs[i].window_start_ms == f->window_start_ms &&
-            strcmp(plan->inputs[i].tenant, f->tenant) == 0)
+            plan->inputs[i].resolution_ms == f->resolution_ms && strcmp(plan->inputs[i].tenant, f->tenant) == 0)
             return true;
     return false;
 }
@@ -57,7 +60,8 @@ bool ing_tidy_plan_obey(const struct blk_manifest *m, const struct ing_tidy_rule
             due = (d->number <= r->clean_number || now_ms - d->at_ms >= r->deletion_ms) &&
                   blk_deletion_concerns(d, f);
         }
-        if (!due || f->quarantined || same_name(plan, f))
+        if (!due || f->quarantined || same_name(plan, f) ||
+            (f->resolution_ms != 0 && ing_tidy_has_source(m, f)))      /* it is made anew with that */
             continue;
         if (plan->inputs == NULL)
             plan->inputs = kl_resize(NULL, ING_TIDY_OBEY_MAX * sizeof *plan->inputs);
@@ -80,7 +84,9 @@ uint32_t ing_tidy_hide(void *tidy, const struct blk_info *input, struct kl_label
     for (uint32_t i = 0; i < t->plan.deletion_count; i++)
         if (blk_deletion_concerns(t->plan.deletions[i], input))
             list[count++] = t->plan.deletions[i];
-    return blk_deletions_hide(list, count, labels, ranges);
+    count = blk_deletions_hide(list, count, labels, ranges);
+    blk_hidden_widen(ranges, count, input->resolution_ms);
+    return count;
 }
 
 static enum kl_code means(struct blk_fileset *f, const struct blk_deletion *d, bool *any,
@@ -113,6 +119,7 @@ enum kl_code ing_tidy_look(struct ing_tidy *t, uint32_t input, struct kl_err *er
     if (plan->outputs == NULL)
         plan->outputs = kl_resize(NULL, plan->input_count * sizeof *plan->outputs);
     plan->outputs[plan->output_count++] = (struct ing_tidy_output){
-        .first = input, .count = 1, .window_start_ms = in->window_start_ms, .window_ms = in->window_ms };
+        .first = input, .count = 1, .window_start_ms = in->window_start_ms, .window_ms = in->window_ms,
+        .rolls = in->resolution_ms == 0 ? in->rolled : 0 };
     return KL_OK;
 }

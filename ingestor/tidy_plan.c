@@ -57,15 +57,29 @@ static bool window_end(int64_t start_ms, int64_t window_ms, int64_t *end_ms)
 
 /* ---- retention ---- */
 
+static int64_t retention_of(const struct ing_tidy_rules *r, const struct blk_info *f)
+{
+    int64_t retention_ms, window_ms, keep_ms[BLK_ROLLUPS_MAX] = { 0 };
+
+    r->tenant(r->ctx, f->tenant, &retention_ms, &window_ms);
+    if (f->resolution_ms == 0)
+        return retention_ms;
+    if (r->rollups != NULL)
+        r->rollups(r->ctx, f->tenant, keep_ms);
+    for (unsigned i = 0; i < BLK_ROLLUPS_MAX; i++)
+        if (f->resolution_ms == blk_rollup_ms[i] && keep_ms[i] > 0)
+            return keep_ms[i];
+    return -1;                                         /* no such rollup is wanted any more */
+}
+
 static bool plan_drops(const struct blk_manifest *m, const struct ing_tidy_rules *r, int64_t now_ms,
                        struct ing_tidy_plan *plan)
 {
     for (uint32_t i = 0; i < m->fileset_count && plan->input_count < ING_TIDY_DROPS_MAX; i++) {
         const struct blk_info *f = &m->filesets[i];
-        int64_t                retention_ms, window_ms;
+        int64_t                retention_ms = retention_of(r, f);
 
-        r->tenant(r->ctx, f->tenant, &retention_ms, &window_ms);
-        if (retention_ms == 0 || f->max_ms >= now_ms - retention_ms)
+        if (retention_ms == 0 || (retention_ms > 0 && f->max_ms >= now_ms - retention_ms))
             continue;
         if (plan->inputs == NULL)
             plan->inputs = kl_resize(NULL, ING_TIDY_DROPS_MAX * sizeof *plan->inputs);
@@ -73,6 +87,39 @@ static bool plan_drops(const struct blk_manifest *m, const struct ing_tidy_rules
     }
     plan->what = plan->input_count > 0 ? ING_TIDY_DROP : ING_TIDY_NOTHING;
     return plan->input_count > 0;
+}
+
+/* ---- rollups ---- */
+
+uint8_t ing_tidy_rolls(const struct ing_tidy_rules *r, const char *tenant, int64_t window_ms)
+{
+    int64_t retention_ms, of_tenant_ms, keep_ms[BLK_ROLLUPS_MAX] = { 0 };
+    uint8_t rolls = 0;
+
+    if (r->rollups == NULL)
+        return 0;
+    r->tenant(r->ctx, tenant, &retention_ms, &of_tenant_ms);
+    r->rollups(r->ctx, tenant, keep_ms);
+    for (unsigned i = 0; i < BLK_ROLLUPS_MAX; i++)
+        if (keep_ms[i] > 0 && window_ms == of_tenant_ms && window_ms % blk_rollup_ms[i] == 0)
+            rolls |= (uint8_t)(1u << i);
+    return rolls;
+}
+
+uint32_t ing_tidy_rollup_of(const struct blk_manifest *m, const struct blk_info *f, unsigned roll)
+{
+    struct blk_info named = *f;
+
+    named.resolution_ms = blk_rollup_ms[roll];
+    return blk_manifest_find(m, &named);
+}
+
+bool ing_tidy_has_source(const struct blk_manifest *m, const struct blk_info *rollup)
+{
+    struct blk_info named = *rollup;
+
+    named.resolution_ms = 0;
+    return blk_manifest_find(m, &named) < m->fileset_count;
 }
 
 /* ---- merges ---- */
@@ -111,13 +158,13 @@ static void leftover(struct ing_tidy_plan *plan, uint32_t first, uint32_t count,
 
 /* One fileset of the window, and leftovers. The inputs stand in the order of the log. */
 static void into_window(struct ing_tidy_plan *plan, int64_t start_ms, int64_t window_ms,
-                        int64_t last_ms)
+                        int64_t last_ms, uint8_t rolls)
 {
     uint32_t n = plan->input_count;
 
     plan->outputs[plan->output_count++] = (struct ing_tidy_output){
         .count = n, .window_start_ms = start_ms, .window_ms = window_ms, .from_ms = start_ms,
-        .to_ms = last_ms };
+        .to_ms = last_ms, .rolls = rolls };
     for (uint32_t from = 0, to; from < n; from = to) {
         for (to = from + 1; to < n && plan->inputs[to].id == plan->inputs[from].id; to++)
             ;
@@ -130,7 +177,7 @@ static void into_window(struct ing_tidy_plan *plan, int64_t start_ms, int64_t wi
 
 /* Is one fileset of the window worth the writing? */
 static bool worthwhile(const struct ing_tidy_rules *r, const struct blk_info *const *set,
-                       uint32_t count, int64_t window_ms)
+                       uint32_t count, int64_t window_ms, uint8_t rolls)
 {
     uint64_t all = 0, big = 0;
     bool     made = false;                             /* there is one of this window already */
@@ -142,7 +189,11 @@ static bool worthwhile(const struct ing_tidy_rules *r, const struct blk_info *co
             big = set[i]->chunk_bytes;
         }
     }
-    if (count < 2 || all > r->bytes_max)
+    if (all > r->bytes_max)
+        return false;
+    if (count == 1 && (rolls & ~set[0]->rolled) != 0)  /* for its rollups */
+        return true;
+    if (count < 2)
         return false;
     return !made || count > r->files_min || (all - big) >= big / 4;
 }
@@ -153,6 +204,7 @@ static bool plan_window(const struct group *g, const struct ing_tidy_rules *r, i
     const struct blk_info *set[BLK_INPUTS_MAX];
     uint32_t               count = 0;
     int64_t                last_ms;
+    uint8_t                rolls;
 
     if (!window_end(start_ms, window_ms, &last_ms) || last_ms >= now_ms - r->settle_ms)
         return false;
@@ -166,10 +218,13 @@ static bool plan_window(const struct group *g, const struct ing_tidy_rules *r, i
             return false;
         set[count++] = f;
     }
-    if (!worthwhile(r, set, count, window_ms))
+    if (count == 0)
+        return false;
+    rolls = ing_tidy_rolls(r, set[0]->tenant, window_ms);
+    if (!worthwhile(r, set, count, window_ms, rolls))
         return false;
     take(plan, set, count);
-    into_window(plan, start_ms, window_ms, last_ms);
+    into_window(plan, start_ms, window_ms, last_ms, rolls);
     return true;
 }
 
@@ -256,7 +311,8 @@ static bool plan_merge(const struct blk_manifest *m, const struct ing_tidy_rules
     bool                    found = false;
 
     for (uint32_t i = 0; i < m->fileset_count; i++)
-        all[n++] = &m->filesets[i];
+        if (m->filesets[i].resolution_ms == 0)
+            all[n++] = &m->filesets[i];
     qsort(all, n, sizeof *all, by_log);
     for (uint32_t from = 0, to; from < n && !found; from = to) {
         struct group g = { all + from, 0 };
@@ -267,7 +323,7 @@ static bool plan_merge(const struct blk_manifest *m, const struct ing_tidy_rules
             ;
         g.count = to - from;
         r->tenant(r->ctx, all[from]->tenant, &retention_ms, &window_ms);
-        if (g.count < 2)
+        if (g.count < 2 && ing_tidy_rolls(r, all[from]->tenant, window_ms) == 0)
             continue;
         found = plan_windows(&g, r, window_ms, now_ms, plan);
         if (!found && window_ms > r->block_ms)         /* the large window may be too much at once */

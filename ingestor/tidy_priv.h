@@ -15,6 +15,9 @@
  *     -> orphans: what the store has and nothing names is listed as gone (orphans.c): a commit
  *     -> sweep: objects and manifests that have been gone for ING_OLD_MS are removed
  *
+ * Rollups are made in the pass that makes a fileset of the tenant's window, and go when it is replaced; when
+ * it is past its retention they stay for theirs. They are merged with nothing.
+ *
  * A commit is a job of the partition's queue (flush.c), so it takes its turn among the cuts. It swaps
  * inputs for outputs by the catalogue's compare-and-set: a reader finds the old or the new, never
  * both; who reads by the old manifest still finds the old filesets for ING_OLD_MS.
@@ -39,6 +42,8 @@ struct ing_tidy_rules {
     uint64_t clean_number;                             /* or at once, up to this number */
     /* Of one tenant. Retention 0: for ever. The window is what is aimed at. */
     void   (*tenant)(void *ctx, const char *tenant, int64_t *retention_ms, int64_t *window_ms);
+    /* How long each rollup is kept; 0: none is made. NULL: none of any tenant. */
+    void   (*rollups)(void *ctx, const char *tenant, int64_t keep_ms[BLK_ROLLUPS_MAX]);
     void    *ctx;
 };
 enum ing_tidy_what { ING_TIDY_NOTHING, ING_TIDY_DROP, ING_TIDY_COMPACT, ING_TIDY_CHECK, ING_TIDY_SWEEP,
@@ -47,7 +52,8 @@ enum { ING_TIDY_DROPS_MAX = 1000, ING_TIDY_OBEY_MAX = 16 };
 struct ing_tidy_output {
     uint32_t first, count;                             /* of the inputs */
     int64_t  window_start_ms, window_ms;               /* window_ms 0: what is left of an input */
-    int64_t  from_ms, to_ms;                           /* the samples, both included */
+    int64_t  from_ms, to_ms;                           /* the samples, both included; 0, 0: all */
+    uint8_t  rolls;                                    /* rollups made besides: bit i, blk_rollup_ms[i] */
 };
 struct ing_tidy_plan {
     enum ing_tidy_what what;
@@ -63,6 +69,12 @@ void ing_tidy_plan_deinit(struct ing_tidy_plan *plan);
 /* tidy_obey.c, part of it: filesets whose deletions are due. False: none. */
 bool ing_tidy_plan_obey(const struct blk_manifest *m, const struct ing_tidy_rules *rules, int64_t now_ms,
                         struct ing_tidy_plan *plan);
+/* Which rollups shall be made of a window of the tenant. */
+uint8_t ing_tidy_rolls(const struct ing_tidy_rules *r, const char *tenant, int64_t window_ms);
+/* Where a rollup of that fileset is in the manifest; fileset_count: nowhere. */
+uint32_t ing_tidy_rollup_of(const struct blk_manifest *m, const struct blk_info *f, unsigned roll);
+/* The fileset that a rollup was made of, if it is there yet. */
+bool ing_tidy_has_source(const struct blk_manifest *m, const struct blk_info *rollup);
 /* Takes the deletions that concern the inputs: all, or the first so many that one series' spans fit. */
 void ing_tidy_plan_deletions(const struct blk_manifest *m, struct ing_tidy_plan *plan);
 
@@ -82,7 +94,8 @@ struct ing_tidy {
     struct blk_fileset **open;                         /* of the inputs */
     struct blk_compaction *running;
     struct blk_compact   compact;
-    struct blk_info      named;                        /* the output at hand */
+    struct blk_info      named;                        /* the output at hand, */
+    struct blk_info      rolls[BLK_ROLLUPS_MAX]; uint32_t roll_count;      /* and its rollups */
     struct blk_info     *done; uint32_t done_count;    /* outputs that are in the store */
     bool    *bad;                                      /* of the inputs: corrupt; checked: well */
     uint32_t bad_count;

@@ -49,6 +49,10 @@ static void tell(struct blocks *b, const struct blk_info *i)
                 i->series_count, i->chunk_bytes, i->generation > 0 ? 2 : 1, id);
     kl_json_cstr(&b->out, path);
     kl_buf_addf(&b->out, ",\"quarantined\":%s}", i->quarantined ? "true" : "false");
+    if (i->resolution_ms > 0) {
+        b->out.size--;
+        kl_buf_addf(&b->out, ",\"resolution\":%" PRId64 "}", i->resolution_ms);
+    }
 }
 
 static void go_on(struct blocks *b);

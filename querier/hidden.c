@@ -38,7 +38,7 @@ struct qr_hidden *qr_hidden_new(const struct blk_manifest *m, const struct blk_i
     h->count = count;
     h->spans = kl_resize(NULL, count * sizeof *h->spans);
     h->hide = blk_hide_new();
-    h->whole = true;
+    h->whole = info->resolution_ms == 0;
     for (uint32_t i = 0; i < count; i++)
         h->whole = h->whole && list[i]->from_ms <= info->min_ms && list[i]->to_ms >= info->max_ms;
     return h;

@@ -31,7 +31,7 @@ static bool wanted(const struct qr_part *p, const struct blk_info *i)
 {
     int64_t slack = p->f->what == TSP_SEL_EXEMPLARS ? EXEMPLAR_SLACK_MS : 0;
 
-    return i->series_count > 0 && i->min_ms - slack <= p->f->to_ms &&
+    return i->series_count > 0 && i->resolution_ms == 0 && i->min_ms - slack <= p->f->to_ms &&
            i->max_ms + slack >= p->f->from_ms && strcmp(i->tenant, p->f->job->tenant) == 0;
 }
 

@@ -55,6 +55,7 @@ const struct kl_config_section kl_app_sections[] = {
     { "limits", "What a tenant may send. The doorman refuses what is past a limit, before it is acknowledged; "
                 "nothing is refused afterwards." },
     { "ha", "Pairs of senders that scrape the same." },
+    { "rollup", "Rows of five minutes, or an hour, in place of samples: made of old blocks, kept for their own time." },
     { "compaction", "Merging small blocks into large ones." },
     { "otlp", "OpenTelemetry." },
     { "disk", "A disk that must not become full." },
@@ -173,10 +174,13 @@ const struct kl_option kl_app_options[] = {
 
     T_MS("retention", "0", 0, YEARS, "how long data is kept: a block goes when its last sample is older; 0: for ever"),
 
+    T_MS("rollup.5m", "0", 0, YEARS, "how long rows of five minutes (count, sum, min, max, first, last) are kept, made of each block of compaction.window; 0: none are made"),
+    T_MS("rollup.1h", "0", 0, YEARS, "the same, rows of an hour"),
+
     T_MS("compaction.window", "24h", 60000, YEARS, "time span that blocks are merged into; taken as the next multiple of ingestor.window"),
     INT("compaction.files", "8", 2, 256, "so many small blocks of one window are worth a merge", LIVE),
     BYTES("compaction.bytes_max", "256MiB", 0, 1024 * TIB, "chunks that are merged at once; 0: nothing is merged", LIVE),
-    MS("compaction.deletions", "24h", 0, YEARS, "what was deleted has left the object storage within about this time; until then it is hidden. Rewriting for its own sake begins at half of it"),
+    MS("compaction.deletions", "24h", 0, YEARS, "what was deleted has left the object storage within about this time; until then it is hidden. Rewriting for its own sake begins at half of it", LIVE),
     MS("compaction.orphans", "48h", 0, YEARS, "a fileset in the object storage that nothing names is removed after this; 0: never", LIVE),
 
     TEXT("otlp.grpc_listen", NULL, "address and port of OTLP over gRPC, as 127.0.0.1:4317; unset: there is none"),

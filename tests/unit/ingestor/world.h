@@ -30,7 +30,7 @@ struct world {
     struct kl_env_dir      *root, *bus_dir, *data_dir, *store_dir;
     struct kl_bus          *bus;
     struct kl_store        *store;
-    int64_t                 orphans_ms, deletion_ms;
+    int64_t                 orphans_ms, deletion_ms, rollup_ms[2];
     struct kl_store_faults *faults;                    /* NULL: the store is well */
     struct kl_env_loop     *loop;
     struct ing_ingestor    *ing;
@@ -106,6 +106,7 @@ static inline void w_ingestor(struct world *w)
                              .disk_high_percent = w->disk_high, .disk_low_percent = w->disk_low,
                              .retention_ms = w->retention_ms, .compact_files = 3,
                              .orphans_ms = w->orphans_ms, .deletion_ms = w->deletion_ms,
+                             .rollup_ms = { w->rollup_ms[0], w->rollup_ms[1] },
                              .compact_window_ms = 4 * w->window_ms,
                              .compact_bytes_max = w->compacts ? 1 << 30 : 0,
                              .snapshot_ms = w->snapshot_ms,
@@ -539,7 +540,7 @@ static inline void w_stored_as(struct world *w, const struct tsp_select *s, stru
         struct blk_hidden          *spans = kl_resize(NULL, (m.deletion_count + 1) * sizeof *spans);
         uint32_t                    concern_count = 0;
 
-        if (strcmp(m.filesets[i].tenant, tenant) != 0) {
+        if (strcmp(m.filesets[i].tenant, tenant) != 0 || m.filesets[i].resolution_ms != 0) {
             free(concern);
             free(spans);
             continue;

@@ -1,0 +1,235 @@
+/* Rollups in a simulated world: made with the window they are of, gone with it, kept for their own time. */
+#include "world.h"
+
+#include "libblock/rollup.h"
+
+static struct world w;
+static const char   T[] = "anonymous";
+enum { SERIES = 3, HOUR = 3600000 };
+static int64_t base;
+
+static void setup(void)
+{
+    w_init(&w, 7, 1);
+    w.window_ms = HOUR / 4;
+    w.compacts = true;
+    w.rollup_ms[0] = INT64_C(48) * HOUR;
+    w.rollup_ms[1] = INT64_C(96) * HOUR;
+    w_start(&w);
+    w_ready(&w);
+    base = (w_now(&w) / HOUR + 1) * HOUR;
+    while (w_now(&w) < base)
+        kl_env_sim_run(w.sim, 60000);
+}
+
+static void teardown(void)
+{
+    w_stop(&w);
+    w_deinit(&w);
+}
+
+static void restart(void)
+{
+    w_stop(&w);
+    w_start(&w);
+    w_ready(&w);
+}
+
+/* A sample each 20 s of every series from `from` to `to`, as the clock goes. */
+static void write_span(int64_t from, int64_t to)
+{
+    for (int64_t t = from; t < to; t += 20000) {
+        while (w_now(&w) < t)
+            kl_env_sim_run(w.sim, 5000);
+        for (unsigned s = 0; s < SERIES; s++)
+            w_write(&w, 0, T, s, t, (double)(t % 7919) + s);
+    }
+}
+
+static void pass(int64_t ms)
+{
+    int64_t until = w_now(&w) + ms;
+
+    while (w_now(&w) < until)
+        kl_env_sim_run(w.sim, 60000);
+}
+
+/* The one fileset of the first hour, and its rollups; `roll` -1: itself. */
+static bool find(int roll, struct blk_info *info)
+{
+    struct blk_manifest m;
+    bool                found = false;
+
+    w_catalogue(&w, 0, &m);
+    for (uint32_t i = 0; i < m.fileset_count; i++) {
+        const struct blk_info *f = &m.filesets[i];
+
+        if (f->window_start_ms != base || f->window_ms != HOUR ||
+            f->resolution_ms != (roll < 0 ? 0 : blk_rollup_ms[roll]))
+            continue;
+        ck_assert(!found);
+        found = true;
+        *info = *f;
+    }
+    blk_manifest_deinit(&m);
+    return found;
+}
+
+/* Of series 0: rows as they are, against what was written. `hole`: deleted, both included. */
+static void check_rows(const struct blk_info *info, int64_t hole_from, int64_t hole_to)
+{
+    char                path[BLK_PATH_MAX + 1];
+    struct blk_fileset *f;
+    struct blk_select  *sel;
+    struct blk_selected x;
+    struct kl_err       err = { 0 };
+    unsigned            series = 0;
+    int64_t             wide = hole_from <= hole_to ? info->resolution_ms : 0;
+
+    blk_fileset_path(info, path);
+    ck_assert_msg(blk_fileset_open_store(w.store, path, &f, &err) == KL_OK, "%s", err.text);
+    ck_assert_int_eq(blk_select_open(f, NULL, 0, INT64_MIN, INT64_MAX, true, &sel, &err), KL_OK);
+    for (; blk_select_next(sel, &x, &err) == KL_OK; series++) {
+        unsigned n = 0, rows = 0, want = 0;
+
+        while (kl_fp_cmp(x.fp, w_labels(n, &(struct kl_buf){ 0 })) != 0)
+            n++;
+        for (int64_t end = base; end <= base + HOUR - 1 + info->resolution_ms; end += info->resolution_ms) {
+            int64_t last = end < base + HOUR ? end : base + HOUR - 20000;   /* 20 s divide any bucket */
+
+            want += last > end - info->resolution_ms && last >= base && (last < hole_from || last > hole_to + wide);
+        }
+        for (uint32_t c = 0; c < x.chunk_count; c++) {
+            static int64_t        times[BLK_CHUNK_MAX];
+            static struct kl_hist h[BLK_CHUNK_MAX];
+            struct kl_arena       arena;
+            uint32_t              k;
+
+            kl_arena_init(&arena, 1 << 22);
+            ck_assert_int_eq(blk_chunk_decode_hists(x.chunks[c].bytes, &arena, times, h, NULL, &k, &err), KL_OK);
+            for (uint32_t i = 0; i < k; i++, rows++) {
+                struct blk_row row;
+                int64_t        end = blk_bucket_end(times[i], info->resolution_ms);
+                double         max = -1;
+                unsigned       count = 0;
+
+                ck_assert(blk_row_get(&h[i], &row));
+                for (int64_t t = end - info->resolution_ms + 20000; t <= times[i]; t += 20000) {
+                    if (t < base)
+                        continue;
+                    count++;
+                    max = (double)(t % 7919) + n > max ? (double)(t % 7919) + n : max;
+                }
+                ck_assert_double_eq(row.count, count);
+                ck_assert_double_eq(row.max, max);
+                ck_assert_double_eq(row.last, (double)(times[i] % 7919) + n);
+            }
+            kl_arena_deinit(&arena);
+        }
+        ck_assert_uint_eq(rows, want);
+    }
+    ck_assert_uint_eq(series, SERIES);
+    blk_select_close(sel);
+    blk_fileset_unref(f);
+}
+
+START_TEST(rollups_are_made_with_their_window_and_replaced_with_it)
+{
+    struct blk_info raw, roll, anew;
+
+    write_span(base, base + HOUR + 60000);
+    pass(HOUR / 2);
+    ck_assert(find(-1, &raw));
+    ck_assert_uint_eq(raw.rolled, 3);
+    for (int i = 0; i < BLK_ROLLUPS_MAX; i++) {
+        ck_assert(find(i, &roll));
+        ck_assert(roll.id == raw.id && roll.generation == raw.generation);
+        check_rows(&roll, 1, 0);
+    }
+    for (unsigned n = 0; n < 8; n++) {                 /* enough late ones for another merge */
+        struct kl_err err;
+
+        w_write(&w, 0, T, 1, base + 40000, (double)((base + 40000) % 7919) + 1);
+        ck_assert_int_eq(w_flush(&w, NULL, &err), KL_OK);
+    }
+    pass(HOUR / 2);
+    ck_assert(find(-1, &anew));
+    ck_assert_uint_ne(anew.generation, raw.generation);
+    for (int i = 0; i < BLK_ROLLUPS_MAX; i++) {
+        ck_assert(find(i, &roll));
+        ck_assert_uint_eq(roll.generation, anew.generation);
+        check_rows(&roll, 1, 0);
+    }
+}
+END_TEST
+
+START_TEST(rollups_outlive_their_samples_by_their_own_retention_and_obey_deletions)
+{
+    struct blk_info   raw, roll;
+    struct kl_matcher m = { KL_MATCH_NE, kl_span_str("host"), kl_span_str("h9"), NULL };
+    uint64_t          seq;
+
+    w.retention_ms = INT64_C(24) * HOUR;
+    w.deletion_ms = 1000;
+    restart();
+    write_span(base, base + HOUR + 60000);
+    pass(INT64_C(26) * HOUR);
+    ck_assert(!find(-1, &raw));
+    ck_assert(find(0, &roll));
+    check_rows(&roll, 1, 0);
+    seq = w_delete(&w, 0, T, &m, 1, base + 1200000 + 5000, base + 1800000);
+    w_deleted(&w, 0, seq);
+    pass(HOUR / 2);
+    for (int i = 0; i < BLK_ROLLUPS_MAX; i++) {
+        ck_assert(find(i, &roll));
+        if (i == 0)                                    /* whole rows went */
+            check_rows(&roll, base + 1200000 + 5000, base + 1800000);
+    }
+    pass(INT64_C(24) * HOUR);
+    ck_assert(!find(0, &roll));
+    ck_assert(find(1, &roll));
+    pass(INT64_C(48) * HOUR);
+    ck_assert(!find(1, &roll));
+}
+END_TEST
+
+START_TEST(rollups_that_are_wanted_later_are_made_later_and_once)
+{
+    struct blk_info raw, roll, again;
+
+    w.rollup_ms[0] = w.rollup_ms[1] = 0;
+    restart();
+    write_span(base, base + HOUR + 60000);
+    pass(HOUR / 2);
+    ck_assert(find(-1, &raw));
+    ck_assert(!find(0, &roll) && !find(1, &roll));
+    w.rollup_ms[1] = INT64_C(96) * HOUR;
+    restart();
+    pass(HOUR / 4);
+    ck_assert(!find(0, &roll));
+    ck_assert(find(1, &roll));
+    check_rows(&roll, 1, 0);
+    pass(HOUR);
+    ck_assert(find(1, &again));
+    ck_assert_uint_eq(again.generation, roll.generation);
+}
+END_TEST
+
+int main(void)
+{
+    Suite   *s = suite_create("ingestor/rollup");
+    TCase   *t = tcase_create("all");
+    SRunner *r = srunner_create(s);
+    int      failed;
+
+    tcase_set_timeout(t, 60);
+    tcase_add_checked_fixture(t, setup, teardown);
+    tcase_add_test(t, rollups_are_made_with_their_window_and_replaced_with_it);
+    tcase_add_test(t, rollups_outlive_their_samples_by_their_own_retention_and_obey_deletions);
+    tcase_add_test(t, rollups_that_are_wanted_later_are_made_later_and_once);
+    suite_add_tcase(s, t);
+    srunner_run_all(r, CK_ENV);
+    failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed != 0;
+}
