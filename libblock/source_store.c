@@ -19,7 +19,6 @@ enum { PACKED = BLK_DATA + 1, FOOTER = 8 + 8 * PACKED + 8, TAIL = 64 * 1024 };
 /* A request costs as much time as half a megabyte, and bytes cost money: never half as many again. */
 enum { NEAR = 512 * 1024, PERCENT_MAX = 140 };
 enum { META_MAX = 1 << 30, COMPARE = 1 << 20 };
-static const size_t data_max = (size_t)16 << 30;       /* an object is put whole, from memory */
 _Static_assert(FOOTER == 72, "the footer of meta is part of the format");
 /* In `meta` the place of data is taken by digests. */
 enum { PACKED_DIGESTS = BLK_DATA };
@@ -192,29 +191,69 @@ enum kl_code blk_source_store(struct kl_store *store, const struct blk_info *nam
 }
 
 /* Put, or find the very same bytes there. */
-static enum kl_code put_same(struct kl_store *store, const char *key, struct kl_span bytes,
+static enum kl_code put_feed(struct kl_store *store, const char *key, const struct kl_store_feed *feed,
                              struct kl_err *err)
 {
-    enum kl_code code = store->put(store, key, bytes, err);
+    enum kl_code code = kl_store_put_from(store, key, feed, err);
     uint64_t     size;
-    void        *there;
+    char        *there;
 
     if (code != KL_EEXIST)
         return code == KL_OK ? KL_OK : kl_within(err, "put %s", key);
     code = store->head(store, key, &size, err);
-    if (code == KL_OK && size != bytes.size)
+    if (code == KL_OK && size != feed->size_bytes)
         code = kl_fail(err, KL_EEXIST, "another object of that name is there");
-    there = malloc(COMPARE);
+    there = malloc(2 * COMPARE);
     if (there == NULL)
         return kl_fail(err, KL_ELIMIT, "no memory");
-    for (uint64_t at = 0; code == KL_OK && at < bytes.size; at += COMPARE) {
-        size_t n = bytes.size - at < COMPARE ? bytes.size - at : COMPARE;
+    for (uint64_t at = 0; code == KL_OK && at < size; at += COMPARE) {
+        size_t n = size - at < COMPARE ? size - at : COMPARE;
         code = store->get(store, key, at, there, n, err);
-        if (code == KL_OK && memcmp(there, (const char *)bytes.at + at, n) != 0)
+        if (code == KL_OK)
+            code = feed->read(feed->ctx, at, there + COMPARE, n, err);
+        if (code == KL_OK && memcmp(there, there + COMPARE, n) != 0)
             code = kl_fail(err, KL_EEXIST, "another object of that name is there");
     }
     free(there);
     return code == KL_OK ? KL_OK : kl_within(err, "put %s", key);
+}
+
+static enum kl_code from_memory(void *ctx, uint64_t offset, void *bytes, size_t size, struct kl_err *err)
+{
+    (void)err;
+    memcpy(bytes, (const char *)ctx + offset, size);
+    return KL_OK;
+}
+
+static enum kl_code put_same(struct kl_store *store, const char *key, struct kl_span bytes,
+                             struct kl_err *err)
+{
+    return put_feed(store, key, &(struct kl_store_feed){ .size_bytes = bytes.size, .read = from_memory,
+                                                         .ctx = (void *)bytes.at }, err);
+}
+
+struct file { struct kl_env_dir *dir; struct kl_env_view *view; };
+
+static enum kl_code from_file(void *ctx, uint64_t offset, void *bytes, size_t size, struct kl_err *err)
+{
+    const struct file *f = ctx;
+
+    return f->dir->view_read(f->view, offset, bytes, size, err);
+}
+
+/* It may be large: it is read while it goes up. */
+static enum kl_code put_file(struct kl_store *store, const char *key, struct kl_env_dir *dir,
+                             const char *name, struct kl_err *err)
+{
+    struct file          f = { .dir = dir };
+    struct kl_store_feed feed = { .read = from_file, .ctx = &f };
+    enum kl_code         code = dir->view(dir, name, &f.view, &feed.size_bytes, err);
+
+    if (code != KL_OK)
+        return code;
+    code = put_feed(store, key, &feed, err);
+    dir->view_close(f.view);
+    return code;
 }
 
 static enum kl_code pack_meta(struct kl_env_dir *dir, uint64_t seed, struct kl_buf *meta,
@@ -246,18 +285,16 @@ static enum kl_code upload_from(struct kl_env_dir *dir, const char *path, uint64
                                 struct kl_store *store, struct kl_err *err)
 {
     char         key[KL_STORE_KEY_MAX + 1];
-    void        *data = NULL, *checkpoint = NULL;
-    size_t       data_size, checkpoint_size;
+    void        *checkpoint = NULL;
+    size_t       checkpoint_size;
     struct kl_buf meta = { 0 };
     enum kl_code code = blk_read_small(dir, "checkpoint", 4096, &checkpoint, &checkpoint_size, err);
 
     if (code == KL_OK)
-        code = dir->read(dir, "data", data_max, &data, &data_size, err);
-    if (code == KL_OK)
         code = pack_meta(dir, seed, &meta, err);
     if (code == KL_OK) {
         key_of(path, "data", key);
-        code = put_same(store, key, kl_span(data, data_size), err);
+        code = put_file(store, key, dir, "data", err);
     }
     if (code == KL_OK) {
         key_of(path, "meta", key);
@@ -268,7 +305,6 @@ static enum kl_code upload_from(struct kl_env_dir *dir, const char *path, uint64
         code = put_same(store, key, kl_span(checkpoint, checkpoint_size), err);
     }
     kl_buf_deinit(&meta);
-    free(data);
     free(checkpoint);
     return code;
 }

@@ -88,9 +88,24 @@ enum kl_code kl_store_options_read(const struct kl_config *c, struct kl_store_op
     return KL_OK;
 }
 
+/* Once the place is known to be ours. No upload takes a day. That we may not look is no reason to stop. */
+static void sweep(struct kl_store *s, struct kl_log *log)
+{
+    enum { DAY_MS = 24 * 3600 * 1000 };
+    unsigned      count;
+    struct kl_err err;
+
+    if (kl_store_s3_sweep(s, DAY_MS, &count, &err) != KL_OK)
+        kl_logf(log, KL_INFO, "store: left as they are: %s", err.text);
+    else if (count > 0)
+        kl_logf(log, KL_INFO, "store: %u uploads that were begun more than a day ago and never ended are abandoned",
+                count);
+}
+
 enum kl_code kl_store_open(const struct kl_store_place *p, struct kl_store **s, struct kl_err *err)
 {
     struct kl_store_options o;
+    struct kl_store        *inner;
     enum kl_code            code = kl_store_options_read(p->config, &o, err);
 
     if (code != KL_OK)
@@ -107,8 +122,11 @@ enum kl_code kl_store_open(const struct kl_store_place *p, struct kl_store **s, 
     else if (o.kind == KL_STORE_S3 &&
              (o.v2 ? kl_store_s3v2_open : kl_store_s3_open)(p->env, &o.s3, s, err) != KL_OK)
         return err->code;
-    *s = kl_store_cell_new(*s, o.cell, p->writes);
+    inner = *s;
+    *s = kl_store_cell_new(inner, o.cell, p->writes);
     code = kl_store_cell_check(*s, err);
+    if (code == KL_OK && p->writes && o.kind == KL_STORE_S3 && !o.v2)
+        sweep(inner, p->log);
     if (code == KL_EAGAIN) {
         kl_logf(p->log, KL_WARN, "store: out of reach, going on without it for now: %s", err->text);
         code = KL_OK;

@@ -29,9 +29,18 @@ struct kl_store_tally {
     uint64_t store_bytes, requests;                    /* from the store, and in how many requests */
     uint64_t shared_bytes;                             /* that came with another's request */
 };
+/* The bytes of a large object that is put: read as they are wanted, piece by piece, some perhaps again. */
+struct kl_store_feed {
+    uint64_t size_bytes;
+    enum kl_code (*read)(void *ctx, uint64_t offset, void *bytes, size_t size, struct kl_err *err);
+    void *ctx;
+};
 struct kl_store {
     enum kl_code (*put)(struct kl_store *s, const char *key, struct kl_span bytes,
                         struct kl_err *err);
+    /* The same from a feed, whose failure is the put's. NULL: only kl_store_put_from, in memory. */
+    enum kl_code (*put_from)(struct kl_store *s, const char *key, const struct kl_store_feed *feed,
+                             struct kl_err *err);
     /* Exactly size bytes at offset into `bytes`; a range past the end is KL_EIO. */
     enum kl_code (*get)(struct kl_store *s, const char *key, uint64_t offset, void *bytes,
                         size_t size, struct kl_err *err);
@@ -66,6 +75,9 @@ static inline enum kl_code kl_store_get(struct kl_store *s, const char *key, uin
     t->store_bytes += code == KL_OK ? size : 0;
     return code;
 }
+/* store_feed.c: in pieces where the store can, so that no more than one of them is in memory. */
+enum kl_code kl_store_put_from(struct kl_store *s, const char *key, const struct kl_store_feed *feed,
+                               struct kl_err *err);
 bool kl_store_key_fit(const char *key);                /* store_key.c: is it one of ours? */
 
 /* A folder: key "a/b/c" is file c in folders a/b. `dir` stays the caller's, and outlives it.
@@ -125,6 +137,9 @@ struct kl_store_s3_options {
 /* Copies the options. KL_EINVAL with words; asks the service nothing. */
 enum kl_code kl_store_s3_open(struct kl_env *env, const struct kl_store_s3_options *options,
                               struct kl_store **s, struct kl_err *err);
+/* Uploads in parts below the prefix that were begun more than age_ms ago and never ended are abandoned, at
+ * most a thousand; *count of them. Only of a store that kl_store_s3_open made. */
+enum kl_code kl_store_s3_sweep(struct kl_store *s, int64_t age_ms, unsigned *count, struct kl_err *err);
 /* The same over libs3, for services that know only Signature Version 2: no parts, regions, tokens, CA
  * file, proxy or conditional put. A cancel ends a request that hangs after at most 15 s. */
 enum kl_code kl_store_s3v2_open(struct kl_env *env, const struct kl_store_s3_options *options,

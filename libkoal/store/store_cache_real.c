@@ -351,6 +351,14 @@ static enum kl_code put(struct kl_store *store, const char *key, struct kl_span 
     return c->inner->put(c->inner, key, bytes, err);
 }
 
+static enum kl_code put_from(struct kl_store *store, const char *key, const struct kl_store_feed *feed,
+                             struct kl_err *err)
+{
+    struct cache *c = (struct cache *)store;
+
+    return kl_store_put_from(c->inner, key, feed, err);
+}
+
 static enum kl_code list(struct kl_store *store, const char *prefix,
                          void (*each)(void *ctx, const char *key, uint64_t size_bytes), void *ctx,
                          struct kl_err *err)
@@ -444,7 +452,7 @@ enum kl_code kl_store_cache_open(struct kl_env *env, struct kl_store *inner, con
                     "Pieces of the cache on disk that could not be read as they were written.");
     c->held = metric(metrics, &c->own[4], KL_GAUGE, "koalemos_store_cache_bytes",
                      "Bytes in the cache on disk.");
-    c->store = (struct kl_store){ .put = put, .get = get, .get_tallied = get_tallied, .head = head, .list = list,
+    c->store = (struct kl_store){ .put = put, .put_from = put_from, .get = get, .get_tallied = get_tallied, .head = head, .list = list,
                                   .remove = remove_object, .cancel = inner->cancel != NULL ? cancel : NULL,
                                   .close = close_store };
     *store = &c->store;

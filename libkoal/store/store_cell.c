@@ -71,6 +71,14 @@ static enum kl_code put(struct kl_store *s, const char *key, struct kl_span byte
     return bind(c, err) == KL_OK ? c->inner->put(c->inner, key, bytes, err) : err->code;
 }
 
+static enum kl_code put_from(struct kl_store *s, const char *key, const struct kl_store_feed *feed,
+                             struct kl_err *err)
+{
+    struct cell *c = (struct cell *)s;
+
+    return bind(c, err) == KL_OK ? kl_store_put_from(c->inner, key, feed, err) : err->code;
+}
+
 static enum kl_code get(struct kl_store *s, const char *key, uint64_t offset, void *bytes,
                         size_t size, struct kl_err *err)
 {
@@ -125,7 +133,7 @@ struct kl_store *kl_store_cell_new(struct kl_store *inner, const char *cell, boo
 {
     struct cell *c = kl_new(sizeof *c);
 
-    c->store = (struct kl_store){ .put = put, .get = get, .get_tallied = get_tallied, .head = head, .list = list,
+    c->store = (struct kl_store){ .put = put, .put_from = put_from, .get = get, .get_tallied = get_tallied, .head = head, .list = list,
                                   .remove = remove_object, .cancel = inner->cancel != NULL ? cancel : NULL,
                                   .close = close_store };
     c->inner = inner;

@@ -23,7 +23,7 @@ struct dir_store {
 };
 
 /* The folders on the way to an object, each to be left. */
-enum { DEPTH_MAX = 32 };
+enum { DEPTH_MAX = 32, PIECE = 1 << 20 };
 struct way { struct kl_env_dir *dirs[DEPTH_MAX]; unsigned depth; char name[KL_ENV_DIR_NAME_MAX + 1]; };
 
 static void leave(struct way *w)
@@ -90,15 +90,36 @@ static enum kl_code head(struct kl_store *store, const char *key, uint64_t *size
     return code == KL_OK ? KL_OK : kl_within(err, "object %s", key);
 }
 
+static enum kl_code append_feed(struct kl_env_dir *d, struct kl_env_file *f,
+                                const struct kl_store_feed *feed, struct kl_err *err)
+{
+    void        *piece = kl_resize(NULL, PIECE);
+    enum kl_code code = KL_OK;
+
+    for (uint64_t at = 0; at < feed->size_bytes && code == KL_OK; at += PIECE) {
+        size_t n = feed->size_bytes - at < PIECE ? (size_t)(feed->size_bytes - at) : PIECE;
+
+        code = feed->read(feed->ctx, at, piece, n, err);
+        if (code == KL_OK)
+            code = d->append(f, piece, n, err);
+    }
+    free(piece);
+    return code;
+}
+
+/* `bytes`, or where there is a feed, what it gives. */
 static enum kl_code write_aside(struct kl_env_dir *d, const char *tmp, const char *name,
-                                struct kl_span bytes, struct kl_err *err)
+                                struct kl_span bytes, const struct kl_store_feed *feed,
+                                struct kl_err *err)
 {
     struct kl_env_file *f;
     struct kl_err       unheard;
+    enum kl_code        code;
 
     if (d->create(d, tmp, &f, err) != KL_OK)
         return err->code;
-    if (d->append(f, bytes.at, bytes.size, err) == KL_OK && d->sync(f, err) == KL_OK &&
+    code = feed != NULL ? append_feed(d, f, feed, err) : d->append(f, bytes.at, bytes.size, err);
+    if (code == KL_OK && d->sync(f, err) == KL_OK &&
         d->publish_new(f, name, err) == KL_OK) {
         d->close(f);
         return KL_OK;
@@ -108,8 +129,8 @@ static enum kl_code write_aside(struct kl_env_dir *d, const char *tmp, const cha
     return err->code;
 }
 
-static enum kl_code put(struct kl_store *store, const char *key, struct kl_span bytes,
-                        struct kl_err *err)
+static enum kl_code put_either(struct kl_store *store, const char *key, struct kl_span bytes,
+                               const struct kl_store_feed *feed, struct kl_err *err)
 {
     struct dir_store *s = (struct dir_store *)store;
     struct way        w;
@@ -124,11 +145,23 @@ static enum kl_code put(struct kl_store *store, const char *key, struct kl_span 
     if (walk(s, key, true, &w, err) != KL_OK)
         return kl_within(err, "put object %s", key);
     snprintf(tmp, sizeof tmp, "%s%016" PRIx64 "-%u", aside, s->mark, atomic_fetch_add(&s->turn, 1));
-    code = write_aside(w.dirs[w.depth - 1], tmp, w.name, bytes, err);
+    code = write_aside(w.dirs[w.depth - 1], tmp, w.name, bytes, feed, err);
     leave(&w);
     if (code == KL_EEXIST)
         return kl_fail(err, KL_EEXIST, "object %s is there already", key);
     return code == KL_OK ? KL_OK : kl_within(err, "put object %s", key);
+}
+
+static enum kl_code put(struct kl_store *store, const char *key, struct kl_span bytes,
+                        struct kl_err *err)
+{
+    return put_either(store, key, bytes, NULL, err);
+}
+
+static enum kl_code put_from(struct kl_store *store, const char *key, const struct kl_store_feed *feed,
+                             struct kl_err *err)
+{
+    return put_either(store, key, kl_span(NULL, 0), feed, err);
 }
 
 static enum kl_code get(struct kl_store *store, const char *key, uint64_t offset, void *bytes,
@@ -295,7 +328,7 @@ struct kl_store *kl_store_dir_new(struct kl_env_dir *dir)
     struct dir_store *s = kl_new(sizeof *s);
 
     s->root = dir;
-    s->store = (struct kl_store){ .put = put, .get = get, .head = head, .list = list,
+    s->store = (struct kl_store){ .put = put, .put_from = put_from, .get = get, .head = head, .list = list,
                                   .remove = remove_object, .close = close_store };
     return &s->store;
 }

@@ -75,6 +75,20 @@ static enum kl_code put(struct kl_store *store, const char *key, struct kl_span 
     return happens(s->f, s->f->after) ? lost(err) : code;
 }
 
+static enum kl_code put_from(struct kl_store *store, const char *key, const struct kl_store_feed *feed,
+                             struct kl_err *err)
+{
+    struct faulty *s = (struct faulty *)store;
+    enum kl_code   code;
+
+    if (refuses(s))
+        return away(err);
+    code = kl_store_put_from(s->inner, key, feed, err);
+    if (code == KL_OK)
+        remember(s, key, feed->size_bytes, true);
+    return happens(s->f, s->f->after) ? lost(err) : code;
+}
+
 static enum kl_code get(struct kl_store *store, const char *key, uint64_t offset, void *bytes,
                         size_t size, struct kl_err *err)
 {
@@ -200,7 +214,7 @@ struct kl_store *kl_store_faulty_new(struct kl_store *inner, struct kl_store_fau
 {
     struct faulty *s = kl_new(sizeof *s);
 
-    s->store = (struct kl_store){ .put = put, .get = get, .head = head, .list = list,
+    s->store = (struct kl_store){ .put = put, .put_from = put_from, .get = get, .head = head, .list = list,
                                   .remove = remove_object, .cancel = inner->cancel != NULL ? cancel : NULL,
                                   .close = close_store };
     s->inner = inner;

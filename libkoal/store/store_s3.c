@@ -251,16 +251,18 @@ static void abandon_parts(struct kl_s3 *s, const char *key, const char *id)
     kl_buf_deinit(&query);
 }
 
-static enum kl_code put_in_parts(struct kl_s3 *s, const char *key, struct kl_span bytes,
+/* One part after the other, each read when it is its turn. */
+static enum kl_code put_in_parts(struct kl_s3 *s, const char *key, const struct kl_store_feed *feed,
                                  struct kl_err *err)
 {
     struct kl_buf id = { 0 }, list = { 0 };
     char          mark[MARK];
     size_t        part = s->o.part_bytes;
     unsigned      number = 0;
+    void         *bytes;
     enum kl_code  code;
 
-    while (bytes.size / part >= PARTS_MAX)
+    while (feed->size_bytes / part >= PARTS_MAX)
         part *= 2;
     draw_mark(s, mark);
     code = begin_parts(s, key, mark, &id, err);
@@ -268,12 +270,18 @@ static enum kl_code put_in_parts(struct kl_s3 *s, const char *key, struct kl_spa
         kl_buf_deinit(&id);
         return code;
     }
+    bytes = malloc(part);
+    if (bytes == NULL)
+        code = kl_fail(err, KL_ELIMIT, "no memory for a part of %zu bytes", part);
     kl_buf_adds(&list, "<CompleteMultipartUpload>");
-    for (size_t at = 0; at < bytes.size && code == KL_OK; at += part) {
-        size_t n = bytes.size - at < part ? bytes.size - at : part;
+    for (uint64_t at = 0; at < feed->size_bytes && code == KL_OK; at += part) {
+        size_t n = feed->size_bytes - at < part ? (size_t)(feed->size_bytes - at) : part;
 
-        code = put_part(s, key, id.at, ++number, kl_span((const char *)bytes.at + at, n), &list, err);
+        code = feed->read(feed->ctx, at, bytes, n, err);
+        if (code == KL_OK)
+            code = put_part(s, key, id.at, ++number, kl_span(bytes, n), &list, err);
     }
+    free(bytes);
     kl_buf_adds(&list, "</CompleteMultipartUpload>");
     if (code == KL_OK)
         code = end_parts(s, key, id.at, mark, kl_buf_span(&list), err);
@@ -284,12 +292,19 @@ static enum kl_code put_in_parts(struct kl_s3 *s, const char *key, struct kl_spa
     return code;
 }
 
-static enum kl_code put(struct kl_store *store, const char *key, struct kl_span bytes,
-                        struct kl_err *err)
+static enum kl_code from_memory(void *ctx, uint64_t offset, void *bytes, size_t size, struct kl_err *err)
 {
-    struct kl_s3 *s = (struct kl_s3 *)store;
-    bool          parts = bytes.size > s->o.part_bytes;
-    enum kl_code  code = KL_ENOENT;
+    (void)err;
+    memcpy(bytes, (const char *)ctx + offset, size);
+    return KL_OK;
+}
+
+/* Of what is put whole `bytes` are at hand. */
+static enum kl_code put_either(struct kl_s3 *s, const char *key, struct kl_span bytes,
+                               const struct kl_store_feed *feed, struct kl_err *err)
+{
+    bool         parts = feed->size_bytes > s->o.part_bytes;
+    enum kl_code code = KL_ENOENT;
 
     if (check_key(key, err) != KL_OK)
         return err->code;
@@ -298,10 +313,35 @@ static enum kl_code put(struct kl_store *store, const char *key, struct kl_span 
     if (code == KL_OK)
         return kl_fail(err, KL_EEXIST, "object %s is there already", key);
     if (code == KL_ENOENT)
-        code = parts ? put_in_parts(s, key, bytes, err) : put_whole(s, key, bytes, err);
+        code = parts ? put_in_parts(s, key, feed, err) : put_whole(s, key, bytes, err);
     if (code == KL_ENOENT)
         code = kl_fail(err, KL_EIO, "the store answers 404 to a put");
     return code == KL_OK || code == KL_EEXIST ? code : kl_within(err, "put object %s", key);
+}
+
+static enum kl_code put(struct kl_store *store, const char *key, struct kl_span bytes,
+                        struct kl_err *err)
+{
+    struct kl_store_feed feed = { .size_bytes = bytes.size, .read = from_memory, .ctx = (void *)bytes.at };
+
+    return put_either((struct kl_s3 *)store, key, bytes, &feed, err);
+}
+
+static enum kl_code put_from(struct kl_store *store, const char *key, const struct kl_store_feed *feed,
+                             struct kl_err *err)
+{
+    struct kl_s3 *s = (struct kl_s3 *)store;
+    void         *bytes;
+    enum kl_code  code;
+
+    if (feed->size_bytes > s->o.part_bytes)
+        return put_either(s, key, kl_span(NULL, 0), feed, err);
+    bytes = kl_resize(NULL, (size_t)feed->size_bytes + 1);
+    code = feed->read(feed->ctx, 0, bytes, (size_t)feed->size_bytes, err);
+    if (code == KL_OK)
+        code = put_either(s, key, kl_span(bytes, (size_t)feed->size_bytes), feed, err);
+    free(bytes);
+    return code;
 }
 
 /* ---- list, remove ---- */
@@ -521,7 +561,7 @@ enum kl_code kl_store_s3_open(struct kl_env *env, const struct kl_store_s3_optio
     s = kl_new(sizeof *s);
     set_up(s);
     s->env = env;
-    s->store = (struct kl_store){ .put = put, .get = get, .head = head, .list = list,
+    s->store = (struct kl_store){ .put = put, .put_from = put_from, .get = get, .head = head, .list = list,
                                   .remove = remove_object, .cancel = cancel, .close = close_store };
     copy_options(s, o);
     if (place(s, err) != KL_OK || kl_s3_keys_read(&s->o, &s->keys, err) != KL_OK) {

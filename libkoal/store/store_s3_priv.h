@@ -9,6 +9,7 @@
  *   keys    access keys, from files or the environment
  *   call    a request, signed, sent and sent again; what an answer means
  *   s3      the store: put, get, head, list, remove
+ *   uploads what was begun in parts and never ended
  */
 #include <pthread.h>
 
@@ -75,6 +76,11 @@ struct kl_s3_page { bool more; char token[2048]; };
 enum kl_code kl_s3_xml_list(struct kl_span xml,
                             void (*each)(void *ctx, const char *key, uint64_t size_bytes), void *ctx,
                             struct kl_s3_page *page, struct kl_err *err);
+
+/* A page of ListMultipartUploads. KL_EIO: it is not one. */
+enum kl_code kl_s3_xml_uploads(struct kl_span xml,
+                               void (*each)(void *ctx, const char *key, const char *id, int64_t begun_ms),
+                               void *ctx, struct kl_err *err);
 
 /* ---- keys ---- */
 enum kl_code kl_s3_keys_read(const struct kl_store_s3_options *o, struct kl_store_s3_keys *k,

@@ -150,3 +150,37 @@ enum kl_code kl_s3_xml_list(struct kl_span xml,
         return kl_fail(err, KL_EIO, "the list goes on, but does not say where");
     return KL_OK;
 }
+
+/* "2026-01-31T12:00:00.000Z" */
+static bool stamp(const char *text, int64_t *ms)
+{
+    struct tm   tm = { 0 };
+    const char *rest = strptime(text, "%Y-%m-%dT%H:%M:%S", &tm);
+
+    if (rest == NULL || (*rest != '.' && *rest != 'Z'))
+        return false;
+    *ms = (int64_t)timegm(&tm) * 1000;
+    return true;
+}
+
+enum kl_code kl_s3_xml_uploads(struct kl_span xml,
+                               void (*each)(void *ctx, const char *key, const char *id, int64_t begun_ms),
+                               void *ctx, struct kl_err *err)
+{
+    const char    *at = xml.at, *end = at + xml.size, *rest;
+    struct kl_span whole, one;
+    char           word[40], key[3 * 1024 + 1], id[1024];
+    int64_t        begun_ms;
+    bool           url;
+
+    if (xml.size == 0 || !element(at, end, "ListMultipartUploadsResult", &whole, &rest))
+        return kl_fail(err, KL_EIO, "the answer is no list of uploads");
+    url = find_text(whole, "EncodingType", false, word, sizeof word) && strcmp(word, "url") == 0;
+    at = whole.at;
+    /* One whose age is not told is left alone. */
+    for (end = at + whole.size; element(at, end, "Upload", &one, &at); )
+        if (find_text(one, "Key", url, key, sizeof key) && find_text(one, "UploadId", false, id, sizeof id) &&
+            find_text(one, "Initiated", false, word, sizeof word) && stamp(word, &begun_ms))
+            each(ctx, key, id, begun_ms);
+    return KL_OK;
+}

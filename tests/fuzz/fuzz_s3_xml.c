@@ -4,6 +4,13 @@
 #include <assert.h>
 #include <stdlib.h>
 
+static void each_upload(void *ctx, const char *key, const char *id, int64_t begun_ms)
+{
+    (void)ctx;
+    (void)begun_ms;
+    assert(strlen(key) <= 3 * 1024 && strlen(id) < 1024);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void each(void *ctx, const char *key, uint64_t size_bytes)
@@ -22,6 +29,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memcpy(copy, data, size);
     if (kl_s3_xml_list(kl_span(copy, size), each, NULL, &page, &err) == KL_OK)
         assert(!page.more || page.token[0] != '\0');
+    (void)kl_s3_xml_uploads(kl_span(copy, size), each_upload, NULL, &err);
     if (kl_s3_xml_text(kl_span(copy, size), "Code", text, sizeof text))
         assert(strlen(text) < sizeof text);
     free(copy);

@@ -289,6 +289,29 @@ START_TEST(parts_that_could_not_be_put_together_are_a_failure_though_the_answer_
 }
 END_TEST
 
+START_TEST(uploads_of_a_day_ago_that_nobody_ended_are_abandoned_and_nobody_elses)
+{
+    static const char xml[] = "<?xml version=\"1.0\"?><ListMultipartUploadsResult><EncodingType>url</EncodingType>"
+        "<Upload><Key>p%2Fa%2Fdata</Key><UploadId>up&amp;1</UploadId><Initiated>2020-01-02T03:04:05.678Z</Initiated></Upload>"
+        "<Upload><Key>p%2Fb</Key><UploadId>2</UploadId><Initiated>2999-01-01T00:00:00Z</Initiated></Upload>"
+        "<Upload><Key>other%2Fb</Key><UploadId>3</UploadId><Initiated>2020-01-01T00:00:00Z</Initiated></Upload>"
+        "<Upload><Key>p%2Fno-age</Key><UploadId>4</UploadId></Upload>"
+        "<Upload><Key>p%2F..%2Fb</Key><UploadId>5</UploadId><Initiated>2020-01-01T00:00:00Z</Initiated></Upload>"
+        "<IsTruncated>false</IsTruncated></ListMultipartUploadsResult>";
+    static char answer[1200];
+    unsigned    count;
+
+    snprintf(answer, sizeof answer, "HTTP/1.1 200 OK\r\nContent-Length: %zu\r\n\r\n%s", sizeof xml - 1, xml);
+    ANSWERS("", "HTTP/1.1 204 Gone\r\n\r\n");
+    fake.answers[0] = answer;
+    ck_assert_msg(kl_store_s3_sweep(s, 86400000, &count, &err) == KL_OK, "%s", err.text);
+    ck_assert_uint_eq(count, 1);
+    ck_assert_uint_eq(fake.asked, 2);
+    ck_assert_ptr_nonnull(strstr(fake.requests[0], "GET /bucket/?encoding-type=url&max-uploads=1000&prefix=p%2F&uploads= "));
+    ck_assert_ptr_nonnull(strstr(fake.requests[1], "DELETE /bucket/p/a/data?uploadId=up%261 "));
+}
+END_TEST
+
 START_TEST(refusals_are_sentences_that_say_what_to_do)
 {
     static const struct { const char *status, *code, *more, *words; } refused[] = {
@@ -458,6 +481,7 @@ int main(void)
     tcase_add_test(t, a_service_that_is_away_or_says_nothing_is_out_of_reach);
     tcase_add_test(t, a_put_whose_answer_got_lost_is_recognised);
     tcase_add_test(t, a_put_that_another_was_faster_with_is_not_ours);
+    tcase_add_test(t, uploads_of_a_day_ago_that_nobody_ended_are_abandoned_and_nobody_elses);
     tcase_add_test(t, parts_that_could_not_be_put_together_are_a_failure_though_the_answer_is_200);
     tcase_add_loop_test(t, refusals_are_sentences_that_say_what_to_do, 0, 8);
     tcase_add_test(t, a_refused_clock_is_told_by_how_much_it_is_off);
