@@ -96,6 +96,15 @@ static void on_submit(struct kl_env_task *task)
     }
 }
 
+/* A query has its tenant's features as they are at its beginning. */
+static void read_features(struct qr_querier *q, struct qr_job *j)
+{
+    struct kl_config *c = qr_config(q);
+
+    j->hedges = c == NULL || kl_config_feature(c, "features.hedging", kl_span_str(j->tenant));
+    kl_config_free(c);
+}
+
 void qr_submit(struct qr_querier *q, struct qr_job *j)
 {
     int64_t timeout_ms = j->timeout_ms;
@@ -108,6 +117,7 @@ void qr_submit(struct qr_querier *q, struct qr_job *j)
     j->shard = &q->shards[atomic_fetch_add_explicit(&q->turn, 1, memory_order_relaxed) %
                           q->shard_count];
     j->budget.cap_bytes = (size_t)(q->o.query_memory_max_bytes / 2);
+    read_features(q, j);
     j->submitted_ns = kl_env_mono_ns(q->env);
     j->deadline_ns = j->submitted_ns + timeout_ms * 1000000;
     j->trace = kl_trace_child(q->o.tracer, &j->above);

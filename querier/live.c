@@ -234,7 +234,7 @@ static void put(struct question *q)
     q->sent_ns = kl_env_mono_ns(j->q->env);
     if (!q->second)
         qr_hedge_asked(j->shard);
-    if (!q->second && j->q->o.hedge_percent > 0 && another(q->parts[0])) {
+    if (!q->second && j->hedges && j->q->o.hedge_percent > 0 && another(q->parts[0])) {
         int64_t after_ms = qr_hedge_after_ms(j->shard);
 
         if (after_ms < q->ask.timeout_ms) {

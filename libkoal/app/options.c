@@ -57,6 +57,9 @@ const struct kl_config_section kl_app_sections[] = {
     { "ha", "Pairs of senders that scrape the same." },
     { "rollup", "Rows of five minutes, or an hour, in place of samples: made of old blocks, kept for their own time." },
     { "compaction", "Merging small blocks into large ones." },
+    { "features", "What is rolled out tenant by tenant: each says for how many of 100 it is on. Which ones follows from their names: the same "
+                  "in all services, and more with a larger number, never others. For one tenant alone, as an override or below "
+                  "`tenants:`, 0 is off and 100 is on." },
     { "otlp", "OpenTelemetry." },
     { "disk", "A disk that must not become full." },
     { "ingestor", "The ingestor keeps recent series in memory and writes blocks." },
@@ -182,6 +185,8 @@ const struct kl_option kl_app_options[] = {
     BYTES("compaction.bytes_max", "256MiB", 0, 1024 * TIB, "chunks that are merged at once; 0: nothing is merged", LIVE),
     MS("compaction.deletions", "24h", 0, YEARS, "what was deleted has left the object storage within about this time; until then it is hidden. Rewriting for its own sake begins at half of it", LIVE),
     MS("compaction.orphans", "48h", 0, YEARS, "a fileset in the object storage that nothing names is removed after this; 0: never", LIVE),
+
+    T_INT("features.hedging", "100", 0, 100, "of 100 tenants, for how many questions may be put to a second member (querier.hedge)"),
 
     TEXT("otlp.grpc_listen", NULL, "address and port of OTLP over gRPC, as 127.0.0.1:4317; unset: there is none"),
     INT("otlp.grpc_connections_max", "1000", 1, 1000000, "connections of gRPC at once"),

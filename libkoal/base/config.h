@@ -62,6 +62,10 @@ bool         kl_config_bool(const struct kl_config *c, const char *path);
 /* The configuration as `tenant` sees it: `c` itself where nothing is said of that tenant. Lives as
  * long as `c`. One look-up by hash. */
 const struct kl_config *kl_config_tenant(const struct kl_config *c, struct kl_span tenant);
+/* A feature that is rolled out: the option, an INT from 0 to 100, says for how many of 100 tenants it is on. For
+ * which follows from a hash of both names: the same in every service, and who has it keeps it as the number
+ * rises. What is said of the tenant alone is his: 0 off, 100 on. */
+bool kl_config_feature(const struct kl_config *c, const char *path, struct kl_span tenant);
 /* The tenants of whom something is said, in the order of the file: the i-th's view, and its name;
  * NULL past the last. */
 const struct kl_config *kl_config_tenant_at(const struct kl_config *c, size_t i, const char **name);

@@ -1,6 +1,8 @@
 /* Live pages and filesets become one series; what is missing is named. */
 #include "tests/unit/querier/cluster.h"
 
+#include "libkoal/app/app.h"
+
 static struct cluster c;
 static const char     up[] = "__name__=up,job=a";
 
@@ -532,12 +534,17 @@ END_TEST
 
 START_TEST(a_hedge_that_fails_leaves_it_to_the_owner_and_none_is_put_where_they_are_turned_off)
 {
+    static const char *const none[] = { "--features.hedging=0", NULL };
     struct series s = line(up, 1000, 10, 5, 0);
     struct owner *o = &c.owners[home("up")];
     struct asked *a;
+    struct kl_config *config = NULL;
+    struct kl_err     err;
 
     cluster_two_members(&c);
-    c.options.hedge_percent = _i == 0 ? 10 : 0;
+    c.options.hedge_percent = _i == 1 ? 0 : 10;
+    ck_assert_int_eq(kl_config_load(kl_app_options, "f", kl_span("", 0), NULL, _i == 2 ? none : NULL, &config, &err), KL_OK);
+    c.options.config = config;
     cluster_live(&c, home("up"), &s, 1, (struct tsp_page){ 0 });
     o->slow_ms = 1500;
     o->member_fails = KL_EIO;
@@ -547,6 +554,9 @@ START_TEST(a_hedge_that_fails_leaves_it_to_the_owner_and_none_is_put_where_they_
     ck_assert_uint_eq(a->n.count, 1);
     ck_assert_uint_eq(o->members_asked, _i == 0);
     asked_free(a);
+    cluster_deinit(&c);
+    kl_config_free(config);
+    setup();                                           /* for the teardown */
 }
 END_TEST
 
@@ -908,7 +918,7 @@ int main(void)
     tcase_add_test(t, an_owner_that_says_nothing_to_many_is_not_asked_for_each);
     tcase_add_loop_test(t, a_slow_owner_s_question_is_put_to_another_member_and_each_sample_comes_once, 0, 2);
     tcase_add_test(t, no_more_than_some_questions_are_put_twice_however_slow_all_are);
-    tcase_add_loop_test(t, a_hedge_that_fails_leaves_it_to_the_owner_and_none_is_put_where_they_are_turned_off, 0, 2);
+    tcase_add_loop_test(t, a_hedge_that_fails_leaves_it_to_the_owner_and_none_is_put_where_they_are_turned_off, 0, 3);
     tcase_add_test(t, one_partition_of_many_that_fails_is_named_in_a_warning);
     tcase_add_test(t, who_wants_no_partial_answer_gets_unavailable);
     tcase_add_test(t, no_partition_at_all_is_unavailable_not_empty);

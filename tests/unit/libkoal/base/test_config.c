@@ -18,6 +18,7 @@ static const struct kl_option table[] = {
     { "log.segment-bytes", KL_OPT_BYTES, "64MiB", 1, INT64_MAX, NULL, "How large." },
     { "log.level", KL_OPT_TEXT, "info", 0, 0, NULL, "How | much.", .live = true },
     { "log.linger", KL_OPT_MS, "20", 0, 600000, NULL, "How long." },
+    { "features.new", KL_OPT_INT, "0", 0, 100, NULL, "Who has it.", true, NULL, true },
     { "debug", KL_OPT_BOOL, "false", 0, 0, NULL, "More words." },
     { "urls", KL_OPT_TEXT, NULL, 0, 0, NULL, "A list." },
     { "limits.past", KL_OPT_MS, "1h", 0, 600000000, NULL, "How old.", true, NULL, true },
@@ -497,12 +498,49 @@ START_TEST(what_is_said_elsewhere_wins_and_what_another_version_says_is_left_out
 }
 END_TEST
 
+/* ---- features ---- */
+
+static unsigned having(const char *percent, bool *who, const bool *before)
+{
+    char     yaml[120], tenant[20];
+    unsigned n = 0;
+
+    snprintf(yaml, sizeof yaml, "features: {new: %s}\ntenants: {never: {features: {new: 0}}, always: {features: {new: 100}}}",
+             percent);
+    ck_assert_int_eq(load(yaml, NULL, NULL), KL_OK);
+    for (unsigned i = 0; i < 4000; i++) {
+        snprintf(tenant, sizeof tenant, "team-%u", i);
+        who[i] = kl_config_feature(c, "features.new", kl_span_str(tenant));
+        n += who[i];
+        if (before != NULL && before[i])
+            ck_assert_msg(who[i], "%s lost it", tenant);
+    }
+    ck_assert(!kl_config_feature(c, "features.new", kl_span_str("never")));
+    ck_assert(kl_config_feature(c, "features.new", kl_span_str("always")));
+    kl_config_free(c);
+    c = NULL;
+    return n;
+}
+
+START_TEST(a_feature_is_on_for_about_so_many_tenants_and_who_has_it_keeps_it)
+{
+    static bool ten[4000], half[4000], all[4000];
+
+    ck_assert_uint_eq(having("0", ten, NULL), 0);
+    ck_assert_uint_gt(having("10", ten, NULL), 300);
+    ck_assert_uint_lt(having("10", ten, NULL), 500);
+    ck_assert_uint_gt(having("50", half, ten), 1850);
+    ck_assert_uint_lt(having("50", half, ten), 2150);
+    ck_assert_uint_eq(having("100", all, half), 4000);
+}
+END_TEST
+
 /* ---- pages ---- */
 
 START_TEST(the_page_has_every_option_once)
 {
     static const struct kl_config_section sections[] = {
-        { "", "All." }, { "log", "The log." }, { "limits", "Limits." }, { 0 } };
+        { "", "All." }, { "log", "The log." }, { "limits", "Limits." }, { "features", "Features." }, { 0 } };
     struct kl_buf b = { 0 };
 
     kl_config_markdown(table, sections, &b);
@@ -589,6 +627,7 @@ int main(void)
     tcase_add_test(t, what_is_said_of_a_tenant_elsewhere_has_one_form);
     tcase_add_test(t, what_is_said_anew_goes_over_what_was_said_and_some_is_taken_back);
     tcase_add_test(t, what_is_said_elsewhere_wins_and_what_another_version_says_is_left_out);
+    tcase_add_test(t, a_feature_is_on_for_about_so_many_tenants_and_who_has_it_keeps_it);
     tcase_add_test(t, the_page_has_every_option_once);
     tcase_add_test(t, the_schema_is_json_and_says_what_a_tenant_may_have);
     suite_add_tcase(s, t);
