@@ -66,6 +66,7 @@ int main(int argc, char **argv)
     if (a == NULL)
         return status;
     kl_bus_nats_options_read(a->config, &bo);
+    bo.service = "doorman";
     bo.log = a->log;
     bo.metrics = a->metrics;
     dm_options_read(a->config, &o);

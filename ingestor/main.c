@@ -89,6 +89,7 @@ int main(int argc, char **argv)
     if (a == NULL)
         return status;
     kl_bus_nats_options_read(a->config, &bo);
+    bo.service = "ingestor";
     bo.log = a->log;
     bo.metrics = a->metrics;
     bo.traces = a->tracer != NULL;

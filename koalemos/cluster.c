@@ -211,6 +211,7 @@ int koalemos_cluster(int argc, char **argv, int first)
     if (c.app == NULL)
         return code;
     kl_bus_nats_options_read(c.app->config, &o);
+    o.service = "koalemos";
     o.log = c.app->log;
     o.create = strcmp(verb, "init") == 0;
     c.wait = kl_app_wait_new();

@@ -77,6 +77,7 @@ enum kl_code reach_open(struct reach *r, struct kl_app *app, bool writes, struct
             return err->code;
     } else {
         kl_bus_nats_options_read(config, &nats);
+        nats.service = "koalemos";
         nats.log = app->log;
         if (kl_bus_nats_open(app->env, &nats, &r->bus, err) != KL_OK)
             return err->code;

@@ -44,6 +44,7 @@ int main(int argc, char **argv)
     if (a == NULL)
         return status;
     kl_bus_nats_options_read(a->config, &bo);
+    bo.service = "querier";
     bo.log = a->log;
     bo.metrics = a->metrics;
     qr_options_read(a->config, &o);

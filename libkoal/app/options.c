@@ -85,7 +85,11 @@ const struct kl_option kl_app_options[] = {
     MS("log.fsync", "0", 0, 3600000, "local log: 0 acknowledges what is synced; else syncs this often, and a power cut may take that much"),
 
     TEXT("nats.url", "nats://127.0.0.1:4222", "NATS servers, comma-separated"),
-    TEXT("nats.credentials.file", NULL, "NATS credentials"),
+    TEXT("nats.credentials.file", NULL, "NATS credentials: a JWT and its seed"),
+    TEXT("nats.nkey.file", NULL, "or the seed of an NKey"),
+    TEXT("nats.nkey.public", NULL, "the public key that belongs to it, U..."),
+    TEXT("nats.user", NULL, "or a user's name"),
+    TEXT("nats.password.file", NULL, "file with that user's password"),
     TEXT("nats.ca.file", NULL, "CA that signs the NATS servers' certificates"),
     TEXT("nats.cert.file", NULL, "our certificate for NATS"),
     TEXT("nats.key.file", NULL, "its key"),

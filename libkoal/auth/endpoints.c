@@ -58,6 +58,7 @@ static const struct kl_auth_endpoint table[] = {
     READ(NULL, "/api/v1/export/csv"),
     READ(NULL, "/api/v1/export/openmetrics"),
     READ(NULL, "/api/v1/export/native"),
+    READ(NULL, "/api/v1/export/openmetrics"),
     READ(NULL, "/federate"),
     READ("GET", "/api/v1/notifications"),
     READ("GET", "/api/v1/rules"),
@@ -77,6 +78,9 @@ static const struct kl_auth_endpoint table[] = {
     READ("GET", "/api/v1/user_stats"),
     READ("GET", "/api/v1/user_limits"),
     READ("GET", "/version"),
+    READ("GET", "/"),                                  /* the page that asks: a browser is asked for the key first */
+    READ("GET", "/page.js"),
+    READ("GET", "/page.css"),
 
     /* What tells of the process and the cell, not of a tenant. */
     CELL_READ("GET", "/metrics"),

@@ -248,6 +248,10 @@ struct kl_bus_nats_options {
     const char *url;                                   /* "nats://127.0.0.1:4222,nats://..." */
     const char *cell;                                  /* [a-z0-9]+, in every subject and name */
     const char *credentials_file, *ca_file, *cert_file, *key_file;  /* NULL: none */
+    const char *nkey_file, *nkey_public;               /* a seed, and the key that belongs to it; NULL: none */
+    const char *user, *password_file;                  /* NULL: none */
+    const char *service;                               /* [a-z]+; answers come below _INBOX.<service>, so that
+                                                          NATS may let nobody else hear them. NULL: "koa" */
     uint32_t partitions, log_replicas;
     uint64_t stream_bytes_max;
     bool create;

@@ -2,13 +2,14 @@
 #include "libkoal/bus/bus_nats_priv.h"
 
 #include <assert.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 enum { SERVERS_MAX = 32, RECONNECT_WAIT_MS = 250, CONNECT_MS = 2000, PING_MS = 5000 };
-enum { CLOSING_MS = 10000, TROUBLE_MS = 5000 };
+enum { SECRET_MAX = 1000, CLOSING_MS = 10000, TROUBLE_MS = 5000 };
 
 enum kl_code kl_busn_canceled(struct kl_err *err)
 {
@@ -137,29 +138,56 @@ static void on_closed(natsConnection *nc, void *closure)
     atomic_store(&c->closed, true);
 }
 
+static bool given(const char *text) { return text != NULL && text[0] != '\0'; }
+
 static void on_error(natsConnection *nc, natsSubscription *sub, natsStatus err, void *closure)
 {
     struct kl_busn_connection *c = closure;
+    const char *why = NULL;
 
-    (void)nc, (void)sub;
-    kl_logf(c->bus->log, KL_WARN, "NATS at %s: %s", c->bus->url, natsStatus_GetText(err));
+    (void)sub;
+    (void)natsConnection_GetLastError(nc, &why);       /* names the subject that was not permitted */
+    kl_logf(c->bus->log, KL_WARN, "NATS at %s: %s%s%.200s", c->bus->url, natsStatus_GetText(err),
+            given(why) ? ": " : "", given(why) ? why : "");
 }
 
-static natsStatus secrets(natsOptions *o, const struct kl_bus_nats_options *given)
+/* The first line of a file, which is short; the library copies it. */
+static natsStatus user(natsOptions *o, const struct kl_bus_nats_options *given_options)
+{
+    char       password[SECRET_MAX + 1] = "";
+    int        fd = open(given_options->password_file, O_RDONLY | O_CLOEXEC);
+    ssize_t    n = fd >= 0 ? read(fd, password, SECRET_MAX) : -1;
+    natsStatus s = NATS_IO_ERROR;
+
+    if (fd >= 0)
+        close(fd);
+    if (n > 0) {
+        password[strcspn(password, "\r\n")] = '\0';
+        s = natsOptions_SetUserInfo(o, given_options->user, password);
+    }
+    explicit_bzero(password, sizeof password);
+    return s;
+}
+
+static natsStatus secrets(natsOptions *o, const struct kl_bus_nats_options *g)
 {
     natsStatus s = NATS_OK;
 
-    if (given->credentials_file != NULL && given->credentials_file[0] != '\0')
-        s = natsOptions_SetUserCredentialsFromFiles(o, given->credentials_file, NULL);
-    if (s == NATS_OK && given->ca_file != NULL && given->ca_file[0] != '\0') {
+    if (given(g->credentials_file))
+        s = natsOptions_SetUserCredentialsFromFiles(o, g->credentials_file, NULL);
+    else if (given(g->nkey_file))
+        s = natsOptions_SetNKeyFromSeed(o, g->nkey_public, g->nkey_file);
+    else if (given(g->user))
+        s = user(o, g);
+    if (s == NATS_OK && given(g->ca_file)) {
         s = natsOptions_SetSecure(o, true);
         if (s == NATS_OK)
-            s = natsOptions_LoadCATrustedCertificates(o, given->ca_file);
+            s = natsOptions_LoadCATrustedCertificates(o, g->ca_file);
     }
-    if (s == NATS_OK && given->cert_file != NULL && given->cert_file[0] != '\0') {
+    if (s == NATS_OK && given(g->cert_file)) {
         s = natsOptions_SetSecure(o, true);
         if (s == NATS_OK)
-            s = natsOptions_LoadCertificatesChain(o, given->cert_file, given->key_file);
+            s = natsOptions_LoadCertificatesChain(o, g->cert_file, g->key_file);
     }
     return s;
 }
@@ -185,12 +213,14 @@ static natsStatus connect_one(struct kl_busn *b, int which)
     struct kl_busn_connection *c = &b->connections[which];
     natsOptions *o = NULL;
     natsStatus   s = natsOptions_Create(&o);
-    char name[64];
+    char name[64], inbox[64];
 
+    snprintf(inbox, sizeof inbox, "_INBOX.%.20s", b->options.service);
     snprintf(name, sizeof name, "koalemos-%s-%s", b->cell,
              which == KL_BUSN_BULK ? "append" : which == KL_BUSN_FAST ? "ask" : "read");
     TRY(servers(o, b->options.url));
     TRY(natsOptions_SetName(o, name));
+    TRY(natsOptions_SetCustomInboxPrefix(o, inbox));
     TRY(natsOptions_SetTimeout(o, CONNECT_MS));
     TRY(natsOptions_SetMaxReconnect(o, -1));
     TRY(natsOptions_SetReconnectWait(o, RECONNECT_WAIT_MS));
@@ -439,11 +469,13 @@ enum kl_code kl_bus_nats_open(struct kl_env *env, const struct kl_bus_nats_optio
     b->log = options->log;
     b->options = *options;
     b->options.url = kl_strdup(options->url);
+    if (b->options.service == NULL)
+        b->options.service = "koa";
     if (b->options.op_timeout_ms <= 0)
         b->options.op_timeout_ms = 5000;
     snprintf(b->cell, sizeof b->cell, "%s", options->cell);
     show_url(options->url, b->url, sizeof b->url);
-    snprintf(b->inbox, sizeof b->inbox, "_INBOX.koa.%016llx%016llx",
+    snprintf(b->inbox, sizeof b->inbox, "_INBOX.%.12s.%016llx%016llx", b->options.service,
              (unsigned long long)kl_env_draw(env), (unsigned long long)kl_env_draw(env));
     b->bus = (struct kl_bus){ .append = kl_busn_append, .info = kl_busn_info,
                               .read_open = kl_busn_read_open, .read_close = kl_busn_read_close,

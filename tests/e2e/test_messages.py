@@ -13,12 +13,19 @@ class Nats:
     """As much of a NATS client as a test needs: publish with headers, ask and wait for the answer."""
 
     def __init__(self, port):
+        self.plain(port)
+        self.hello()
+
+    def plain(self, port):
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=30)
         self.file = self.socket.makefile("rb")
         self.info = json.loads(self.file.readline().split(b" ", 1)[1])
+
+    def hello(self, **more):
         self.asked = 0
-        self.inbox = "_INBOX." + os.urandom(8).hex()
-        self.send(b'CONNECT {"verbose":false,"pedantic":false,"headers":true,"no_responders":true}\r\n')
+        self.inbox = "_INBOX.agent." + os.urandom(8).hex()
+        options = {"verbose": False, "pedantic": False, "headers": True, "no_responders": True, **more}
+        self.send(f"CONNECT {json.dumps(options)}\r\n".encode())
         self.send(f"SUB {self.inbox}.* 1\r\n".encode())
 
     def send(self, data):
