@@ -5,6 +5,7 @@
 
 #include "doorman/otlp_in.h"
 #include "doorman/tenants.h"
+#include "doorman/told.h"
 #include "libkoal/http/grpc.h"
 #include "libtsproto/inflate.h"
 #include "libtsproto/otlp_answer.h"
@@ -19,9 +20,11 @@ struct dm_grpc {
     struct kl_env         *env;
     struct kl_grpc_server *server;
     struct kl_env_loop    *unpacker;
+    struct kl_tracer      *tracer;
 };
 struct call {
     struct dm_push push;
+    struct dm_entry entry;
     struct dm_grpc *owner;
     struct kl_grpc_call *grpc;
     struct kl_env_task task;
@@ -53,12 +56,14 @@ static void done(struct dm_push *p)
     } else {
         refuse(c->grpc, dm_otlp_code(p->status), p->text, p->retry_after_s);
     }
+    dm_told_leave(&c->entry, p, "Export", p->status);
     free(c);
 }
 
 static void give_up(struct call *c, int status, const char *words, unsigned retry_after_s)
 {
     refuse(c->grpc, status, words, retry_after_s);
+    dm_told_leave(&c->entry, &c->push, "Export", status == KL_GRPC_UNAVAILABLE ? 503 : 400);
     free(c->push.body);
     free(c->bytes);
     free(c);
@@ -108,6 +113,9 @@ static void export_metrics(void *ctx, struct kl_grpc_call *grpc)
     c->push.now_ms = kl_env_now_ms(g->env);
     c->push.done = done;
     c->task.run = run_unpack;
+    c->entry = (struct dm_entry){ .tracer = g->tracer, .env = g->env };
+    dm_told_enter(&c->entry, &c->push, kl_grpc_metadata(grpc, "x-request-id"),
+                  kl_grpc_metadata(grpc, "traceparent"));
     if (!dm_tenant_fit(kl_grpc_metadata(grpc, "x-scope-orgid"), c->push.tenant, sizeof c->push.tenant)) {
         give_up(c, KL_GRPC_INVALID, "x-scope-orgid: " DM_TENANT_WORDS, 0);
         return;
@@ -133,6 +141,7 @@ enum kl_code dm_grpc_open(struct dm_doorman *d, const struct kl_app *app, struct
     g = kl_new(sizeof *g);
     g->doorman = d;
     g->env = env;
+    g->tracer = app->tracer;
     g->unpacker = env->sched->loop_new(env->sched, "unpack-grpc", UNPACK_QUEUE_MAX);
     g->server = kl_grpc_server_new(&(struct kl_grpc_options){
         .listen = listen, .connections_max = (unsigned)kl_config_int(config, "otlp.grpc_connections_max"),

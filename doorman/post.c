@@ -8,6 +8,7 @@
 #include "doorman/forms.h"
 #include "doorman/otlp_in.h"
 #include "doorman/tenants.h"
+#include "doorman/told.h"
 #include "libtsproto/inflate.h"
 
 static const char otlp_proto[] =
@@ -28,10 +29,7 @@ struct dm_post {
 /* A push and the message that it answers. It may outlive the post: only the bus is used then. */
 struct letter {
     struct dm_push push;
-    struct kl_tracer *tracer;
-    struct kl_env *env;
-    uint8_t  above[8];                                 /* its sender's span */
-    int64_t  begun_ns;
+    struct dm_entry entry;
     struct kl_bus *bus;
     struct kl_bus_question *question;
     struct tsp_csv_format  *csv;
@@ -51,22 +49,9 @@ static void reply(struct kl_bus *bus, struct kl_bus_question *q, unsigned status
     bus->answer(bus, q, KL_OK, kl_span(text, n));
 }
 
-static void put_span(const struct letter *l, unsigned status)
-{
-    struct kl_trace_span s;
-
-    kl_trace_span_begin(&s, &l->push.trace, l->above, "message", KL_TRACE_SERVER, l->begun_ns);
-    s.failed = status >= 500;
-    kl_trace_span_number(&s, "http.response.status_code", status);
-    kl_trace_span_text(&s, "koalemos.tenant", kl_span_str(l->push.tenant));
-    kl_trace_span_text(&s, "koalemos.request_id", kl_span_str(l->push.request_id));
-    kl_trace_span_end(l->tracer, &s, kl_env_mono_ns(l->env));
-}
-
 static void letter_free(struct letter *l, unsigned status)
 {
-    if (l->push.trace.on)
-        put_span(l, status);
+    dm_told_leave(&l->entry, &l->push, "message", status);
     tsp_csv_format_free(l->csv);
     free(l);
 }
@@ -159,19 +144,6 @@ static unsigned unpack(struct dm_post *post, struct letter *l, bool json, unsign
     return err->code == KL_OK ? 0 : err->code == KL_ELIMIT ? 413 : 400;
 }
 
-/* Ids as over HTTP; the message's sender is told none that he did not send. */
-static void meet(struct dm_post *post, struct letter *l)
-{
-    const char *id = header(l, "X-Request-Id");
-
-    l->tracer = post->tracer;
-    l->env = post->env;
-    l->begun_ns = kl_env_mono_ns(post->env);
-    if (id != NULL && strlen(id) < sizeof l->push.request_id)
-        strcpy(l->push.request_id, id);
-    kl_trace_enter(l->tracer, header(l, "traceparent"), true, &l->push.trace, l->above);
-}
-
 /* 0, or the status that the guard refuses it with: a push for the tenant of its subject. */
 static unsigned judge(const struct dm_post *post, const struct letter *l, struct kl_err *err)
 {
@@ -200,8 +172,9 @@ static void question(struct kl_bus_service *s, struct kl_bus_question *q)
     l->question = q;
     l->push.now_ms = kl_env_now_ms(post->env);
     l->push.done = done;
+    l->entry = (struct dm_entry){ .tracer = post->tracer, .env = post->env };
     kl_count(post->messages, 1);
-    meet(post, l);
+    dm_told_enter(&l->entry, &l->push, header(l, "X-Request-Id"), header(l, "traceparent"));
     if (q->subject == NULL || !dm_tenant_fit(q->subject, l->push.tenant, sizeof l->push.tenant))
         status = (kl_fail(&err, KL_EINVAL, "%s", DM_TENANT_WORDS), 400);
     else if ((status = judge(post, l, &err)) == 0 && (status = form_of(l, &json, &err)) == 0) {

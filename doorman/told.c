@@ -3,6 +3,10 @@
  * first traced one's trace, and goes along with it (kl_bus_append.trace); each of the others gets one
  * of its own, linked to that. On the gate's loop.
  */
+#include "doorman/told.h"
+
+#include <string.h>
+
 #include "doorman/dm_priv.h"
 
 enum { APPENDS_TOLD_MAX = 16 };                        /* of one record */
@@ -57,4 +61,28 @@ void dm_told_batch(struct dm_gate *g, const struct dm_batch *b, const struct kl_
             kl_trace_span_number(&s, "koalemos.sequence", (int64_t)b->op.seq);
         kl_trace_span_end(tracer, &s, now_ns);
     }
+}
+
+void dm_told_enter(struct dm_entry *e, struct dm_push *p, const char *request_id, const char *traceparent)
+{
+    if (request_id != NULL && strlen(request_id) < sizeof p->request_id)
+        strcpy(p->request_id, request_id);
+    e->begun_ns = kl_env_mono_ns(e->env);
+    kl_trace_enter(e->tracer, traceparent, true, &p->trace, e->above);
+}
+
+void dm_told_leave(const struct dm_entry *e, const struct dm_push *p, const char *name, unsigned status)
+{
+    struct kl_trace_span s;
+
+    if (!p->trace.on)
+        return;
+    kl_trace_span_begin(&s, &p->trace, e->above, name, KL_TRACE_SERVER, e->begun_ns);
+    s.failed = status >= 500;
+    kl_trace_span_number(&s, "http.response.status_code", status);
+    kl_trace_span_text(&s, "koalemos.tenant", kl_span_str(p->tenant));
+    kl_trace_span_text(&s, "koalemos.request_id", kl_span_str(p->request_id));
+    if (s.failed)
+        kl_trace_span_text(&s, "koalemos.answer", kl_span(p->text, strnlen(p->text, 200)));
+    kl_trace_span_end(e->tracer, &s, kl_env_mono_ns(e->env));
 }

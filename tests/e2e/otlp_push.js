@@ -3,7 +3,7 @@
  *   node otlp_push.js proto|json|grpc URL delta|cumulative none|gzip TENANT
  *
  * Three rounds, each followed by an export; what they add up to is in test_otlp.py. Prints "done", or what
- * went wrong. KOA_AUTHORIZATION is sent as that header; KOA_CA: gRPC over TLS, signed by that CA, and
+ * went wrong. KOA_AUTHORIZATION and KOA_TRACEPARENT are sent as those headers; KOA_CA: gRPC over TLS, signed by that CA, and
  * KOA_CLIENT: with our own certificate, KOA_CLIENT.crt and .key. The modules are found by NODE_PATH. */
 'use strict';
 const { MeterProvider, PeriodicExportingMetricReader, AggregationTemporality, AggregationType } =
@@ -16,6 +16,8 @@ const [protocol, url, temporality, compression, tenant] = process.argv.slice(2);
 const headers = { 'X-Scope-OrgID': tenant };
 if (process.env.KOA_AUTHORIZATION)
   headers.authorization = process.env.KOA_AUTHORIZATION;
+if (process.env.KOA_TRACEPARENT)
+  headers.traceparent = process.env.KOA_TRACEPARENT;
 const options = {
   url, compression,
   temporalityPreference: temporality === 'delta' ? AggregationTemporality.DELTA : AggregationTemporality.CUMULATIVE,

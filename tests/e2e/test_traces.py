@@ -185,6 +185,23 @@ def test_a_message_over_nats_is_traced_as_a_push_over_http_is(world):
     check(names["message"].parent == ABOVE and above(names["apply"], ids) == ["append", "message"], f"{names}")
 
 
+def test_a_push_over_grpc_is_traced_as_one_over_http_is(world):
+    import os
+    import test_otlp
+    collector, port = Collector(world), koa.free_port()
+    ours = koa.Serve(world, "--trace.otlp_url", collector.url, f"--otlp.grpc_listen=127.0.0.1:{port}")
+    os.environ["KOA_TRACEPARENT"] = SAMPLED["traceparent"]
+    try:
+        test_otlp.export("grpc", f"http://127.0.0.1:{port}", "cumulative", "gzip", "traced")
+    finally:
+        del os.environ["KOA_TRACEPARENT"]
+    eventually("three of them", lambda: len([s for s in collector.of(TRACE) if s.name == "Export"]) >= 3)
+    names, ids = whole(collector, TRACE, {"Export", "decode", "append"})
+    check(names["Export"].parent == ABOVE and names["Export"].attrs["koalemos.tenant"] == "traced", f"{names['Export']}")
+    check(above(names["append"], ids) == ["Export"] and above(names["decode"], ids) == ["Export"], f"{names}")
+    check(ours.process.stop() == 0, "it does not end well")
+
+
 def test_nothing_is_traced_that_its_sender_does_not_sample_nor_is_drawn(world):
     collector = Collector(world)
     ours = koa.Serve(world, "--trace.otlp_url", collector.url)
