@@ -346,6 +346,7 @@ int kl_app_run(struct kl_app *app)
 
     if (kl_app_secure(app, &err) != KL_OK)
         return kl_app_failed(app, &err);
+    kl_app_last_routes(a);
     if (kl_http_server_start(app->http, &err) != KL_OK) {
         size_t n = strlen(err.text);
 

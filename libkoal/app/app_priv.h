@@ -51,6 +51,7 @@ struct app {
     struct kl_audit *audit;                            /* or NULL: nothing is recorded */
     bool    secure_failed;                             /* the last reading of secrets did, and it was said */
 };
+void kl_app_last_routes(struct app *a);                /* for what no service has taken */
 void kl_app_routes(struct app *a);                     /* health, metrics, version, config, quit, reload */
 
 /* ---- app.c ---- */

@@ -102,6 +102,25 @@ static void quit(void *ctx, struct kl_http_request *r)
     (void)n;                                           /* full: somebody asked before */
 }
 
+/* Whoever looks at a doorman or an ingestor with a browser shall not believe that nothing is there. */
+static void root(void *ctx, struct kl_http_request *r)
+{
+    struct app   *a = ctx;
+    struct kl_buf out = { 0 };
+
+    kl_buf_addf(&out, "koalemos %s " KL_APP_VERSION "\n\n"
+                      "/-/ready    whether it can do its work, and what it waits for if not\n"
+                      "/metrics    what it counts\n\n"
+                      "Agents push to a doorman. Questions, and a page that asks them, are a querier's.\n",
+                a->app.name);
+    kl_http_answer_take(r, 200, plain, &out);
+}
+
+void kl_app_last_routes(struct app *a)
+{
+    kl_http_route_add(a->app.http, &(struct kl_http_route){ "GET", "/", 0, root, a });
+}
+
 void kl_app_routes(struct app *a)
 {
     const struct kl_http_route routes[] = {

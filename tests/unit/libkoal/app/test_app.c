@@ -256,6 +256,8 @@ START_TEST(process_answers_for_itself_and_ends_on_request)
     ck_assert_uint_eq(ask(port, "GET /-/healthy"), 200);
     ck_assert_uint_eq(ask(port, "GET /-/ready"), 200);
     ck_assert_uint_eq(ask(port, "GET /ready"), 200);
+    ck_assert_uint_eq(ask(port, "GET /"), 200);
+    ck_assert_ptr_nonnull(strstr(answer, "koalemos tester " KL_APP_VERSION "\n"));
     ck_assert_uint_eq(ask(port, "GET /version"), 200);
     ck_assert_ptr_nonnull(strstr(answer, "\"version\":\"" KL_APP_VERSION "\""));
     ck_assert_uint_eq(ask(port, "GET /metrics"), 200);
