@@ -1,7 +1,5 @@
 #include "koalemos/import_priv.h"
 
-#include "libkoal/store/options.h"
-
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,28 +20,6 @@ static void add(struct import_source *s, const char *path, size_t size)
 }
 
 /* ---- a bucket ---- */
-
-static enum kl_code open_bucket(struct import_source *s, struct kl_app *app, const char *url,
-                                struct kl_err *err)
-{
-    struct kl_store_options o;
-    const char             *slash = strchr(url + 5, '/');
-    size_t                  n = slash != NULL ? (size_t)(slash - url - 5) : strlen(url + 5);
-
-    if (kl_store_options_read(app->config, &o, err) != KL_OK)
-        return err->code;
-    if (n == 0 || n >= sizeof o.bucket || memchr(url + 5, '@', n) != NULL ||
-        (slash != NULL && strlen(slash + 1) >= sizeof o.prefix))
-        return kl_fail(err, KL_EINVAL, "the source names no bucket: s3://bucket/prefix; keys come from files");
-    memcpy(o.bucket, url + 5, n);
-    o.bucket[n] = '\0';
-    snprintf(o.prefix, sizeof o.prefix, "%s", slash != NULL ? slash + 1 : "");
-    n = strlen(o.prefix);
-    if (n > 0 && o.prefix[n - 1] == '/')
-        o.prefix[n - 1] = '\0';
-    o.s3.log = app->log;
-    return (o.v2 ? kl_store_s3v2_open : kl_store_s3_open)(app->env, &o.s3, &s->store, err);
-}
 
 static void listed(void *ctx, const char *key, uint64_t size_bytes)
 {
@@ -117,7 +93,7 @@ enum kl_code import_source_open(struct import_source *s, struct kl_app *app, con
     *s = (struct import_source){ .env = app->env };
     if (strncmp(where, "s3://", 5) != 0) {
         code = open_folder(s, where, err);
-    } else if ((code = open_bucket(s, app, where, err)) == KL_OK) {
+    } else if ((code = reach_store(app, where, false, &s->store, err)) == KL_OK) {
         code = s->store->list(s->store, "", listed, s, err);
     }
     if (code == KL_OK && s->count == 0)

@@ -1,6 +1,7 @@
 /*
  * koalemos: the command line. A main.c is where the environment is chosen.
  */
+#include "koalemos/backup.h"
 #include "koalemos/catalog.h"
 #include "koalemos/cluster.h"
 #include "koalemos/config.h"
@@ -31,6 +32,8 @@ static const char usage[] =
     "  audit     verify: whether the log of orders and refusals is whole\n"
     "  import    blocks of Prometheus, Thanos or Mimir, from a folder or S3\n"
     "  export    a server's samples, as JSON lines, CSV or OpenMetrics\n"
+    "  backup    what the object storage has, into a folder or S3, beside servers that run\n"
+    "  restore   a backup, into an empty place\n"
     "\n"
     "`koalemos COMMAND --help` lists every flag of a command.\n";
 
@@ -48,6 +51,10 @@ int main(int argc, char **argv)
         return koalemos_import(argc, argv, 2);
     if (argc >= 2 && strcmp(argv[1], "export") == 0)
         return koalemos_export(argc, argv, 2);
+    if (argc >= 2 && strcmp(argv[1], "backup") == 0)
+        return koalemos_backup(argc, argv, 2);
+    if (argc >= 2 && strcmp(argv[1], "restore") == 0)
+        return koalemos_restore(argc, argv, 2);
     if (argc >= 2 && strcmp(argv[1], "cluster") == 0)
         return koalemos_cluster(argc, argv, 2);
     if (argc >= 2 && strcmp(argv[1], "overrides") == 0)
