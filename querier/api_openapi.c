@@ -13,6 +13,8 @@ static const struct { const char *name, *schema, *words; } params[] = {
     { "timeout", "string", "A duration; at most the server's." },
     { "limit", "integer", "At most so many results; 0 is no limit." },
     { "lookback_delta", "string", "How far back an instant selector looks, for this query." },
+    { "max_source_resolution", "string",
+      "Rollups up to this duration may be read also where the answer is only near; `0`: none, `auto`: a fifth of step." },
     { "stats", "string", "`true` for timings and samples, `all` for samples per step too." },
     { "partial_response", "boolean", "Whether an answer may lack what cannot be read; it then warns." },
     { "match[]", "array", "A series selector; may be repeated." },
@@ -42,7 +44,7 @@ static const struct { const char *name, *schema, *words; } params[] = {
 };
 
 #define RANGE "start end step "
-#define BOUNDS "timeout limit lookback_delta stats partial_response"
+#define BOUNDS "timeout limit lookback_delta stats partial_response max_source_resolution"
 #define LISTED "match[] start end limit timeout partial_response"
 #define SEARCH "match[] start end search[] fuzz_threshold fuzz_alg case_sensitive sort_by sort_dir " \
                "include_score limit batch_size"

@@ -213,6 +213,26 @@ static struct ask *ask_new(struct qr_http *h, struct kl_http_request *r)
     return a;
 }
 
+/* max_source_resolution: without it rollups are read where the answer stays the same; a duration: also
+ * where it becomes near, of rows up to it; 0: never; auto: up to a fifth of the step. */
+static bool source_resolution(struct ask *a)
+{
+    const char *text = kl_http_param(a->r, "max_source_resolution", 0);
+    char        err[300];
+
+    if (text == NULL || text[0] == '\0')
+        return true;
+    if (strcmp(text, "auto") == 0) {
+        a->x.rows_max_ms = a->x.params.step_ms >= 5 ? a->x.params.step_ms / 5 : -1;
+        return true;
+    }
+    if (qr_parse_duration(text, &a->x.rows_max_ms, err, sizeof err) && a->x.rows_max_ms >= 0)
+        return true;
+    qr_api_error(a->r, PQL_BAD_DATA, "invalid parameter \"max_source_resolution\": neither a duration nor auto: "
+                 "\"%.100s\"", text);
+    return false;
+}
+
 /* The rest of the parameters, in Prometheus' order, then off it goes. */
 static void go(struct ask *a)
 {
@@ -229,6 +249,10 @@ static void go(struct ask *a)
     if (lookback != NULL && lookback[0] != '\0' &&
         !qr_parse_duration(lookback, &a->x.params.lookback_ms, err, sizeof err)) {
         qr_api_error(a->r, PQL_BAD_DATA, "error parsing lookback delta duration: %s", err);
+        ask_free(a);
+        return;
+    }
+    if (!source_resolution(a)) {
         ask_free(a);
         return;
     }

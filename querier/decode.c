@@ -168,6 +168,9 @@ static bool scratch_room(const struct work *w, size_t total)
     return true;
 }
 
+/* Rows of counts and samples meet as counts. */
+static bool counted(const struct qr_fetch *f) { return f->rows_ms > 0 && f->fold == PQL_FOLD_COUNT; }
+
 static enum kl_code decode_into_scratch(const struct work *w, const struct blk_chunk_ref *c,
                                         uint32_t at, uint32_t *count)
 {
@@ -176,8 +179,12 @@ static enum kl_code decode_into_scratch(const struct work *w, const struct blk_c
 
     if (c->kind == BLK_FLOATS) {
         memset(s->hists + at, 0, c->count * sizeof *s->hists);
-        return blk_chunk_decode(c->bytes, s->times + at, s->values + at, s->start_times + at,
-                                count, w->err);
+        if (blk_chunk_decode(c->bytes, s->times + at, s->values + at, s->start_times + at, count, w->err) != KL_OK)
+            return w->err->code;
+        for (uint32_t i = 0; counted(w->f) && i < *count; i++)
+            if (!kl_is_stale(s->values[at + i]))
+                s->values[at + i] = 1;
+        return KL_OK;
     }
     hists = kl_arena_alloc(w->arena, c->count * sizeof *hists);
     if (hists == NULL)
@@ -186,8 +193,11 @@ static enum kl_code decode_into_scratch(const struct work *w, const struct blk_c
                                count, w->err) != KL_OK)
         return w->err->code;
     for (uint32_t i = 0; i < *count; i++) {
-        s->hists[at + i] = &hists[i];
+        struct kl_hist *h = &hists[i];
+
         s->values[at + i] = 0;
+        qr_rows_value(w->f, &h, &s->values[at + i]);
+        s->hists[at + i] = h;
     }
     return KL_OK;
 }
@@ -273,7 +283,8 @@ static enum kl_code decode_runs(const struct work *w, const struct qr_found *g, 
             if (decode_into_scratch(w, c, at, &count) != KL_OK)
                 return w->err->code;
             assert(count > 0 && at + count <= total);
-            hists = hists || c->kind != BLK_FLOATS;
+            for (uint32_t x = 0; c->kind != BLK_FLOATS && x < count && !hists; x++)
+                hists = s->hists[at + x] != NULL;
             starts = starts || any_start(s->start_times + at, count);
             add_run(s, &run_count, at, at + count);
             at += count;
@@ -319,6 +330,7 @@ static enum kl_code decode_series(const struct work *w, const struct qr_found *g
     if (w->d->job->pql != NULL && !pql_charge(w->d->job->pql, total, 1))
         return kl_fail(w->err, KL_ELIMIT, "query processing would load too many samples into "
                        "memory in query execution");
+    plain = plain && !counted(w->f);
     if (plain && w->f->later && total <= LATER_MAX) {
         *out = (struct pql_series){ .labels = g->labels, .count = (uint32_t)total, .later = g };
         return KL_OK;

@@ -209,11 +209,39 @@ void qr_fetch_plan(struct qr_fetch *f)
 
 /* ---- merging ---- */
 
+/* Everything that was found goes; then it begins anew, without rollups. */
+static void restart(struct qr_fetch *f)
+{
+    struct qr_fetch anew = { .job = f->job, .what = f->what, .matchers = f->matchers,
+                             .matcher_count = f->matcher_count, .from_ms = f->from_ms, .to_ms = f->to_ms,
+                             .label = f->label, .limit = f->limit, .quiet = f->quiet, .done = f->done,
+                             .id = f->id, .later = f->later, .no_rows = true };
+
+    qr_fetch_deinit(f);
+    *f = anew;
+    qr_fetch_start(f);
+}
+
+static void again(struct kl_env_task *task)
+{
+    struct qr_fetch *f = kl_container_of(task, struct qr_fetch, task);
+    struct qr_job   *j = f->job;
+
+    if (!j->ended)
+        restart(f);
+    qr_drop(j);
+}
+
 static void merged(struct kl_env_task *task)
 {
     struct qr_fetch *f = kl_container_of(task, struct qr_fetch, task);
     struct qr_job   *j = f->job;
 
+    if (f->merge_err.code == KL_OK && !j->ended && qr_rows_clash(f)) {
+        task->run = again;                             /* not here: its parts may be on their way out yet */
+        j->q->env->sched->post(j->shard->loop, task);
+        return;
+    }
     if (f->merge_err.code != KL_OK)
         qr_job_fail(j, qr_kind_of(f->merge_err.code), "%s", f->merge_err.text);
     if (!j->ended)

@@ -64,6 +64,7 @@ enum kl_code qr_hidden_series(struct qr_hidden *h, const struct qr_fetch *f, str
     *left = true;
     if (n == 0)
         return KL_OK;
+    blk_hidden_widen(h->spans, n, h->info->resolution_ms);
     if (blk_hidden_all(h->spans, n, h->info->min_ms, h->info->max_ms)) {
         got->chunk_count = 0;
         *left = false;

@@ -293,6 +293,7 @@ struct qr_found {                                      /* a series in one source
     struct kl_labels labels;
     const struct blk_chunk_ref *chunks;
     uint32_t chunk_count, partition;
+    int64_t rows_ms, window_start_ms;                  /* of a rollup: its resolution, and window; else 0 */
 };
 struct qr_source {                                     /* a run of series by rising fingerprint */
     uint32_t partition;
@@ -352,6 +353,9 @@ struct qr_fetch {
     void (*done)(struct qr_fetch *f);                  /* on the loop; not after the job has ended */
     uint32_t id;                                       /* the asker's */
     bool later;                                        /* floats are decoded when they are looked at */
+    enum pql_fold fold;                                /* what is wanted of them: rollups may do (rows.c) */
+    int64_t fold_ms, range_ms;                         /* as pql_need */
+    int64_t rows_max_ms;                               /* -1: exact ones; 0: none; else up to it, also if near */
     /* out: runs of equal fingerprints, in order of precedence; or texts, or metadata */
     struct qr_found *found;
     size_t found_count;
@@ -366,7 +370,9 @@ struct qr_fetch {
     size_t files_total, files_pruned, files_of_others;
     size_t stored_bytes, stored_series, live_series;
     struct blk_tally tally;                            /* what reading filesets took */
+    int64_t rows_ms;                                   /* the coarsest rollup that was read; 0: none */
     /* state */
+    bool no_rows;                                      /* they clashed with samples: begun anew */
     struct qr_table *table;
     struct tsp_select *select;
     uint64_t placement_revision;
@@ -405,6 +411,13 @@ void    qr_hedge_answered(struct qr_shard *s, int64_t took_ns);
 int64_t qr_hedge_after_ms(const struct qr_shard *s);   /* one that takes longer may be put twice */
 bool    qr_hedge_may(struct qr_shard *s);              /* true: counts as put twice */
 void qr_live_parse(struct qr_part *p, struct qr_source *s, struct kl_err *err);
+/* rows.c: rollups in place of samples */
+bool         qr_rows_fit(const struct qr_fetch *f, int64_t resolution_ms);
+bool         qr_rows_alone(const struct qr_fetch *f, const struct blk_manifest *m, const struct blk_info *info);
+void         qr_rows_choose(struct qr_part *p);
+bool         qr_rows_clash(const struct qr_fetch *f);
+void         qr_rows_value(const struct qr_fetch *f, struct kl_hist **hist, double *value);
+void         qr_rows_tell(const struct qr_fetch *f, struct pql_query *q);
 /* hidden.c: what deletions hide of a fileset. NULL: nothing. On the worker that selects. */
 struct qr_hidden *qr_hidden_new(const struct blk_manifest *m, const struct blk_info *info);
 void         qr_hidden_free(struct qr_hidden *h);
@@ -500,6 +513,7 @@ struct qr_round {                                      /* what one NEED asked fo
 struct qr_query {
     struct qr_job job;
     struct pql_params params;                          /* text is the maker's until release */
+    int64_t rows_max_ms;                               /* the maker's: as of a fetch */
     void (*answer)(struct qr_query *x);                /* on the loop: `result`, or job.failure */
     const struct pql_result *result;
     int64_t parse_ns, fetch_ns, decode_ns, eval_ns;

@@ -67,6 +67,10 @@ static void feed(struct qr_query *x)
 
         qr_order_known(&x->job, key, f->series, count);
         pql_feed(x->job.pql, f->id, f->series, count);
+        if (f->rows_ms > 0)
+            qr_rows_tell(f, x->job.pql);
+        if (f->rows_ms > 0 && f->fold == PQL_FOLD_COUNT)
+            pql_feed_counts(x->job.pql, f->id);
     }
     x->unfed = false;
 }
@@ -127,6 +131,10 @@ static void fetch(struct qr_query *x)
         f->job = &x->job;
         f->id = needs[i].id;
         f->later = needs[i].once;
+        f->fold = needs[i].fold;
+        f->fold_ms = needs[i].fold_ms;
+        f->range_ms = needs[i].range_ms;
+        f->rows_max_ms = x->rows_max_ms;
         f->what = TSP_SEL_SERIES;
         f->matchers = needs[i].matchers;
         f->matcher_count = needs[i].matcher_count;
@@ -348,6 +356,7 @@ static void finish(struct qr_job *j)
 
 void qr_query_init(struct qr_query *x)
 {
+    x->rows_max_ms = -1;
     x->job.start = start;
     x->job.finish = finish;
 }

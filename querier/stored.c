@@ -31,7 +31,8 @@ static bool wanted(const struct qr_part *p, const struct blk_info *i)
 {
     int64_t slack = p->f->what == TSP_SEL_EXEMPLARS ? EXEMPLAR_SLACK_MS : 0;
 
-    return i->series_count > 0 && i->resolution_ms == 0 && i->min_ms - slack <= p->f->to_ms &&
+    return i->series_count > 0 && (i->resolution_ms == 0 || qr_rows_alone(p->f, &p->manifest->m, i)) &&
+           i->min_ms - slack <= p->f->to_ms &&
            i->max_ms + slack >= p->f->from_ms && strcmp(i->tenant, p->f->job->tenant) == 0;
 }
 
@@ -101,6 +102,7 @@ static void looked_up(struct qr_lookup *l)
         qsort(p->files, p->file_count, sizeof *p->files, by_id);
         for (size_t i = 0; i < p->file_count; i++)
             p->files[i].part = p;
+        qr_rows_choose(p);
         /* Each cut hands on all metadata that its head has: only that of metrics that nobody has sent
          * since is in older ones. */
         if (p->f->what == TSP_SEL_METADATA && p->file_count > QR_METADATA_FILES_MAX) {
@@ -172,7 +174,9 @@ static enum kl_code copy_series(struct qr_stored *x, const struct blk_selected *
     memcpy(at, got->labels.at, got->labels.size);
 
     struct qr_found found = { .fp = got->fp, .labels = { at, got->labels.size }, .chunks = refs,
-                              .chunk_count = got->chunk_count, .partition = s->partition };
+                              .chunk_count = got->chunk_count, .partition = s->partition,
+                              .rows_ms = x->info->resolution_ms,
+                              .window_start_ms = x->info->window_start_ms };
 
     at += got->labels.size;
     for (uint32_t i = 0; i < got->chunk_count; i++) {

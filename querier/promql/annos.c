@@ -5,7 +5,7 @@
 
 #include "querier/promql/eval_priv.h"
 
-enum { ANNOS_MAX = 1024, SHOWN_MAX = 10, WARNINGS_OF_CALLER_MAX = 64 };
+enum { ANNOS_MAX = 1024, SHOWN_MAX = 10, INFOS_OF_CALLER_MAX = 16, WARNINGS_OF_CALLER_MAX = 64 };
 
 struct anno {
     uint8_t  what;
@@ -18,9 +18,9 @@ struct anno {
 };
 struct pql_annos {
     atomic_flag lock;                                  /* held for a look-up in a short table */
-    uint32_t    count, own_count;
+    uint32_t    count, own_count, info_count;
     struct anno at[ANNOS_MAX];
-    char       *own[WARNINGS_OF_CALLER_MAX];
+    char       *own[WARNINGS_OF_CALLER_MAX], *infos[INFOS_OF_CALLER_MAX];
 };
 
 struct pql_annos *pql_annos_new(void)
@@ -39,6 +39,8 @@ void pql_annos_free(struct pql_annos *a)
     }
     for (uint32_t i = 0; i < a->own_count; i++)
         free(a->own[i]);
+    for (uint32_t i = 0; i < a->info_count; i++)
+        free(a->infos[i]);
     free(a);
 }
 
@@ -58,6 +60,18 @@ void pql_annos_warn(struct pql_annos *a, const char *text)
     lock(a);
     if (a->own_count < WARNINGS_OF_CALLER_MAX)
         a->own[a->own_count++] = kl_strdup(text);
+    unlock(a);
+}
+
+void pql_annos_info(struct pql_annos *a, const char *text)
+{
+    uint32_t i = 0;
+
+    lock(a);
+    while (i < a->info_count && strcmp(a->infos[i], text) != 0)
+        i++;
+    if (i == a->info_count && i < INFOS_OF_CALLER_MAX)
+        a->infos[a->info_count++] = kl_strdup(text);
     unlock(a);
 }
 
@@ -356,8 +370,9 @@ bool pql_annos_result(struct pql_query *q)
 {
     struct pql_annos *a = q->annos;
     const char      **lists = kl_arena_alloc(&q->result_arena, sizeof *lists
-                                             * (2 * (SHOWN_MAX + 1) + WARNINGS_OF_CALLER_MAX));
-    const char      **infos = lists, **warnings = lists + SHOWN_MAX + 1;
+                                             * (2 * (SHOWN_MAX + 1) + WARNINGS_OF_CALLER_MAX +
+                                                INFOS_OF_CALLER_MAX));
+    const char      **infos = lists, **warnings = lists + SHOWN_MAX + 1 + INFOS_OF_CALLER_MAX;
     unsigned          more[2] = { 0, 0 };
 
     if (lists == NULL)
@@ -381,6 +396,8 @@ bool pql_annos_result(struct pql_query *q)
     }
     if (more[1] > 0)
         infos[q->result.info_count++] = omitted(q, more[1], "info");
+    for (uint32_t i = 0; i < a->info_count; i++)
+        infos[q->result.info_count++] = a->infos[i];
     if (more[0] > 0)
         warnings[q->result.warning_count++] = omitted(q, more[0], "warning");
     for (uint32_t i = 0; i < a->own_count; i++)

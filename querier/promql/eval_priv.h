@@ -66,6 +66,7 @@ struct pql_need_state {
     struct pql_need need;
     struct pql_fed fed;
     bool done, stats_only;                             /* histograms without buckets will do */
+    bool counts;                                       /* what was fed are counts of samples */
     int64_t seen_from_ms;                              /* stats_only: what is before only tells of resets */
 };
 
@@ -204,6 +205,7 @@ void pql_note_monotonic(struct pql_query *q, int32_t at, struct kl_span name, in
                         double least_bucket, double most_bucket, double diff);
 struct pql_annos *pql_annos_new(void);
 void pql_annos_free(struct pql_annos *a);
+void pql_annos_info(struct pql_annos *a, const char *text);    /* each text once */
 void pql_annos_warn(struct pql_annos *a, const char *text);           /* the caller's own */
 bool pql_annos_result(struct pql_query *q);                           /* into q->result */
 

@@ -84,6 +84,12 @@ static bool strip(struct pql_query *q, struct pql_series *s, int64_t seen_from)
     return bare != NULL;
 }
 
+void pql_feed_counts(struct pql_query *q, uint32_t need)
+{
+    if (need < q->need_count)
+        q->needs[need].counts = true;
+}
+
 void pql_feed(struct pql_query *q, uint32_t need, const struct pql_series *series, size_t count)
 {
     struct pql_need_state *n;

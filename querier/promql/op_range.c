@@ -236,8 +236,9 @@ static struct pql_tally_range tally_of(const struct plan *p)
 static void item(struct pql_op *op, size_t item, unsigned worker)
 {
     const struct plan    *p = op->own;
-    struct pql_range_call c = { .op = op, .worker = worker, .id = op->node->func->id,
-                                .anchored = p->anchored, .smoothed = p->smoothed, .at = p->at,
+    bool                  counts = op->need > 0 && op->q->needs[op->need - 1].counts;
+    struct pql_range_call c = { .op = op, .worker = worker,
+                                .id = counts ? FN_SUM_OVER_TIME : op->node->func->id, .anchored = p->anchored, .smoothed = p->smoothed, .at = p->at,
                                 .range_ms = p->range_ms,
                                 .range_s = (double)p->arg->range_ns / 1e9 };
     bool            keeps_name = c.id == FN_LAST_OVER_TIME || c.id == FN_FIRST_OVER_TIME;

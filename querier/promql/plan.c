@@ -82,6 +82,47 @@ static bool same_matchers(const struct pql_need *n, const struct kl_matcher *m, 
     return true;
 }
 
+static int64_t common_divisor(int64_t a, int64_t b)
+{
+    uint64_t x = a < 0 ? 0 - (uint64_t)a : (uint64_t)a, y = b < 0 ? 0 - (uint64_t)b : (uint64_t)b;
+
+    while (y != 0) {
+        uint64_t rest = x % y;
+
+        x = y;
+        y = rest;
+    }
+    return x > INT64_MAX ? 1 : (int64_t)x;
+}
+
+static enum pql_fold fold_of(uint16_t id)
+{
+    switch (id) {
+    case FN_MIN_OVER_TIME:     return PQL_FOLD_MIN;
+    case FN_MAX_OVER_TIME:     return PQL_FOLD_MAX;
+    case FN_FIRST_OVER_TIME:   return PQL_FOLD_FIRST;
+    case FN_LAST_OVER_TIME: case FN_PRESENT_OVER_TIME: return PQL_FOLD_LAST;
+    case FN_COUNT_OVER_TIME:   return PQL_FOLD_COUNT;
+    case FN_SUM_OVER_TIME:     return PQL_FOLD_SUM;
+    default:                   return PQL_FOLD_NONE;
+    }
+}
+
+/* Every use of the need must be content with the same fold; what was there before this one was not if it
+ * had none. */
+static void set_fold(struct pql_query *q, uint32_t need, bool fresh, enum pql_fold fold, int64_t fold_ms)
+{
+    struct pql_need *n = &q->needs[need - 1].need;
+
+    if (fresh) {
+        n->fold = fold;
+        n->fold_ms = fold_ms;
+        return;
+    }
+    n->fold = n->fold == fold ? fold : PQL_FOLD_NONE;
+    n->fold_ms = common_divisor(n->fold_ms, fold_ms);
+}
+
 static bool join_need(struct pql_need *n, int64_t from, int64_t to, const char *func, int64_t step,
                       int64_t range, const struct pql_node *agg)
 {
@@ -138,12 +179,15 @@ static void first_and_last(const struct pql_when *w, struct pql_grid g, int64_t 
 }
 
 static uint32_t selector_need(struct pql_query *q, const struct pql_selector_node *s, int64_t range,
-                              struct pql_grid g, struct around up)
+                              struct pql_grid g, struct around up, enum pql_fold fold)
 {
-    int64_t  first, last;
-    uint32_t need;
+    int64_t  first, last, fold_ms;
+    uint32_t need, known = q->need_count;
 
     first_and_last(&s->when, g, &first, &last);
+    fold_ms = common_divisor(common_divisor(first, last), common_divisor(range, s->when.has_at || g.count <= 1 ? 0 : g.step));
+    if (s->anchored || s->smoothed || s->stats_only || range == 0 || range % 1000 != 0)
+        fold = PQL_FOLD_NONE;
     first -= range - 1;
     if (range == 0)
         first -= q->lookback_ms;
@@ -153,6 +197,7 @@ static uint32_t selector_need(struct pql_query *q, const struct pql_selector_nod
         last += q->lookback_ms;
     need = pql_need_new(q, s->matchers, s->count, first, last, up.func, g.step, range, up.agg,
                         s->stats_only);
+    set_fold(q, need, need > known, fold, fold_ms);
     q->needs[need - 1].stats_only = s->stats_only;
     if (s->stats_only) {
         q->needs[need - 1].seen_from_ms = first;
@@ -259,7 +304,7 @@ static struct pql_op *plan_vector(struct pql_query *q, const struct pql_node *n,
     struct pql_op *op = pql_op_new(q, &pql_op_vector, n, g, 0);
 
     if (op != NULL)
-        op->need = selector_need(q, n->sel, 0, g, up);
+        op->need = selector_need(q, n->sel, 0, g, up, PQL_FOLD_NONE);
     return queue(q, op);
 }
 
@@ -317,7 +362,8 @@ static struct pql_op *plan_range_call(struct pql_query *q, const struct pql_node
         return NULL;
     for (uint32_t i = 0; i < n->count; i++) {
         if (i == which && arg->kind == N_MATRIX) {
-            op->need = selector_need(q, arg->a->sel, arg->range_ns / 1000000, g, up);
+            op->need = selector_need(q, arg->a->sel, arg->range_ns / 1000000, g, up,
+                                     kind == &pql_op_range ? fold_of(n->func->id) : PQL_FOLD_NONE);
             continue;
         }
         in = i == which ? plan_inside(q, arg->a, subquery_grid(q, arg, g), up, 0)
@@ -373,7 +419,7 @@ static struct pql_op *plan_call(struct pql_query *q, const struct pql_node *n, s
     if ((id == FN_TIMESTAMP || id == FN_START_TIMESTAMP) && n->args[0]->kind == N_VECTOR) {
         op = pql_op_new(q, &pql_op_vector, n, g, 0);
         if (op != NULL)
-            op->need = selector_need(q, n->args[0]->sel, 0, g, up);
+            op->need = selector_need(q, n->args[0]->sel, 0, g, up, PQL_FOLD_NONE);
         return queue(q, op);
     }
     op = pql_op_new(q, kind_of_call(n), n, g, n->count);
@@ -476,7 +522,7 @@ static struct pql_op *plan_top_matrix(struct pql_query *q, const struct pql_node
         return plan(q, n->a, subquery_grid(q, n, g), up);
     op = pql_op_new(q, &pql_op_top_matrix, n, g, 0);
     if (op != NULL)
-        op->need = selector_need(q, n->a->sel, n->range_ns / 1000000, g, up);
+        op->need = selector_need(q, n->a->sel, n->range_ns / 1000000, g, up, PQL_FOLD_NONE);
     return queue(q, op);
 }
 

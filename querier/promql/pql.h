@@ -65,6 +65,9 @@ struct pql_series {
     const int64_t *starts_ms;
     const void *later;                                 /* the caller's: the samples come by `load` */
 };
+/* What an operator takes of a range of samples, where nothing else of them matters. */
+enum pql_fold { PQL_FOLD_NONE, PQL_FOLD_MIN, PQL_FOLD_MAX, PQL_FOLD_FIRST, PQL_FOLD_LAST, PQL_FOLD_COUNT,
+                PQL_FOLD_SUM };
 struct pql_need {
     uint32_t id;
     uint32_t matcher_count;
@@ -74,6 +77,11 @@ struct pql_need {
     int64_t step_ms, range_ms;                         /* hints */
     bool by; uint32_t grouping_count; const struct kl_span *grouping;          /* a hint */
     bool once;                                         /* each series is looked at once: see load */
+    /* Floats may be fed that are already folded, each over a bucket (k * m, (k + 1) * m] and at a time in
+     * it, of any m that divides fold_ms: for the answer it is the same, bit for bit; of sums, nearly.
+     * COUNT: then all are counts (of one sample: 1), and pql_feed_counts is called besides. */
+    enum pql_fold fold;
+    int64_t fold_ms;
 };
 
 enum pql_state { PQL_NEED, PQL_WORK, PQL_DONE };
@@ -86,6 +94,8 @@ enum { PQL_WORKERS_MAX = 64 };
 bool   pql_charge(struct pql_query *q, uint64_t samples, uint64_t series);
 /* `series` need not be sorted; the array is copied, what it points at is not. */
 void   pql_feed(struct pql_query *q, uint32_t need, const struct pql_series *series, size_t count);
+void   pql_feed_counts(struct pql_query *q, uint32_t need);
+void   pql_info(struct pql_query *q, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* The caller could not fetch: the query will end with this failure. Any time before DONE. */
 void   pql_fail(struct pql_query *q, enum pql_error kind, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));

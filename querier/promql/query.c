@@ -47,6 +47,17 @@ void pql_warn(struct pql_query *q, const char *fmt, ...)
     pql_annos_warn(q->annos, text);
 }
 
+void pql_info(struct pql_query *q, const char *fmt, ...)
+{
+    char    text[1024];
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    pql_annos_info(q->annos, text);
+}
+
 /* ---- budgets ---- */
 
 static void over_memory(struct pql_query *q)

@@ -262,6 +262,36 @@ START_TEST(a_need_spans_exactly_the_times_its_operators_can_see)
 }
 END_TEST
 
+START_TEST(a_need_says_which_fold_of_buckets_would_do)
+{
+    struct pql_need n[4];
+    size_t          count;
+
+    needs_of("max_over_time(m_total[5m])", true, n, &count);
+    ck_assert(n[0].fold == PQL_FOLD_MAX && n[0].fold_ms == 100000);        /* of 2,000,000 and 300,000 */
+    needs_of("count_over_time(m_total[10m] offset 5m)", false, n, &count);
+    ck_assert(n[0].fold == PQL_FOLD_COUNT && n[0].fold_ms > 0 && 300000 % n[0].fold_ms == 0);
+    needs_of("sum(min_over_time(m_total[10m] @ 1200))", false, n, &count);
+    ck_assert(n[0].fold == PQL_FOLD_MIN && n[0].fold_ms == 600000);        /* the steps do not matter */
+    needs_of("last_over_time(m_total[5m]) + present_over_time(m_total[10m])", true, n, &count);
+    ck_assert(count == 1 && n[0].fold == PQL_FOLD_LAST && n[0].fold_ms == 100000);
+    needs_of("max_over_time(m_total[5m]) - min_over_time(m_total[5m])", true, n, &count);
+    ck_assert(count == 1 && n[0].fold == PQL_FOLD_NONE);                   /* no one fold does */
+    needs_of("max_over_time(m_total[5m]) - m_total", true, n, &count);
+    ck_assert(n[0].fold == PQL_FOLD_NONE);
+    needs_of("m_total - max_over_time(m_total[5m])", true, n, &count);
+    ck_assert(n[0].fold == PQL_FOLD_NONE);
+    for (int i = 0; i < 6; i++) {
+        static const char *const others[] = { "rate(m_total[5m])", "m_total", "absent_over_time(m_total[5m])",
+                                              "stddev_over_time(m_total[5m])", "m_total[5m]",
+                                              "max_over_time(rate(m_total[5m])[10m:5m])" };
+
+        needs_of(others[i], true, n, &count);
+        ck_assert_int_eq(n[0].fold, PQL_FOLD_NONE);
+    }
+}
+END_TEST
+
 START_TEST(equal_selectors_of_overlapping_times_are_fetched_once)
 {
     struct pql_need n[4];
@@ -549,6 +579,7 @@ int main(void)
     tcase_add_loop_test(t, samples_that_come_later_give_the_same_answer, 0, sizeof answers / sizeof *answers);
     tcase_add_test(t, samples_that_cannot_be_loaded_end_the_query_with_words);
     tcase_add_test(t, a_need_spans_exactly_the_times_its_operators_can_see);
+    tcase_add_test(t, a_need_says_which_fold_of_buckets_would_do);
     tcase_add_test(t, equal_selectors_of_overlapping_times_are_fetched_once);
     tcase_add_test(t, past_its_budget_a_query_ends_with_words);
     tcase_add_test(t, times_out_of_bounds_are_refused);

@@ -1,0 +1,160 @@
+/*
+ * Rollups in place of samples (libblock/rollup.h): a fetch that says of which fold its reader is reads, of a
+ * fileset that has a fitting rollup, that one. Three things decide.
+ *
+ *   may it      the fold is exact over these times, or the request allows the resolution
+ *               (max_source_resolution): qr_rows_fit
+ *   is it so    the rollup is of the fileset as it is: same name; no deletion concerns it, and no other
+ *               fileset of the partition reaches into its time: qr_rows_choose
+ *   is it all   nothing else, live or in another partition, has samples of a series within the time of
+ *               its rows: qr_rows_clash, when all is merged. Else the fetch begins anew, without rollups
+ *
+ * A rollup whose fileset is past its retention is all there is, and is read where it fits.
+ */
+#include <inttypes.h>
+
+#include "libblock/rollup.h"
+#include "querier/qr_priv.h"
+
+static bool exact(const struct qr_fetch *f, int64_t resolution_ms)
+{
+    return f->fold != PQL_FOLD_NONE && f->fold != PQL_FOLD_SUM && f->fold_ms % resolution_ms == 0;
+}
+
+bool qr_rows_fit(const struct qr_fetch *f, int64_t resolution_ms)
+{
+    if (f->fold == PQL_FOLD_NONE || f->no_rows || f->what != TSP_SEL_SERIES || f->rows_max_ms == 0)
+        return false;
+    return exact(f, resolution_ms) ||
+           (f->rows_max_ms > 0 && resolution_ms <= f->rows_max_ms && resolution_ms * 2 <= f->range_ms);
+}
+
+static const struct blk_info *named(const struct blk_manifest *m, const struct blk_info *f, int64_t resolution_ms)
+{
+    struct blk_info info = *f;
+    uint32_t        at;
+
+    info.resolution_ms = resolution_ms;
+    at = blk_manifest_find(m, &info);
+    return at < m->fileset_count && !m->filesets[at].quarantined ? &m->filesets[at] : NULL;
+}
+
+/* A rollup alone: its fileset is gone, and no coarser one fits as well. */
+bool qr_rows_alone(const struct qr_fetch *f, const struct blk_manifest *m, const struct blk_info *info)
+{
+    if (!qr_rows_fit(f, info->resolution_ms) || named(m, info, 0) != NULL)
+        return false;
+    for (unsigned i = 0; i < BLK_ROLLUPS_MAX; i++)
+        if (blk_rollup_ms[i] > info->resolution_ms && qr_rows_fit(f, blk_rollup_ms[i]) &&
+            named(m, info, blk_rollup_ms[i]) != NULL)
+            return false;
+    return true;
+}
+
+static bool concerned(const struct blk_manifest *m, const struct blk_info *info)
+{
+    for (uint32_t i = 0; i < m->deletion_count; i++)
+        if (blk_deletion_concerns(m->deletions[i], info))
+            return true;
+    return false;
+}
+
+static bool overlapped(const struct qr_part *p, size_t at)
+{
+    const struct blk_info *x = p->files[at].info;
+
+    for (size_t i = 0; i < p->file_count; i++) {
+        const struct blk_info *y = p->files[i].info;
+
+        if (i != at && x->min_ms <= y->max_ms && y->min_ms <= x->max_ms)
+            return true;
+    }
+    return false;
+}
+
+void qr_rows_choose(struct qr_part *p)
+{
+    const struct blk_manifest *m = &p->manifest->m;
+
+    for (size_t i = 0; i < p->file_count; i++) {
+        const struct blk_info *info = p->files[i].info, *rows = NULL;
+
+        for (unsigned k = 0; k < BLK_ROLLUPS_MAX && info->resolution_ms == 0; k++)
+            if ((info->rolled >> k & 1) && qr_rows_fit(p->f, blk_rollup_ms[k])) {
+                const struct blk_info *x = named(m, info, blk_rollup_ms[k]);
+
+                rows = x != NULL ? x : rows;           /* the coarsest that fits */
+            }
+        if (rows != NULL && !concerned(m, info) && !overlapped(p, i))
+            p->files[i].info = rows;
+    }
+    for (size_t i = 0; i < p->file_count; i++)
+        if (p->files[i].info->resolution_ms > p->f->rows_ms)
+            p->f->rows_ms = p->files[i].info->resolution_ms;
+}
+
+/* Since when a chunk may have samples behind it: rows stand for what was before them. */
+static int64_t since(const struct qr_found *g, const struct blk_chunk_ref *c)
+{
+    int64_t from;
+
+    if (g->rows_ms == 0)
+        return c->first_ms;
+    from = blk_bucket_end(c->first_ms, g->rows_ms) - g->rows_ms + 1;
+    return from < g->window_start_ms ? g->window_start_ms : from;
+}
+
+static bool clash(const struct qr_found *a, const struct qr_found *b)
+{
+    for (uint32_t i = 0; i < a->chunk_count; i++)
+        for (uint32_t k = 0; k < b->chunk_count; k++)
+            if (since(a, &a->chunks[i]) <= b->chunks[k].last_ms && since(b, &b->chunks[k]) <= a->chunks[i].last_ms)
+                return true;
+    return false;
+}
+
+bool qr_rows_clash(const struct qr_fetch *f)
+{
+    for (size_t i = 0, n; f->rows_ms > 0 && i < f->found_count; i += n) {
+        const struct qr_found *g = &f->found[i];
+
+        for (n = 1; i + n < f->found_count && kl_fp_cmp(g[n].fp, g->fp) == 0; n++)
+            for (size_t k = 0; k < n; k++)
+                if ((g[k].rows_ms > 0 || g[n].rows_ms > 0) && clash(&g[k], &g[n]))
+                    return true;
+    }
+    return false;
+}
+
+void qr_rows_value(const struct qr_fetch *f, struct kl_hist **hist, double *value)
+{
+    struct blk_row row;
+
+    if (f->rows_ms == 0)
+        return;
+    if (!blk_row_get(*hist, &row)) {                   /* a histogram after all: one sample */
+        if (f->fold != PQL_FOLD_COUNT)
+            return;
+        *value = kl_is_stale((*hist)->sum) ? kl_bits_f64(KL_STALE_BITS) : 1;
+        *hist = NULL;
+        return;
+    }
+    *hist = NULL;
+    switch ((enum pql_fold)f->fold) {
+    case PQL_FOLD_MIN:   *value = row.min; break;
+    case PQL_FOLD_MAX:   *value = row.max; break;
+    case PQL_FOLD_FIRST: *value = row.first; break;
+    case PQL_FOLD_COUNT: *value = row.count; break;
+    case PQL_FOLD_SUM:   *value = row.sum; break;
+    default:             *value = row.last; break;
+    }
+}
+
+void qr_rows_tell(const struct qr_fetch *f, struct pql_query *q)
+{
+    static const char *const names[] = { "", "min_over_time", "max_over_time", "first_over_time",
+                                         "last_over_time or present_over_time", "count_over_time", "sum_over_time" };
+
+    pql_info(q, "%s read rows of %" PRId64 " minutes in place of samples; this is %s", names[f->fold],
+             f->rows_ms / 60000, exact(f, f->rows_ms) ? "exact" : "near: max_source_resolution allows it");
+}
