@@ -102,6 +102,7 @@ static void read_features(struct qr_querier *q, struct qr_job *j)
     struct kl_config *c = qr_config(q);
 
     j->hedges = c == NULL || kl_config_feature(c, "features.hedging", kl_span_str(j->tenant));
+    j->reuses = c == NULL || kl_config_feature(c, "features.results_cache", kl_span_str(j->tenant));
     kl_config_free(c);
 }
 

@@ -164,7 +164,7 @@ struct qr_job {
     int64_t submitted_ns, begun_ns, deadline_ns;
     unsigned holds;                                    /* operations under way that will come back */
     bool running, ended, pours;
-    bool hedges;                                       /* features of its tenant, as it began */
+    bool hedges, reuses;                               /* features of its tenant, as it began */
     _Atomic bool stop;                                 /* for workers: nobody wants it any more */
     struct kl_env_task task;
     struct kl_env_timer tick;

@@ -155,6 +155,7 @@ static void on_change(struct kl_env_listener *l)
     o->cache_max_bytes = now.cache_max_bytes;
     o->concurrent_max = now.concurrent_max;
     o->slow_ms = now.slow_ms;
+    o->results_cache_fresh_ms = now.results_cache_fresh_ms;
     o->hedge_percent = now.hedge_percent;
     s->keep.cap_bytes = (size_t)(now.cache_max_bytes / s->q->shard_count);
     kl_config_free(c);

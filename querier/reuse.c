@@ -633,6 +633,8 @@ static const char *unfit(const struct qr_query *x, int64_t fresh_ms, int64_t *sl
 
     if (x->job.q->o.results_cache_bytes == 0)
         return "the cache is off";
+    if (!x->job.reuses)
+        return "the cache is off for this tenant";
     if (p->instant || (p->tally && !x->explain) || p->result_limit > 0 || p->text.size > QR_REUSE_TEXT_MAX)
         return "not such a query";
     if (p->start_ms < -far || p->end_ms > far || p->step_ms > far / PQL_POINTS_MAX)

@@ -190,6 +190,7 @@ const struct kl_option kl_app_options[] = {
     MS("compaction.deletions", "24h", 0, YEARS, "what was deleted has left the object storage within about this time; until then it is hidden. Rewriting for its own sake begins at half of it", LIVE),
     MS("compaction.orphans", "48h", 0, YEARS, "a fileset in the object storage that nothing names is removed after this; 0: never", LIVE),
 
+    T_INT("features.results_cache", "100", 0, 100, "of 100 tenants, for how many range queries are answered out of pieces of earlier answers (querier.results_cache_max)"),
     T_INT("features.hedging", "100", 0, 100, "of 100 tenants, for how many questions may be put to a second member (querier.hedge)"),
 
     TEXT("otlp.grpc_listen", NULL, "address and port of OTLP over gRPC, as 127.0.0.1:4317; unset: there is none"),
@@ -228,7 +229,7 @@ const struct kl_option kl_app_options[] = {
     BYTES("querier.memory_max", "512MiB", 1 << 20, TIB, "memory of one query", LIVE),
     BYTES("querier.cache_max", "64MiB", 1 << 20, TIB, "memory for what was read of stored filesets; past half of it only what is read again", LIVE),
     BYTES("querier.results_cache_max", "64MiB", 0, TIB, "memory for parts of answers to range queries; 0: none is kept"),
-    MS("querier.results_cache_fresh", "10m", 0, YEARS, "parts of answers that look at what is younger are not kept"),
+    MS("querier.results_cache_fresh", "10m", 0, YEARS, "parts of answers that look at what is younger are not kept", LIVE),
     INT("querier.samples_max", "50000000", 1000, (int64_t)1 << 40, "samples that one query may load", LIVE),
     INT("querier.concurrent_max", "20", 1, 10000, "queries at once; more wait their turn", LIVE),
     MS("querier.slow_query", "10s", 0, 86400000, "a request that takes as long is told in the log, with its text and what it cost; 0: none is", LIVE),

@@ -223,3 +223,16 @@ def test_overrides_reach_every_service_of_a_cluster_and_outlive_its_restart(worl
     koa.eventually("the first doorman knows", lambda: pushed(ours.push, "a", "m", 9)[0] == 204)
     revision = lambda name: metric(ours.url(name), "koalemos_overrides_revision")
     koa.eventually("all are equal", lambda: len({revision(n) for n in ours.ports}) == 1 and revision("querier") > 0)
+
+
+def test_a_feature_is_off_for_the_tenants_it_is_not_rolled_out_to(world):
+    ours = koa.Serve(world)
+    end = int(time.time()) - 3600
+
+    def passed_by(tenant):
+        url = f"{ours.query}/api/v1/query_explain?query=sum(up)&start={end - 7200}&end={end}&step=60"
+        return json.loads(koa.http(url, headers={"X-Scope-OrgID": tenant})[2])["data"]["resultsCache"].get("passedBy")
+    check(passed_by("a") == "", f"where nothing is said: {passed_by('a')}")
+    check(overrides(ours.push, "set", "a", "features.results_cache=0")[0] == 0, "set")
+    check(passed_by("a") == "the cache is off for this tenant", f"{passed_by('a')}")
+    check(passed_by("b") == "", f"another tenant: {passed_by('b')}")
