@@ -84,3 +84,23 @@ def test_a_failure_is_found_again_in_the_log_by_the_id_of_its_answer(world):
           found[0]["answer"] in body.decode(), f"{found}")
     ours.nats.start()
     ours.ready()
+
+
+def test_every_line_of_every_service_is_json_where_that_is_wanted(world):
+    ours = koa.Cluster(world, "--log.format=json", "--log.level=debug", "--log.requests=all")
+    fill(ours)
+    koa.api(ours.query, "query", query="told")
+    ours.flush_all()
+    koa.http(f"{ours.push}/no\"such\\path")
+    for p in reversed(ours.processes[1:]):
+        check(p.stop() == 0, f"{p.name} does not end well")
+        count = 0
+        for line in p.words().splitlines():
+            try:
+                line = json.loads(line)
+            except ValueError:
+                raise koa.Failed(f"{p.name}: not JSON: {line[:300]}")
+            missing = {"time", "level", "service", "message"} - line.keys()
+            check(not missing and line["level"] in ("debug", "info", "warn", "error"), f"{p.name}: {line}")
+            count += 1
+        check(count > 3, f"{p.name} said {count} lines")
