@@ -45,3 +45,8 @@ bench-query: all
 	@$(if $(PEERS),tests/peers.sh build/peers >/dev/null)
 	@python3 bench/query.py --bin $(B)/bin $(if $(PEERS),--peers build/peers/bin) $(ARGS)
 .PHONY: bench-query
+
+# What tracing costs a push and a query. ARGS: --rounds
+bench-traces: all
+	@python3 bench/traces.py --bin $(B)/bin $(ARGS)
+.PHONY: bench-traces
