@@ -144,7 +144,7 @@ int koalemos_catalog(int argc, char **argv, int first)
         c.filesets_only = true;
         first++;
     }
-    app = kl_app_open("koalemos catalog", argc, argv, first + 1, "127.0.0.1:0", &c.status);
+    app = kl_app_open("koalemos catalog", argc, argv, first + 1, KL_APP_TOOL, &c.status);
     if (app == NULL)
         return c.status;
     c.status = 0;

@@ -207,7 +207,7 @@ int koalemos_cluster(int argc, char **argv, int first)
         fputs(usage, strcmp(verb, "--help") == 0 ? stdout : stderr);
         return strcmp(verb, "--help") == 0 ? 0 : 2;
     }
-    c.app = kl_app_open("koalemos cluster", argc, argv, first + 1, "127.0.0.1:0", &code);
+    c.app = kl_app_open("koalemos cluster", argc, argv, first + 1, KL_APP_TOOL, &code);
     if (c.app == NULL)
         return code;
     kl_bus_nats_options_read(c.app->config, &o);

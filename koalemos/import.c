@@ -317,7 +317,7 @@ int koalemos_import(int argc, char **argv, int first)
                 ? "say where the blocks are" : "that is no name of a tenant", usage);
         return 2;
     }
-    app = kl_app_open("koalemos import", argc, argv, first, "127.0.0.1:0", &status);
+    app = kl_app_open("koalemos import", argc, argv, first, KL_APP_TOOL, &status);
     if (app == NULL)
         return status;
     x.progress |= isatty(STDERR_FILENO) != 0;

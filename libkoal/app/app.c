@@ -254,6 +254,8 @@ struct kl_app *kl_app_open(const char *name, int argc, char **argv, int first,
             kl_app_log_init(&a->log, name);
             kl_app_log_configure(&a->log, config);
             a->app.log = &a->log.log;
+            if (strcmp(default_listen, KL_APP_TOOL) != 0)
+                code = kl_app_sandbox(a, &err);
             a->app.metrics = kl_metrics_new();
             a->app.env = kl_env_real_new(0);
             a->started_ms = kl_env_now_ms(a->app.env);
@@ -268,6 +270,9 @@ struct kl_app *kl_app_open(const char *name, int argc, char **argv, int first,
     if (code != KL_OK) {
         fprintf(stderr, "%s: %s\n", name, err.text);
         *status = 2;
+        if (a != NULL)
+            kl_app_close(&a->app);
+        a = NULL;
     }
     for (unsigned i = 0; i < f.count; i++)
         free(f.args[i]);

@@ -66,6 +66,8 @@ void kl_app_reloads_end(struct app *a);
  * sentence in each case. */
 enum kl_code kl_app_reload(struct app *a, char *words, size_t size);
 void kl_app_config_say(struct app *a, struct kl_buf *out);     /* the page /config */
+/* Before threads: gives up what a server does not need. Fails only where `sandbox` is on and cannot be. */
+enum kl_code kl_app_sandbox(struct app *a, struct kl_err *err);
 enum kl_code kl_app_secure_check(const struct kl_config *c, struct kl_err *err);
 void kl_app_secure_watch(struct app *a);               /* reads anew what has changed; says what is wrong */
 void kl_app_secure_close(struct app *a);

@@ -71,6 +71,8 @@ const struct kl_config_section kl_app_sections[] = {
 const struct kl_option kl_app_options[] = {
     TEXT("listen", NULL, "address and port of HTTP; port 0 takes a free one"),
     TEXT("data-dir", NULL, "folder of everything that this process keeps"),
+    CHOICE("sandbox", "auto", "auto|on|off", "a server sees its own files alone and may execute nothing (Landlock, seccomp); auto: as far as the kernel has it"),
+    BOOL("core_dumps", "false", "whether a crash may leave a core: it holds secrets and data"),
     TEXT("cell", "main", "name of the cell, in every NATS subject, stream and bucket: [a-z0-9]+"),
     INT("partitions", "16", 1, 4096, "partitions of the log, a power of two, the same for all services; more than the placement table has is room for a split",
         .check = power_of_two),

@@ -431,10 +431,21 @@ static enum kl_code enter(struct kl_env_dir *dir, const char *name, bool make,
     return KL_OK;
 }
 
+/* Of a folder that is known by its place alone: it may be one that we may not read. */
+static bool sync_place(int at)
+{
+    int  fd = openat(at, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    bool done = fd >= 0 && fsync(fd) == 0;
+
+    if (fd >= 0)
+        close(fd);
+    return done;
+}
+
 /* Makes what is absent of `path`, and each new name durable in the folder that holds it. */
 static enum kl_code make_all(char *path, struct kl_err *err)
 {
-    int at = open(path[0] == '/' ? "/" : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int at = open(path[0] == '/' ? "/" : ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
 
     if (at < 0)
         return fail(err, "open folder", path);
@@ -442,9 +453,9 @@ static enum kl_code make_all(char *path, struct kl_err *err)
         bool is_new = mkdirat(at, part, 0755) == 0;
         int  next;
 
-        if ((!is_new && errno != EEXIST) || (is_new && fsync(at) != 0))
+        if ((!is_new && errno != EEXIST) || (is_new && !sync_place(at)))
             fail(err, "make folder", part);
-        else if ((next = openat(at, part, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
+        else if ((next = openat(at, part, O_PATH | O_DIRECTORY | O_CLOEXEC)) < 0)
             fail(err, "open folder", part);
         else {
             close(at);
