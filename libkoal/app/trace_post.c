@@ -70,6 +70,24 @@ static size_t take(char *bytes, size_t one, size_t n, void *ctx)
     return n;
 }
 
+/* A collector, or a proxy, may repeat what it was sent: then its words are not repeated here. Eight bytes
+ * of a token are looked for, since its end may be cut off. */
+static bool repeats_token(const struct words *w, const struct curl_slist *headers)
+{
+    static const char name[] = "Authorization: Bearer ";
+
+    for (; headers != NULL; headers = headers->next) {
+        char begin[9] = "";
+
+        if (strncmp(headers->data, name, sizeof name - 1) != 0)
+            continue;
+        snprintf(begin, sizeof begin, "%s", headers->data + sizeof name - 1);
+        if (strstr(w->text, begin) != NULL)
+            return true;
+    }
+    return false;
+}
+
 enum kl_code kl_app_post_send(struct kl_app_post *p, struct kl_span body, int64_t timeout_ms,
                               struct kl_err *err)
 {
@@ -103,6 +121,9 @@ enum kl_code kl_app_post_send(struct kl_app_post *p, struct kl_span body, int64_
     code = curl_easy_perform(p->c);
     curl_easy_getinfo(p->c, CURLINFO_RESPONSE_CODE, &status);
     curl_easy_setopt(p->c, CURLOPT_ERRORBUFFER, NULL);
+    words.text[words.size] = '\0';
+    if (repeats_token(&words, headers))
+        snprintf(words.text, sizeof words.text, "(it repeats our token)");
     curl_slist_free_all(headers);
     if (code != CURLE_OK)
         return kl_fail(err, KL_EAGAIN, "%s: %s", p->url,

@@ -110,11 +110,32 @@ static void say_clocks(struct kl_s3 *s, const struct kl_s3_call *c, struct kl_er
         kl_fail(err, KL_EIO, "the store refuses our clock (%s here): set this machine's clock", ours);
 }
 
+/* A service, or a proxy, may repeat what it was sent: our secrets do not come back by its words. */
+static void hide(struct kl_buf *body, const char *secret)
+{
+    size_t size = strlen(secret);
+
+    if (size == 0 || body->at == NULL)
+        return;
+    for (char *at = body->at, *end = at + body->size; (at = memmem(at, (size_t)(end - at), secret, size)) != NULL;)
+        memset(at, '*', size);
+}
+
+static void hide_keys(struct kl_s3 *s, struct kl_buf *body)
+{
+    pthread_mutex_lock(&s->lock);
+    hide(body, s->keys.secret);
+    hide(body, s->keys.token);
+    hide(body, s->keys.access);
+    pthread_mutex_unlock(&s->lock);
+}
+
 static enum kl_code refusal(struct kl_s3 *s, const struct kl_s3_call *c, struct kl_err *err)
 {
     const struct kl_s3_answer *a = &c->answer;
     char                       words[200] = "", region[40] = "";
 
+    hide_keys(s, (struct kl_buf *)(uintptr_t)&a->body);
     kl_s3_xml_text(kl_buf_span(&a->body), "Message", words, sizeof words);
     for (char *w = words; *w != '\0'; w++)             /* the service's words, on one line */
         *w = *w < ' ' ? ' ' : *w;
