@@ -28,11 +28,15 @@ static void node_change(struct kl_bus_watch *w, const char *key, struct kl_span 
 
     if (tsp_roster_see(c->roster, key, value, revision, kl_env_mono_ns(c->env), &err) != KL_OK)
         complain(c, &err, key);
+    dm_coordinator_clocks(c);
 }
 
 static void nodes_current(struct kl_bus_watch *w)
 {
-    ((struct dm_coordinator *)w->ctx)->nodes_current = true;
+    struct dm_coordinator *c = w->ctx;
+
+    c->nodes_current = true;
+    dm_coordinator_clocks(c);
 }
 
 static void marks_current(struct kl_bus_watch *w)
@@ -273,6 +277,7 @@ static void table_tick(struct dm_coordinator *c)
     struct tsp_placement *next;
     struct kl_err         err;
 
+    dm_coordinator_clocks(c);
     for (unsigned i = 0; i < count; i++)
         seen[all[i].presence]++;
     kl_gauge_set(c->m.alive, seen[TSP_ALIVE]);
@@ -389,6 +394,7 @@ struct dm_coordinator *dm_coordinator_new(struct kl_env *env, struct kl_bus *bus
     c->env = env;
     c->bus = bus;
     c->o = *options;
+    c->clock_off_ms = DM_CLOCK_UNKNOWN;
     c->begin.run = begin;
     c->tick.fire = tick;
     env->random->fill(env->random, c->who.bytes, sizeof c->who.bytes);

@@ -16,6 +16,7 @@
 #include "libkoal/base/metrics.h"
 #include "libkoal/bus/bus.h"
 #include "libkoal/env/env.h"
+#include "doorman/doorman.h"
 #include "libtsproto/roster.h"
 
 struct dm_coordinator_options {
@@ -34,6 +35,11 @@ struct dm_coordinator *dm_coordinator_new(struct kl_env *env, struct kl_bus *bus
                                           const struct dm_coordinator_options *options);
 /* After the bus is closed: a call under way has come back by then. */
 void dm_coordinator_free(struct dm_coordinator *c);
+
+/* By how much most ingestors' clocks are ahead of this machine's, where that is far and they agree; else 0;
+ * DM_CLOCK_UNKNOWN until two were seen that agree with it, or all that there are. Any thread; lives as long
+ * as the coordinator. */
+const _Atomic int64_t *dm_coordinator_clock_off(const struct dm_coordinator *c);
 
 /* What a person wants to know of the cell, as lines of text; made on the coordinator's loop, where `done`
  * is called too. One at a time. `complete`: everything was seen that there is to see. */

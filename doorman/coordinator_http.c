@@ -307,6 +307,8 @@ static void health(struct call *call)
     trouble(&b, &first, c->last.orphans, "partitions have no live member: queries miss what they hold");
     trouble(&b, &first, c->last.short_of, "partitions have fewer live members than the replication factor");
     trouble(&b, &first, c->last.same_zone, "partitions have two members in one zone");
+    trouble(&b, &first, c->clocks_apart, "ingestors have a clock more than five minutes from this doorman's: find "
+            "out which is right");
     trouble(&b, &first, c->last.joining, "members are loading or catching up");
     kl_buf_adds(&b, "]");
     finish(call, &b);

@@ -1,6 +1,8 @@
 #ifndef DM_COORDINATOR_PRIV_H
 #define DM_COORDINATOR_PRIV_H
 /* What coordinator.c keeps and coordinator_http.c shows. On the coordinator's loop only. */
+#include <stdatomic.h>
+
 #include "doorman/coordinator.h"
 #include "libtsproto/layout.h"
 
@@ -33,6 +35,9 @@ struct dm_coordinator {
     char      said[300];                               /* the last complaint, so as not to repeat it */
     struct tsp_rebalanced last;                        /* what the last look at the table found */
 
+    _Atomic int64_t clock_off_ms;
+    unsigned        clocks_apart;                      /* ingestors whose clock is far from ours */
+
     struct kl_bus_watch node_watch, mark_watch, lease_watch, table_watch;
     struct kl_bus_kv  lease_op, table_op;
     struct kl_buf     lease_bytes, table_bytes;
@@ -53,6 +58,8 @@ bool dm_coordinator_acts(const struct dm_coordinator *c);
 /* Puts `table` in place of the one that is there, by compare-and-set; takes it. False: one is under
  * way already. */
 bool dm_coordinator_put(struct dm_coordinator *c, struct tsp_placement *table_take);
+/* coordinator_clock.c: a look at the clocks that heartbeats told. */
+void dm_coordinator_clocks(struct dm_coordinator *c);
 /* coordinator_split.c: the put of its table has come back. */
 void dm_coordinator_split_put(struct dm_coordinator *c, const struct kl_bus_kv *op);
 #endif

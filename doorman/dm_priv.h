@@ -147,6 +147,8 @@ struct dm_gate {
     uint32_t steps;                                    /* spreads that have begun */
     int64_t  placing_ms, next_step_ms;                 /* the clock places go by; when it matters next */
     _Atomic bool placed;
+    int64_t  split_seen_ns;                            /* when its last split was first in the table */
+    unsigned split_count;
     _Atomic uint32_t too_many;                         /* partitions, for this process' room; 0: it has room */
     struct kl_bus_watch watch;
     struct dm_room rooms;
@@ -234,6 +236,7 @@ void     dm_gate_reread(struct dm_gate *g, struct dm_ticket *t);        /* from 
 void     dm_gate_finish(struct dm_gate *g, struct dm_ticket *t);        /* it has been read, or failed */
 void     dm_ticket_fail(struct dm_ticket *t, unsigned status, unsigned retry_after_s, const char *fmt,
                         ...) __attribute__((format(printf, 4, 5)));
+enum kl_code dm_clock_check(const _Atomic int64_t *off_ms, struct kl_err *err);         /* doorman.c */
 void     dm_ticket_release(struct dm_gate *g, struct dm_ticket *t);
 
 /* ---- told.c: spans of pushes that are traced: `decode` of each, `append` of each record of it ---- */

@@ -191,10 +191,26 @@ void dm_push(struct dm_doorman *d, unsigned connection, struct dm_push *p)
     kl_count(d->counters.c[DM_C_PUSHES], 1);
 }
 
+enum kl_code dm_clock_check(const _Atomic int64_t *off_ms, struct kl_err *err)
+{
+    int64_t off = atomic_load(off_ms);
+
+    if (off == DM_CLOCK_UNKNOWN)
+        return kl_fail(err, KL_EAGAIN, "its clock has not been compared with those of the ingestors yet");
+    if (off != 0)
+        return kl_fail(err, KL_EINVAL, "the clock of this machine is %lld s off those of most ingestors",
+                       -(long long)(off / 1000));
+    return KL_OK;
+}
+
 bool dm_ready(struct dm_doorman *d, struct kl_err *err)
 {
     if (!d->bus->healthy(d->bus, err))
         return false;
+    if (d->options.clock_off_ms != NULL && dm_clock_check(d->options.clock_off_ms, err) != KL_OK) {
+        kl_within(err, "doorman");
+        return false;
+    }
     for (unsigned i = 0; i < d->gate_count; i++)
         if (!atomic_load(&d->gates[i]->placed)) {
             kl_fail(err, KL_EAGAIN, "doorman: the placement table is not known yet");

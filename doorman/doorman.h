@@ -32,6 +32,8 @@ struct dm_options {
     int64_t  append_timeout_ms;                        /* then 503; retried inside until then */
     int64_t  heartbeat_ms;                             /* to the other doormen; 0: there are none */
     uint32_t partitions;                               /* of the log as it was opened; 0: any */
+    const _Atomic int64_t *clock_off_ms;               /* not 0: this clock is wrong by that much, or it
+                                                          may be; NULL: nobody knows; outlives it */
     uint32_t remembered_series_max;                    /* a gate's; 0: 2 Mi (about 140 MB when full) */
     const char *influx_separator;                      /* measurement SEPARATOR field; NULL: "_" */
     const char *influx_db_label;                       /* the database as a label; NULL, "": it is none */
@@ -45,6 +47,8 @@ struct dm_options {
     struct kl_metrics *metrics;
     struct kl_tracer *tracer;                          /* may be NULL */
 };
+
+#define DM_CLOCK_UNKNOWN INT64_MIN                     /* in *clock_off_ms: not compared yet */
 
 enum dm_format { DM_RW1, DM_TEXT, DM_OPENMETRICS, DM_RW2, DM_INFLUX, DM_JSONL, DM_CSV, DM_OTLP,
                  DM_FORMATS };

@@ -11,6 +11,7 @@
 
 enum { PUSHES_QUEUED_MAX = 4096, REMEMBERED_DEFAULT = 2 << 20, HIST_ARENA_BYTES = 4 << 20,
        SYMBOLS_ARENA_BYTES = 40 << 20 };
+#define SPLIT_BEGUN_NS (INT64_C(3600) * 1000000000)
 
 struct dm_part *dm_gate_part(struct dm_gate *g, uint32_t number)
 {
@@ -47,6 +48,23 @@ static bool too_many(struct dm_gate *g, struct tsp_placement *p)
                 PRIu32, count, g->options->partitions, count);
     atomic_store(&g->too_many, many ? count : 0);
     return many;
+}
+
+/* A split that has been known for so long has begun, whatever this machine takes for the time: readers
+ * stop looking in the old places after a day. */
+static void look_at_split(struct dm_gate *g)
+{
+    const struct tsp_split *splits;
+    unsigned                count = tsp_placement_splits(g->placement, &splits);
+    int64_t                 now_ns = kl_env_mono_ns(g->env);
+
+    if (count != g->split_count) {
+        g->split_count = count;
+        g->split_seen_ns = now_ns;
+    }
+    if (count > 0 && g->placing_ms < splits[count - 1].valid_from_ms &&
+        now_ns - g->split_seen_ns >= SPLIT_BEGUN_NS)
+        g->placing_ms = splits[count - 1].valid_from_ms;
 }
 
 static void take_table(struct dm_gate *g, struct tsp_placement *p)
@@ -352,6 +370,12 @@ void dm_gate_reread(struct dm_gate *g, struct dm_ticket *t)
         dm_gate_finish(g, t);
 }
 
+/* A wrong one would take good samples for too old or too new, and refuse them for good. */
+static bool clock_is_right(const struct dm_gate *g, struct kl_err *err)
+{
+    return dm_clock_check(g->options->clock_off_ms, err) == KL_OK;
+}
+
 void dm_gate_take(struct kl_env_task *task)
 {
     struct dm_push   *p = kl_container_of(task, struct dm_push, task);
@@ -359,10 +383,13 @@ void dm_gate_take(struct kl_env_task *task)
     int64_t           now_ns = kl_env_mono_ns(g->env);
     struct dm_ticket *t;
     struct dm_sender  s;
+    struct kl_err     wrong;
 
     g->now_s = (uint32_t)((now_ns - g->born_ns) / 1000000000);
     if (g->placing_ms < p->now_ms)                     /* never back: a place once left is left */
         g->placing_ms = p->now_ms;
+    if (g->placement != NULL)
+        look_at_split(g);
     if (g->placement != NULL && g->placing_ms >= g->next_step_ms)
         look_at_steps(g);
     dm_policies_take(g);
@@ -372,6 +399,8 @@ void dm_gate_take(struct kl_env_task *task)
     t->pending = 1;                                    /* until it has been read */
     if (g->ending)
         dm_ticket_fail(t, 503, 1, "the doorman is stopping");
+    else if (g->options->clock_off_ms != NULL && !clock_is_right(g, &wrong))
+        dm_ticket_fail(t, 503, wrong.code == KL_EAGAIN ? 1 : 10, "%s", wrong.text);
     else if (atomic_load(&g->too_many) > 0)
         dm_ticket_fail(t, 503, 10, "this doorman has room for fewer partitions than there are: restart it "
                        "with the number of the placement table");

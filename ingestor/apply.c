@@ -535,6 +535,7 @@ enum kl_code ing_apply(struct ing_partition *p, const struct kl_bus_record *rec,
     p->record_seq = p->marks_seq = rec->seq;
     p->marks.from_ms = p->marks.to_ms = 0;
     p->record_time_ms = rec->time_ms;
+    ing_log_time(p->i, rec->time_ms);
     if (p->again_end != 0 && rec->seq > p->again_end) {
         p->again_end = 0;
         for (uint32_t t = 0; t < p->tenant_count; t++)

@@ -191,7 +191,7 @@ void ing_load_failed(struct ing_partition *p, const struct kl_err *err)
     ing_snap_discard(p);
     blk_manifest_deinit(&p->loaded);
     p->loaded = (struct blk_manifest){ 0 };
-    if (ing_stopping(p))
+    if (ing_stopping(p) || atomic_load(&p->state) == ING_AWAY)
         return;
     p->words = *err;
     p->load_failures++;
@@ -209,6 +209,10 @@ static void got_info(struct kl_bus_info *op)
     ing_in(p->i);
     if (op->code != KL_OK) {
         kl_within(&op->err, "ask for the log's bounds");
+        ing_load_failed(p, &op->err);
+        return;
+    }
+    if (atomic_load(&p->state) == ING_AWAY) {          /* nobody wants it any more */
         ing_load_failed(p, &op->err);
         return;
     }

@@ -19,6 +19,30 @@ uint64_t ing_epoch(const struct ing_partition *p)
     return epoch >= p->fenced ? epoch : 0;
 }
 
+/* ---- the time ---- */
+
+enum { CLOCK_AHEAD_MS = 5 * 60 * 1000 };
+
+void ing_log_time(struct ing_ingestor *i, int64_t time_ms)
+{
+    int64_t ahead_ms = time_ms - kl_env_mono_ns(i->env) / 1000000, known = atomic_load(&i->log_ahead_ms);
+
+    while (ahead_ms > known && !atomic_compare_exchange_weak(&i->log_ahead_ms, &known, ahead_ms))
+        ;
+}
+
+int64_t ing_sure_now_ms(struct ing_ingestor *i)
+{
+    int64_t now_ms = kl_env_now_ms(i->env), ahead_ms = atomic_load(&i->log_ahead_ms), most_ms;
+
+    if (i->member == NULL)
+        return now_ms;
+    if (ahead_ms == INT64_MIN)
+        return 0;
+    most_ms = kl_env_mono_ns(i->env) / 1000000 + ahead_ms + CLOCK_AHEAD_MS;
+    return now_ms < most_ms ? now_ms : most_ms;
+}
+
 /* ---- on the member's loop: only what is atomic is touched ---- */
 
 static enum tsp_holding_state state_of(const struct ing_partition *p)
@@ -126,10 +150,13 @@ static void pointer_change(struct kl_bus_watch *w, const char *key, struct kl_sp
     char                 expect[KL_BUS_KEY_MAX + 1], *rest;
     unsigned long        n = strtoul(key + sizeof catalogue_prefix - 1, &rest, 10);
 
-    if (value.at == NULL || *rest != '\0' || n >= i->o.partitions)
+    if (*rest != '\0' || n >= i->o.partitions)
         return;
     blk_pointer_key((uint32_t)n, expect, sizeof expect);
-    if (strcmp(key, expect) == 0)
+    if (strcmp(key, expect) != 0)
+        return;
+    atomic_store(&i->partitions[n].pointer_gone, value.at == NULL);
+    if (value.at != NULL)
         atomic_store(&i->partitions[n].catalogue_seen, revision);
 }
 

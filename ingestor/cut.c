@@ -14,6 +14,7 @@
 
 enum { APPEND_GIVE_UP_MS = 60000, EARLY_AGAIN_MS = 10000, EARLY_LEAST_BYTES = 1 << 20 };
 enum { AGE_LEAST_MS = 90 * 60 * 1000 };
+enum { CUT_AHEAD_MS = 60 * 60 * 1000, CUT_PASSED_MS = 60 * 1000 };
 
 /* ---- reading one ---- */
 
@@ -181,6 +182,23 @@ static void age_definitions(struct ing_partition *p)
         }
 }
 
+/*
+ * Windows end by the owner's clock, and one that is years ahead would close all of those years, for every
+ * owner after it too. The log has a clock of its own, the same for all who read it: the time of the record.
+ */
+static bool ahead_of_the_log(struct ing_partition *p, const struct tsp_cut *cut, int64_t end_ms)
+{
+    if (p->record_time_ms == 0 || end_ms - p->record_time_ms <= CUT_AHEAD_MS)
+        return false;
+    kl_count(p->i->m.alarms, 1);
+    kl_logf(p->i->o.log, KL_ERROR, "ingestor: ALARM: partition %" PRIu32 ": a cut of epoch %" PRIu64 " ends %"
+            PRId64 " s after the time that the log gave its record: it is passed over; the clock of that "
+            "owner, or of the log's server, is wrong", p->number, cut->epoch,
+            (end_ms - p->record_time_ms) / 1000);
+    p->cut_again_ns = kl_env_mono_ns(p->i->env) + INT64_C(1000000) * CUT_PASSED_MS;
+    return true;
+}
+
 void ing_cut_read(struct ing_partition *p, const struct tsp_cut *cut, uint64_t seq)
 {
     int64_t end_ms = INT64_MAX;
@@ -202,6 +220,8 @@ void ing_cut_read(struct ing_partition *p, const struct tsp_cut *cut, uint64_t s
     }
     if (cut->window_ms > 0 && p->cut_seq != 0 && end_ms <= p->cut_end_ms)
         return;                                        /* cut already */
+    if (cut->window_ms > 0 && ahead_of_the_log(p, cut, end_ms))
+        return;
     kl_count(p->i->m.cuts, 1);
     ing_pass_end(p);                                   /* of chunks and refs that may go now */
     if (cut->window_ms > 0) {
@@ -324,11 +344,19 @@ static bool heavy_series(struct ing_partition *p)
     return heavy;
 }
 
+/* The clock that windows end by. One that is behind the log's would never end them. */
+static int64_t cut_clock_ms(const struct ing_partition *p)
+{
+    int64_t now_ms = kl_env_now_ms(p->i->env);
+
+    return now_ms < p->record_time_ms ? p->record_time_ms : now_ms;
+}
+
 /* Window by window as the clock says; and early, everything, when the heads grow too large. */
 void ing_cut_tick(struct ing_partition *p)
 {
     const struct ing_options *o = &p->i->o;
-    int64_t end_ms = window_floor(kl_env_now_ms(p->i->env) - o->cut_delay_ms, o->window_ms);
+    int64_t end_ms = window_floor(cut_clock_ms(p) - o->cut_delay_ms, o->window_ms);
     int64_t now_ns = kl_env_mono_ns(p->i->env), mine = p->memory_told;
     bool    heavy;
     struct tsp_cut cut = { .epoch = ing_epoch(p), .format = ING_FORMAT };
@@ -336,7 +364,7 @@ void ing_cut_tick(struct ing_partition *p)
     if (cut.epoch == 0 || atomic_load(&p->state) != ING_LIVE || p->appends != NULL || p->reload ||
         p->job_count >= ING_JOBS_MAX)
         return;
-    if (end_ms > p->cut_end_ms && (p->first_any != 0 ||
+    if (end_ms > p->cut_end_ms && now_ns >= p->cut_again_ns && (p->first_any != 0 ||
         (p->first_count > 0 && p->firsts[0].window_ms_start < end_ms))) {
         cut.window_start_ms = end_ms - o->window_ms;
         cut.window_ms = o->window_ms;

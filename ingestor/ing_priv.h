@@ -259,6 +259,7 @@ struct ing_partition {
     struct ing_marks marks; uint64_t marks_seq;        /* of this record, also while orphans join */
     int64_t  memory_told;
     int64_t  flush_again_ns;                           /* no early flush before */
+    int64_t  cut_again_ns;                             /* no cut of a window: the last was passed over */
 
     struct ing_follow follow;
     uint64_t fenced;                                   /* an epoch that was seen to write the catalogue */
@@ -305,6 +306,7 @@ struct ing_partition {
 
     _Atomic uint64_t m_behind, m_epoch_seen;
     _Atomic uint64_t catalogue_seen;                   /* revision of the pointer's key, by the watch */
+    _Atomic bool     pointer_gone;                     /* its pointer was deleted from the KV */
     _Atomic uint64_t m_series, m_samples, m_late, m_equal, m_applied, m_lag, m_orphans, m_jobs, m_spilled,
                      m_snap_bytes, m_deletions;
     _Atomic int64_t  m_memory[ING_MEM_KINDS];
@@ -359,6 +361,7 @@ struct ing_ingestor {
     _Atomic bool placed;                               /* a placement table was seen */
     _Atomic uint64_t placement_revision;
     _Atomic int64_t  memory;                           /* of all heads */
+    _Atomic int64_t  log_ahead_ms;                     /* the log's time, of our monotonic clock; INT64_MIN: unknown */
     struct ing_disk  disk;
     _Atomic bool     compacting;                       /* some partition's housekeeping merges */
     _Atomic uint32_t passing;                          /* partitions whose snapshot is being made */
@@ -378,6 +381,10 @@ static inline bool ing_stopping(const struct ing_partition *p)
 /* The epoch under which this ingestor owns the partition now; 0: it does not, and neither cuts nor
  * writes the catalogue. */
 uint64_t ing_epoch(const struct ing_partition *p);
+/* cluster.c: the time, for what cannot be undone. In a cell a clock that is ahead of the log's by more than
+ * five minutes counts as the log's, and 0 as long as no record has told that; alone it is the machine's own. */
+int64_t ing_sure_now_ms(struct ing_ingestor *i);
+void    ing_log_time(struct ing_ingestor *i, int64_t time_ms);                /* any thread */
 int64_t ing_backoff_ms(struct ing_ingestor *i, unsigned failures);
 
 /* census.c: which metrics outgrow the partition */

@@ -168,6 +168,7 @@ struct ing_ingestor *ing_new(struct kl_env *env, struct kl_bus *bus, struct kl_e
     i->store = store;
     i->o = *options;
     i->layout = tsp_layout_new();
+    i->log_ahead_ms = INT64_MIN;
     snprintf(i->name, sizeof i->name, "%s", options->name);
     if (i->o.metrics == NULL)
         i->o.metrics = i->own_metrics = kl_metrics_new();

@@ -87,6 +87,7 @@ static void put(struct ing_member *m, uint64_t expect)
     struct kl_err err;
 
     m->node.beat++;
+    m->node.now_ms = kl_env_now_ms(m->env);
     m->node.holding_count = m->leaving ? 0 : m->o.holdings(m->o.ctx, m->node.holdings);
     kl_buf_reset(&m->bytes);
     if (tsp_node_encode(&m->node, &m->bytes, &err) != KL_OK) {

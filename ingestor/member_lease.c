@@ -210,19 +210,24 @@ static void table_change(struct kl_bus_watch *w, const char *key, struct kl_span
     struct tsp_placement *table;
     struct kl_err         err;
 
-    (void)revision;                                    /* the table carries its own */
-    if (strcmp(key, TSP_PLACEMENT_KEY) != 0 || value.at == NULL)
-        return;                                        /* a wiped table: the last one goes on working */
+    if (strcmp(key, TSP_PLACEMENT_KEY) != 0)
+        return;
+    if (value.at == NULL) {                            /* wiped: the last one goes on working, and any follows */
+        m->table_revision = 0;
+        return;
+    }
     if (tsp_placement_decode(value, &table, &err) != KL_OK) {
         kl_logf(m->o.log, KL_WARN, "ingestor: placement table: %s", err.text);
         return;
     }
-    if (m->table != NULL && tsp_placement_revision(table) < tsp_placement_revision(m->table)) {
+    /* By its key: who made it anew may not have seen the last one, and counts on from an older. */
+    if (revision < m->table_revision) {
         tsp_placement_free(table);
         return;
     }
     tsp_placement_free(m->table);
     m->table = table;
+    m->table_revision = revision;
 }
 
 static void table_current(struct kl_bus_watch *w) { (void)w; }

@@ -24,6 +24,7 @@ struct ing_member {
     struct tsp_node node;                              /* what is said next; holdings have room for all */
     struct tsp_roster    *roster;
     struct tsp_placement *table;                       /* NULL: not seen */
+    uint64_t table_revision;                           /* of its key; 0: the key was deleted since */
     bool     nodes_current, leases_current;
 
     bool     leaving, told;                            /* holds and owns nothing any more; the KV says so */

@@ -300,6 +300,12 @@ void ing_loaded(struct ing_partition *p)
     struct kl_err             err = { 0 };
     bool                      foreign_log;
 
+    if (p->i->member != NULL && p->pointer_revision == 0 && log->first_seq > p->restored.seq + 1) {
+        kl_fail(&err, KL_EAGAIN, "records 1 to %" PRIu64 " were purged, and the KV has no pointer of the "
+                "catalogue: its owner puts it again, or koalemos catalog rebuild does", log->first_seq - 1);
+        ing_load_failed(p, &err);
+        return;
+    }
     blk_manifest_deinit(&p->manifest);
     p->manifest = p->loaded;
     p->loaded = (struct blk_manifest){ 0 };
@@ -411,7 +417,7 @@ static bool quiet(const struct ing_partition *p)
 
 static void come(struct ing_partition *p)
 {
-    if (!p->empty)
+    if (!p->empty || p->loading)
         return;                                        /* still leaving: the tick tries again */
     atomic_store(&p->state, ING_LOADING);
     kl_fail(&p->words, KL_EAGAIN, "reading the catalogue");

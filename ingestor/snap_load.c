@@ -333,6 +333,12 @@ enum kl_code ing_snap_load(struct ing_partition *p, struct kl_err *err)
     g.size_bytes = s.size;
     if (code == KL_OK)
         code = read_head(p, &g, &s, &stale, err);
+    /* It was cut, so there were filesets; which, only the catalogue knew. */
+    if (code == KL_OK && !stale && p->pointer_revision == 0 && p->epoch_seen != 0) {
+        kl_logf(p->i->o.log, KL_WARN, "ingestor: partition %" PRIu32 ": the KV has no pointer of the catalogue, "
+                "though windows were cut: the snapshot is not used", p->number);
+        stale = true;
+    }
     if (code == KL_OK && !stale) {
         p->restored = (struct ing_restored){ .is = true, .seq = g.header.seq, .seq_end = g.end.seq,
                                              .hash_end = g.end.hash, .time_ms = g.header.time_ms };

@@ -572,7 +572,7 @@ static bool plan(struct ing_partition *p, struct ing_tidy *t)
     if (p->manifest.revision == p->tidy_seen && now_ns < p->tidy_seen_until_ns)
         return ing_orphans_plan(p, t);
     rules.busy = busy;                                 /* another partition's turn */
-    ing_tidy_plan(&p->manifest, &rules, kl_env_now_ms(p->i->env), &t->plan);
+    ing_tidy_plan(&p->manifest, &rules, ing_sure_now_ms(p->i), &t->plan);
     if (t->plan.what == ING_TIDY_NOTHING && !busy) {
         p->tidy_seen = p->manifest.revision;
         p->tidy_seen_until_ns = now_ns + INT64_C(1000000) * SEEN_MS;
@@ -594,17 +594,35 @@ static bool committing(const struct ing_partition *p)
     return false;
 }
 
+/* Somebody deleted the catalogue's pointer, and its owner is there: a commit that changes nothing. */
+static bool point_again(struct ing_partition *p)
+{
+    if (!atomic_load(&p->pointer_gone) || p->manifest.revision == 0)
+        return false;
+    atomic_store(&p->pointer_gone, false);
+    kl_logf(p->i->o.log, KL_WARN, "ingestor: partition %" PRIu32 ": the catalogue's pointer was deleted from "
+            "the KV: it is put again", p->number);
+    return true;
+}
+
 void ing_tidy_tick(struct ing_partition *p)
 {
     struct ing_tidy *t;
+    bool             again;
 
-    if (!wanted(p) || p->tidy != NULL || committing(p) ||
-        kl_env_mono_ns(p->i->env) < p->tidy_again_ns)
+    if (!wanted(p) || p->tidy != NULL || committing(p))
+        return;
+    again = point_again(p);
+    if (!again && kl_env_mono_ns(p->i->env) < p->tidy_again_ns)
         return;
     t = kl_new(sizeof *t);
     t->p = p;
     t->work.run = work;
     t->back.run = back;
+    if (again) {
+        to_queue(t);
+        return;
+    }
     if (!plan(p, t)) {
         later(p, 0);
         if (p->cleans != NULL)                         /* somebody waits for its turn */

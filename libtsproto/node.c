@@ -101,6 +101,7 @@ enum kl_code tsp_node_encode(const struct tsp_node *n, struct kl_buf *out, struc
         .instance = tsp_pb_put(&instance), .address = tsp_pb_put(&address), .state = n->state,
         .beat = n->beat, .started_ms = n->started_ms, .version = tsp_pb_put(&version),
         .disk = tsp_pb_put(&disk), .partitions = n->partitions,
+        .now_ms = n->now_ms,
         .holdings = { .funcs.encode = put_holdings, .arg = (void *)n },
     };
 
@@ -175,6 +176,7 @@ enum kl_code tsp_node_decode(struct kl_span bytes, struct tsp_node *n, struct kl
     code = tsp_pb_decode(koalemos_Node_fields, bytes, &m, "node", err);
     gn.node.capacity = m.capacity;
     gn.node.partitions = m.partitions;
+    gn.node.now_ms = m.now_ms;
     gn.node.state = (enum tsp_node_state)m.state;
     gn.node.beat = m.beat;
     gn.node.started_ms = m.started_ms;

@@ -6,7 +6,8 @@
  *   node.<name>    what an ingestor says of itself, put again with a higher beat every heartbeat
  *   lease.<name>   who may act for a partition (lease.0007), or be the coordinator (lease.coordinator)
  *
- * Nobody's clock is compared with another's. A node is alive while an observer sees its beat change:
+ * Nothing is decided by a comparison of clocks; what they tell (now_ms) serves to name one that is wrong.
+ * A node is alive while an observer sees its beat change:
  * it is silent when the beat stood still for the TTL by the observer's own monotonic clock. A node
  * itself counts its lease from the moment at which it *sent* the last heartbeat that was taken, and
  * for three quarters of the TTL only: so it has stopped acting before anybody thinks it silent.
@@ -49,7 +50,7 @@ struct tsp_node {
     struct tsp_incarnation instance, disk;             /* of this start; of its data folder */
     enum tsp_node_state state;
     uint64_t beat;
-    int64_t  started_ms;
+    int64_t  started_ms, now_ms;                       /* now: its clock at this beat; 0: it did not tell */
     uint32_t holding_count;
     struct tsp_holding *holdings;                      /* rising partitions; malloc'ed by decode */
 };

@@ -145,13 +145,22 @@ static void take_pointer(struct qr_shard *s, uint32_t partition, struct kl_span 
     }
     if (at->known && p.revision < at->revision)
         return;
-    if (!at->known || p.revision != at->revision) {
+    if (!at->known || p.revision != at->revision || p.digest != at->digest) {
         qr_manifest_unref(at->manifest);
         at->manifest = NULL;
     }
     at->known = true;
     at->revision = p.revision;
     at->digest = p.digest;
+}
+
+/* Deleted: whatever is put there next begins anew, with a lower revision perhaps. */
+static void forget_pointer(struct qr_shard *s, uint32_t partition)
+{
+    struct qr_pointer *at = pointer_of(s, partition);
+
+    qr_manifest_unref(at->manifest);
+    *at = (struct qr_pointer){ 0 };
 }
 
 static void catalogue_change(struct kl_bus_watch *w, const char *key, struct kl_span value,
@@ -162,11 +171,15 @@ static void catalogue_change(struct kl_bus_watch *w, const char *key, struct kl_
     unsigned long partition = strtoul(key + sizeof catalogue_prefix - 1, &rest, 10);
 
     (void)revision;
-    if (value.at == NULL || *rest != '\0' || partition >= TSP_PARTITIONS_MAX)
+    if (*rest != '\0' || partition >= TSP_PARTITIONS_MAX)
         return;
     blk_pointer_key((uint32_t)partition, expect, sizeof expect);
-    if (strcmp(key, expect) == 0)
+    if (strcmp(key, expect) != 0)
+        return;
+    if (value.at != NULL)
         take_pointer(w->ctx, (uint32_t)partition, value);
+    else
+        forget_pointer(w->ctx, (uint32_t)partition);
 }
 
 static void catalogue_current(struct kl_bus_watch *w)

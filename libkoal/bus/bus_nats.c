@@ -16,8 +16,12 @@ enum kl_code kl_busn_canceled(struct kl_err *err)
     return kl_fail(err, KL_ECANCELED, "the bus was closed");
 }
 
+/* Refused twice, the library closes a connection for good: whoever restarts the process tries again. */
 enum kl_code kl_busn_unreachable(struct kl_busn *b, struct kl_err *err)
 {
+    if (atomic_load(&b->denied))
+        return kl_fail(err, KL_EAGAIN, "NATS at %s refuses this process: Authorization failed: put its "
+                       "credentials right (nats.credentials.file, nats.url) and restart it", b->url);
     return kl_fail(err, KL_EAGAIN, "NATS at %s is out of reach", b->url);
 }
 
@@ -111,6 +115,7 @@ static void on_connected(natsConnection *nc, void *closure)
 
     (void)nc;
     atomic_store(&c->up, true);
+    atomic_store(&b->denied, false);
     kl_count(b->reconnects, 1);
     *e = (struct event){ .task.run = on_up, .bus = b, .connection = (int)(c - b->connections) };
     if (e->connection == KL_BUSN_BULK)
@@ -146,6 +151,8 @@ static void on_error(natsConnection *nc, natsSubscription *sub, natsStatus err, 
     const char *why = NULL;
 
     (void)sub;
+    if (err == NATS_CONNECTION_AUTH_FAILED)
+        atomic_store(&c->bus->denied, true);
     (void)natsConnection_GetLastError(nc, &why);       /* names the subject that was not permitted */
     kl_logf(c->bus->log, KL_WARN, "NATS at %s: %s%s%.200s", c->bus->url, natsStatus_GetText(err),
             given(why) ? ": " : "", given(why) ? why : "");
@@ -456,6 +463,20 @@ static void metrics_add(struct kl_busn *b, struct kl_metrics *m)
             m != NULL ? kl_metrics_add(m, KL_COUNTER, all[i].name, "", all[i].help) : &b->unseen;
 }
 
+/* The error handler may not have come to it yet. */
+static bool was_denied(struct kl_busn *b)
+{
+    bool denied = atomic_load(&b->denied);
+
+    for (int i = 0; i < KL_BUSN_CONNECTIONS; i++) {
+        const char *words;
+
+        denied |= b->connections[i].nc != NULL &&
+                  natsConnection_GetLastError(b->connections[i].nc, &words) == NATS_CONNECTION_AUTH_FAILED;
+    }
+    return denied;
+}
+
 enum kl_code kl_bus_nats_open(struct kl_env *env, const struct kl_bus_nats_options *options,
                               struct kl_bus **bus, struct kl_err *err)
 {
@@ -502,7 +523,12 @@ enum kl_code kl_bus_nats_open(struct kl_env *env, const struct kl_bus_nats_optio
     kl_busn_crew_start(&b->looks, KL_BUSN_LOOK_THREADS);
     s = connect_all(b);
     if (s != NATS_OK) {
-        kl_fail(err, KL_EINVAL, "open the bus over NATS at %s: %s", b->url, natsStatus_GetText(s));
+        if (s == NATS_CONNECTION_AUTH_FAILED || was_denied(b)) {
+            atomic_store(&b->denied, true);
+            kl_busn_unreachable(b, err);
+        } else {
+            kl_fail(err, KL_EINVAL, "open the bus over NATS at %s: %s", b->url, natsStatus_GetText(s));
+        }
         close_bus(&b->bus);
         dismantle(b);
         return err->code;

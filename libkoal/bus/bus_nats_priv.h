@@ -291,7 +291,7 @@ struct kl_busn {
     atomic_bool is_quiet;                              /* the loop has seen `closed` */
     _Atomic unsigned entered;
     atomic_bool leaving;                               /* questions are refused; then: */
-    atomic_bool closed;
+    atomic_bool closed, denied;                        /* denied: for want of the right credentials */
     _Atomic unsigned questions;                        /* with services, not yet answered */
     _Atomic int callbacks;                             /* subscriptions libnats may call for */
     pthread_mutex_t trouble_lock;

@@ -4,6 +4,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -161,6 +162,48 @@ def test_cell_two_of_one_name_are_told_and_a_removed_one_says_so(world):
     check(status == 503 and b"was removed from the cell" in body, f"{status} {body!r}")
     cell.wish("nodes", action="register", name="ingestor-0")
     cell.settled(["ingestor-0", "ingestor-1"])
+
+
+def test_cell_with_fewer_members_than_replicas_or_a_zone_without_any_works_and_says_so(world):
+    cell = Cell(world, ingestors=1)
+    cell.settled(["ingestor-0"])
+    troubles = lambda: cell.ask("health")["troubles"]
+    fewer = "8 partitions have fewer live members than the replication factor"
+    eventually("fewer members than replicas are told", lambda: fewer in troubles(), 20)
+    writers = writers_of(cell)
+    time.sleep(0.5)
+    cell.add_ingestor(2, zone="a")                     # nobody is in another zone
+    cell.ready()
+    cell.settled(["ingestor-0", "ingestor-2"])
+    eventually("members in one zone are told", lambda: troubles() == ["8 partitions have two members in one zone"], 20)
+    cell.add_ingestor(3, zone="b")
+    cell.ready()
+    eventually("zone b has one of each", lambda: troubles() == [] and
+               all({m["zone"] for m in p["members"]} == {"a", "b"} for p in cell.shards()), 60)
+    print(done(cell, writers), "samples verified")
+
+
+def test_nats_that_refuses_who_connects_is_named_and_nothing_is_taken(world):
+    port = koa.free_port()
+    with open(world.path("nats.conf"), "w") as f:
+        f.write(f"host: 127.0.0.1\nport: {port}\njetstream {{ store_dir: \"{world.path('nats')}\" }}\n"
+                "authorization { user: koa, password: secret }\n")
+    world.run("nats", os.path.join(koa.PEERS, "nats-server"), "-c", world.path("nats.conf"))
+    eventually("NATS listens", lambda: socket.create_connection(("127.0.0.1", port), 1).close() is None, 20)
+
+    def doorman(name, who, at):
+        return world.run(name, os.path.join(koa.BIN, "doorman"), "--listen", f"127.0.0.1:{at}", "--cell", "e2e",
+                         "--nats.url", f"nats://{who}127.0.0.1:{port}", "--log.replicas", "1",
+                         "--placement.static", "ingestor-0=0-15")
+    for name, who in (("stranger", ""), ("impostor", "koa:wrong@")):
+        p = doorman(name, who, koa.free_port())
+        check(p.ended() == 1, f"{name}: {p.words()}")
+        words = p.words()
+        check("refuses this process: Authorization failed: put its credentials right" in words, f"{name}: {words}")
+        check("wrong" not in words and "secret" not in words, f"{name}: {words}")
+    at = koa.free_port()
+    doorman("known", "koa:secret@", at)
+    eventually("who is known is served", lambda: http(f"http://127.0.0.1:{at}/-/ready")[0] == 200, 20)
 
 
 def test_cell_rolling_restart_of_all_is_not_noticed(world):

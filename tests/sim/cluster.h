@@ -81,7 +81,7 @@ static void c_start_ingestor(struct cell *c, struct c_node *n)
                              .cut_delay_ms = 5000, .log_keep_ms = 20000, .snapshot_ms = 15000,
                              .snapshot_samples = 2000, .spill_least_bytes = 1000, .compact_files = 3,
                              .compact_window_ms = 4 * C_WINDOW_MS, .compact_bytes_max = 1 << 30,
-                             .orphans_ms = 60000, .census_ms = 5000, .log = &n->log };
+                             .orphans_ms = 60000, .retention_ms = 3600000, .census_ms = 5000, .log = &n->log };
     struct ing_cluster_options co = { .zone = n->name + strlen(n->name) - 1, .address = "", .version = "sim",
                                       .capacity = 100, .heartbeat_ms = C_HEARTBEAT_MS,
                                       .silent_ms = C_SILENT_MS, .gone_ms = C_GONE_MS };
@@ -97,15 +97,17 @@ static void c_start_doorman(struct c_node *n)
                             .inflight_bytes_max = 32 << 20, .append_timeout_ms = 8000, .partitions = C_ROOM,
                             .heartbeat_ms = 1000,
                             .limits = { .label_count_max = 30, .name_bytes_max = 128, .value_bytes_max = 1024,
-                                        .body_bytes_max = 1 << 20, .inflated_bytes_max = 1 << 20 },
+                                        .body_bytes_max = 1 << 20, .inflated_bytes_max = 1 << 20,
+                                        .past_ms = 600000, .future_ms = 60000 },
                             .log = &n->log, .metrics = kl_metrics_new() };
     struct dm_coordinator_options co = { .name = n->name, .manage = true, .partitions = C_PARTITIONS,
                                          .replicas = C_REPLICAS, .joins_at_once = 4,
                                          .heartbeat_ms = C_HEARTBEAT_MS, .silent_ms = C_SILENT_MS,
                                          .gone_ms = C_GONE_MS, .split_delay_ms = 2000, .log = &n->log };
 
-    n->dm = dm_new(n->env, n->bus, &o);
     n->co = dm_coordinator_new(n->env, n->bus, &co);
+    o.clock_off_ms = dm_coordinator_clock_off(n->co);
+    n->dm = dm_new(n->env, n->bus, &o);
 }
 
 static void c_start_querier(struct cell *c, struct c_node *n)
@@ -193,7 +195,7 @@ static const char *c_unsettled(struct cell *c)
     for (unsigned i = 0; i < C_DOORMEN; i++) {
         struct dm_coordinator *co = c->nodes[i].co;
 
-        if (!dm_ready(c->nodes[i].dm, &err))
+        if (!dm_ready(c->nodes[i].dm, &err) && labs(c->nodes[i].ahead_ms) < 60000)
             return "a doorman is not ready";
         if (co->table == NULL || co->last.joining + co->last.short_of + co->last.orphans > 0)
             return "members are missing, or loading";

@@ -367,6 +367,12 @@ static void happens(struct life *l)
     case 12: flush_all(l); break;
     case 13: bad_weather(l); break;
     case 14: mark(l, ing, c_draw(c) % 2 == 0); break;
+    case 15:
+        if (c->seed % 5 == 3) {                        /* somebody empties the KV */
+            kl_bus_sim_wipe(c->servers, "");
+            break;
+        }
+        /* fall through */
     default:
         if (!l->spread && c_draw(c) % 2 == 0)
             spread(l);
@@ -423,15 +429,19 @@ static void write_to_the_end(struct life *l)
     }
 }
 
+/* Ten years before or after all others. */
+static int64_t wrong_clock(struct cell *c) { return (c_draw(c) % 2 == 0 ? 1 : -1) * INT64_C(315576000000); }
+
 static void live(uint64_t seed)
 {
     struct life *l = kl_new(sizeof *l);
+    unsigned     lost_in_time = seed % 6 == 5 ? (unsigned)(seed / 6 % C_NODES) : C_NODES;
 
     c_init(&l->c, seed);
     for (unsigned k = 0; k < WRITERS; k++)
         l->writers[k] = (struct writer){ .life = l, .number = k };
     for (unsigned i = 0; i < C_NODES; i++) {
-        l->c.nodes[i].ahead_ms = (int64_t)(c_draw(&l->c) % 400) - 200;
+        l->c.nodes[i].ahead_ms = i == lost_in_time ? wrong_clock(&l->c) : (int64_t)(c_draw(&l->c) % 400) - 200;
         c_start(&l->c, i);
     }
     c_settle(&l->c, "at the beginning");

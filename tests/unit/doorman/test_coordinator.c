@@ -14,6 +14,7 @@ enum { P = 16, NODES = 6, HEARTBEAT_MS = 1000, SILENT_MS = 5000, GONE_MS = 60000
 struct made_up {
     struct tsp_node  node;
     bool             lives;
+    int64_t          ahead_ms;                         /* its clock */
     struct kl_bus_kv put;
     struct kl_buf    bytes;
     bool             out;
@@ -68,6 +69,7 @@ static void beat(struct kl_env_timer *t)
             continue;
         hold(n);
         n->node.beat++;
+        n->node.now_ms = kl_env_now_ms(env) + n->ahead_ms;
         kl_buf_reset(&n->bytes);
         ck_assert_int_eq(tsp_node_encode(&n->node, &n->bytes, &err), KL_OK);
         n->put = (struct kl_bus_kv){ .kind = KL_BUS_KV_PUT, .value = kl_buf_span(&n->bytes),
@@ -329,6 +331,35 @@ START_TEST(a_split_waits_for_room_everywhere_and_gives_the_new_partitions_owners
 }
 END_TEST
 
+START_TEST(a_clock_is_wrong_where_most_ingestors_agree_that_it_is)
+{
+    const _Atomic int64_t *off = dm_coordinator_clock_off(c[0]);
+    const int64_t          years_ms = INT64_C(315576000000);
+
+    ck_assert_int_eq(*off, DM_CLOCK_UNKNOWN);
+    run_s(2);
+    ck_assert_int_eq(*off, 0);                         /* there is nobody to compare with */
+    for (int i = 0; i < 3; i++)
+        nodes[i].lives = true;
+    nodes[1].ahead_ms = years_ms;
+    run_s(10);
+    ck_assert_int_eq(*off, 0);
+    ck_assert_uint_eq(c[0]->clocks_apart, 1);
+    nodes[0].ahead_ms = years_ms;
+    run_s(10);
+    ck_assert_int_ge(*off, years_ms - 10000);
+    ck_assert_int_le(*off, years_ms);
+    nodes[0].lives = nodes[2].lives = false;           /* who is left says nothing new */
+    run_s(20);
+    ck_assert_int_ne(*off, 0);
+    nodes[0].lives = nodes[2].lives = true;
+    nodes[0].ahead_ms = nodes[1].ahead_ms = -1000;
+    run_s(20);
+    ck_assert_int_eq(*off, 0);
+    ck_assert_uint_eq(c[0]->clocks_apart, 0);
+}
+END_TEST
+
 START_TEST(an_unreadable_table_is_left_as_it_is)
 {
     wish_for(KL_BUS_KV_PUT, "placement", "\xff\xff not a table");
@@ -353,6 +384,7 @@ int main(void)
     tcase_add_test(t, a_drained_node_gives_all_away_and_takes_again_when_told);
     tcase_add_test(t, a_table_that_was_wiped_is_made_anew_with_a_higher_revision);
     tcase_add_test(t, a_split_waits_for_room_everywhere_and_gives_the_new_partitions_owners);
+    tcase_add_test(t, a_clock_is_wrong_where_most_ingestors_agree_that_it_is);
     tcase_add_test(t, an_unreadable_table_is_left_as_it_is);
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_NORMAL);

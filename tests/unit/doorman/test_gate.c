@@ -87,13 +87,15 @@ static void broken(struct kl_bus_reader *r, enum kl_code code, uint64_t i, uint6
     ck_abort_msg("the log broke: %s", e->text);
 }
 
+static uint32_t room;                                  /* for partitions; 0: any */
+
 static void start(int64_t linger_ms)
 {
     struct kl_bus_local_options bo = { .partitions = PARTITIONS, .metrics = metrics };
     struct dm_options o = {
         .gates = 1, .linger_ms = linger_ms, .inflight_bytes_max = 1 << 20,
         .partition_inflight_bytes_max = 1 << 20, .append_timeout_ms = 1000, .metrics = metrics,
-        .influx_db_label = "db",
+        .influx_db_label = "db", .partitions = room,
         .limits = { .label_count_max = 10, .name_bytes_max = 50, .value_bytes_max = 50,
                     .future_ms = 600000, .past_ms = 3600000 },
     };
@@ -379,6 +381,75 @@ START_TEST(a_spread_moves_series_when_it_begins_and_not_before)
 }
 END_TEST
 
+static void put_table(const struct tsp_placement *t)
+{
+    static struct kl_buf value;
+
+    kl_buf_reset(&value);
+    ck_assert_int_eq(tsp_placement_encode(t, &value, &err), KL_OK);
+    kv = (struct kl_bus_kv){ .kind = KL_BUS_KV_PUT, .key = TSP_PLACEMENT_KEY, .value = kl_buf_span(&value),
+                             .expect = UINT64_MAX, .loop = loop, .done = put_done };
+    putting.run = put;
+    env->sched->post(loop, &putting);
+    kl_env_sim_run(sim, 1000);
+}
+
+/* The clock of this doorman is ten years behind that of whoever decided it. */
+START_TEST(a_split_begins_in_its_time_or_an_hour_after_it_was_heard_of)
+{
+    struct tsp_placement *t = tsp_placement_new(PARTITIONS / 2);
+    const char           *who = "ingestor-0";
+    char                  text[4000];
+    size_t                n = 0;
+
+    start(0);
+    for (uint32_t p = 0; p < PARTITIONS / 2; p++)
+        ck_assert_int_eq(tsp_placement_assign(t, p, &who, 1, &err), KL_OK);
+    tsp_placement_set_revision(t, 1000);
+    ck_assert_int_eq(tsp_placement_split(t, kl_env_now_ms(env) + INT64_C(315576000000), &err), KL_OK);
+    put_table(t);
+    for (int i = 0; i < 50; i++)
+        n += (size_t)snprintf(text + n, sizeof text - n, "m%d 1\n", i);
+    ck_assert_uint_eq(push(text), 204);
+    ck_assert_uint_eq(partitions_used(), PARTITIONS / 2);
+    kl_env_sim_run(sim, 3500 * 1000);
+    ck_assert_uint_eq(push(text), 204);
+    ck_assert_uint_eq(partitions_used(), PARTITIONS / 2);
+    kl_env_sim_run(sim, 200 * 1000);
+    ck_assert_uint_eq(push(text), 204);
+    ck_assert_uint_eq(partitions_used(), PARTITIONS);
+    ck_assert_uint_eq(samples, 150);
+    tsp_placement_free(t);
+}
+END_TEST
+
+START_TEST(a_table_of_more_partitions_than_there_is_room_for_refuses_all_until_one_comes_that_fits)
+{
+    struct tsp_placement *t = tsp_placement_new(2 * PARTITIONS), *fits = tsp_placement_new(PARTITIONS);
+    const char           *who = "ingestor-0";
+
+    room = PARTITIONS;
+    start(0);
+    room = 0;
+    for (uint32_t p = 0; p < 2 * PARTITIONS; p++) {
+        ck_assert_int_eq(tsp_placement_assign(t, p, &who, 1, &err), KL_OK);
+        if (p < PARTITIONS)
+            ck_assert_int_eq(tsp_placement_assign(fits, p, &who, 1, &err), KL_OK);
+    }
+    tsp_placement_set_revision(t, 1000);
+    tsp_placement_set_revision(fits, 1001);
+    ck_assert_uint_eq(push("m 1\n"), 204);
+    put_table(t);
+    ck_assert_uint_eq(push("m 2\n"), 503);
+    ck_assert(!dm_ready(doorman, &err));
+    ck_assert_str_eq(err.text, "doorman: there are 8 partitions and room for 4: restart it with partitions: 8");
+    put_table(fits);
+    ck_assert_uint_eq(push("m 3\n"), 204);
+    tsp_placement_free(t);
+    tsp_placement_free(fits);
+}
+END_TEST
+
 START_TEST(rows_and_objects_of_one_series_share_its_definition)
 {
     struct dm_import       import = { 0 };
@@ -419,6 +490,8 @@ int main(void)
     tcase_add_test(t, influx_fields_are_metrics_of_measurement_and_field_with_the_database_as_a_label);
     tcase_add_test(t, influx_times_are_in_the_unit_that_the_sender_says);
     tcase_add_test(t, a_spread_moves_series_when_it_begins_and_not_before);
+    tcase_add_test(t, a_split_begins_in_its_time_or_an_hour_after_it_was_heard_of);
+    tcase_add_test(t, a_table_of_more_partitions_than_there_is_room_for_refuses_all_until_one_comes_that_fits);
     tcase_add_test(t, rows_and_objects_of_one_series_share_its_definition);
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_ENV);

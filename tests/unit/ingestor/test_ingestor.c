@@ -137,6 +137,30 @@ START_TEST(a_window_is_cut_by_the_clock_and_the_log_is_purged)
 }
 END_TEST
 
+START_TEST(a_cut_that_lies_years_ahead_of_the_log_closes_nothing_and_those_in_time_go_on)
+{
+    struct tsp_cut      cut = { .epoch = 1, .format = 1, .window_ms = WORLD_WINDOW_MS };
+    struct blk_manifest m;
+
+    w_write(&w, 0, T, 1, w_now(&w), 1);
+    cut.window_start_ms = w_now(&w) / WORLD_WINDOW_MS * WORLD_WINDOW_MS + 5000000 * (int64_t)WORLD_WINDOW_MS;
+    tsp_record_cut(w.writer, &cut);
+    w_send_wait(&w, 0);
+    kl_env_sim_run(w.sim, 1000);
+    w_catalogue(&w, 0, &m);
+    ck_assert_uint_eq(m.fileset_count, 0);
+    blk_manifest_deinit(&m);
+    for (int i = 0; i < 100; i++) {
+        w_write(&w, 0, T, (unsigned)i % 5, w_now(&w), i);
+        kl_env_sim_run(w.sim, 1000);
+    }
+    kl_env_sim_run(w.sim, 2 * WORLD_WINDOW_MS);
+    w_catalogue(&w, 0, &m);
+    ck_assert_uint_ge(m.fileset_count, 2);
+    blk_manifest_deinit(&m);
+}
+END_TEST
+
 START_TEST(a_restart_answers_as_before)
 {
     struct w_answer before, after;
@@ -897,6 +921,7 @@ int main(void)
     tcase_add_test(t, an_acked_sample_is_in_a_strong_answer);
     tcase_add_test(t, a_flush_moves_samples_to_the_store_and_out_of_memory);
     tcase_add_test(t, of_two_values_for_one_time_the_later_in_the_log_wins);
+    tcase_add_test(t, a_cut_that_lies_years_ahead_of_the_log_closes_nothing_and_those_in_time_go_on);
     tcase_add_test(t, a_window_is_cut_by_the_clock_and_the_log_is_purged);
     tcase_add_test(t, a_restart_answers_as_before);
     tcase_add_test(t, refs_still_stand_for_their_series_after_a_flush_and_a_restart);
