@@ -78,9 +78,6 @@ static const struct kl_auth_endpoint table[] = {
     READ("GET", "/api/v1/user_stats"),
     READ("GET", "/api/v1/user_limits"),
     READ("GET", "/version"),
-    READ("GET", "/"),                                  /* the page that asks: a browser is asked for the key first */
-    READ("GET", "/page.js"),
-    READ("GET", "/page.css"),
 
     /* What tells of the process and the cell, not of a tenant. */
     CELL_READ("GET", "/metrics"),

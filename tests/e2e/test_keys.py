@@ -14,7 +14,7 @@ from test_otlp import export as otlp_export
 from koa import check, eventually, http, push
 from test_messages import Nats
 
-OPEN = {"/-/healthy", "/-/ready", "/ready"}
+OPEN = {"/-/healthy", "/-/ready", "/ready", "/", "/page.js", "/page.css"}
 
 
 def tool(*args, status=0):

@@ -65,10 +65,12 @@ static UNUSED uint64_t c_draw(struct cell *c)
 
 static int64_t c_now_ns(struct cell *c) { return kl_env_mono_ns(c->env); }
 
-static void c_say(struct kl_log *log, enum kl_level level, const char *line)
+static void c_say(struct kl_log *log, enum kl_level level, const char *line, const struct kl_log_field *fields,
+                  size_t field_count)
 {
     struct c_node *n = kl_container_of(log, struct c_node, log);
 
+    (void)fields, (void)field_count;
     if (n->cell->says)
         fprintf(stderr, "%9.3f %-2s %d %s\n", (double)c_now_ns(n->cell) / 1e9, n->name, (int)level, line);
 }
