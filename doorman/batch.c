@@ -5,7 +5,8 @@
  *   - `duplicate` on the first publish of an id is no ack: the id was never used before;
  *   - an ack's sequence lies above every sequence acked before the batch was first published;
  *     else the log has been rolled back, and what readers applied is not what it holds;
- *   - an ack from another incarnation of the stream than the last one's is no ack;
+ *   - an ack from another incarnation of the stream than the accepted one (mark.c), or than the
+ *     last one's, is no ack;
  *   - after the last two, every definition is sent anew.
  */
 #include "doorman/dm_priv.h"
@@ -185,6 +186,12 @@ static bool is_ack(struct dm_gate *g, struct dm_batch *b, struct kl_err *err)
 
     if (op->duplicate && b->attempts == 1) {
         kl_fail(err, KL_ECORRUPT, "the log calls a new record a duplicate");
+    } else if (!dm_mark_takes(g, p->number, op->incarnation, err)) {
+        if (p->incarnation == op->incarnation)
+            return false;                              /* said before */
+        p->incarnation = op->incarnation;
+        p->last_seq = op->seq;
+        forget_all(g, p);
     } else if (p->incarnation != 0 && op->incarnation != p->incarnation) {
         kl_fail(err, KL_ECORRUPT, "the log was made anew: incarnation %" PRIu64 " after %" PRIu64,
                 op->incarnation, p->incarnation);

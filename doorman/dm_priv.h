@@ -123,6 +123,15 @@ void        dm_room_deinit(struct dm_gate *g);
 void        dm_room_placed(struct dm_gate *g);         /* the placement table has changed */
 const char *dm_room_refusal(const struct dm_gate *g, uint32_t partition);     /* NULL: there is room */
 
+/* ---- mark.c: which incarnation of a partition's log is accepted ---- */
+struct dm_marks {
+    struct kl_bus_watch watch;
+    uint64_t accepted[TSP_PARTITIONS_MAX];             /* 0: any */
+};
+void dm_mark_begin(struct dm_gate *g);                 /* on the gate's loop, as all of these */
+void dm_mark_end(struct dm_gate *g);
+bool dm_mark_takes(const struct dm_gate *g, uint32_t partition, uint64_t incarnation, struct kl_err *err);
+
 struct dm_gate {
     struct dm_doorman   *doorman;
     const struct dm_options *options;
@@ -152,6 +161,7 @@ struct dm_gate {
     _Atomic uint32_t too_many;                         /* partitions, for this process' room; 0: it has room */
     struct kl_bus_watch watch;
     struct dm_room rooms;
+    struct dm_marks marks;
     struct kl_env_task  begin, end, flush;
 
     struct dm_policies *policies;                      /* that this gate goes by, held */

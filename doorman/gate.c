@@ -110,6 +110,7 @@ static void begin(struct kl_env_task *task)
                                       .change = on_placement, .current = on_current };
     g->bus->watch(g->bus, &g->watch);
     dm_room_begin(g);
+    dm_mark_begin(g);
     dm_active_begin(g);
     if (g->ha != NULL)
         dm_ha_begin(g->ha);
@@ -124,6 +125,7 @@ static void end(struct kl_env_task *task)
     g->ending = true;
     g->bus->unwatch(g->bus, &g->watch);
     dm_room_end(g);
+    dm_mark_end(g);
     dm_active_end(g);
     if (g->ha != NULL)
         dm_ha_end(g->ha);

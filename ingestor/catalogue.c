@@ -212,7 +212,7 @@ static void got_info(struct kl_bus_info *op)
         ing_load_failed(p, &op->err);
         return;
     }
-    if (atomic_load(&p->state) == ING_AWAY) {          /* nobody wants it any more */
+    if (ing_logmark_doubts(p, &op->err) || atomic_load(&p->state) == ING_AWAY) {  /* nobody wants it any more */
         ing_load_failed(p, &op->err);
         return;
     }
@@ -260,15 +260,37 @@ static void load_back(struct kl_env_task *task)
     }
     p->info = (struct kl_bus_info){ .partition = p->number, .loop = p->shard->loop,
                                     .done = got_info };
+    p->info_ns = kl_env_mono_ns(p->i->env);
     ing_out(p->i);
     p->i->bus->info(p->i->bus, &p->info);
+}
+
+static void got_skips(struct ing_partition *p, enum kl_code code, const struct kl_err *err)
+{
+    if (code != KL_OK || ing_stopping(p)) {
+        ing_in(p->i);
+        ing_load_failed(p, err);
+        return;
+    }
+    p->load_work = (struct kl_env_task){ .run = load_work };
+    p->load_back = (struct kl_env_task){ .run = load_back };
+    p->i->env->sched->errand(p->i->env->sched, &p->load_work);
+}
+
+static void got_mark(struct ing_partition *p, enum kl_code code, const struct kl_err *err)
+{
+    if (code == KL_OK && !ing_stopping(p)) {
+        ing_skips_load(p, got_skips);
+        return;
+    }
+    ing_in(p->i);
+    ing_load_failed(p, err);
 }
 
 static void got_pointer(struct kl_bus_kv *op)
 {
     struct ing_partition *p = kl_container_of(op, struct ing_partition, kv);
 
-    ing_in(p->i);
     p->pointer_revision = 0;
     p->pointer = (struct blk_pointer){ 0 };
     if (op->code == KL_OK) {
@@ -280,13 +302,11 @@ static void got_pointer(struct kl_bus_kv *op)
         free(op->got);
     }
     if ((op->code != KL_OK && op->code != KL_ENOENT) || ing_stopping(p)) {
+        ing_in(p->i);
         ing_load_failed(p, &op->err);
         return;
     }
-    p->load_work = (struct kl_env_task){ .run = load_work };
-    p->load_back = (struct kl_env_task){ .run = load_back };
-    ing_out(p->i);
-    p->i->env->sched->errand(p->i->env->sched, &p->load_work);
+    ing_logmark_load(p, got_mark);
 }
 
 void ing_load(struct ing_partition *p)

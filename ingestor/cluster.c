@@ -49,12 +49,13 @@ static enum tsp_holding_state state_of(const struct ing_partition *p)
 {
     switch ((enum ing_state)atomic_load(&p->state)) {
     case ING_LIVE:
-        return atomic_load(&p->m_behind) <= ING_BEHIND_READY ? TSP_HOLDING_READY
-                                                             : TSP_HOLDING_JOINING;
+        return atomic_load(&p->m_behind) <= ING_BEHIND_READY && ing_log_stale_ms(p) <= ING_UNREADY_MS
+             ? TSP_HOLDING_READY : TSP_HOLDING_JOINING;
     case ING_BROKEN:
         return TSP_HOLDING_BROKEN;
     default:
-        return TSP_HOLDING_JOINING;
+        /* Somebody must own it, to seal what was of the log before and to go over to the new one. */
+        return atomic_load(&p->going_over) ? TSP_HOLDING_READY : TSP_HOLDING_JOINING;
     }
 }
 

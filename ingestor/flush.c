@@ -490,6 +490,8 @@ void ing_job_start(struct ing_partition *p)
         point(j);
         return;
     }
+    if (j->adopt != 0 && j->step == ING_PUT && !ing_logmark_is(p, j->adopt))
+        return;                                        /* doormen hear of it first */
     if (j->step == ING_PUT && !build(j))
         j->step = ING_CLEAN;                           /* what was written goes again */
     j->generation = p->manifest.revision + 1;

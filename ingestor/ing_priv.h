@@ -21,6 +21,7 @@
 #include "libkoal/base/hash.h"
 #include "libtsproto/disk.h"
 #include "libtsproto/layout.h"
+#include "libtsproto/logmark.h"
 #include "libtsproto/record.h"
 #include "libtsproto/select.h"
 
@@ -31,6 +32,9 @@ enum { ING_TICK_MS = 200, ING_RETRY_FIRST_MS = 500, ING_RETRY_MAX_MS = 60000 };
 enum { ING_PURGES_MAX = 64, ING_OLD_MS = 15 * 60 * 1000 };
 enum { ING_MANIFEST_BYTES_MAX = 256 << 20 };
 enum { ING_FORMAT = 1, ING_EPOCH_STATIC = 1 };         /* without leases: one epoch for ever */
+/* Who has not compared what is applied with the log's end for so long asks before it answers, and then
+ * does not count as ready. */
+enum { ING_STALE_MS = 3000, ING_UNREADY_MS = 5000 };
 enum { ING_BEHIND_READY = 64 };                        /* records behind the log that count as caught up */
 
 /* ---- refs.c: what a writer's refs stand for ---- */
@@ -124,7 +128,8 @@ struct ing_ask {                                       /* a question to one part
     struct ing_question  *of;
     struct kl_bus_info info;
     uint64_t need_seq;
-    int64_t  until_ns;
+    int64_t  until_ns, asked_ns;
+    bool     unsure;                                   /* where the log ends was not known of late */
     struct ing_plan *plan;
     struct kl_env_task work, back;
     struct kl_buf    page;
@@ -200,6 +205,42 @@ static inline void ing_marks_note(struct ing_marks *m, int64_t time_ms, uint64_t
         ing_marks_hour(m, time_ms, seq);
 }
 
+/* ---- logmark.c: which incarnation of the log the cell accepts ---- */
+struct ing_logmark {
+    struct kl_bus_kv   kv;
+    struct kl_buf      bytes;
+    struct tsp_logmark is, next;                       /* as read or written; on its way */
+    uint64_t revision;                                 /* of its key; 0: there is none */
+    struct tsp_lost lost;                              /* when a reader found the log made anew */
+    uint64_t doubted;                                  /* an incarnation that was seen once */
+    bool     out;
+    unsigned failures;
+    int64_t  again_ns;
+    void   (*loaded)(struct ing_partition *p, enum kl_code code, const struct kl_err *err);
+};
+
+/* ---- skip.c: a record that cannot be read, and those that are passed over ---- */
+struct ing_log_ask {                                   /* an operator's, on its way to a loop and back */
+    uint64_t seq;                                      /* in: to be skipped; 0: only shown */
+    struct kl_env_loop *loop; void (*back)(struct kl_env_task *task);
+    struct kl_buf json;                                /* shown: appended to */
+    struct kl_err err;
+    struct kl_env_task task; struct ing_partition *partition;
+};
+void ing_log_ask(struct ing_ingestor *i, struct ing_log_ask *a, uint32_t partition);
+enum { ING_BAD_HEAD = 64 };
+struct ing_skips {
+    struct kl_bus_kv   kv;
+    struct kl_buf      bytes;
+    struct tsp_logskip is, next;
+    uint64_t revision;
+    struct { uint64_t seq, size, hash; uint8_t head[ING_BAD_HEAD]; } bad;      /* seq 0: none */
+    bool     out;
+    int64_t  again_ns;
+    struct ing_log_ask *ask;                           /* who wants one skipped */
+    void   (*loaded)(struct ing_partition *p, enum kl_code code, const struct kl_err *err);
+};
+
 struct ing_partition {
     struct ing_ingestor *i;
     struct ing_shard    *shard;
@@ -261,6 +302,9 @@ struct ing_partition {
     int64_t  flush_again_ns;                           /* no early flush before */
     int64_t  cut_again_ns;                             /* no cut of a window: the last was passed over */
 
+    _Atomic bool going_over;                           /* the log was made anew: until that one is read */
+    struct ing_logmark logmark;
+    struct ing_skips  skips;
     struct ing_follow follow;
     uint64_t fenced;                                   /* an epoch that was seen to write the catalogue */
     struct ing_job *jobs, *jobs_last; uint32_t job_count, job_number;
@@ -304,6 +348,9 @@ struct ing_partition {
     bool     damaged;                                  /* the snapshot is to be set aside: begin anew */
     uint64_t bad_serial;                               /* of the file that is damaged; 0: the head */
 
+    /* log.c: how far the log goes, as told, and since when all of it is applied. */
+    uint64_t end_seq; int64_t end_ns, info_ns;
+    _Atomic int64_t m_fresh_ns;
     _Atomic uint64_t m_behind, m_epoch_seen;
     _Atomic uint64_t catalogue_seen;                   /* revision of the pointer's key, by the watch */
     _Atomic bool     pointer_gone;                     /* its pointer was deleted from the KV */
@@ -321,7 +368,7 @@ struct ing_shard {
 };
 
 struct ing_counters {
-    struct kl_metric *records, *samples, *hists, *cuts, *flushes, *flush_failures, *unknown_refs,
+    struct kl_metric *repeats, *anew, *skipped, *records, *samples, *hists, *cuts, *flushes, *flush_failures, *unknown_refs,
                      *alarms, *selects, *select_pages, *select_bytes, *select_refused, *filesets,
                      *exemplars_dropped, *compactions, *compacted, *compacted_samples, *expired,
                      *quarantined, *swept, *orphan_filesets, *tidy_failures, *leftovers, *disk_used, *disk_full, *replayed,
@@ -410,6 +457,31 @@ enum kl_code ing_folder(struct ing_partition *p, struct kl_err *err);          /
 enum kl_code ing_manifest_read(struct kl_store *store, uint32_t partition,
                                const struct blk_pointer *at, struct blk_manifest *m,
                                struct kl_err *err);    /* on a worker */
+/* log.c: is what is applied all that the log has? */
+void ing_log_end(struct kl_bus_reader *r, uint64_t last_seq, int64_t asked_ns);
+void ing_log_told(struct ing_partition *p, uint64_t last_seq, int64_t asked_ns);       /* so far it goes */
+void ing_log_fresh(struct ing_partition *p, int64_t asked_ns);         /* it is, as of then */
+static inline void ing_log_applied(struct ing_partition *p)            /* one record more */
+{
+    if (p->applied == p->end_seq)
+        ing_log_fresh(p, p->end_ns);
+}
+void ing_log_pass(struct ing_partition *p, const struct kl_bus_record *rec);   /* nothing to apply */
+/* For how long that has not been known; 0 where the bus knows at once. Any thread. */
+int64_t ing_log_stale_ms(const struct ing_partition *p);
+/* logmark.c */
+void ing_logmark_load(struct ing_partition *p, void (*done)(struct ing_partition *p, enum kl_code code,
+                                                         const struct kl_err *err));
+bool ing_logmark_is(struct ing_partition *p, uint64_t incarnation);       /* false: not yet, it is under way */
+uint64_t ing_logmark_accepted(const struct ing_partition *p, const struct blk_manifest *catalogue);
+/* At the end of loading: is the log another one than is accepted, for the first time? */
+bool ing_logmark_doubts(struct ing_partition *p, struct kl_err *err);
+/* skip.c */
+void ing_skips_load(struct ing_partition *p, void (*done)(struct ing_partition *p, enum kl_code code,
+                                                          const struct kl_err *err));
+bool ing_skips_has(const struct ing_partition *p, uint64_t seq);
+void ing_skips_bad(struct ing_partition *p, const struct kl_bus_record *rec);
+void ing_skips_tick(struct ing_partition *p);
 /* apply.c */
 enum kl_code ing_apply(struct ing_partition *p, const struct kl_bus_record *rec, struct kl_err *err);
 struct ing_tenant *ing_tenant(struct ing_partition *p, struct kl_span tenant, bool make);

@@ -86,7 +86,7 @@ void ing_flush(struct ing_ingestor *i, struct ing_flush *f);
 
 struct kl_http_server;
 struct ing_http;
-/* POST /api/v1/admin/tsdb/flush, and PUT too clean_tombstones */
+/* POST /api/v1/admin/tsdb/flush, and PUT too clean_tombstones; GET and POST /api/v1/koalemos/log (skip.c) */
 struct ing_http *ing_http_new(struct ing_ingestor *i, struct kl_http_server *s, struct kl_env *env);
 void ing_http_free(struct ing_http *h);
 #endif

@@ -33,7 +33,41 @@ void ing_leases_drop(struct ing_member *m)
         set(&m->leases[p], 0);
 }
 
+/* What stands in the KV, by a watch or a look; at NULL: nothing. */
+static void see(struct ing_lease *l, struct kl_span value, uint64_t revision)
+{
+    struct tsp_lease seen = { 0 };
+    struct kl_err    err;
+
+    if (revision <= l->revision)
+        return;
+    if (value.at != NULL && tsp_lease_decode(value, &seen, &err) != KL_OK) {
+        kl_logf(l->m->o.log, KL_WARN, "ingestor: the lease of partition %" PRIu32 ": %s", l->partition,
+                err.text);
+        return;
+    }
+    /* Without its key nobody knows the last epoch: it goes on from the highest seen here. */
+    if (value.at == NULL)
+        seen.epoch = l->seen.epoch;
+    l->there = value.at != NULL;
+    l->seen = seen;
+    l->revision = revision;
+    if (!ours(l))
+        set(l, 0);
+}
+
 /* ---- writing one ---- */
+
+static void got(struct kl_bus_kv *op)
+{
+    struct ing_lease *l = kl_container_of(op, struct ing_lease, op);
+
+    l->out = false;
+    if (op->code != KL_OK)
+        return;
+    see(l, kl_span(op->got, op->got_size), op->revision);
+    free(op->got);
+}
 
 static void put_done(struct kl_bus_kv *op)
 {
@@ -41,10 +75,16 @@ static void put_done(struct kl_bus_kv *op)
     struct tsp_lease  wrote;
     struct kl_err     err;
 
+    if (op->code == KL_EEXIST) {                       /* the race is lost; to whom? a watch may lag */
+        *op = (struct kl_bus_kv){ .kind = KL_BUS_KV_GET, .loop = l->m->loop, .done = got };
+        tsp_lease_key(l->partition, op->key, sizeof op->key);
+        l->m->bus->kv(l->m->bus, op);
+        return;
+    }
     l->out = false;
     if (op->code != KL_OK || op->revision <= l->revision ||
         tsp_lease_decode(kl_buf_span(&l->bytes), &wrote, &err) != KL_OK)
-        return;                                        /* lost the race, or unknown: the watch tells */
+        return;                                        /* unknown: the watch tells, or the next race */
     l->there = true;
     l->seen = wrote;
     l->revision = op->revision;
@@ -173,29 +213,13 @@ static void lease_change(struct kl_bus_watch *w, const char *key, struct kl_span
 {
     struct ing_member *m = w->ctx;
     unsigned long      partition = strtoul(key + strlen(TSP_LEASE_PREFIX), NULL, 10);
-    struct ing_lease  *l;
-    struct tsp_lease   seen = { 0 };
-    struct kl_err      err;
     char               expect[64];
 
     if (partition >= m->o.partitions)
         return;
     tsp_lease_key((uint32_t)partition, expect, sizeof expect);
-    l = &m->leases[partition];
-    if (strcmp(key, expect) != 0 || revision <= l->revision)
-        return;
-    if (value.at != NULL && tsp_lease_decode(value, &seen, &err) != KL_OK) {
-        kl_logf(m->o.log, KL_WARN, "ingestor: %s: %s", key, err.text);
-        return;
-    }
-    /* Without its key nobody knows the last epoch: it goes on from the highest seen here. */
-    if (value.at == NULL)
-        seen.epoch = l->seen.epoch;
-    l->there = value.at != NULL;
-    l->seen = seen;
-    l->revision = revision;
-    if (!ours(l))
-        set(l, 0);
+    if (strcmp(key, expect) == 0)
+        see(&m->leases[partition], value, revision);
 }
 
 static void leases_current(struct kl_bus_watch *w)

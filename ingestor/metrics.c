@@ -21,6 +21,8 @@ void ing_metrics_init(struct ing_ingestor *i)
     struct ing_counters *m = &i->m;
 
     m->records = counter(i, "koalemos_ingestor_records_total", "Records applied from the log");
+    m->repeats = counter(i, "koalemos_ingestor_repeats_total",
+                         "Records passed over because the log had them just before");
     m->cuts = counter(i, "koalemos_ingestor_cuts_total", "Cuts obeyed");
     m->flushes = counter(i, "koalemos_ingestor_flushes_total", "Catalogue commits");
     m->filesets = counter(i, "koalemos_ingestor_filesets_total", "Filesets written and uploaded");
@@ -58,6 +60,10 @@ void ing_metrics_init(struct ing_ingestor *i)
     m->select_pages = counter(i, "koalemos_ingestor_select_pages_total", "Pages answered");
     m->select_bytes = counter(i, "koalemos_ingestor_select_bytes_total", "Bytes answered");
     m->select_refused = counter(i, "koalemos_ingestor_selects_refused_total", "Questions refused");
+    m->skipped = counter(i, "koalemos_ingestor_records_skipped_total",
+                         "Records passed over because an operator said so");
+    m->anew = counter(i, "koalemos_ingestor_logs_made_anew_total",
+                      "Logs found to be another incarnation than the accepted one");
     m->series = gauge(i, "koalemos_ingestor_series", "Series in memory");
     m->samples = gauge(i, "koalemos_ingestor_samples_applied", "Samples read from the log");
     m->late = gauge(i, "koalemos_ingestor_samples_late", "Samples applied out of order");

@@ -444,7 +444,9 @@ struct ing_plan *ing_plan_new(struct ing_partition *p, struct ing_question *of, 
     plan->page = (struct tsp_page){ .applied_seq = p->applied, .incarnation = p->incarnation,
                                     .placement_revision = atomic_load(&p->i->placement_revision),
                                     .catalogue_revision = p->manifest.revision,
-                                    .late_writes = p->late_writes };
+                                    .late_writes = p->late_writes,
+                                    .stale = q->consistency == TSP_READ_ANY &&
+                                             ing_log_stale_ms(p) > ING_STALE_MS };
     if (q->what == TSP_SEL_MARKS)
         ing_marks_tell(&p->marks, q->from_ms, q->to_ms, &plan->texts);
     if (t == NULL || q->what == TSP_SEL_MARKS)

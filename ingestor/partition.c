@@ -184,13 +184,20 @@ static void record(struct kl_bus_reader *r, const struct kl_bus_record *rec)
     else if (rec->seq != p->applied + 1)
         kl_fail(&err, KL_ECORRUPT, "record %" PRIu64 " follows record %" PRIu64, rec->seq,
                 p->applied);
+    else if (rec->repeat || ing_skips_has(p, rec->seq))
+        ing_log_pass(p, rec);
     else if (ing_apply(p, rec, &err) == KL_OK)
         err.code = KL_OK;
+    else if (err.code == KL_ECORRUPT)
+        ing_skips_bad(p, rec);
     if (err.code != KL_OK) {
         ing_partition_break(p, &err);
         return;
     }
-    kl_count(p->i->m.records, 1);
+    if (ing_skips_has(p, rec->seq))
+        kl_count(p->i->m.skipped, 1);
+    kl_count(rec->repeat ? p->i->m.repeats : p->i->m.records, 1);
+    ing_log_applied(p);
     if (rec->trace.on)
         ing_told_record(p, rec, begin_ns);
     atomic_store_explicit(&p->m_behind, rec->behind, memory_order_relaxed);
@@ -211,6 +218,7 @@ static void caught_up(struct kl_bus_reader *r, uint64_t last_seq)
     (void)last_seq;
     if (atomic_load(&p->state) != ING_REPLAYING || p->applied < p->replay_end)
         return;
+    ing_log_fresh(p, p->info_ns);
     atomic_store(&p->state, ING_LIVE);
     p->words = (struct kl_err){ 0 };
     kl_logf(p->i->o.log, KL_DEBUG, "ingestor: partition %" PRIu32 " is live, %" PRIu64
@@ -226,7 +234,11 @@ static void foreign(struct ing_partition *p, uint64_t incarnation)
 
     stop_reading(p);
     ing_pass_end(p);
+    atomic_store(&p->going_over, true);
     kl_count(p->i->m.alarms, 1);
+    kl_count(p->i->m.anew, 1);
+    p->logmark.lost = (struct tsp_lost){ .incarnation = p->incarnation, .first_seq = p->applied + 1,
+                                      .from_ms = p->record_time_ms };
     kl_logf(p->i->o.log, KL_ERROR, "ingestor: ALARM: partition %" PRIu32 ": the log was made anew "
             "(incarnation %" PRIu64 " in place of %" PRIu64 "): records after %" PRIu64
             " of the old one are lost; sealing what is held", p->number, incarnation,
@@ -262,6 +274,16 @@ static void broken(struct kl_bus_reader *r, enum kl_code code, uint64_t incarnat
         kl_fail(&said, code, "records %" PRIu64 " to %" PRIu64 " were purged before they were "
                 "applied here", p->applied + 1, first_seq - 1);
     ing_partition_break(p, &said);
+}
+
+/* The snapshot holds what no cut took of the accepted log, which is no more: it is sealed. */
+static bool is_of_the_lost(struct ing_partition *p, const struct kl_bus_info *log)
+{
+    const struct ing_restored *r = &p->restored;
+    uint64_t accepted = ing_logmark_accepted(p, &p->manifest);
+
+    return r->is && accepted != 0 && accepted != log->incarnation && p->incarnation == accepted &&
+           !blk_manifest_covers(&p->manifest, r->seq_end, INT64_MAX - 1);
 }
 
 /* Does what was restored belong to the log as it is? Its heads go where it does not. */
@@ -311,6 +333,13 @@ void ing_loaded(struct ing_partition *p)
     p->loaded = (struct blk_manifest){ 0 };
     p->empty = false;
     p->load_failures = 0;
+    if (is_of_the_lost(p, log)) {
+        p->manifest.incarnation = p->incarnation;
+        p->applied = p->restored.seq_end;
+        p->record_time_ms = p->restored.time_ms;
+        foreign(p, log->incarnation);
+        return;
+    }
     restored(p, log);
     if (!p->restored.is)
         p->cut_end_ms = INT64_MIN;
@@ -320,12 +349,16 @@ void ing_loaded(struct ing_partition *p)
     for (uint32_t k = 0; k < p->manifest.cut_count; k++)
         if (p->manifest.cuts[k].end_ms != INT64_MAX && p->manifest.cuts[k].end_ms > p->cut_end_ms)
             p->cut_end_ms = p->manifest.cuts[k].end_ms;
-    foreign_log = p->pointer_revision != 0 && p->manifest.incarnation != log->incarnation;
+    foreign_log = (p->pointer_revision != 0 && p->manifest.incarnation != log->incarnation) ||
+                  (p->logmark.is.incarnation != 0 && p->logmark.is.incarnation != log->incarnation);
     p->incarnation = log->incarnation;
     if (foreign_log) {
         struct ing_job *j = kl_new(sizeof *j);
 
+        atomic_store(&p->going_over, true);
         kl_count(p->i->m.alarms, 1);
+        if (p->logmark.lost.incarnation != p->logmark.is.incarnation)
+            kl_count(p->i->m.anew, 1);                 /* else the reader that found it did */
         kl_logf(p->i->o.log, KL_ERROR, "ingestor: ALARM: partition %" PRIu32 ": the log is of "
                 "incarnation %" PRIu64 ", the catalogue of %" PRIu64 ": records from %" PRIu64
                 " of the old one are lost where no fileset has them; reading the new one from 1",
@@ -340,6 +373,7 @@ void ing_loaded(struct ing_partition *p)
         ing_job_start(p);
         return;
     }
+    atomic_store(&p->going_over, false);
     p->manifest.incarnation = log->incarnation;
     if (!p->restored.is)
         p->applied = p->manifest.replay_from - 1;
@@ -367,7 +401,7 @@ void ing_loaded(struct ing_partition *p)
     p->reads = tsp_record_reader_new();
     p->reader = (struct kl_bus_reader){ .partition = p->number, .from_seq = p->applied + (p->check_seq == 0 || p->check_seq > p->applied),
                                         .loop = p->shard->loop, .record = record,
-                                        .caught_up = caught_up, .broken = broken };
+                                        .caught_up = caught_up, .broken = broken, .end = ing_log_end };
     p->reading = true;
     p->i->bus->read_open(p->i->bus, &p->reader);
 }
@@ -412,7 +446,7 @@ static bool quiet(const struct ing_partition *p)
 {
     return !p->loading && p->rendering == 0 && !p->purging && p->appends == NULL &&
            p->ask_count == 0 && p->tidy == NULL && p->pass == NULL && !p->follow.out &&
-           (p->jobs == NULL || !p->jobs->out);
+           !p->logmark.out && !p->skips.out && (p->jobs == NULL || !p->jobs->out);
 }
 
 static void come(struct ing_partition *p)
@@ -433,6 +467,7 @@ static void leave(struct ing_partition *p)
     ing_pass_end(p);
     unserve(p);
     p->reload = false;
+    atomic_store(&p->going_over, false);
     kl_fail(&p->words, KL_EAGAIN, "not assigned to this ingestor");
     atomic_store(&p->state, ING_AWAY);
     refuse_all(p);
@@ -488,6 +523,10 @@ void ing_partition_tick(struct ing_partition *p)
         ing_pass_tick(p);
         ing_clean_tick(p);
     }
+    if (state == ING_BROKEN)
+        ing_skips_tick(p);
+    if (state == ING_LIVE && !p->reload && ing_epoch(p) != 0)
+        ing_logmark_is(p, p->incarnation);
     if (state == ING_LIVE)
         ing_census_tick(p, now_ns);
     for (uint32_t t = 0; t < p->tenant_count; t++) {

@@ -12,7 +12,7 @@
 #include <string.h>
 
 enum { ASK_ARENA_MAX = 4 << 20, TIMEOUT_DEFAULT_MS = 10000, TIMEOUT_MAX_MS = 120000 };
-enum { BUNDLE_WAIT_MS = 1000 };                        /* one that is behind shall not hold up others */
+enum { BUNDLE_WAIT_MS = 1000, UNSURE_WAIT_MS = 1000 };   /* one that is behind shall not hold up others */
 
 static void refuse(struct ing_ingestor *i, struct kl_bus_question *q, enum kl_code code,
                    const char *words)
@@ -175,7 +175,7 @@ void ing_asks_check(struct ing_partition *p)
             answer(a);
             continue;
         }
-        kl_fail(&err, a->of->select.also_count > 0 ? KL_EAGAIN : KL_ETIMEOUT, "partition %" PRIu32
+        kl_fail(&err, a->of->select.also_count > 0 || a->unsure ? KL_EAGAIN : KL_ETIMEOUT, "partition %" PRIu32
                 " has applied record %" PRIu64 " of %" PRIu64 " and did not reach it in time",
                 p->number, p->applied, a->need_seq);
         settle(a, err.code, err.text);
@@ -223,9 +223,10 @@ static void got_info(struct kl_bus_info *op)
     ing_in(a->p->i);
     if (op->code != KL_OK) {
         kl_within(&op->err, "ask for the log's end");
-        settle(a, op->code, op->err.text);
+        settle(a, a->unsure ? KL_EAGAIN : op->code, op->err.text);
         return;
     }
+    ing_log_told(a->p, op->last_seq, a->asked_ns);
     a->need_seq = op->last_seq;
     hold(a);
 }
@@ -240,9 +241,13 @@ static void ask_start(struct ing_question *of, struct ing_partition *p, int64_t 
     a->of = of;
     a->until_ns = until_ns;
     p->ask_count++;
+    a->asked_ns = kl_env_mono_ns(p->i->env);
+    a->unsure = s->consistency == TSP_READ_DEFAULT && !s->has_cursor && ing_log_stale_ms(p) > ING_STALE_MS;
+    if (a->unsure && until_ns > a->asked_ns + UNSURE_WAIT_MS * INT64_C(1000000))
+        a->until_ns = a->asked_ns + UNSURE_WAIT_MS * INT64_C(1000000);
     if (s->consistency == TSP_READ_CAUSAL)
         a->need_seq = s->min_seq;
-    if (s->consistency == TSP_READ_STRONG && !s->has_cursor &&
+    if ((s->consistency == TSP_READ_STRONG || a->unsure) && !s->has_cursor &&
         (bus->end == NULL || !bus->end(bus, p->number, &a->need_seq))) {
         a->info = (struct kl_bus_info){ .partition = p->number, .loop = p->shard->loop,
                                         .done = got_info };
@@ -267,6 +272,7 @@ static uint32_t at_hand(const struct ing_question *of, const struct ing_partitio
         for (uint32_t m = 0; m < count; m++)
             again |= also[m] == x;
         if (x != NULL && !again && x->shard == p->shard && serving(x) &&
+            (of->select.consistency != TSP_READ_DEFAULT || ing_log_stale_ms(x) <= ING_STALE_MS) &&
             x->ask_count < ING_ASKS_MAX)
             also[count++] = x;
     }

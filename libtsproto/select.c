@@ -7,7 +7,7 @@
 #include "libtsproto/pb_priv.h"
 #include "libtsproto/select.pb.h"
 
-enum { PAGE_VERSION = 1, PAGE_MORE = 1 };
+enum { PAGE_VERSION = 1, PAGE_MORE = 1, PAGE_STALE = 2 };
 
 void tsp_select_subject(char *out, size_t size, uint32_t partition)
 {
@@ -130,7 +130,7 @@ enum kl_code tsp_select_decode(struct kl_span bytes, struct kl_arena *arena, str
     m.matchers = (pb_callback_t){ .funcs.decode = get_matcher, .arg = &matchers };
     if (tsp_pb_decode(koalemos_Select_fields, bytes, &m, "select", err) != KL_OK)
         return err->code;
-    if (m.what < TSP_SEL_SERIES || m.what > TSP_SEL_MARKS || m.consistency > TSP_READ_CAUSAL ||
+    if (m.what < TSP_SEL_SERIES || m.what > TSP_SEL_MARKS || m.consistency > TSP_READ_ANY ||
         tenant.size == 0 || tenant.size > TSP_TENANT_MAX)
         return kl_fail(err, KL_EINVAL, "select: a question that this version does not know");
     s->what = (enum tsp_select_what)m.what;
@@ -242,7 +242,7 @@ void tsp_page_end(struct kl_buf *out, const struct tsp_page *page)
 
     kl_buf_add(&head, "KA", 2);
     kl_buf_add8(&head, PAGE_VERSION);
-    kl_buf_add8(&head, page->more ? PAGE_MORE : 0);
+    kl_buf_add8(&head, (page->more ? PAGE_MORE : 0) | (page->stale ? PAGE_STALE : 0));
     kl_buf_add64(&head, page->applied_seq);
     kl_buf_add64(&head, page->incarnation);
     kl_buf_add64(&head, page->placement_revision);
@@ -266,10 +266,11 @@ enum kl_code tsp_page_open(struct kl_span answer, struct tsp_page *page, struct 
     kl_cur_16(&c);
     version = kl_cur_8(&c);
     flags = kl_cur_8(&c);
-    if (version != PAGE_VERSION || (flags & ~PAGE_MORE) != 0)
+    if (version != PAGE_VERSION || (flags & ~(PAGE_MORE | PAGE_STALE)) != 0)
         return kl_fail(err, KL_ECORRUPT, "a select answer of version %u, which this version does not "
                        "know", version);
     page->more = flags & PAGE_MORE;
+    page->stale = flags & PAGE_STALE;
     page->applied_seq = kl_cur_64(&c);
     page->incarnation = kl_cur_64(&c);
     page->placement_revision = kl_cur_64(&c);

@@ -5,7 +5,8 @@
  * Subject: tsp_select_subject. The request is the protobuf message koalemos.Select (nanopb), the
  * answer is hand-written bytes, since it is bulk:
  *
- *   u16 'K''A'  u8 version = 1  u8 flags (1: there is more)  u64 applied seq  u64 stream incarnation
+ *   u16 'K''A'  u8 version = 1  u8 flags (1: there is more; 2: it may be stale)
+ *   u64 applied seq  u64 stream incarnation
  *   u64 placement revision  u64 catalogue revision (data catalogued up to it may be gone from here)
  *   u64 late-write counter   16 bytes cursor: the last fingerprint on this page
  *   then items until the end; `what` decides:
@@ -46,7 +47,10 @@
 enum { TSP_SELECT_PAGE = 512 * 1024, TSP_MATCHERS_MAX = 64, TSP_ALSO_MAX = 63 };
 enum tsp_select_what { TSP_SEL_SERIES = 1, TSP_SEL_LABELS, TSP_SEL_NAMES, TSP_SEL_VALUES, TSP_SEL_METADATA,
                        TSP_SEL_EXEMPLARS, TSP_SEL_MARKS };
-enum tsp_consistency { TSP_READ_DEFAULT, TSP_READ_STRONG, TSP_READ_CAUSAL };
+/* DEFAULT: of a member that has compared what it applied with the log's end just now; others refuse,
+ * KL_EAGAIN. STRONG: all that is in the log when asked. CAUSAL: min_seq at least. ANY: whatever the
+ * member has; the page says whether it may be stale. */
+enum tsp_consistency { TSP_READ_DEFAULT, TSP_READ_STRONG, TSP_READ_CAUSAL, TSP_READ_ANY };
 
 struct tsp_select {
     enum tsp_select_what what;
@@ -96,7 +100,7 @@ uint64_t tsp_marks_rest(struct kl_cur *c);
 bool     tsp_marks_next(struct kl_cur *c, int64_t *hour, uint64_t *seq);
 
 struct tsp_page {                                      /* the head of an answer */
-    bool more;
+    bool more, stale;
     uint64_t applied_seq, incarnation, placement_revision, catalogue_revision, late_writes;
     struct kl_fp cursor;
 };

@@ -209,12 +209,14 @@ void qr_catalogue_open(struct qr_shard *s)
     snprintf(s->catalogue_watch.prefix, sizeof s->catalogue_watch.prefix, "%s", catalogue_prefix);
     s->q->bus->watch(s->q->bus, &s->placement_watch);
     s->q->bus->watch(s->q->bus, &s->catalogue_watch);
+    qr_losses_open(s);
 }
 
 void qr_catalogue_close(struct qr_shard *s)
 {
     s->q->bus->unwatch(s->q->bus, &s->placement_watch);
     s->q->bus->unwatch(s->q->bus, &s->catalogue_watch);
+    qr_losses_close(s);
     qr_table_unref(s->table);
     s->table = NULL;
     tsp_layout_free(s->layout);

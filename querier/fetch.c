@@ -162,6 +162,7 @@ static void add_part(struct qr_fetch *f, uint32_t partition)
     p->begun_ns = p->trace.on ? kl_env_mono_ns(f->job->q->env) : 0;
     f->parts = kl_resize(f->parts, (f->part_count + 1) * sizeof *f->parts);
     f->parts[f->part_count++] = p;
+    qr_losses_warn(f, partition);
 }
 
 static void add_range(struct qr_fetch *f, struct kl_span tenant, struct kl_span metric)
@@ -411,7 +412,6 @@ void qr_fetch_start(struct qr_fetch *f)
     f->select->label = f->label;
     f->select->limit = f->limit;
     f->select->request_id = kl_span_str(j->request_id);
-    f->select->consistency = j->strong ? TSP_READ_STRONG : TSP_READ_DEFAULT;
     plan(f);
     qr_hold(j);                                        /* the fetch's own, until merged */
     go_on(f);

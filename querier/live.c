@@ -108,6 +108,10 @@ static enum kl_code take_page(struct qr_part *p, struct qr_page got, bool *more,
         p->catalogue_revision = page.catalogue_revision;
     if (page.placement_revision > f->placement_revision)
         f->placement_revision = page.placement_revision;
+    if (page.stale && !p->stale)
+        qr_fetch_incomplete(f, "partition %" PRIu32 ": the newest samples may be missing: none of its "
+                            "ingestors knows where its log ends now", p->partition);
+    p->stale |= page.stale;
     *more = page.more;
     return KL_OK;
 }
@@ -205,6 +209,7 @@ static struct question *question_new(struct qr_fetch *f, struct qr_part *const *
     q->second = second;
     memcpy(q->parts, parts, count * sizeof *parts);
     s->partition = p->partition;
+    s->consistency = p->any ? TSP_READ_ANY : j->strong ? TSP_READ_STRONG : TSP_READ_DEFAULT;
     s->has_cursor = p->has_cursor;
     s->cursor_fp = p->cursor;
     s->cursor_text = p->cursor_text;
@@ -290,6 +295,10 @@ static void one_answered(struct question *q)
         p->retry.fire = try_again;
         qr_hold(j);
         j->q->env->sched->arm(j->shard->loop, &p->retry, QR_RETRY_MS * p->tries);
+    } else if (op->code == KL_EAGAIN && !p->any && !j->strong) {
+        p->any = true;                                 /* what may be stale is better than nothing */
+        p->tries = 0;
+        ask(p);
     } else if (op->code != KL_OK) {
         give_up(p, &op->err);
     } else {

@@ -21,6 +21,7 @@
 
 #include "libblock/manifest.h"
 #include "libtsproto/layout.h"
+#include "libtsproto/logmark.h"
 #include "libtsproto/select.h"
 #include "querier/promql/pql.h"
 #include "querier/querier.h"
@@ -79,10 +80,13 @@ struct qr_hedge {
     unsigned spent;                                    /* hundredths of a question */
 };
 
+struct qr_losses { uint32_t partition; struct tsp_logmark mark; };
 struct qr_shard {
     struct qr_querier *q;
     struct kl_env_loop *loop;
-    struct kl_bus_watch placement_watch, catalogue_watch;
+    struct kl_bus_watch placement_watch, catalogue_watch, loss_watch;
+    struct qr_losses *losses;                          /* losses.c: of logs that lost something */
+    uint32_t loss_count;
     struct kl_env_task open_task, close_task;
     _Atomic bool opened, closed, placement_known, catalogue_known;
     struct tsp_layout *layout;
@@ -328,6 +332,7 @@ struct qr_part {                                       /* one partition of a fet
     int64_t begun_ns;
     unsigned tries;
     bool failed, has_cursor;
+    bool any, stale;                                   /* nobody is up to date: whatever they have */
     struct kl_fp cursor;
     struct kl_span cursor_text;                        /* lies in the last page */
     uint64_t catalogue_revision;
@@ -396,6 +401,10 @@ void qr_fetch_start(struct qr_fetch *f);
 void qr_fetch_plan(struct qr_fetch *f);                /* only its parts, by the shard's table now */
 void qr_fetch_deinit(struct qr_fetch *f);              /* all that it found goes */
 /* Something is missing from the answer: a warning, or the job's end when it wants no partial one. */
+/* losses.c */
+void qr_losses_open(struct qr_shard *s);
+void qr_losses_close(struct qr_shard *s);
+void qr_losses_warn(struct qr_fetch *f, uint32_t partition);           /* what it lost in f's time */
 void qr_fetch_incomplete(struct qr_fetch *f, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 struct kl_span qr_fetch_metric(const struct qr_fetch *f);      /* of an equality, or {NULL,0} */

@@ -91,6 +91,7 @@ static const struct kl_auth_endpoint table[] = {
     CELL_READ("GET", "/api/v1/koalemos/nodes"),
     CELL_READ("GET", "/api/v1/koalemos/lag"),
     CELL_READ("GET", "/api/v1/koalemos/health"),
+    CELL_READ("GET", "/api/v1/koalemos/log"),
     CELL_READ("GET", "/api/v1/koalemos/overrides"),
     CELL_READ("GET", "/api/v1/koalemos/overrides/history"),
 
@@ -99,6 +100,7 @@ static const struct kl_auth_endpoint table[] = {
     CELL_ADMIN(NULL, "/-/reload"),
     CELL_ADMIN("POST", "/api/v1/koalemos/nodes"),
     CELL_ADMIN("POST", "/api/v1/koalemos/drain"),
+    CELL_ADMIN("POST", "/api/v1/koalemos/log"),
     CELL_ADMIN("POST", "/api/v1/koalemos/split"),
     CELL_ADMIN("POST", "/api/v1/koalemos/election"),
     CELL_ADMIN("POST", "/api/v1/koalemos/overrides"),

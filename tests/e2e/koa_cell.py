@@ -2,6 +2,7 @@
 given by the coordinator; heartbeats are quick, so that a test sees in seconds what takes minutes."""
 import json
 import os
+import socket
 import time
 
 import koa
@@ -114,6 +115,29 @@ class Cell:
             if p.alive():
                 status, _, body = http(f"{self.url(p.name)}/api/v1/admin/tsdb/flush", b"", method="POST")
                 check(status == 204, f"flush of {p.name}: {status} {body[:300]!r}")
+
+
+def nats_request(port, subject, payload=b"", seconds=10):
+    """One request to a nats-server, in its own words."""
+    with socket.create_connection(("127.0.0.1", port), timeout=seconds) as s:
+        f = s.makefile("rb")
+        f.readline()                                   # INFO
+        s.sendall(b'CONNECT {"verbose":false,"pedantic":false}\r\nSUB _INBOX.e2e 1\r\n'
+                  + f"PUB {subject} _INBOX.e2e {len(payload)}\r\n".encode() + payload + b"\r\n")
+        while True:
+            line = f.readline()
+            check(line != b"", f"{subject}: the server hung up")
+            if line.startswith(b"PING"):
+                s.sendall(b"PONG\r\n")
+            elif line.startswith(b"MSG"):
+                return json.loads(f.read(int(line.split()[-1])))
+
+
+def metric(base, name):
+    """The sum of all series of that name on a process' /metrics; 0 without any."""
+    text = http(f"{base}/metrics")[2].decode()
+    return sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines()
+               if line.startswith((name + " ", name + "{")))
 
 
 def sleep_past_silence():

@@ -646,18 +646,13 @@ static void collect(void *ctx, const char *name, bool is_dir, uint64_t size)
     snprintf(l->at[l->count++], 128, "%s", name);
 }
 
-START_TEST(a_log_made_anew_is_read_from_its_start_and_the_filesets_stay)
+/* While nobody runs, the log goes; keys and store stay. */
+static void lose_the_log(void)
 {
     struct { char at[64][128]; int count; } names = { .count = 0 };
     struct kl_env_dir *log;
     struct kl_err      err = { 0 };
-    struct w_answer    a;
-    int64_t            t = w_now(&w);
 
-    for (int i = 0; i < 20; i++)
-        w_write(&w, 0, T, 1, t + i, i);
-    flush_ok(NULL);
-    w_write(&w, 0, T, 1, t + 20, 20);                  /* this one will be lost, and an alarm says so */
     w_stop(&w);
     w.root = kl_env_disk_sim_root(w.disk);
     w.bus_dir = w_enter(&w, "bus");
@@ -670,6 +665,118 @@ START_TEST(a_log_made_anew_is_read_from_its_start_and_the_filesets_stay)
     w.root->leave(w.root);
     w_start(&w);
     w_ready(&w);
+}
+
+static struct tsp_logmark mark_of(uint32_t partition)
+{
+    struct w_kv        kv = { .op = { .kind = KL_BUS_KV_GET, .loop = w.loop, .done = w_kv_done } };
+    struct tsp_logmark m;
+    struct kl_err      err = { 0 };
+
+    tsp_logmark_key(kv.op.key, sizeof kv.op.key, partition);
+    w.bus->kv(w.bus, &kv.op);
+    ck_assert(w_until(&w, &kv.done));
+    ck_assert_int_eq(kv.op.code, KL_OK);
+    ck_assert_msg(tsp_logmark_decode(kl_span(kv.op.got, kv.op.got_size), &m, &err) == KL_OK, "%s", err.text);
+    free(kv.op.got);
+    return m;
+}
+
+START_TEST(a_record_that_an_operator_skips_stops_nobody_now_or_after_a_restart)
+{
+    struct w_append    a = { 0 };
+    struct w_kv        kv = { 0 };
+    struct w_answer    got;
+    struct tsp_logskip skips = { 0 };
+    struct kl_buf      b = { 0 };
+    struct kl_err      err = { 0 };
+    int64_t            t = w_now(&w);
+
+    w_write(&w, 0, T, 1, t, 1);
+    kl_env_sim_run(w.sim, 1000);                       /* the log has its mark */
+    a.op = (struct kl_bus_append){ .partition = 0, .record = kl_span_str("no record at all"),
+                                   .loop = w.loop, .done = w_append_done };
+    w.bus->append(w.bus, &a.op);
+    ck_assert(w_until(&w, &a.done));
+    w_write(&w, 0, T, 1, t + 1, 2);
+    kl_env_sim_run(w.sim, 1000);
+    expect_stopped(0, "record 2");
+    ck_assert_int_eq(tsp_logskip_add(&skips, mark_of(0).incarnation, 1, &err), KL_OK);  /* not that one */
+    for (int round = 0; round < 2; round++) {
+        kl_buf_reset(&b);
+        tsp_logskip_encode(&skips, &b);
+        kv = (struct w_kv){ .op = { .kind = KL_BUS_KV_PUT, .value = kl_buf_span(&b), .expect = UINT64_MAX,
+                                    .loop = w.loop, .done = w_kv_done } };
+        tsp_logskip_key(kv.op.key, sizeof kv.op.key, 0);
+        w.bus->kv(w.bus, &kv.op);
+        ck_assert(w_until(&w, &kv.done));
+        kl_env_sim_run(w.sim, 5000);
+        if (round == 0) {
+            expect_stopped(0, "record 2");
+            ck_assert_int_eq(tsp_logskip_add(&skips, mark_of(0).incarnation, 2, &err), KL_OK);
+        }
+    }
+    skips = (struct tsp_logskip){ 0 };
+    kl_buf_deinit(&b);
+    for (int round = 0; round < 2; round++) {
+        w_ready(&w);
+        got = read_all(0);
+        ck_assert_uint_eq(got.series[0].count, 1);     /* record 1 was listed, too: it was read before */
+        ck_assert(got.series[0].at[0].value == 2);
+        w_answer_free(&got);
+        w_stop(&w);
+        w_start(&w);
+    }
+}
+END_TEST
+
+START_TEST(what_a_snapshot_has_of_a_log_that_is_gone_is_sealed_and_what_follows_is_named)
+{
+    struct w_answer    a;
+    struct tsp_logmark m;
+    int64_t            t = w_now(&w);
+    uint64_t           before;
+
+    w_stop(&w);
+    w.snapshot_ms = 2000;
+    w_start(&w);
+    w_ready(&w);
+    for (int i = 0; i < 20; i++)
+        w_write(&w, 0, T, 1, t + i, i);
+    kl_env_sim_run(w.sim, 10000);                      /* no cut, but a snapshot */
+    before = mark_of(0).incarnation;
+    ck_assert_uint_ne(before, 0);
+    lose_the_log();
+    w_write(&w, 0, T, 1, t + 21, 21);
+    for (int round = 0; round < 2; round++) {
+        m = mark_of(0);
+        ck_assert_uint_ne(m.incarnation, before);
+        ck_assert_uint_eq(m.lost_count, 1);
+        ck_assert_uint_eq(m.lost[0].incarnation, before);
+        ck_assert_uint_eq(m.lost[0].first_seq, 21);
+        ck_assert_int_le(m.lost[0].from_ms, m.lost[0].to_ms);
+        a = read_all(0);
+        ck_assert_uint_eq(a.count, 1);
+        ck_assert_uint_eq(a.series[0].count, 21);
+        ck_assert(a.series[0].at[20].value == 21);
+        w_answer_free(&a);
+        w_stop(&w);
+        w_start(&w);
+        w_ready(&w);
+    }
+}
+END_TEST
+
+START_TEST(a_log_made_anew_is_read_from_its_start_and_the_filesets_stay)
+{
+    struct w_answer    a;
+    int64_t            t = w_now(&w);
+
+    for (int i = 0; i < 20; i++)
+        w_write(&w, 0, T, 1, t + i, i);
+    flush_ok(NULL);
+    w_write(&w, 0, T, 1, t + 20, 20);                  /* this one will be lost, and an alarm says so */
+    lose_the_log();
     w_write(&w, 0, T, 1, t + 21, 21);
     for (int round = 0; round < 3; round++) {
         a = read_all(0);
@@ -693,7 +800,7 @@ END_TEST
  * A bus that says at some moment that the log was made anew: all incarnations are other ones from
  * then on, and numbers begin at 1 again. Only what an ingestor calls while reading is bent.
  */
-static struct { struct kl_bus *in; struct kl_bus out; uint64_t shift, forget;
+static struct { struct kl_bus *in; struct kl_bus out; uint64_t shift, forget, ahead;
                 struct kl_bus_reader *readers[8]; unsigned count;
                 void (*record)(struct kl_bus_reader *, const struct kl_bus_record *);
                 void (*caught_up)(struct kl_bus_reader *, uint64_t);
@@ -733,7 +840,7 @@ static void bent_done(struct kl_bus_info *op)
 {
     if (op->partition == 0) {
         op->incarnation += bent.shift;
-        op->last_seq -= bent.forget;
+        op->last_seq += bent.ahead - bent.forget;
         op->first_seq = bent.forget > 0 ? 1 : op->first_seq;
     }
     bent.done(op);
@@ -777,13 +884,16 @@ static void breaks_run(struct kl_env_task *task)       /* on the reader's loop, 
     r->broken(r, KL_ECORRUPT, 4711, 1, &breaks.err);
 }
 
-START_TEST(a_log_made_anew_under_a_running_ingestor_loses_nothing_that_was_applied)
+static bool bent_end(struct kl_bus *b, uint32_t partition, uint64_t *last_seq)
 {
-    struct w_answer a;
-    struct kl_err   err = { 0 };
-    struct kl_bus  *real = w.bus;
-    uint64_t        last = 0;
-    int64_t         t = w_now(&w);
+    (void)b, (void)partition, (void)last_seq;
+    return false;                                      /* to be asked for */
+}
+
+/* The ingestor anew, on the bent bus; all others stay on the real one. */
+static void bent_begin(bool knows_end)
+{
+    struct kl_bus *real = w.bus;
 
     memset(&bent, 0, sizeof bent);
     bent.in = real;
@@ -791,13 +901,91 @@ START_TEST(a_log_made_anew_under_a_running_ingestor_loses_nothing_that_was_appli
                                 .read_close = bent_read_close, .purge = bent_purge,
                                 .serve = bent_serve, .unserve = bent_unserve, .answer = bent_answer,
                                 .kv = bent_kv, .watch = bent_watch, .unwatch = bent_unwatch,
-                                .env = w.env };
+                                .end = knows_end ? bent_end : NULL, .env = w.env };
     ing_free(w.ing);
     kl_env_sim_run(w.sim, 1000);
     w.bus = &bent.out;
     w_ingestor(&w);
     w.bus = real;
     w_ready(&w);
+}
+
+static struct { struct kl_env_task task; struct kl_bus_reader *reader; uint64_t last_seq; int64_t ago_ms; } told;
+
+static void told_run(struct kl_env_task *task)         /* on the reader's loop, as the bus would */
+{
+    (void)task;
+    told.reader->end(told.reader, told.last_seq, kl_env_mono_ns(w.env) - told.ago_ms * 1000000);
+}
+
+static void tell_end(uint64_t last_seq, int64_t ago_ms)
+{
+    for (unsigned n = 0; n < bent.count; n++)
+        if (bent.readers[n]->partition == 0)
+            told.reader = bent.readers[n];
+    told.task.run = told_run;
+    told.last_seq = last_seq;
+    told.ago_ms = ago_ms;
+    w.env->sched->post(told.reader->loop, &told.task);
+    kl_env_sim_run(w.sim, 10);
+}
+
+static enum kl_code read_page(enum tsp_consistency consistency, bool *stale)
+{
+    struct w_answer   a = { 0 };
+    struct kl_err     err = { 0 };
+    struct tsp_select s = w_all(0, T);
+    enum kl_code      code;
+
+    s.consistency = consistency;
+    code = w_live(&w, s, &a, &err);
+    *stale = a.page.stale;
+    w_answer_free(&a);
+    return code;
+}
+
+START_TEST(who_does_not_hear_where_the_log_ends_asks_and_refuses_or_says_that_it_is_stale)
+{
+    uint64_t last;
+    bool     stale;
+
+    bent_begin(false);
+    last = w_write(&w, 0, T, 1, w_now(&w), 1);
+    kl_env_sim_run(w.sim, 100);
+    ck_assert_int_eq(read_page(TSP_READ_DEFAULT, &stale), KL_OK);      /* the start knew the end */
+    kl_env_sim_run(w.sim, 4000);
+    ck_assert_int_eq(read_page(TSP_READ_ANY, &stale), KL_OK);
+    ck_assert(stale);
+    ck_assert_int_eq(read_page(TSP_READ_DEFAULT, &stale), KL_OK);      /* it asks */
+    ck_assert_int_eq(read_page(TSP_READ_ANY, &stale), KL_OK);
+    ck_assert(!stale);
+    kl_env_sim_run(w.sim, 4000);
+    bent.ahead = 1;                                    /* a record that does not come */
+    ck_assert_int_eq(read_page(TSP_READ_DEFAULT, &stale), KL_EAGAIN);
+    ck_assert_int_eq(read_page(TSP_READ_ANY, &stale), KL_OK);
+    ck_assert(stale);
+    tell_end(last, 500);
+    ck_assert_int_eq(read_page(TSP_READ_DEFAULT, &stale), KL_OK);
+    ck_assert_int_eq(read_page(TSP_READ_ANY, &stale), KL_OK);
+    ck_assert(!stale);
+    kl_env_sim_run(w.sim, 2700);                       /* that was asked 3.2 s ago */
+    ck_assert_int_eq(read_page(TSP_READ_DEFAULT, &stale), KL_EAGAIN);
+    tell_end(last + 1, 0);                             /* there is a record that it has not seen */
+    ck_assert_int_eq(read_page(TSP_READ_DEFAULT, &stale), KL_EAGAIN);
+    w_write(&w, 0, T, 1, w_now(&w), 2);
+    kl_env_sim_run(w.sim, 100);
+    ck_assert_int_eq(read_page(TSP_READ_DEFAULT, &stale), KL_OK);
+}
+END_TEST
+
+START_TEST(a_log_made_anew_under_a_running_ingestor_loses_nothing_that_was_applied)
+{
+    struct w_answer a;
+    struct kl_err   err = { 0 };
+    uint64_t        last = 0;
+    int64_t         t = w_now(&w);
+
+    bent_begin(true);
     for (int i = 0; i < 30; i++)
         last = w_write(&w, 0, T, 1, t + i, i);
     kl_env_sim_run(w.sim, 1000);                       /* applied; none of it in any fileset */
@@ -813,6 +1001,13 @@ START_TEST(a_log_made_anew_under_a_running_ingestor_loses_nothing_that_was_appli
     for (int i = 30; i < 40; i++)
         w_write(&w, 0, T, 1, t + i, i);
     kl_env_sim_run(w.sim, 1000);
+    {
+        struct tsp_logmark m = mark_of(0);
+
+        ck_assert_uint_eq(m.lost_count, 1);
+        ck_assert_uint_eq(m.lost[0].first_seq, last + 1);
+        ck_assert_uint_eq(m.incarnation, m.lost[0].incarnation + 77);
+    }
     {
         struct tsp_select s = w_all(0, T);
 
@@ -938,7 +1133,10 @@ int main(void)
     tcase_add_test(t, a_causal_read_waits_for_its_record_and_not_for_ever);
     tcase_add_test(t, records_purged_before_they_were_applied_stop_the_partition_with_words);
     tcase_add_test(t, a_record_that_cannot_be_read_stops_its_partition_alone);
+    tcase_add_test(t, a_record_that_an_operator_skips_stops_nobody_now_or_after_a_restart);
+    tcase_add_test(t, what_a_snapshot_has_of_a_log_that_is_gone_is_sealed_and_what_follows_is_named);
     tcase_add_test(t, a_log_made_anew_is_read_from_its_start_and_the_filesets_stay);
+    tcase_add_test(t, who_does_not_hear_where_the_log_ends_asks_and_refuses_or_says_that_it_is_stale);
     tcase_add_test(t, a_log_made_anew_under_a_running_ingestor_loses_nothing_that_was_applied);
     tcase_add_test(t, a_partition_given_away_and_back_answers_again);
     tcase_add_test(t, a_head_that_grows_too_large_is_flushed_early);

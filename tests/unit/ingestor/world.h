@@ -16,6 +16,7 @@
 #include "libkoal/bus/bus.h"
 #include "libkoal/env/env.h"
 #include "libkoal/store/store.h"
+#include "libtsproto/logmark.h"
 #include "libtsproto/placement.h"
 #include "libtsproto/record.h"
 #include "libtsproto/select.h"

@@ -138,7 +138,7 @@ START_TEST(a_question_that_cannot_be_is_refused)
     case 0: asked.what = (enum tsp_select_what)0; break;
     case 1: asked.what = (enum tsp_select_what)7; break;
     case 2: asked.tenant = text(""); break;
-    case 3: asked.consistency = (enum tsp_consistency)3; break;
+    case 3: asked.consistency = (enum tsp_consistency)4; break;
     case 4: asked.matchers[0].op = (enum kl_match_op)4; break;
     }
     ck_assert_int_eq(tsp_select_encode(&asked, &out, &err), KL_OK);
@@ -180,7 +180,7 @@ START_TEST(a_subject_names_its_partition)
 }
 END_TEST
 
-static const struct tsp_page page = { .more = true, .applied_seq = 1, .incarnation = UINT64_MAX,
+static const struct tsp_page page = { .more = true, .stale = true, .applied_seq = 1, .incarnation = UINT64_MAX,
                                       .placement_revision = 3, .catalogue_revision = 4, .late_writes = 5,
                                       .cursor = { 6, 7 } };
 
@@ -194,7 +194,7 @@ START_TEST(a_page_has_its_head_and_its_items)
     tsp_page_end(&out, &page);
     ck_assert_uint_eq(out.size, TSP_PAGE_HEAD_SIZE + 5);
     ck_assert_int_eq(tsp_page_open(kl_buf_span(&out), &opened, &items, &err), KL_OK);
-    ck_assert(opened.more && opened.applied_seq == 1 && opened.incarnation == UINT64_MAX &&
+    ck_assert(opened.more && opened.stale && opened.applied_seq == 1 && opened.incarnation == UINT64_MAX &&
               opened.placement_revision == 3 && opened.catalogue_revision == 4 && opened.late_writes == 5 &&
               opened.cursor.hi == 6 && opened.cursor.lo == 7);
     ck_assert_uint_eq(kl_cur_left(&items), 5);
@@ -210,7 +210,7 @@ START_TEST(an_answer_that_is_no_page_is_corrupt)
     tsp_page_begin(&out);
     tsp_page_end(&out, &page);
     ck_assert_int_eq(tsp_page_open(kl_span(out.at, TSP_PAGE_HEAD_SIZE - 1), &opened, &items, &err), KL_ECORRUPT);
-    out.at[_i] ^= 2;                                   /* magic, version, flags */
+    out.at[_i] ^= 4;                                   /* magic, version, flags */
     ck_assert_int_eq(tsp_page_open(kl_buf_span(&out), &opened, &items, &err), KL_ECORRUPT);
 }
 END_TEST
