@@ -212,7 +212,8 @@ static void got_info(struct kl_bus_info *op)
         ing_load_failed(p, &op->err);
         return;
     }
-    if (ing_logmark_doubts(p, &op->err) || atomic_load(&p->state) == ING_AWAY) {  /* nobody wants it any more */
+    /* Nobody wants it any more, or it may be another log. */
+    if (atomic_load(&p->state) == ING_AWAY || ing_logmark_doubts(p, &op->err)) {
         ing_load_failed(p, &op->err);
         return;
     }

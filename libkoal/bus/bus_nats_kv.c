@@ -1,8 +1,13 @@
 /*
- * Keys in a JetStream KV bucket, which is a stream with a subject a key. Compare-and-set is a
- * publish that expects the subject's last sequence: it loses with an error code of its own, where
- * the library's kvStore_Update only has a text. A deleted key leaves a marker behind; "absent"
- * means none at all, or such a marker.
+ * Keys in a JetStream KV bucket, which is a stream with a subject a key.
+ *
+ * A key's revision is a number of ours, in a header: the time in ns, or one more than the revision
+ * before. The sequence of its message would do, were it the same everywhere: replicas of nats-server
+ * 2.9 number the same messages differently after some restarts, and whoever watched one could never
+ * again change a key by way of another. So each change looks the key up at the stream's leader,
+ * compares revisions, and publishes if the subject's last sequence there is still the one it saw.
+ * What is not known to have happened is looked for, by its revision. A deleted key leaves a marker;
+ * "absent" means nothing at all, or such a marker.
  */
 #include "libkoal/bus/bus_nats_priv.h"
 
@@ -14,6 +19,7 @@
 #include <unistd.h>
 
 enum { CREATING_MS = 5000, TURN_TRIES = 20, TURN_PAUSE_US = 5000 };
+enum { CHANGE_TRIES = 4, CHANGE_WAIT_MS = 2000, RENEW_MS = 60000 };
 enum { HISTORY = 8 };                                  /* a watcher sees quick changes, too */
 enum { HEADERS_MAX = 1024 };                           /* the server counts them to the value */
 enum { SUBJECT_MAX = KL_BUSN_NAME_MAX + KL_BUS_KEY_MAX + 8 };
@@ -66,6 +72,21 @@ static enum kl_code bucket(struct kl_busn *b, struct kl_err *err)
 }
 
 /* ---- operations, on a job thread ---- */
+
+#define REVISION "Koa-Revision"                        /* "<revision> <who>.<how many before>" */
+
+/* Of a message that was written without one: its sequence. */
+static uint64_t revision_of(natsMsg *msg, uint64_t seq)
+{
+    const char *text = NULL;
+    uint64_t    n;
+    char       *end;
+
+    if (natsMsgHeader_Get(msg, REVISION, &text) != NATS_OK || text == NULL || text[0] == '\0')
+        return seq;
+    n = strtoull(text, &end, 10);
+    return *end == ' ' && n != 0 && n != UINT64_MAX ? n : seq;
+}
 
 static bool is_marker(natsMsg *msg)
 {
@@ -120,51 +141,85 @@ static enum kl_code get(struct kl_busn *b, struct kl_bus_kv *op, int64_t wait_ms
     op->got_size = size;
     if (size > 0)
         memcpy(op->got, natsMsg_GetData(msg), size);
-    op->revision = natsMsg_GetSequence(msg);
+    op->revision = revision_of(msg, natsMsg_GetSequence(msg));
     natsMsg_Destroy(msg);
     return KL_OK;
 }
 
-/* KL_EEXIST: lost. KL_EAGAIN: nothing happened. KL_ETIMEOUT: nobody knows. */
-static enum kl_code publish(struct kl_busn *b, struct kl_bus_kv *op, uint64_t expect,
-                            int64_t wait_ms, struct kl_err *err)
+/* What stands under a key at the leader. */
+enum { STAMP_MAX = KL_BUSN_INBOX_MAX + 48 };
+struct there { uint64_t seq, revision; bool is, marker, empty; char stamp[STAMP_MAX + 1]; };
+
+static enum kl_code look_up(struct kl_busn *b, const char *key, int64_t wait_ms, struct there *t,
+                            struct kl_err *err)
 {
-    bool         any = expect == UINT64_MAX, put = op->kind == KL_BUS_KV_PUT;
+    natsMsg     *msg = NULL;
+    const char  *stamp = NULL;
+    enum kl_code code = last_of(b, key, wait_ms, &msg, err);
+
+    *t = (struct there){ 0 };
+    if (code == KL_ENOENT) {
+        *err = (struct kl_err){ 0 };
+        return KL_OK;
+    }
+    if (code != KL_OK)
+        return code;
+    t->seq = natsMsg_GetSequence(msg);
+    t->revision = revision_of(msg, t->seq);
+    t->marker = is_marker(msg);
+    t->is = !t->marker;
+    t->empty = natsMsg_GetDataLength(msg) == 0;
+    if (natsMsgHeader_Get(msg, REVISION, &stamp) == NATS_OK && stamp != NULL)
+        snprintf(t->stamp, sizeof t->stamp, "%s", stamp);
+    natsMsg_Destroy(msg);
+    return KL_OK;
+}
+
+/* `value` under a key whose last message is `seq`, 0: which has none, UINT64_MAX: whatever. NULL at:
+ * a marker. KL_EEXIST: it has another. KL_EAGAIN: nothing happened. KL_ETIMEOUT: nobody knows. */
+static enum kl_code publish(struct kl_busn *b, const char *key, struct kl_span value, bool delete,
+                            uint64_t seq, const char *stamp, int64_t wait_ms, struct kl_err *err)
+{
     char         subject[SUBJECT_MAX + 1];
     jsPubOptions o;
-    jsPubAck    *ack = NULL;
     jsErrCode    e = 0;
     natsMsg     *msg = NULL;
     natsStatus   s;
 
-    subject_of(b, op->key, subject);
+    subject_of(b, key, subject);
     jsPubOptions_Init(&o);
     o.MaxWait = wait_ms;
-    o.ExpectNoMessage = expect == 0;
-    if (!any && expect > 0)
-        o.ExpectLastSubjectSeq = expect;
-    s = natsMsg_Create(&msg, subject, NULL, put ? op->value.at : NULL,
-                       put ? (int)op->value.size : 0);
-    if (s == NATS_OK && !put)
+    o.ExpectNoMessage = seq == 0;
+    if (seq > 0 && seq != UINT64_MAX)
+        o.ExpectLastSubjectSeq = seq;
+    s = natsMsg_Create(&msg, subject, NULL, delete ? NULL : value.at, delete ? 0 : (int)value.size);
+    if (s == NATS_OK)
+        s = natsMsgHeader_Set(msg, REVISION, stamp);
+    if (s == NATS_OK && delete)
         s = natsMsgHeader_Set(msg, "KV-Operation", "DEL");
     if (s == NATS_OK)
-        s = js_PublishMsg(&ack, b->js, msg, &o, &e);
+        s = js_PublishMsg(NULL, b->js, msg, &o, &e);
     natsMsg_Destroy(msg);
-    if (s == NATS_OK) {
-        op->revision = ack->Sequence;
-        jsPubAck_Destroy(ack);
+    if (s == NATS_OK)
         return KL_OK;
-    }
-    if (e == JSStreamWrongLastSequenceErr && expect == 0)
-        return kl_fail(err, KL_EEXIST, "key %s is there already", op->key);
     if (e == JSStreamWrongLastSequenceErr)
-        return kl_fail(err, KL_EEXIST, "key %s is no longer at revision %" PRIu64, op->key, expect);
+        return kl_fail(err, KL_EEXIST, "key %s has changed", key);
     kl_busn_code(b, s, e, "change a key", err);
     if (s == NATS_NO_RESPONDERS)
         atomic_store(&b->bucket_ready, false);
     if (s == NATS_TIMEOUT || s == NATS_CONNECTION_DISCONNECTED || s == NATS_CONNECTION_CLOSED)
-        err->code = any ? KL_EAGAIN : KL_ETIMEOUT;     /* without an expectation: repeat it */
+        err->code = KL_ETIMEOUT;
     return err->code;
+}
+
+/* The next revision, and its stamp, which nobody else has. */
+static uint64_t next_stamp(struct kl_busn *b, const struct there *t, char stamp[STAMP_MAX + 1])
+{
+    uint64_t now = (uint64_t)kl_env_now_ms(b->env) * 1000000, next = now > t->revision ? now : t->revision + 1;
+
+    snprintf(stamp, STAMP_MAX + 1, "%" PRIu64 " %s.%" PRIu64, next, b->inbox,
+             atomic_fetch_add(&b->stamps, 1));
+    return next;
 }
 
 /* ---- keys that are not there yet ----
@@ -175,128 +230,111 @@ static enum kl_code publish(struct kl_busn *b, struct kl_bus_kv *op, uint64_t ex
  */
 static const char turn_key[] = "creating";
 
-/* What stands under the key: its place, and whether that is a marker; KL_ENOENT: nothing at all. */
-static enum kl_code what_is(struct kl_busn *b, const char *key, int64_t wait_ms, uint64_t *seq,
-                            bool *marker, struct kl_err *err)
+/* With create_lock held. KL_EAGAIN: it is somebody else's; of one who keeps it for long it is taken. */
+static enum kl_code turn_take(struct kl_busn *b, int64_t wait_ms, struct kl_err *err)
 {
-    natsMsg     *msg = NULL;
-    enum kl_code code = last_of(b, key, wait_ms, &msg, err);
+    struct there t;
+    char         stamp[STAMP_MAX + 1];
+    int64_t      now_ns = kl_env_mono_ns(b->env);
+    enum kl_code code = look_up(b, turn_key, wait_ms, &t, err);
 
     if (code != KL_OK)
         return code;
-    *seq = natsMsg_GetSequence(msg);
-    *marker = is_marker(msg);
-    natsMsg_Destroy(msg);
-    return KL_OK;
-}
-
-static enum kl_code turn_put(struct kl_busn *b, const char *who, uint64_t expect, int64_t wait_ms,
-                             uint64_t *seq, struct kl_err *err)
-{
-    struct kl_bus_kv op = { .kind = KL_BUS_KV_PUT, .value = kl_span_str(who) };
-    enum kl_code     code;
-
-    memcpy(op.key, turn_key, sizeof turn_key);
-    code = publish(b, &op, expect, wait_ms, err);
-    *seq = op.revision;
-    return code;
-}
-
-/* With create_lock held. KL_EAGAIN: it is somebody else's; of one who keeps it for long it is taken. */
-static enum kl_code turn_take(struct kl_busn *b, int64_t wait_ms, uint64_t *ours, struct kl_err *err)
-{
-    natsMsg     *msg = NULL;
-    uint64_t     seq;
-    bool         idle;
-    int64_t      now_ns = kl_env_mono_ns(b->env);
-    enum kl_code code = last_of(b, turn_key, wait_ms, &msg, err);
-
-    if (code == KL_ENOENT) {                           /* once in a cell's life */
-        *err = (struct kl_err){ 0 };
-        code = turn_put(b, "", UINT64_MAX, wait_ms, &seq, err);
+    next_stamp(b, &t, stamp);
+    if (t.seq == 0) {                                  /* once in a cell's life */
+        code = publish(b, turn_key, kl_span("", 0), false, UINT64_MAX, stamp, wait_ms, err);
         return code == KL_OK ? kl_fail(err, KL_EAGAIN, "keys are made one at a time") : code;
     }
-    if (code != KL_OK)
-        return code;
-    seq = natsMsg_GetSequence(msg);
-    idle = natsMsg_GetDataLength(msg) == 0;
-    natsMsg_Destroy(msg);
-    if (!idle && b->creating != seq) {
-        b->creating = seq;
+    if (!t.empty && b->creating != t.revision) {
+        b->creating = t.revision;
         b->creating_ns = now_ns;
     }
-    if (!idle && now_ns - b->creating_ns < CREATING_MS * INT64_C(1000000))
+    if (!t.empty && now_ns - b->creating_ns < CREATING_MS * INT64_C(1000000))
         return kl_fail(err, KL_EAGAIN, "somebody else makes a key at %s", b->url);
-    code = turn_put(b, b->inbox, seq, wait_ms, ours, err);
+    code = publish(b, turn_key, kl_span_str(b->inbox), false, t.seq, stamp, wait_ms, err);
     return code == KL_EEXIST ? (err->code = KL_EAGAIN) : code;
 }
 
-static enum kl_code create_in_turn(struct kl_busn *b, struct kl_bus_kv *op, int64_t wait_ms,
-                                   struct kl_err *err)
+static void turn_give(struct kl_busn *b, int64_t wait_ms)
 {
-    uint64_t     turn = 0, seq = 0;
-    bool         marker = false;
-    enum kl_code code = KL_EAGAIN;
+    struct there  t;
+    struct kl_err err = { 0 };
+    char          stamp[STAMP_MAX + 1];
 
+    if (look_up(b, turn_key, wait_ms, &t, &err) != KL_OK || t.seq == 0 || t.empty)
+        return;
+    next_stamp(b, &t, stamp);
+    publish(b, turn_key, kl_span("", 0), false, t.seq, stamp, wait_ms, &err);
+}
+
+/* KL_EEXIST also where somebody was first. */
+static enum kl_code create(struct kl_busn *b, struct kl_bus_kv *op, const char *stamp, int64_t wait_ms,
+                           struct kl_err *err)
+{
+    enum kl_code code = KL_EAGAIN;
+    struct there t;
+
+    if (b->options.log_replicas == 1)
+        return publish(b, op->key, op->value, false, 0, stamp, wait_ms, err);
     pthread_mutex_lock(&b->create_lock);
     for (int i = 0; code == KL_EAGAIN && i < TURN_TRIES; i++) {
         if (i > 0)
             usleep(TURN_PAUSE_US + kl_env_draw(b->env) % TURN_PAUSE_US);
-        code = turn_take(b, wait_ms, &turn, err);
+        code = turn_take(b, wait_ms, err);
     }
     if (code == KL_OK) {
-        code = what_is(b, op->key, wait_ms, &seq, &marker, err);
-        if (code == KL_ENOENT || (code == KL_OK && marker)) {
-            *err = (struct kl_err){ 0 };
-            code = publish(b, op, seq, wait_ms, err);
-        } else if (code == KL_OK) {
-            code = kl_fail(err, KL_EEXIST, "key %s is there already", op->key);
-        }
-        turn_put(b, "", turn, wait_ms, &seq, &(struct kl_err){ 0 });
+        code = look_up(b, op->key, wait_ms, &t, err);
+        if (code == KL_OK)
+            code = t.seq != 0 ? kl_fail(err, KL_EEXIST, "key %s is there already", op->key)
+                 : publish(b, op->key, op->value, false, 0, stamp, wait_ms, err);
+        turn_give(b, wait_ms);
     }
     pthread_mutex_unlock(&b->create_lock);
     return code;
 }
 
-static enum kl_code publish_absent(struct kl_busn *b, struct kl_bus_kv *op, int64_t wait_ms,
-                                   struct kl_err *err)
-{
-    uint64_t     seq = 0;
-    bool         marker = false;
-    enum kl_code code = what_is(b, op->key, wait_ms, &seq, &marker, err);
+/* ---- changes ---- */
 
-    if (code == KL_OK && !marker)
-        return kl_fail(err, KL_EEXIST, "key %s is there already", op->key);
-    if (code != KL_OK && code != KL_ENOENT)
-        return code;
-    *err = (struct kl_err){ 0 };
-    if (seq == 0 && b->options.log_replicas > 1)
-        code = create_in_turn(b, op, wait_ms, err);
-    else
-        code = publish(b, op, seq, wait_ms, err);
-    return code == KL_EEXIST ? kl_fail(err, KL_EEXIST, "key %s is there already", op->key) : code;
+static bool fits(const struct kl_bus_kv *op, const struct there *t)
+{
+    return op->expect == UINT64_MAX || (op->expect == 0 ? !t->is : t->is && t->revision == op->expect);
 }
 
-static enum kl_code delete(struct kl_busn *b, struct kl_bus_kv *op, int64_t wait_ms,
-                           struct kl_err *err)
+/* A put or a deletion. One whose answer did not come is looked for by its stamp. */
+static enum kl_code change_key(struct kl_busn *b, struct kl_bus_kv *op, int64_t wait_ms, struct kl_err *err)
 {
-    natsMsg *msg = NULL;
-    uint64_t revision;
-    bool     marker;
+    bool         delete = op->kind == KL_BUS_KV_DELETE;
+    char         stamp[STAMP_MAX + 1] = "";
+    uint64_t     tried = 0;
+    enum kl_code code = KL_OK;
 
-    if (last_of(b, op->key, wait_ms, &msg, err) != KL_OK)
-        return err->code;
-    revision = natsMsg_GetSequence(msg);
-    marker = is_marker(msg);
-    natsMsg_Destroy(msg);
-    if (op->expect != UINT64_MAX && (marker || op->expect != revision))
-        return kl_fail(err, KL_EEXIST, "key %s is no longer at revision %" PRIu64, op->key,
-                       op->expect);
-    if (marker)
-        return kl_fail(err, KL_ENOENT, "there is no key %s", op->key);
-    if (publish(b, op, revision, wait_ms, err) == KL_EEXIST && op->expect == UINT64_MAX)
-        err->code = KL_EAGAIN;                         /* it changed under us: look again */
-    return err->code;
+    for (int i = 0; i < CHANGE_TRIES; i++) {
+        struct there t;
+
+        *err = (struct kl_err){ 0 };
+        if (look_up(b, op->key, wait_ms, &t, err) != KL_OK)
+            return tried != 0 ? (err->code = KL_ETIMEOUT) : err->code;
+        if (tried != 0 && strcmp(t.stamp, stamp) == 0) {
+            op->revision = tried;
+            return KL_OK;
+        }
+        if (delete && !t.is && (op->expect == UINT64_MAX || op->expect == 0))
+            return kl_fail(err, KL_ENOENT, "there is no key %s", op->key);
+        if (!fits(op, &t) && op->expect == 0)
+            return kl_fail(err, KL_EEXIST, "key %s is there already", op->key);
+        if (!fits(op, &t))
+            return kl_fail(err, KL_EEXIST, "key %s is no longer at revision %" PRIu64, op->key, op->expect);
+        tried = next_stamp(b, &t, stamp);
+        code = t.seq == 0 ? create(b, op, stamp, wait_ms, err)
+             : publish(b, op->key, op->value, delete, t.seq, stamp, wait_ms, err);
+        if (code == KL_OK) {
+            op->revision = tried;
+            return KL_OK;
+        }
+        if (code != KL_EEXIST && code != KL_ETIMEOUT)
+            return code;
+    }
+    return code == KL_EEXIST ? kl_fail(err, KL_EAGAIN, "key %s changes all the time", op->key) : code;
 }
 
 struct change { struct kl_busn_job job; struct kl_bus_kv *op; };
@@ -308,11 +346,7 @@ enum kl_code kl_busn_kv_now(struct kl_busn *b, struct kl_bus_kv *op, int64_t wai
         return err->code;
     if (op->kind == KL_BUS_KV_GET)
         return get(b, op, wait_ms, err);
-    if (op->kind == KL_BUS_KV_DELETE)
-        return delete(b, op, wait_ms, err);
-    if (op->expect == 0)
-        return publish_absent(b, op, wait_ms, err);
-    return publish(b, op, op->expect, wait_ms, err);
+    return change_key(b, op, wait_ms < CHANGE_WAIT_MS ? wait_ms : CHANGE_WAIT_MS, err);
 }
 
 static enum kl_code op_run(struct kl_busn_job *j, int64_t wait_ms, struct kl_err *err)
@@ -400,6 +434,7 @@ struct eye {
     bool closed;                                       /* by unwatch, on the watcher's loop */
     bool current, tell_current, away;                  /* the bus's loop's */
     struct kl_busn_drop *first, **last;
+    int64_t renew_ns;                                  /* when next, whatever happens */
     size_t key_at;                                     /* where in a subject its key begins */
     char prefix[KL_BUS_KEY_MAX + 1];
     struct kl_busn_drop *batch;                        /* the delivery */
@@ -450,7 +485,7 @@ static void on_delivery(struct kl_env_task *task)
             e->watch->change(e->watch, key,
                              marker ? kl_span(NULL, 0)
                                     : kl_span(value, (size_t)natsMsg_GetDataLength(d->msg)),
-                             d->seq);
+                             revision_of(d->msg, d->seq));
     }
     if (e->batch_current && !e->closed && !atomic_load(&b->closed))
         e->watch->current(e->watch);
@@ -521,6 +556,18 @@ static void eye_drop(struct kl_busn_tap *t, struct kl_busn_drop *d)
     eye_pump(e);
 }
 
+/* A server that passed a change over (2.9, bus_nats_log.c) never tells it: now and then another look. */
+static void eye_tick(struct kl_busn_tap *t, int64_t now_ns)
+{
+    struct eye *e = eye_of(t);
+
+    if (t->bus->options.log_replicas == 1 || now_ns < e->renew_ns)
+        return;
+    if (e->renew_ns != 0)
+        kl_busn_tap_renew(t);
+    e->renew_ns = now_ns + (RENEW_MS / 2 + (int64_t)(kl_env_draw(t->bus->env) % RENEW_MS)) * 1000000;
+}
+
 static void on_open(struct kl_env_task *task)
 {
     struct eye *e = kl_container_of(task, struct eye, open);
@@ -550,6 +597,7 @@ void kl_busn_watch(struct kl_bus *bus, struct kl_bus_watch *w)
     e->tap.drop = eye_drop;
     e->tap.cancel = eye_cancel;
     e->tap.free = eye_free;
+    e->tap.tick = eye_tick;
     e->watch = w;
     e->loop = w->loop;
     e->last = &e->first;

@@ -285,6 +285,7 @@ struct kl_busn {
     struct kl_env_loop *loop;
     struct kl_env_timer tick;
     struct kl_env_task begin, quiet, end;
+    _Atomic uint64_t stamps;                           /* of changes of keys, by this bus */
     pthread_mutex_t create_lock;                       /* one key is made at a time; guards: */
     uint64_t creating;                                 /* somebody else's turn, as last seen */
     int64_t creating_ns;                               /* since when */
