@@ -26,6 +26,14 @@ bench-head: all $(B)/bench/push
 	@python3 bench/head.py --bin $(B)/bin --push $(B)/bench/push $(ARGS)
 .PHONY: bench-head
 
+# What cells of 10^6 to 10^9 series would look like, placed by the code that places them.
+$(B)/bench/scale: $(B)/bench/scale.o $(call archives,libtsproto)
+	@mkdir -p $(@D)
+	@$(CC) $(CFLAGS) $+ $(call libs,libtsproto) -lm -pthread -o $@
+bench-scale: $(B)/bench/scale
+	@$<
+.PHONY: bench-scale
+
 # Label matchers over a live head of so many series, by set operations.
 $(B)/bench/match: $(B)/bench/match.o $(call archives,ingestor)
 	@mkdir -p $(@D)
