@@ -32,7 +32,8 @@ static enum kl_code find(struct kl_s3 *s, struct found *f, struct kl_err *err)
     struct kl_s3_call c = { .method = "GET", .body_max = KL_S3_LIST_BODY_MAX };
     enum kl_code      code;
 
-    kl_buf_addf(&query, "encoding-type=url&max-uploads=%d&prefix=", PAGE);
+    /* Ceph encodes keys when asked to, and does not say so; ours need no encoding. */
+    kl_buf_addf(&query, "max-uploads=%d&prefix=", PAGE);
     kl_s3_encode(s->o.prefix, true, &query);
     kl_buf_adds(&query, "&uploads=");
     kl_buf_add8(&query, '\0');

@@ -307,7 +307,7 @@ START_TEST(uploads_of_a_day_ago_that_nobody_ended_are_abandoned_and_nobody_elses
     ck_assert_msg(kl_store_s3_sweep(s, 86400000, &count, &err) == KL_OK, "%s", err.text);
     ck_assert_uint_eq(count, 1);
     ck_assert_uint_eq(fake.asked, 2);
-    ck_assert_ptr_nonnull(strstr(fake.requests[0], "GET /bucket/?encoding-type=url&max-uploads=1000&prefix=p%2F&uploads= "));
+    ck_assert_ptr_nonnull(strstr(fake.requests[0], "GET /bucket/?max-uploads=1000&prefix=p%2F&uploads= "));
     ck_assert_ptr_nonnull(strstr(fake.requests[1], "DELETE /bucket/p/a/data?uploadId=up%261 "));
 }
 END_TEST
