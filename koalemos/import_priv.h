@@ -8,6 +8,7 @@
  * An imported fileset has the incarnation 0, which no log has: so it stands before everything that
  * ever came through a log, and where both have a sample for one time the log's wins. Its id is the time
  * of its making, in 2^-16 ms, and above those of the imports before it: of two imports the later wins.
+ * Deletions hide it but those that the catalogue has already: what was deleted before may be imported anew.
  *
  * What a crash leaves: `progress-...` in the work folder names what was committed, and last what was
  * about to be; the next run goes on behind it. A block that is done has an object

@@ -135,6 +135,7 @@ static enum kl_code write_rows(struct part *p, const struct import_row *rows, ui
 static enum kl_code change(void *ctx, struct blk_manifest *m, struct kl_err *err)
 {
     const struct part *p = ctx;
+    struct blk_info    info = p->info;
     char               path[BLK_PATH_MAX + 1];
 
     if (blk_manifest_find(m, &p->info) < m->fileset_count)
@@ -147,7 +148,8 @@ static enum kl_code change(void *ctx, struct blk_manifest *m, struct kl_err *err
                        BLK_MANIFEST_FILESETS_MAX);
     blk_fileset_path(&p->info, path);
     blk_manifest_here(m, path);
-    blk_manifest_add(m, &p->info);
+    info.obeyed = m->deletions_made;                   /* what was deleted before is not meant by it */
+    blk_manifest_add(m, &info);
     return KL_OK;
 }
 

@@ -233,6 +233,7 @@ static enum kl_code become(void *ctx, struct blk_manifest *m, struct kl_err *err
     blk_manifest_copy(m, w->m);
     m->incarnation = incarnation;
     m->cut_count = 0;
+    m->deleted_seq = 0;
     m->replay_from = 1;
     return KL_OK;
 }

@@ -393,3 +393,30 @@ def test_blocks_in_a_bucket_are_imported_from_there(world):
     words = koalemos(world, "import", "--prometheus", f"s3://{s3.bucket}/{s3.prefix}/nothing", "--data-dir", world.path("data-2"),
                      *flags, code=1)
     check("no block" in words, words)
+
+
+def test_what_was_deleted_before_an_import_is_there_after_it_and_may_be_deleted_again(world):
+    blocks, start_ms = small(world)
+    at = start_ms / 1000 + 4 * 3600
+    ours = koa.Serve(world)
+
+    def delete():
+        status, _, body = http(f"{ours.push}/api/v1/admin/tsdb/delete_series?" + urllib.parse.urlencode(
+            {"match[]": '{__name__=~"m."}', "start": start_ms / 1000 - 7200, "end": at}), b"", method="POST")
+        check(status in (200, 202, 204), f"delete_series: {status} {body!r}")
+
+    def count():
+        return sum(counts(ours.query, at).values())
+    status, words = koa.push(ours.push, [({"__name__": "m0", "i": "0"}, [(int(time.time() * 1000), 7.0)])])
+    check(status == 204, words)
+    delete()
+    ours.flush_all()
+    ours.process.stop()
+    koalemos(world, "import", "--prometheus", blocks, "--data-dir", world.path("data"))
+    ours.process.start()
+    ours.ready()
+    check(count() == 60 * 700, "an older deletion hides what was imported")
+    delete()
+    eventually("deleted", lambda: count() == 0)
+    ours.flush_all()
+    check(count() == 0, "it came back")
