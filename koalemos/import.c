@@ -16,12 +16,15 @@ static const char usage[] =
     "\n"
     "  Takes blocks of Prometheus' TSDB, as Prometheus, Thanos and Mimir keep them (index v1 and v2; floats and\n"
     "  native histograms; tombstones applied), into the object storage and the catalogue: of a process that keeps\n"
-    "  its data in --data-dir and does not run meanwhile, or, without --data-dir, of a cluster in NATS, which may.\n"
+    "  its data in --data-dir and does not run meanwhile, or runs and is named by --server; or, without --data-dir, of\n"
+    "  a cluster in NATS, which may run.\n"
     "  DIR is a block, or a folder of blocks. What Prometheus still has in its head is in no block: its\n"
     "  POST /api/v1/admin/tsdb/snapshot makes blocks of all. Where a sample was pushed as well, that one stays.\n"
     "  Blocks marked for deletion and downsampled ones of Thanos are passed over. Started again it goes on where\n"
     "  it was interrupted, and takes no block twice.\n"
     "\n"
+    "  --server URL      the `koalemos serve` that uses the --data-dir: it is asked for its catalogue, and answers from\n"
+    "                    what is imported at once.  --token-file FILE  --ca-file FILE  where it wants a key, or has TLS\n"
     "  --tenant NAME     whose data it becomes (anonymous)\n"
     "  --work-dir DIR    for what is being made (import/ in the data-dir; in a cluster it must be said), and for a\n"
     "                    copy of one block at a time where they come from S3: store.s3.* and the environment say\n"
@@ -55,6 +58,8 @@ static bool read_args(struct import *x, int *argc, char **argv, int first)
 {
     struct { const char *name, **text; bool *flag; } ours[] = {
         { "--prometheus", &x->from, NULL }, { "--tenant", &x->tenant, NULL },
+        { "--server", &x->reach.server, NULL }, { "--token-file", &x->reach.token_file, NULL },
+        { "--ca-file", &x->reach.ca_file, NULL },
         { "--work-dir", &x->work_path, NULL }, { "--skip-corrupt", NULL, &x->skip },
         { "--drop-outer", NULL, &x->drop_outer }, { "--again", NULL, &x->again },
         { "--progress", NULL, &x->progress },

@@ -1,7 +1,9 @@
 #include "koalemos/reach.h"
 
+#include "koalemos/serve_catalogue.h"
 #include "libkoal/base/hash.h"
 #include "libkoal/bus/options.h"
+#include "libkoal/http/client.h"
 #include "libkoal/store/options.h"
 #include "libtsproto/layout.h"
 
@@ -10,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MANIFEST_BYTES_MAX = 256 << 20, TRIES_MAX = 1000 };
+enum { MANIFEST_BYTES_MAX = 256 << 20, TRIES_MAX = 1000, ANSWER_MAX = 1 << 20 };
 
 /* ---- asking the bus, and waiting ---- */
 
@@ -34,8 +36,92 @@ static void begin(struct kl_env_task *task)
         q->bus->kv(q->bus, &q->kv);
 }
 
+/* ---- the same of a server that runs ---- */
+
+static bool keep(void *ctx, struct kl_span bytes)
+{
+    struct kl_buf *b = ctx;
+
+    kl_buf_add(b, bytes.at, bytes.size);
+    return kl_buf_ok(b);
+}
+
+static void add_question(const struct reach_question *q, struct kl_buf *form)
+{
+    char          text[24];
+    struct kl_buf hex = { 0 };
+
+    if (q->about_log) {
+        snprintf(text, sizeof text, "%" PRIu32, q->info.partition);
+        kl_http_form_add(form, "log", kl_span_str(text));
+        return;
+    }
+    kl_http_form_add(form, "key", kl_span_str(q->kv.key));
+    if (q->kv.kind != KL_BUS_KV_PUT)
+        return;
+    snprintf(text, sizeof text, "%" PRIu64, q->kv.expect);
+    kl_http_form_add(form, "expect", kl_span_str(text));
+    for (size_t i = 0; i < q->kv.value.size; i++)
+        kl_buf_addf(&hex, "%02x", ((const uint8_t *)q->kv.value.at)[i]);
+    kl_http_form_add(form, "value", kl_buf_span(&hex));
+    kl_buf_deinit(&hex);
+}
+
+/* Its answer, where it is one: a line of numbers, and of a key the value behind it. */
+static bool take_answer(struct reach_question *q, const struct kl_buf *b)
+{
+    const char *line = memchr(b->at, '\n', b->size);
+    char        text[100];
+    size_t      n = line != NULL ? (size_t)(line - b->at) : sizeof text;
+
+    if (n >= sizeof text)
+        return false;
+    memcpy(text, b->at, n);
+    text[n] = '\0';
+    if (q->about_log)
+        return sscanf(text, "%" SCNu64 " %" SCNu64 " %" SCNu64, &q->info.incarnation, &q->info.first_seq,
+                      &q->info.last_seq) == 3;
+    if (sscanf(text, "%" SCNu64, &q->kv.revision) != 1)
+        return false;
+    if (q->kv.kind == KL_BUS_KV_GET) {
+        q->kv.got_size = b->size - n - 1;
+        q->kv.got = kl_resize(NULL, q->kv.got_size + 1);
+        memcpy(q->kv.got, line + 1, q->kv.got_size);
+    }
+    return true;
+}
+
+static void ask_server(struct reach *r, struct reach_question *q)
+{
+    struct kl_buf        form = { 0 }, answer;
+    char                 url[2000];
+    struct kl_http_asked a = { .url = url, .take = keep, .ctx = &answer };
+    struct kl_err        err;
+    enum kl_code         code;
+
+    kl_buf_init(&answer, ANSWER_MAX);
+    add_question(q, &form);
+    a.form = kl_buf_span(&form);
+    snprintf(url, sizeof url, "%.1900s" SERVE_CATALOGUE_PATH, r->server);
+    code = kl_http_client_ask(r->client, &a, &err);
+    if (code == KL_OK && a.status == 404 && !q->about_log)
+        code = kl_fail(&err, KL_ENOENT, "there is no key %s", q->kv.key);
+    else if (code == KL_OK && a.status == 409)
+        code = kl_fail(&err, KL_EEXIST, "%s was changed meanwhile", q->kv.key);
+    else if (code == KL_OK && (a.status != 200 || !take_answer(q, &answer)))
+        code = kl_fail(&err, KL_EIO, "%s answers %u %.300s", url, a.status, a.words);
+    *(q->about_log ? &q->info.code : &q->kv.code) = code;
+    *(q->about_log ? &q->info.err : &q->kv.err) = err;
+    kl_buf_deinit(&form);
+    kl_buf_deinit(&answer);
+}
+
 void reach_ask(struct reach *r, struct reach_question *q)
 {
+    if (r->client != NULL) {
+        ask_server(r, q);
+        return;
+    }
     q->begin.run = begin;
     q->bus = r->bus;
     q->wait = kl_app_wait_new();
@@ -53,12 +139,17 @@ static enum kl_code open_local(struct reach *r, const char *path, struct kl_err 
 {
     struct kl_bus_local_options local;
 
-    if (kl_env_dir_real_open(path, true, &r->data, err) != KL_OK)
+    if (kl_env_dir_real_open(path, r->client == NULL, &r->data, err) != KL_OK)
         return kl_within(err, "data-dir %s", path);
-    if (r->data->lock(r->data, err) != KL_OK)
+    if (r->client == NULL && r->data->lock(r->data, err) != KL_OK)
         return kl_within(err, "data-dir %s, which no server may use meanwhile", path);
+    /* What the server is told of must be where it looks. */
+    if (r->client != NULL && r->data->lock(r->data, err) == KL_OK)
+        return kl_fail(err, KL_EINVAL, "data-dir %s is used by no server: it is not that of %s", path, r->server);
     if (r->data->enter(r->data, "store", true, &r->objects, err) != KL_OK)
         return kl_within(err, "data-dir %s", path);
+    if (r->client != NULL)
+        return KL_OK;
     kl_bus_local_options_read(r->app->config, &local);
     local.log = r->app->log;
     if (kl_bus_local_open(r->app->env, r->data, &local, &r->bus, err) != KL_OK)
@@ -72,18 +163,23 @@ enum kl_code reach_open(struct reach *r, struct kl_app *app, bool writes, struct
     const char                *path = kl_config_text(config, "data-dir");
     struct kl_bus_nats_options nats;
 
-    *r = (struct reach){ .app = app, .partitions = (uint32_t)kl_config_int(config, "partitions") };
+    *r = (struct reach){ .app = app, .partitions = (uint32_t)kl_config_int(config, "partitions"),
+                         .server = r->server, .token_file = r->token_file, .ca_file = r->ca_file };
+    if (r->server != NULL)
+        r->client = kl_http_client_new(&(struct kl_http_client_options){ .token_file = r->token_file,
+                                                                         .ca_file = r->ca_file });
     if (path != NULL && path[0] != '\0') {
         if (open_local(r, path, err) != KL_OK)
             return err->code;
-    } else {
+    } else if (r->client == NULL) {
         kl_bus_nats_options_read(config, &nats);
         nats.service = "koalemos";
         nats.log = app->log;
         if (kl_bus_nats_open(app->env, &nats, &r->bus, err) != KL_OK)
             return err->code;
     }
-    r->loop = app->env->sched->loop_new(app->env->sched, "command", 16);
+    if (r->client == NULL)
+        r->loop = app->env->sched->loop_new(app->env->sched, "command", 16);
     return kl_store_open(&(struct kl_store_place){ .env = app->env, .config = config,
                                                    .local = r->objects, .writes = writes,
                                                    .log = app->log }, &r->store, err);
@@ -103,6 +199,7 @@ void reach_close(struct reach *r)
         r->objects->leave(r->objects);
     if (r->data != NULL)
         r->data->leave(r->data);
+    kl_http_client_free(r->client);
 }
 
 static enum kl_code open_bucket(struct kl_app *app, const char *url, struct kl_store **store,

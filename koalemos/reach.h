@@ -2,8 +2,8 @@
 #define KOALEMOS_REACH_H
 /*
  * What a command reaches that works on a cell's stored data: the store, and the KV. Either of one process
- * with its data-dir, which must not run meanwhile (its folder is locked); or, without a data-dir, of a
- * cluster in NATS, which may. One thread, that of main; every call waits.
+ * with its data-dir, which must not run meanwhile (its folder is locked), unless it is asked itself, by HTTP
+ * (`server`: serve_catalogue.h); or, without a data-dir, of a cluster in NATS, which may run. One thread, that of main; every call waits.
  */
 #include "libblock/manifest.h"
 #include "libkoal/app/app.h"
@@ -18,6 +18,8 @@ struct reach {
     struct kl_bus      *bus;
     struct kl_env_loop *loop;
     uint32_t            partitions;
+    struct kl_http_client *client;
+    const char         *server, *token_file, *ca_file; /* set before reach_open, or NULL */
 };
 /* After a failure, too, reach_close is due. `writes`: as kl_store_place's. */
 enum kl_code reach_open(struct reach *r, struct kl_app *app, bool writes, struct kl_err *err);

@@ -1,5 +1,7 @@
 #include "koalemos/serve.h"
 
+#include "koalemos/serve_catalogue.h"
+
 #include "doorman/bootstrap.h"
 #include "doorman/doorman.h"
 #include "doorman/grpc.h"
@@ -32,6 +34,7 @@ struct serve {
     struct dm_http      *doorman_http;
     struct dm_grpc      *doorman_grpc;
     struct qr_http      *querier_http;
+    struct serve_catalogue *catalogue;
     struct ov_http      *ov_http;
 };
 
@@ -121,6 +124,7 @@ static void start_services(struct serve *s, struct tsp_placement *placement_take
     s->doorman_http = dm_http_new(s->doorman, a->http, &dmo, a->env);
     s->querier_http = qr_http_new(s->querier, a->http, a->env);
     s->ov_http = ov_http_new(s->ov, a->http);
+    s->catalogue = serve_catalogue_new(a->env, s->bus, (uint32_t)kl_config_int(a->config, "partitions"), a->http);
     s->app->ready = ready;
     s->app->ctx = s;
 }
@@ -142,6 +146,7 @@ static void stop(struct serve *s)
         ov_http_free(s->ov_http);
         qr_http_free(s->querier_http);
         ing_http_free(s->ingestor_http);
+        serve_catalogue_free(s->catalogue);
     }
     if (s->bus != NULL)
         s->bus->free(s->bus);

@@ -106,6 +106,7 @@ static const struct kl_auth_endpoint table[] = {
     CELL_ADMIN("POST", "/api/v1/koalemos/overrides"),
     CELL_ADMIN("DELETE", "/api/v1/koalemos/overrides"),
     CELL_ADMIN("POST", "/api/v1/koalemos/overrides/rollback"),
+    CELL_ADMIN("POST", "/api/v1/koalemos/catalogue"),
     CELL_ADMIN(NULL, "/api/v1/admin/tsdb/flush"),
     ADMIN(NULL, "/api/v1/admin/tsdb/delete_series"),
     ADMIN(NULL, "/api/v1/admin/tsdb/deletions"),

@@ -420,3 +420,42 @@ def test_what_was_deleted_before_an_import_is_there_after_it_and_may_be_deleted_
     eventually("deleted", lambda: count() == 0)
     ours.flush_all()
     check(count() == 0, "it came back")
+
+
+def test_an_import_beside_a_running_serve_is_answered_at_once_and_it_goes_on(world):
+    blocks, start_ms = small(world)
+    at = start_ms / 1000 + 4 * 3600
+    ours = koa.Serve(world)
+    now_ms = int(time.time() * 1000)
+
+    def push(i):
+        status, words = koa.push(ours.push, [({"__name__": f"m{k % 3}", "i": f"new-{k}"}, [(now_ms + i, i)]) for k in range(60)])
+        check(status == 204, f"{status} {words}")
+    push(0)
+    ours.flush_all()
+    words = koalemos(world, "import", "--prometheus", blocks, "--data-dir", world.path("data"), "--server", ours.push)
+    check("2 blocks taken" in words, words)
+    eventually("the import is answered", lambda: sum(counts(ours.query, at).values()) == 60 * 700)
+    push(1)
+    ours.flush_all()
+    check(sum(counts(ours.query, at).values()) == 60 * 700, "a flush lost what was imported")
+    got = koa.one(ours.query, 'sum(count_over_time({__name__=~"m.",i=~"new-.*"}[1h]))', at=now_ms / 1000 + 60)
+    check(got == 120, f"{got} of 120 pushed samples")
+    ours.process.stop()
+    ours.process.start()
+    ours.ready()
+    check(sum(counts(ours.query, at).values()) == 60 * 700, "a start lost what was imported")
+    check("ALARM" not in ours.process.words(), ours.process.words()[-1000:])
+    # Only what is the catalogue's may be asked for, and only as it should be.
+    os.makedirs(world.path("other"))
+    words = koalemos(world, "import", "--prometheus", blocks, "--data-dir", world.path("other"), "--server", ours.push, "--again",
+                     code=1)
+    check("used by no server" in words, words)
+    for form, want in ({}, 400), ({"key": "lease.0001"}, 400), ({"key": "catalogue.0001x"}, 400), ({"log": "16"}, 400), \
+            ({"log": "-1"}, 400), ({"log": "3"}, 200), ({"key": "placement"}, 200), ({"key": "catalogue.9999"}, 404), \
+            ({"key": "placement", "expect": "0", "value": "00"}, 400), ({"key": "catalogue.0001", "expect": "1", "value": "0g"}, 400), \
+            ({"key": "catalogue.0001", "value": "00"}, 400), ({"key": "catalogue.0001", "expect": "1", "value": "00" * 5000}, 400), \
+            ({"key": "catalogue.0001", "expect": "1", "value": "00"}, 400):
+        status, _, body = http(f"{ours.push}/api/v1/koalemos/catalogue", urllib.parse.urlencode(form).encode(),
+                               {"Content-Type": "application/x-www-form-urlencoded"})
+        check(status == want, f"{form}: {status} {body[:200]!r}")
