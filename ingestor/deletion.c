@@ -105,6 +105,7 @@ void ing_deletion_read(struct ing_partition *p, struct kl_span tenant, const str
     }
     kl_count(p->i->m.deletions, 1);
     p->late_writes++;                                  /* what was answered before is no more true */
+    ing_marks_span(&p->marks, t->from_ms, t->to_ms, p->record_seq);
     if (of != NULL) {
         ing_pass_end(p);                               /* of chunks that may go now */
         ing_head_erase(of->head, d, taken, p);

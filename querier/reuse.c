@@ -443,6 +443,16 @@ static bool kept_already(const struct qr_reuse *r, uint32_t from, uint32_t to)
     return false;
 }
 
+/* What pieces of it would weigh, about. */
+static size_t weight(const struct pql_result *r)
+{
+    size_t bytes = 0;
+
+    for (size_t i = 0; i < r->series_count; i++)
+        bytes += r->series[i].labels.size + r->series[i].count * sizeof(double);
+    return bytes;
+}
+
 /* Pieces of what came out, for the next time. On a worker. */
 static void cut(struct qr_reuse *r, const char *info)
 {
@@ -450,6 +460,8 @@ static void cut(struct qr_reuse *r, const char *info)
     size_t                   most = r->x->job.q->o.results_cache_bytes / r->x->job.q->shard_count / 4;
     uint32_t                 steps = r->steps;
 
+    if (weight(&r->result) > most)                     /* one question has no more room */
+        return;
     for (size_t i = 0; i < r->need_count; i++)         /* what lies too near to now is not kept */
         while (steps > 0 && sees_to(r, &r->needs[i], time_of(r, steps - 1)) > r->fresh_ms)
             steps--;

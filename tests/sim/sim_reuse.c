@@ -1,6 +1,6 @@
 /*
  * Range queries out of pieces of earlier answers are those of a querier that keeps none, bit for bit:
- * made-up samples, in order, late and much too late, flushed, merged, deleted by nobody; made-up
+ * made-up samples, in order, late and much too late, flushed, merged, deleted; made-up
  * queries in between, each put to both. Replayable: SEED=n runs one life alone.
  */
 #include "../unit/ingestor/world.h"
@@ -8,7 +8,7 @@
 #include "doorman/doorman.h"
 #include "querier/qr_priv.h"
 
-enum { LIVES = 40, PARTITIONS = 2, ROUNDS = 60, HOUR = 3600 * 1000 };
+enum { LIVES = 20, PARTITIONS = 2, ROUNDS = 60, HOUR = 3600 * 1000 };
 
 struct life {
     struct world  w;
@@ -54,6 +54,23 @@ static void push(struct life *l, unsigned count, int64_t back_ms)
     ck_assert(w_until(&l->w, &s->done));
     ck_assert_uint_eq(s->p.status, 204);
     free(s);                                           /* the body was given away */
+}
+
+/* Some series over some hours, from the log of each partition, and into its catalogue. */
+static void delete(struct life *l)
+{
+    static const char *const codes[] = { "0", "1", "2", "3" };
+    int64_t             from_ms = w_now(&l->w) - (int64_t)(draw(l) % 30) * HOUR;
+    struct tsp_deletion d = { .from_ms = from_ms, .to_ms = from_ms + (int64_t)(draw(l) % 5) * HOUR,
+                              .matcher_count = 1 };
+
+    d.matchers[0] = (struct kl_matcher){ .op = KL_MATCH_EQ, .name = kl_span_str("code"),
+                                         .value = kl_span_str(codes[draw(l) % 4]) };
+    for (uint32_t p = 0; p < PARTITIONS; p++) {
+        tsp_record_delete(l->w.writer, kl_span_str("anonymous"), &d);
+        w_send_wait(&l->w, p);
+    }
+    kl_env_sim_run(l->w.sim, 5000);
 }
 
 /* ---- queries ---- */
@@ -212,6 +229,8 @@ static void live(uint64_t seed)
             *f = (struct ing_flush){ .loop = l->w.loop, .done = flushed };
             ing_flush(l->w.ing, f);
         }
+        if (what == 8)
+            delete(l);
         if (draw(l) % 4 == 0)
             kl_env_sim_run(l->w.sim, (int64_t)(draw(l) % 600000));
         for (int i = 0; i < 3; i++)

@@ -136,7 +136,7 @@ START_TEST(a_question_that_cannot_be_is_refused)
 {
     switch (_i) {
     case 0: asked.what = (enum tsp_select_what)0; break;
-    case 1: asked.what = (enum tsp_select_what)7; break;
+    case 1: asked.what = (enum tsp_select_what)8; break;
     case 2: asked.tenant = text(""); break;
     case 3: asked.consistency = (enum tsp_consistency)4; break;
     case 4: asked.matchers[0].op = (enum kl_match_op)4; break;
