@@ -22,7 +22,7 @@
 struct serve {
     struct kl_app       *app;
     struct kl_env_dir   *data, *objects;
-    struct kl_store     *store, *cache;                /* cache: before it, for queries; or NULL */
+    struct kl_store     *store, *flights, *cache;      /* these before it, for queries; or NULL */
     struct kl_bus       *bus;
     struct ov           *ov;
     struct dm_bootstrap *bootstrap;
@@ -65,7 +65,7 @@ static enum kl_code open_folders(struct serve *s, struct kl_err *err)
     place.local = s->objects;
     snprintf(cache, sizeof cache, "%s/cache", path);
     return kl_store_open(&place, &s->store, err) == KL_OK
-         ? kl_store_open_cache(&place, s->store, cache, &s->cache, err) : err->code;
+         ? kl_store_open_cache(&place, s->store, cache, &s->flights, &s->cache, err) : err->code;
 }
 
 static enum kl_code open_bus(struct serve *s, struct kl_err *err)
@@ -119,7 +119,7 @@ static void start_services(struct serve *s, struct tsp_placement *placement_take
     s->spreader = dm_spreader_new(a->env, s->bus, &so);
     s->ingestor = ing_new(a->env, s->bus, s->data, s->store, &io);
     s->doorman = dm_new(a->env, s->bus, &dmo);
-    s->querier = qr_new(a->env, s->bus, s->cache != NULL ? s->cache : s->store, &qo);
+    s->querier = qr_new(a->env, s->bus, s->cache != NULL ? s->cache : s->flights != NULL ? s->flights : s->store, &qo);
     s->ingestor_http = ing_http_new(s->ingestor, a->http, a->env);
     s->doorman_http = dm_http_new(s->doorman, a->http, &dmo, a->env);
     s->querier_http = qr_http_new(s->querier, a->http, a->env);
@@ -152,6 +152,8 @@ static void stop(struct serve *s)
         s->bus->free(s->bus);
     if (s->cache != NULL)
         s->cache->close(s->cache);
+    if (s->flights != NULL)
+        s->flights->close(s->flights);
     if (s->store != NULL)
         s->store->close(s->store);
     if (s->objects != NULL)

@@ -2,7 +2,7 @@
  * Reading frames that are known to be wanted in rising order, several at once: asking a store costs
  * as much as some hundred kilobytes, asking a disk as much as some. Frames that lie closer together
  * than that are read in one go, with what lies between them, up to a share of what is wanted; each is
- * checked when it is taken.
+ * checked when it is taken. A store is told of the next such run while the one before is worked on.
  */
 #include "libblock/fileset_priv.h"
 
@@ -77,6 +77,23 @@ static uint64_t run_end(struct blk_ahead *a, uint32_t number)
     return end_of(last);
 }
 
+/* What follows the run that ends at `end` is asked for meanwhile. */
+static void look_ahead(struct blk_ahead *a, uint64_t end)
+{
+    uint32_t at = a->wanted_at, before = at;
+    uint64_t offset;
+
+    if (a->f->source->ahead == NULL)
+        return;
+    while (at < a->wanted_count && a->places->at[a->wanted[at]].offset < end)
+        at++;
+    if (at == a->wanted_count)
+        return;
+    offset = a->places->at[a->wanted[at]].offset;
+    a->f->source->ahead(a->f->source, a->file, offset, run_end(a, a->wanted[at]) - offset);
+    a->wanted_at = before;                             /* run_end has moved on */
+}
+
 enum kl_code blk_ahead_frame(struct blk_ahead *a, uint32_t number, void **raw, size_t *size,
                              struct kl_err *err)
 {
@@ -87,6 +104,8 @@ enum kl_code blk_ahead_frame(struct blk_ahead *a, uint32_t number, void **raw, s
     if (p->offset >= a->from && end_of(p) <= a->from + a->size)
         return blk_fileset_unframe(a->f, a->file, p, a->bytes + (p->offset - a->from), raw, size, err);
     end = run_end(a, number);
+    if (a->wanted_at < a->wanted_count && a->wanted[a->wanted_at] == number)
+        look_ahead(a, end);
     if (end == end_of(p))
         return blk_fileset_frame(a->f, a->file, p, &a->bytes_of, raw, size, err);
     if (end - p->offset > a->room) {

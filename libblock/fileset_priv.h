@@ -190,6 +190,8 @@ struct blk_source {
     /* Exactly that many bytes of a file; any thread. `tally` may be NULL. */
     enum kl_code (*read)(struct blk_source *s, enum blk_file file, uint64_t offset, void *bytes,
                          size_t size, struct blk_bytes *tally, struct kl_err *err);
+    /* That will be read soon. NULL: it makes no difference. */
+    void (*ahead)(struct blk_source *s, enum blk_file file, uint64_t offset, size_t size);
     void (*close)(struct blk_source *s);
     /* As many bytes more are read sooner than asked for apart, as long as all that is read is at most
      * so many per cent of what is wanted; and what it keeps in memory. */

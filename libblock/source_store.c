@@ -92,6 +92,16 @@ static enum kl_code stored_read(struct blk_source *s, enum blk_file file, uint64
     return KL_OK;
 }
 
+static void stored_ahead(struct blk_source *s, enum blk_file file, uint64_t offset, size_t size)
+{
+    struct stored *o = kl_container_of(s, struct stored, source);
+
+    if (file == BLK_DATA)
+        o->store->ahead(o->store, o->data, offset, size);
+    else if (o->begin[file] + offset + size <= o->tail_from)
+        o->store->ahead(o->store, o->meta, o->begin[file] + offset, size);
+}
+
 static enum kl_code read_footer(struct stored *o, uint64_t seed, uint64_t whole, struct kl_err *err)
 {
     const uint8_t *at = o->tail + o->tail_size - FOOTER;
@@ -149,6 +159,7 @@ enum kl_code blk_source_store(struct kl_store *store, const struct blk_info *nam
     opening->requests++;                               /* the question for its size */
     o->source.read = stored_read;
     o->source.close = stored_close;
+    o->source.ahead = store->ahead != NULL ? stored_ahead : NULL;
     o->source.near_bytes = NEAR;
     o->source.percent_max = PERCENT_MAX;
     o->source.memory_bytes = sizeof *o + TAIL;

@@ -9,7 +9,7 @@
 #include "querier/querier.h"
 
 struct program {
-    struct kl_store   *store, *cache;                  /* cache NULL: there is none */
+    struct kl_store   *store, *flights, *cache;        /* cache, flights NULL: there is none */
     struct kl_bus     *bus;
     struct ov         *ov;
     struct qr_querier *querier;
@@ -28,7 +28,7 @@ static enum kl_code open_store(struct program *p, struct kl_app *a, struct kl_er
                                     .metrics = a->metrics };
 
     return kl_store_open(&place, &p->store, err) == KL_OK
-         ? kl_store_open_cache(&place, p->store, NULL, &p->cache, err) : err->code;
+         ? kl_store_open_cache(&place, p->store, NULL, &p->flights, &p->cache, err) : err->code;
 }
 
 int main(int argc, char **argv)
@@ -60,7 +60,7 @@ int main(int argc, char **argv)
     } else {
         p.ov = ov_new(a->env, p.bus, &(struct ov_options){ .live = a->live, .table = kl_app_options, .log = a->log,
                                                            .metrics = a->metrics });
-        p.querier = qr_new(a->env, p.bus, p.cache != NULL ? p.cache : p.store, &o);
+        p.querier = qr_new(a->env, p.bus, p.cache != NULL ? p.cache : p.flights != NULL ? p.flights : p.store, &o);
         http = qr_http_new(p.querier, a->http, a->env);
         a->ready = ready;
         a->ctx = &p;
@@ -74,6 +74,8 @@ int main(int argc, char **argv)
     }
     if (p.cache != NULL)
         p.cache->close(p.cache);
+    if (p.flights != NULL)
+        p.flights->close(p.flights);
     if (p.store != NULL)
         p.store->close(p.store);
     kl_app_close(a);

@@ -140,17 +140,21 @@ enum kl_code kl_store_open(const struct kl_store_place *p, struct kl_store **s, 
 }
 
 enum kl_code kl_store_open_cache(const struct kl_store_place *p, struct kl_store *inner,
-                                 const char *fallback, struct kl_store **s, struct kl_err *err)
+                                 const char *fallback, struct kl_store **flights, struct kl_store **s,
+                                 struct kl_err *err)
 {
     struct kl_store_options o;
     const char             *path = text(p->config, "store.cache.dir");
     int64_t                 bytes = kl_config_int(p->config, "store.cache.bytes_max");
 
-    *s = NULL;
+    *s = *flights = NULL;
     if (kl_store_options_read(p->config, &o, err) != KL_OK)
         return err->code;
     if (path == NULL && o.kind == KL_STORE_S3)
         path = fallback;
+    if (o.kind == KL_STORE_S3)
+        *flights = inner = kl_store_flights_new(p->env, inner, (unsigned)kl_config_int(p->config, "store.hedge"),
+                                                p->metrics);
     if (path == NULL || bytes == 0)
         return KL_OK;
     return kl_store_cache_open(p->env, inner, path, (uint64_t)bytes, p->log, p->metrics, s, err);

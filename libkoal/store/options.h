@@ -33,9 +33,11 @@ struct kl_store_place {
  * and calls fail with KL_EAGAIN until it is back. Blocks. */
 enum kl_code kl_store_open(const struct kl_store_place *place, struct kl_store **s,
                            struct kl_err *err);
-/* A cache on disk before it, for who answers queries: in store.cache.dir, or, where that is not set and
- * the store is no folder, in `fallback` (NULL: there is none). *s NULL: no cache. `inner` stays the
- * caller's, and is closed later. */
+/* Before it, for who answers queries: gets that share and hedge (NULL: it is a folder), and before them a
+ * cache on disk: in store.cache.dir, or, where that is not set and the store is no folder, in `fallback`
+ * (NULL: there is none). *s NULL: no cache. To be closed in the order cache, flights, `inner`; also after
+ * a failure. */
 enum kl_code kl_store_open_cache(const struct kl_store_place *place, struct kl_store *inner,
-                                 const char *fallback, struct kl_store **s, struct kl_err *err);
+                                 const char *fallback, struct kl_store **flights, struct kl_store **s,
+                                 struct kl_err *err);
 #endif

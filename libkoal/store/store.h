@@ -54,6 +54,8 @@ struct kl_store {
                          void (*each)(void *ctx, const char *key, uint64_t size_bytes), void *ctx,
                          struct kl_err *err);
     enum kl_code (*remove)(struct kl_store *s, const char *key, struct kl_err *err); /* absent: OK */
+    /* That range will be asked for soon: it may be fetched meanwhile. Returns at once. NULL: it is not. */
+    void (*ahead)(struct kl_store *s, const char *key, uint64_t offset, size_t size);
     /* From now on calls end soon, those under way too. Any thread. NULL where none takes long. */
     void (*cancel)(struct kl_store *s);
     void (*close)(struct kl_store *s);                 /* no call is under way */
@@ -155,6 +157,16 @@ enum kl_code kl_store_s3v2_open(struct kl_env *env, const struct kl_store_s3_opt
 enum kl_code kl_store_cache_open(struct kl_env *env, struct kl_store *inner, const char *path,
                                  uint64_t bytes_max, struct kl_log *log, struct kl_metrics *metrics,
                                  struct kl_store **s, struct kl_err *err);
+
+/*
+ * Gets that share: who asks for a range that lies in one that is on its way waits for that one. A get
+ * that takes longer than nineteen of twenty of the last ones is put to `inner` once more, and the first
+ * good answer counts; of a hundred at most `hedge_percent`, 0: none. `ahead` works: a few ranges that
+ * were asked for so, of at most 2 MiB, are kept until they are. `inner` may be asked by any thread, and
+ * stays the caller's; it has no call under way when this is closed. Adapters' threads: 32 at most.
+ */
+struct kl_store *kl_store_flights_new(struct kl_env *env, struct kl_store *inner, unsigned hedge_percent,
+                                      struct kl_metrics *metrics);
 
 /* ---- for tests: a store that misbehaves by seed. One thread. ---- */
 struct kl_store_faults {                               /* the caller's; may be changed at any time */

@@ -383,6 +383,16 @@ static enum kl_code remove_object(struct kl_store *store, const char *key, struc
     return c->inner->remove(c->inner, key, err);
 }
 
+/* Only what is wholly absent: a reader would ask for it as one. */
+static void ahead(struct kl_store *store, const char *key, uint64_t offset, size_t size)
+{
+    struct cache *c = (struct cache *)store;
+    struct wanted w = { .fp = kl_hash128(key, strlen(key)), .offset = offset, .end = offset + size };
+
+    if (size > 0 && w.end > offset && c->inner->ahead != NULL && gap_end(c, &w, offset) == w.end)
+        c->inner->ahead(c->inner, key, offset, size);
+}
+
 static void cancel(struct kl_store *s) { kl_store_cancel(((struct cache *)s)->inner); }
 
 static void close_store(struct kl_store *store)
@@ -452,8 +462,9 @@ enum kl_code kl_store_cache_open(struct kl_env *env, struct kl_store *inner, con
                     "Pieces of the cache on disk that could not be read as they were written.");
     c->held = metric(metrics, &c->own[4], KL_GAUGE, "koalemos_store_cache_bytes",
                      "Bytes in the cache on disk.");
-    c->store = (struct kl_store){ .put = put, .put_from = put_from, .get = get, .get_tallied = get_tallied, .head = head, .list = list,
-                                  .remove = remove_object, .cancel = inner->cancel != NULL ? cancel : NULL,
+    c->store = (struct kl_store){ .put = put, .put_from = put_from, .get = get, .get_tallied = get_tallied, .head = head,
+                                  .list = list, .remove = remove_object, .ahead = ahead,
+                                  .cancel = inner->cancel != NULL ? cancel : NULL,
                                   .close = close_store };
     *store = &c->store;
     return KL_OK;

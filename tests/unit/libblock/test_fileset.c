@@ -331,6 +331,53 @@ START_TEST(what_is_kept_gives_the_same_answers_within_its_bound)       /* a wide
 }
 END_TEST
 
+/* What a store is told to be asked for soon, and whether it is asked for just that. */
+static struct { uint64_t at; size_t size; unsigned told, met; } ahead;
+
+static void be_told(struct kl_store *s, const char *key, uint64_t offset, size_t size)
+{
+    (void)s;
+    (void)key;
+    ahead.told++;
+    ahead.at = offset;
+    ahead.size = size;
+}
+
+static enum kl_code be_asked(struct kl_store *s, const char *key, uint64_t at, void *b, size_t n, struct kl_err *e)
+{
+    if (ahead.size > 0 && strstr(key, "/data") != NULL) {
+        ahead.met += at == ahead.at && n == ahead.size;
+    }
+    return kit_get(s, key, at, b, n, e);
+}
+
+START_TEST(what_comes_after_a_run_is_told_to_the_store_before_it_is_read)
+{
+    struct kl_matcher   m = { .op = KL_MATCH_RE, .name = kit_text("__name__"), .value = kit_text("metric_0[06]_total") };
+    struct blk_fileset *f;
+    struct blk_select  *s;
+    struct blk_selected one;
+    struct kl_regex    *re;
+
+    memset(&ahead, 0, sizeof ahead);
+    kit_make(9, 2000, 400, start, 15000);
+    ck_assert_int_eq(kit_write(root, &info, 240, NULL, &err), KL_OK);
+    store.store.ahead = be_told;
+    store.store.get = be_asked;
+    f = open_one(1);
+    ck_assert_int_eq(kl_regex_new(m.value, &re, &err), KL_OK);
+    m.re = re;
+    ck_assert_int_eq(blk_select_open(f, &m, 1, INT64_MIN, INT64_MAX, true, &s, &err), KL_OK);
+    while (blk_select_next(s, &one, &err) == KL_OK)
+        ;
+    blk_select_close(s);
+    blk_fileset_unref(f);
+    kl_regex_free(re);
+    ck_assert_uint_ge(ahead.told, 1);
+    ck_assert_uint_eq(ahead.met, ahead.told);
+}
+END_TEST
+
 START_TEST(a_store_is_asked_for_little_more_than_the_frames_needed_and_it_is_told)
 {
     static const char *const some[] = { "host-00.:9100", "host-0[0-9]*7:9100", "host-.2[02468].*", "host-03[0-9].*" };
@@ -754,6 +801,7 @@ int main(void)
     tcase_add_loop_test(t, crash_leaves_a_whole_fileset_or_none, 0, 4);
     tcase_add_test(t, a_full_disk_is_an_error_and_nothing_else);
     tcase_add_test(t, foreign_fingerprint_is_refused);
+    tcase_add_test(t, what_comes_after_a_run_is_told_to_the_store_before_it_is_read);
     tcase_add_test(t, a_store_is_asked_for_little_more_than_the_frames_needed_and_it_is_told);
     tcase_add_loop_test(t, many_threads_may_read_one_fileset, 0, 3);
     tcase_add_test(t, path_is_parsed_only_as_it_is_written);
