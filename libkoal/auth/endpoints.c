@@ -58,7 +58,6 @@ static const struct kl_auth_endpoint table[] = {
     READ(NULL, "/api/v1/export/csv"),
     READ(NULL, "/api/v1/export/openmetrics"),
     READ(NULL, "/api/v1/export/native"),
-    READ(NULL, "/api/v1/export/openmetrics"),
     READ(NULL, "/federate"),
     READ("GET", "/api/v1/notifications"),
     READ("GET", "/api/v1/rules"),
