@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TICK_MS = 50, OP_TIMEOUT_MS = 5000, REFUSED_MS = 1000 };
+enum { TICK_MS = 50, ENDS_TICKS = 20, OP_TIMEOUT_MS = 5000, REFUSED_MS = 1000 };
 
 uint64_t kl_bsim_draw(struct kl_bus_sim *s)
 {
@@ -267,8 +267,12 @@ static void on_tick(struct kl_env_timer *timer)
 {
     struct kl_bus_sim *s = kl_container_of(timer, struct kl_bus_sim, tick);
 
-    for (struct kl_bsim_client *c = s->clients; c != NULL; c = c->next)
+    s->ticks++;
+    for (struct kl_bsim_client *c = s->clients; c != NULL; c = c->next) {
         expire(c, kl_env_mono_ns(s->env));
+        if (s->ticks % ENDS_TICKS == 0)
+            kl_bsim_tell_ends(c);
+    }
     s->env->sched->arm(s->loop, &s->tick, TICK_MS);
 }
 

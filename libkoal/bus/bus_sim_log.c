@@ -135,14 +135,14 @@ static void bus_purge(struct kl_bus *b, struct kl_bus_purge *op)
 
 /* ---- readers ---- */
 
-enum what { RECORD, END, BROKEN };
+enum what { RECORD, END, BROKEN, ENDS_AT };
 struct delivery {                                      /* a message first, then a task */
     struct kl_bsim_message m;
     struct kl_env_task task;
     struct kl_bsim_reader *to;
     enum what what;
     uint64_t seq, incarnation, behind, first;
-    int64_t time_ms;
+    int64_t time_ms, asked_ns;
     struct kl_err err;
     size_t size;
     char bytes[];
@@ -181,6 +181,8 @@ static void told(struct kl_env_task *task)
         r->record(r, &rec);
     } else if (r != NULL && d->what == END) {
         r->caught_up(r, d->seq);
+    } else if (r != NULL && d->what == ENDS_AT) {
+        r->end(r, d->seq, d->asked_ns);
     } else if (r != NULL) {
         r->broken(r, d->err.code, d->incarnation, d->first, &d->err);
     }
@@ -279,6 +281,21 @@ void kl_bsim_pump(struct kl_bus_sim *s)
             if (r->r != NULL && !r->stopped)
                 pump_one(r);
         }
+}
+
+/* Where their logs end, to all who want to know. */
+void kl_bsim_tell_ends(struct kl_bsim_client *c)
+{
+    for (struct kl_bsim_reader *to = c->readers; to != NULL && !c->cut && !c->gone; to = to->next) {
+        struct delivery *d;
+
+        if (to->r == NULL || to->stopped || to->r->end == NULL)
+            continue;
+        d = delivery_new(to, ENDS_AT, 0);
+        d->seq = c->sim->streams[to->r->partition].last;
+        d->asked_ns = kl_env_mono_ns(c->bus.env);
+        kl_bsim_send(&c->down, &d->m, false);
+    }
 }
 
 void kl_bsim_readers_again(struct kl_bsim_client *c)

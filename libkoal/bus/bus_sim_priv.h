@@ -94,6 +94,7 @@ struct kl_bus_sim {
     struct kl_env_timer tick;
     struct kl_env_task begin, pump;
     struct kl_bus_sim_weather weather;
+    unsigned ticks;
     uint64_t draws;
     uint32_t partitions;
     struct kl_bsim_stream *streams;
@@ -119,6 +120,7 @@ void kl_bsim_log_ops(struct kl_bus *b);
 void kl_bsim_kv_ops(struct kl_bus *b);
 void kl_bsim_ask_ops(struct kl_bus *b);
 /* Readers and watches of a client whose connection is back; those of one that is gone. */
+void kl_bsim_tell_ends(struct kl_bsim_client *c);
 void kl_bsim_readers_again(struct kl_bsim_client *c);
 void kl_bsim_watches_again(struct kl_bsim_client *c);
 void kl_bsim_pump(struct kl_bus_sim *s);               /* gives readers what they have room for */
