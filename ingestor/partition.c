@@ -503,7 +503,8 @@ void ing_partition_tick(struct ing_partition *p)
     if (state == ING_AWAY || state == ING_LOADING)
         return;
     ing_snap_damaged(p);
-    if (p->reload && (p->jobs == NULL || p->damaged) && quiet(p)) {
+    /* Jobs that wait for an owner go as well: what they seal is in the log, unless that is another. */
+    if (p->reload && (p->jobs == NULL || p->damaged || !atomic_load(&p->going_over)) && quiet(p)) {
         p->reload = false;
         ing_partition_empty(p);
         p->empty = true;
