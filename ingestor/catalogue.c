@@ -4,6 +4,7 @@
  * again; nothing of it changes anything but leftovers that the catalogue does not need.
  */
 #include "ingestor/ing_priv.h"
+#include "ingestor/peer.h"
 
 #include "libkoal/base/mem.h"
 
@@ -310,13 +311,21 @@ static void got_pointer(struct kl_bus_kv *op)
     ing_logmark_load(p, got_mark);
 }
 
-void ing_load(struct ing_partition *p)
+static void get_pointer(struct ing_partition *p)
 {
-    assert(!p->loading);
-    p->loading = true;
     p->kv = (struct kl_bus_kv){ .kind = KL_BUS_KV_GET, .loop = p->shard->loop,
                                 .done = got_pointer };
     blk_pointer_key(p->number, p->kv.key, sizeof p->kv.key);
     ing_out(p->i);
     p->i->bus->kv(p->i->bus, &p->kv);
+}
+
+void ing_load(struct ing_partition *p)
+{
+    assert(!p->loading);
+    p->loading = true;
+    if (p->i->member != NULL && p->i->o.snapshot_ms != 0)
+        ing_peer_fetch(p, get_pointer);                /* before the pointer is read: see peer.h */
+    else
+        get_pointer(p);
 }

@@ -257,6 +257,8 @@ struct ing_partition {
     struct kl_bus_kv   kv;
     struct kl_bus_info info;
     struct kl_env_task load_work, load_back;
+    struct kl_bus_service peer_service;                /* peer.h: while it is the owner */
+    unsigned peers_served;
     enum kl_code       load_code;
     struct kl_err      load_err;
     unsigned           load_failures;
@@ -372,7 +374,7 @@ struct ing_counters {
                      *alarms, *selects, *select_pages, *select_bytes, *select_refused, *filesets,
                      *exemplars_dropped, *compactions, *compacted, *compacted_samples, *expired,
                      *quarantined, *swept, *orphan_filesets, *tidy_failures, *leftovers, *disk_used, *disk_full, *replayed,
-                     *snapshots, *snapshot_failures, *set_aside, *restored, *deletions, *rewritten;
+                     *snapshots, *snapshot_failures, *set_aside, *restored, *from_peer, *deletions, *rewritten;
     struct kl_metric *series, *memory[ING_MEM_KINDS], *applied_lag, *orphans, *late, *equal,
                      *partitions, *broken, *jobs, *spilled, *snapshot_bytes, *deletions_pending;
 };

@@ -80,6 +80,8 @@ void ing_metrics_init(struct ing_ingestor *i)
     m->snapshots = counter(i, "koalemos_ingestor_snapshots_total", "Snapshots published");
     m->snapshot_failures = counter(i, "koalemos_ingestor_snapshot_failures_total",
                                    "Snapshots that could not be made; the last one stays");
+    m->from_peer = counter(i, "koalemos_ingestor_snapshots_from_peer_total",
+                           "Snapshots of partitions that came from their owner");
     m->restored = counter(i, "koalemos_ingestor_snapshots_restored_total",
                           "Partitions that began with their snapshot");
     m->set_aside = counter(i, "koalemos_ingestor_snapshots_set_aside_total",

@@ -1,5 +1,6 @@
 /* A partition's life: assigned, loaded, replayed, live; broken or let go. */
 #include "ingestor/ing_priv.h"
+#include "ingestor/peer.h"
 
 #include "libkoal/base/mem.h"
 
@@ -414,6 +415,8 @@ static void serve_as_owner(struct ing_partition *p, bool owning)
     if (owning == p->owning)
         return;
     p->owning = owning;
+    if (p->i->member != NULL)
+        ing_peer_serve(p, owning);
     if (!owning) {
         p->i->bus->unserve(p->i->bus, &p->service);
         return;
@@ -446,7 +449,7 @@ static bool quiet(const struct ing_partition *p)
 {
     return !p->loading && p->rendering == 0 && !p->purging && p->appends == NULL &&
            p->ask_count == 0 && p->tidy == NULL && p->pass == NULL && !p->follow.out &&
-           !p->logmark.out && !p->skips.out && (p->jobs == NULL || !p->jobs->out);
+           !p->logmark.out && !p->skips.out && (p->jobs == NULL || !p->jobs->out) && p->peers_served == 0;
 }
 
 static void come(struct ing_partition *p)

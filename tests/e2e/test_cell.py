@@ -70,7 +70,7 @@ def test_cell_an_owner_killed_is_followed_by_its_standby_and_nothing_acked_is_lo
 
 
 def test_cell_grows_from_two_to_four_and_back_and_a_member_comes_back_with_an_empty_disk(world):
-    cell = Cell(world)
+    cell = Cell(world, "--ingestor.snapshot_interval=3s")
     cell.settled(["ingestor-0", "ingestor-1"])
     writers = writers_of(cell)
     time.sleep(0.5)
@@ -85,12 +85,17 @@ def test_cell_grows_from_two_to_four_and_back_and_a_member_comes_back_with_an_em
     for i in (0, 1):
         cell.wish("drain", node=f"ingestor-{i}")
     cell.settled(["ingestor-2", "ingestor-3"])
-    # One of them loses its disk.
+    # One of them loses its disk; what the other owns by then has snapshots, which come over the bus.
     cell.ingestors[2].kill()
     shutil.rmtree(world.path("ingestor-2"))
+    cell.owned_by("ingestor-3")
+    eventually("it has snapshots", lambda: os.path.exists(world.path("ingestor-3/snapshots")) and
+               sum(os.path.exists(world.path(f"ingestor-3/snapshots/000{p}/head")) for p in range(8)) >= 1, 30)
     cell.ingestors[2].start()
     cell.ready()
     cell.settled(["ingestor-2", "ingestor-3"])
+    metrics = http(f"{cell.url('ingestor-2')}/metrics")[2].decode()
+    check("koalemos_ingestor_snapshots_from_peer_total 0\n" not in metrics, "no snapshot came from the owner")
     print(done(cell, writers), "samples verified")
     cell.flush_all()
     check(verify(cell.query, writers) > 0, "after the flush")

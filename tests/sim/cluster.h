@@ -51,6 +51,7 @@ struct cell {
     struct kl_env_disk_sim *objects;
     struct kl_bus     *bus;                            /* the test's own client, never cut */
     struct c_node      nodes[C_NODES];
+    unsigned           peer_snapshots;                 /* that came to a member from an owner */
     bool               says;                           /* what is logged: KOA_SAY=1 */
 };
 
@@ -71,6 +72,7 @@ static void c_say(struct kl_log *log, enum kl_level level, const char *line, con
     struct c_node *n = kl_container_of(log, struct c_node, log);
 
     (void)fields, (void)field_count;
+    n->cell->peer_snapshots += strstr(line, "a snapshot came from its owner") != NULL;
     if (n->cell->says)
         fprintf(stderr, "%9.3f %-2s %d %s\n", (double)c_now_ns(n->cell) / 1e9, n->name, (int)level, line);
 }

@@ -368,8 +368,11 @@ static void happens(struct life *l)
     case 13: bad_weather(l); break;
     case 14: mark(l, ing, c_draw(c) % 2 == 0); break;
     case 15:
-        if (c->seed % 5 == 3) {                        /* somebody empties the KV */
-            kl_bus_sim_wipe(c->servers, "");
+        if (c->seed % 5 == 3) {                        /* somebody deletes who is there and has what */
+            kl_bus_sim_wipe(c->servers, TSP_NODE_PREFIX);
+            kl_bus_sim_wipe(c->servers, TSP_LEASE_PREFIX);
+            kl_bus_sim_wipe(c->servers, TSP_MARK_PREFIX);
+            kl_bus_sim_wipe(c->servers, TSP_PLACEMENT_KEY);
             break;
         }
         /* fall through */
@@ -493,6 +496,43 @@ START_TEST(whatever_happens_every_acked_sample_is_there_exactly_once_and_answers
 }
 END_TEST
 
+/* Each ingestor loses its disk in turn; the owner's snapshots fill it, also while the network loses a part. */
+START_TEST(an_empty_disk_is_filled_with_the_owner_s_snapshots)
+{
+    struct life *l = kl_new(sizeof *l);
+
+    c_init(&l->c, 4000 + (uint64_t)_i);
+    for (unsigned k = 0; k < WRITERS; k++)
+        l->writers[k] = (struct writer){ .life = l, .number = k };
+    for (unsigned i = 0; i < C_NODES; i++)
+        c_start(&l->c, i);
+    c_settle(&l->c, "at the beginning");
+    for (unsigned i = C_DOORMEN; i < C_QUERIER; i++) {
+        unsigned before = l->c.peer_snapshots;
+
+        pass(l, 40000);                                /* snapshots are made, and chunks spilled */
+        if (i == C_DOORMEN + 1)
+            kl_bus_sim_weather(l->c.servers, &(struct kl_bus_sim_weather){ .lose = 30 });
+        c_kill(&l->c, i, C_DISK);
+        kl_env_sim_run(l->c.sim, 2 * C_SILENT_MS);     /* others own what it had */
+        c_start(&l->c, i);
+        pass(l, 10000);
+        kl_bus_sim_weather(l->c.servers, &(struct kl_bus_sim_weather){ 0 });
+        c_settle(&l->c, "with an empty disk");
+        ck_assert_msg(l->c.peer_snapshots > before, "%s: no snapshot came", l->c.nodes[i].name);
+    }
+    write_to_the_end(l);
+    for (unsigned i = C_DOORMEN; i < C_QUERIER; i++) { /* and each of them can answer for the others */
+        kl_env_sim_pause(l->c.sim, l->c.nodes[i].env, true);
+        kl_env_sim_run(l->c.sim, 3 * C_SILENT_MS);
+        must_be_there(l, "without one ingestor");
+        kl_env_sim_pause(l->c.sim, l->c.nodes[i].env, false);
+        kl_env_sim_run(l->c.sim, 1000);
+        c_settle(&l->c, "after it came back");
+    }
+}
+END_TEST
+
 /* A killed process frees nothing, and there are many of them here. */
 const char *__asan_default_options(void);
 const char *__asan_default_options(void) { return "detect_leaks=0"; }
@@ -507,6 +547,7 @@ int main(void)
     tcase_set_timeout(t, 600);
     tcase_add_loop_test(t, whatever_happens_every_acked_sample_is_there_exactly_once_and_answers_say_what_they_miss,
                         0, (int)((lives() + AT_ONCE - 1) / AT_ONCE));
+    tcase_add_loop_test(t, an_empty_disk_is_filled_with_the_owner_s_snapshots, 0, 2);
     suite_add_tcase(s, t);
     r = srunner_create(s);
     srunner_run_all(r, CK_ENV);
