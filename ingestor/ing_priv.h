@@ -319,6 +319,7 @@ struct ing_partition {
     int64_t  orphans_again_ns;                         /* none looked for before */
     int64_t  tidy_again_ns;                            /* none before */
     uint64_t tidy_seen; int64_t tidy_seen_until_ns;    /* this revision has nothing to be done, until */
+    uint64_t *thinned; uint32_t thinned_count;         /* tidy_obey.c: filesets that rules leave as they are */
     bool     checked;                                  /* what is in quarantine was looked at */
 
     struct ing_census *census;                         /* NULL: nothing was ever large */

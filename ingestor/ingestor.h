@@ -38,6 +38,7 @@ struct ing_options {                                   /* what is _Atomic may ch
     int64_t  compact_window_ms;                        /* filesets are merged into these; the same */
     _Atomic uint32_t compact_files;                    /* so many small ones are worth a merge */
     _Atomic uint64_t compact_bytes_max;                /* of what is merged at once; 0: nothing is */
+    const char *retention_rules;                       /* libkoal/base/retention.h; NULL: none. As retention_ms */
     int64_t  rollup_ms[2];                             /* of 5 minutes, an hour: kept so long; 0: none is made */
     _Atomic int64_t deletion_ms;                              /* rewriting of what was deleted begins after */
     _Atomic int64_t orphans_ms;                        /* in the store, nothing names them: removed after; 0: never */

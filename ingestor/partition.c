@@ -94,6 +94,7 @@ void ing_partition_deinit(struct ing_partition *p)
     ing_census_free(p);
     blk_manifest_deinit(&p->loaded);
     free(p->olds);
+    free(p->thinned);
     ing_load_leave(p);
 }
 

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SLICE_SAMPLES = 500000, LOOK_MS = 10000, SWEEP_MAX = 64, SEEN_MS = 60000 };
+enum { SLICE_SAMPLES = 500000, LOOK_MS = 10000, SWEEP_MAX = 64, SEEN_MS = 60000, THINNED_MAX = 4096 };
 
 void ing_tidy_free(struct ing_tidy *t)
 {
@@ -108,7 +108,8 @@ static enum kl_code begin_output(struct ing_tidy *t, struct kl_err *err)
             t->named.first_seq = t->plan.inputs[i].first_seq;
     t->compact = (struct blk_compact){ .inputs = t->open + o->first, .count = o->count,
                                        .root = t->filesets, .info = &t->named,
-                                       .hide = t->plan.deletion_count > 0 ? ing_tidy_hide : NULL,
+                                       .hide = t->plan.deletion_count > 0 || t->plan.keep != NULL
+                                             ? ing_tidy_hide : NULL,
                                        .ctx = t, .from_ms = o->from_ms, .to_ms = o->to_ms,
                                        .rolls = t->rolls };
     t->roll_count = 0;
@@ -288,6 +289,14 @@ static void go(struct ing_tidy *t)
 
 /* ---- on the loop ---- */
 
+static bool written(const struct ing_tidy_plan *plan, uint32_t input)
+{
+    for (uint32_t i = 0; i < plan->output_count; i++)
+        if (plan->outputs[i].first == input)
+            return true;
+    return false;
+}
+
 static void later(struct ing_partition *p, unsigned failures)
 {
     p->tidy_again_ns = kl_env_mono_ns(p->i->env) +
@@ -367,9 +376,38 @@ static void swept(struct ing_tidy *t)
     end(t, false);
 }
 
+/* What rules leave as it is need not be looked at again, until other rules' time comes. */
+static void note_thinned(struct ing_tidy *t)
+{
+    struct ing_partition *p = t->p;
+
+    for (uint32_t i = 0; i < t->plan.input_count; i++) {
+        uint64_t hash = ing_tidy_thin(t->plan.keep, t->plan.retention_ms, t->plan.now_ms, &t->plan.inputs[i]);
+
+        if (hash == 0 || written(&t->plan, i))
+            continue;
+        if (p->thinned_count == THINNED_MAX)
+            p->thinned_count = 0;
+        p->thinned = kl_resize(p->thinned, (p->thinned_count + 1) * sizeof *p->thinned);
+        p->thinned[p->thinned_count++] = hash;
+    }
+}
+
+static bool is_thinned(void *ctx, uint64_t hash)
+{
+    const struct ing_partition *p = ctx;
+
+    for (uint32_t i = 0; i < p->thinned_count; i++)
+        if (p->thinned[i] == hash)
+            return true;
+    return false;
+}
+
 /* What follows a slice that went well. */
 static void next_slice(struct ing_tidy *t)
 {
+    struct ing_partition *p = t->p;
+
     switch (t->step) {
     case ING_TIDY_OPEN:
     case ING_TIDY_BLAME:
@@ -388,7 +426,14 @@ static void next_slice(struct ing_tidy *t)
             return;
         }
         if (t->plan.output_count == 0) {               /* no series is meant: that is all there is to note */
-            to_queue(t);
+            if (t->plan.what == ING_TIDY_OBEY)
+                note_thinned(t);
+            if (t->plan.deletion_count > 0) {
+                to_queue(t);
+            } else {
+                end(t, false);
+                p->tidy_again_ns = 0;
+            }
             return;
         }
         t->step = ING_TIDY_BEGIN;
@@ -473,7 +518,7 @@ static void back(struct kl_env_task *task)
 
 static void rules_of(void *ctx, const char *tenant, int64_t *retention_ms, int64_t *window_ms)
 {
-    const struct ing_options *o = ctx;
+    const struct ing_options *o = &((struct ing_partition *)ctx)->i->o;
 
     *retention_ms = o->retention_ms;
     *window_ms = o->compact_window_ms;
@@ -492,7 +537,7 @@ static void rules_of(void *ctx, const char *tenant, int64_t *retention_ms, int64
 
 static void rollups_of(void *ctx, const char *tenant, int64_t keep_ms[BLK_ROLLUPS_MAX])
 {
-    const struct ing_options *o = ctx;
+    const struct ing_options *o = &((struct ing_partition *)ctx)->i->o;
 
     memcpy(keep_ms, o->rollup_ms, sizeof o->rollup_ms);
     if (o->live != NULL || o->config != NULL) {
@@ -503,6 +548,26 @@ static void rollups_of(void *ctx, const char *tenant, int64_t keep_ms[BLK_ROLLUP
         keep_ms[1] = kl_config_int(c, "rollup.1h");
         kl_config_free(now);
     }
+}
+
+static struct kl_retention *keep_of(void *ctx, const char *tenant)
+{
+    const struct ing_options *o = &((struct ing_partition *)ctx)->i->o;
+    const char               *text = o->retention_rules;
+    struct kl_config         *now = NULL;
+    struct kl_retention      *keep = NULL;
+    struct kl_err             err;
+
+    if (o->live != NULL || o->config != NULL) {
+        now = o->live != NULL ? kl_env_live_get(o->live) : kl_config_ref(o->config);
+        text = kl_config_text(kl_config_tenant(now, kl_span_str(tenant)), "retention_rules");
+    }
+    if (text != NULL && kl_retention_new(text, &keep, &err) != KL_OK) {
+        kl_logf(o->log, KL_ERROR, "ingestor: retention_rules of tenant %s: %s", tenant, err.text);
+        keep = NULL;                                   /* checked when it was loaded: never */
+    }
+    kl_config_free(now);
+    return keep;
 }
 
 /* Whatever a manifest says is gone: what it names is not. */
@@ -561,7 +626,8 @@ static bool plan(struct ing_partition *p, struct ing_tidy *t)
                                         .settle_ms = 2 * o->cut_delay_ms,
                                         .bytes_max = o->compact_bytes_max, .tenant = rules_of, .rollups = rollups_of,
                                         .deletion_ms = o->deletion_ms,
-                                        .clean_number = p->clean_number, .ctx = &p->i->o };
+                                        .clean_number = p->clean_number, .keep = keep_of,
+                                        .thinned = is_thinned, .ctx = p };
 
     bool                      busy = atomic_load(&p->i->compacting);
     int64_t                   now_ns = kl_env_mono_ns(p->i->env);
@@ -645,14 +711,6 @@ void ing_tidy_tick(struct ing_partition *p)
 
 /* ---- the commit ---- */
 
-static bool written(const struct ing_tidy_plan *plan, uint32_t input)
-{
-    for (uint32_t i = 0; i < plan->output_count; i++)
-        if (plan->outputs[i].first == input)
-            return true;
-    return false;
-}
-
 /* The rollups of a fileset that stays have obeyed what it has; those of one that is replaced go with it. */
 static void with_rollups(const struct ing_tidy_plan *plan, struct blk_manifest *m, uint32_t input,
                          bool replaced, int64_t now_ms)
@@ -729,9 +787,10 @@ void ing_tidy_committed(struct ing_tidy *t)
                 "%" PRIu32 ", %" PRIu64 " samples", p->number, t->plan.input_count, t->done_count,
                 samples);
     } else if (t->plan.what == ING_TIDY_OBEY) {
+        note_thinned(t);
         kl_count(m->rewritten, t->plan.output_count);
         kl_logf(p->i->o.log, KL_INFO, "ingestor: partition %" PRIu32 ": of %" PRIu32 " filesets that "
-                "deletions concern %" PRIu32 " had what they hide, and were rewritten", p->number,
+                "deletions or rules of retention concern %" PRIu32 " had what goes, and were rewritten", p->number,
                 t->plan.input_count, t->plan.output_count);
     } else if (t->plan.what == ING_TIDY_ORPHANS) {
         kl_count(m->orphan_filesets, t->path_count);

@@ -1,5 +1,5 @@
 /*
- * Deletions, obeyed: what they hide leaves the filesets, by the merges that are made anyway, and when a
+ * Deletions, obeyed, and rules of retention that are for some series only: what they hide leaves the filesets, by the merges that are made anyway, and when a
  * deletion has waited long enough by rewriting each fileset alone. A fileset where no series is meant
  * is not rewritten, only noted; that costs its index, not its data.
  *
@@ -37,6 +37,42 @@ void ing_tidy_plan_deletions(const struct blk_manifest *m, struct ing_tidy_plan 
     }
 }
 
+static bool passed(int64_t keep_ms, int64_t now_ms, const struct blk_info *f)
+{
+    return keep_ms > 0 && f->max_ms < now_ms - keep_ms;
+}
+
+/* What no rule fits: of rollups it stays as long as these do. */
+static int64_t otherwise(int64_t retention_ms, const struct blk_info *f)
+{
+    return f->resolution_ms == 0 ? retention_ms : 0;
+}
+
+uint64_t ing_tidy_thin(const struct kl_retention *keep, int64_t retention_ms, int64_t now_ms,
+                       const struct blk_info *f)
+{
+    char     path[BLK_PATH_MAX + 1];
+    uint64_t due[2] = { passed(otherwise(retention_ms, f), now_ms, f), 0 };
+    bool     any = due[0] != 0;
+
+    if (keep == NULL)
+        return 0;
+    for (size_t i = 0; i < kl_retention_count(keep); i++) {
+        const struct kl_matcher *m;
+        int64_t                  keep_ms;
+
+        kl_retention_rule(keep, i, &m, &keep_ms);
+        if (passed(keep_ms, now_ms, f)) {
+            due[1] |= UINT64_C(1) << i;
+            any = true;
+        }
+    }
+    if (!any)
+        return 0;
+    blk_fileset_path(f, path);
+    return kl_hash64_seed(path, strlen(path), kl_hash64_seed(due, sizeof due, kl_retention_hash(keep))) | 1;
+}
+
 /* Two outputs of one plan may not have one name. */
 static bool same_name(const struct ing_tidy_plan *plan, const struct blk_info *f)
 {
@@ -50,9 +86,25 @@ static bool same_name(const struct ing_tidy_plan *plan, const struct blk_info *f
 bool ing_tidy_plan_obey(const struct blk_manifest *m, const struct ing_tidy_rules *r, int64_t now_ms,
                         struct ing_tidy_plan *plan)
 {
+    struct kl_retention *keep = NULL;
+    const char          *tenant = NULL;                /* of keep; then of the plan */
+    int64_t              retention_ms = 0, window_ms;
+
     for (uint32_t i = 0; i < m->fileset_count && plan->input_count < ING_TIDY_OBEY_MAX; i++) {
         const struct blk_info *f = &m->filesets[i];
         bool                   due = false;
+        uint64_t               thin;
+
+        if (tenant == NULL || strcmp(tenant, f->tenant) != 0) {
+            if (plan->input_count > 0)
+                continue;                              /* one tenant at a time */
+            kl_retention_free(keep);
+            tenant = f->tenant;
+            keep = r->keep == NULL ? NULL : r->keep(r->ctx, tenant);
+            r->tenant(r->ctx, tenant, &retention_ms, &window_ms);
+        }
+        thin = ing_tidy_thin(keep, retention_ms, now_ms, f);
+        due = thin != 0 && (r->thinned == NULL || !r->thinned(r->ctx, thin));
 
         for (uint32_t k = 0; k < m->deletion_count && !due; k++) {
             const struct blk_deletion *d = m->deletions[k];
@@ -67,9 +119,14 @@ bool ing_tidy_plan_obey(const struct blk_manifest *m, const struct ing_tidy_rule
             plan->inputs = kl_resize(NULL, ING_TIDY_OBEY_MAX * sizeof *plan->inputs);
         plan->inputs[plan->input_count++] = *f;
     }
-    if (plan->input_count > 0)
-        plan->what = ING_TIDY_OBEY;
-    return plan->input_count > 0;
+    if (plan->input_count == 0) {
+        kl_retention_free(keep);
+        return false;
+    }
+    plan->what = ING_TIDY_OBEY;
+    plan->keep = keep;
+    plan->retention_ms = retention_ms;
+    return true;
 }
 
 /* ---- on a worker ---- */
@@ -80,6 +137,13 @@ uint32_t ing_tidy_hide(void *tidy, const struct blk_info *input, struct kl_label
     const struct ing_tidy     *t = tidy;
     const struct blk_deletion *list[BLK_HIDDEN_MAX];
     uint32_t                   count = 0;
+
+    if (t->plan.keep != NULL &&
+        passed(kl_retention_of(t->plan.keep, labels, otherwise(t->plan.retention_ms, input)), t->plan.now_ms,
+               input)) {
+        ranges[0] = (struct blk_hidden){ INT64_MIN, INT64_MAX };
+        return 1;
+    }
 
     for (uint32_t i = 0; i < t->plan.deletion_count; i++)
         if (blk_deletion_concerns(t->plan.deletions[i], input))
@@ -104,6 +168,26 @@ static enum kl_code means(struct blk_fileset *f, const struct blk_deletion *d, b
     return code == KL_ENOENT ? KL_OK : code;
 }
 
+/* Is there a series that is not kept any longer? By the index alone; nearly always one of the first. */
+static enum kl_code outlived(struct ing_tidy *t, uint32_t input, bool *any, struct kl_err *err)
+{
+    const struct ing_tidy_plan *plan = &t->plan;
+    struct blk_select          *s;
+    struct blk_selected         one;
+    enum kl_code                code;
+
+    if (ing_tidy_thin(plan->keep, plan->retention_ms, plan->now_ms, &plan->inputs[input]) == 0)
+        return KL_OK;
+    if (blk_select_open(t->open[input], NULL, 0, INT64_MIN, INT64_MAX, false, &s, err) != KL_OK)
+        return err->code;
+    while (!*any && (code = blk_select_next(s, &one, err)) == KL_OK)
+        *any = passed(kl_retention_of(plan->keep, one.labels,
+                                      otherwise(plan->retention_ms, &plan->inputs[input])),
+                      plan->now_ms, &plan->inputs[input]);
+    blk_select_close(s);
+    return *any || code == KL_ENOENT ? KL_OK : code;
+}
+
 enum kl_code ing_tidy_look(struct ing_tidy *t, uint32_t input, struct kl_err *err)
 {
     struct ing_tidy_plan  *plan = &t->plan;
@@ -114,6 +198,8 @@ enum kl_code ing_tidy_look(struct ing_tidy *t, uint32_t input, struct kl_err *er
         if (blk_deletion_concerns(plan->deletions[i], in) &&
             means(t->open[input], plan->deletions[i], &any, err) != KL_OK)
             return err->code;
+    if (!any && outlived(t, input, &any, err) != KL_OK)
+        return err->code;
     if (!any)
         return KL_OK;
     if (plan->outputs == NULL)

@@ -72,6 +72,23 @@ static int64_t retention_of(const struct ing_tidy_rules *r, const struct blk_inf
     return -1;                                         /* no such rollup is wanted any more */
 }
 
+/* The longest that any of its series is kept: a fileset goes whole only after that. */
+static int64_t longest(const struct ing_tidy_rules *r, const struct blk_info *f, int64_t retention_ms)
+{
+    struct kl_retention *keep = r->keep == NULL || f->resolution_ms != 0 ? NULL : r->keep(r->ctx, f->tenant);
+
+    for (size_t i = 0; keep != NULL && i < kl_retention_count(keep) && retention_ms != 0; i++) {
+        const struct kl_matcher *m;
+        int64_t                  keep_ms;
+
+        kl_retention_rule(keep, i, &m, &keep_ms);
+        if (keep_ms == 0 || keep_ms > retention_ms)
+            retention_ms = keep_ms;
+    }
+    kl_retention_free(keep);
+    return retention_ms;
+}
+
 static bool plan_drops(const struct blk_manifest *m, const struct ing_tidy_rules *r, int64_t now_ms,
                        struct ing_tidy_plan *plan)
 {
@@ -81,6 +98,11 @@ static bool plan_drops(const struct blk_manifest *m, const struct ing_tidy_rules
 
         if (retention_ms == 0 || (retention_ms > 0 && f->max_ms >= now_ms - retention_ms))
             continue;
+        if (retention_ms > 0) {                        /* past it; but rules may keep some of it longer */
+            retention_ms = longest(r, f, retention_ms);
+            if (retention_ms == 0 || f->max_ms >= now_ms - retention_ms)
+                continue;
+        }
         if (plan->inputs == NULL)
             plan->inputs = kl_resize(NULL, ING_TIDY_DROPS_MAX * sizeof *plan->inputs);
         plan->inputs[plan->input_count++] = *f;
@@ -343,8 +365,14 @@ void ing_tidy_plan(const struct blk_manifest *m, const struct ing_tidy_rules *r,
         return;                                        /* what is gone must be removed first */
     if (plan_drops(m, r, now_ms, plan) || r->busy)
         return;
-    if (!ing_tidy_plan_obey(m, r, now_ms, plan) && r->bytes_max > 0)
-        plan_merge(m, r, now_ms, plan);
+    plan->now_ms = now_ms;
+    if (!ing_tidy_plan_obey(m, r, now_ms, plan) && r->bytes_max > 0 && plan_merge(m, r, now_ms, plan) &&
+        r->keep != NULL) {
+        int64_t window_ms;
+
+        plan->keep = r->keep(r->ctx, plan->inputs[0].tenant);
+        r->tenant(r->ctx, plan->inputs[0].tenant, &plan->retention_ms, &window_ms);
+    }
     ing_tidy_plan_deletions(m, plan);
     for (uint32_t i = 0; i < m->deletion_count && plan->what == ING_TIDY_NOTHING; i++) {
         bool gone;
@@ -359,6 +387,7 @@ void ing_tidy_plan_deinit(struct ing_tidy_plan *plan)
     for (uint32_t i = 0; i < plan->deletion_count; i++)
         blk_deletion_unref(plan->deletions[i]);
     free(plan->deletions);
+    kl_retention_free(plan->keep);
     free(plan->inputs);
     free(plan->outputs);
     *plan = (struct ing_tidy_plan){ .what = ING_TIDY_NOTHING };

@@ -8,7 +8,7 @@
  *   LIVE partition, nothing under way: ing_tidy_plan says what is worth doing
  *     -> drop: a commit alone
  *     -> compact: slices of work (open, merge a slice, ..., finish, upload), then a commit
- *     -> obey: what deletions hide in filesets is looked for; where there is some, each is written anew
+ *     -> obey: what deletions hide, or rules of retention no longer keep, in filesets is looked for; where there is some, each is written anew
  *        without it, the others are only noted; then a commit
  *     -> forget: deletions that hide nothing any more are listed no more: a commit alone
  *     -> check: a fileset marked corrupt is read again once after a start; well: a commit
@@ -29,6 +29,7 @@
  */
 #include "libblock/compact.h"
 #include "libblock/manifest.h"
+#include "libkoal/base/retention.h"
 #include "libkoal/env/sched.h"
 
 /* ---- tidy_plan.c: what is worth doing. A pure function. ---- */
@@ -44,6 +45,10 @@ struct ing_tidy_rules {
     void   (*tenant)(void *ctx, const char *tenant, int64_t *retention_ms, int64_t *window_ms);
     /* How long each rollup is kept; 0: none is made. NULL: none of any tenant. */
     void   (*rollups)(void *ctx, const char *tenant, int64_t keep_ms[BLK_ROLLUPS_MAX]);
+    /* Rules for some of its series: the caller's to free; NULL: there are none. The function may be NULL. */
+    struct kl_retention *(*keep)(void *ctx, const char *tenant);
+    /* Is it known that the rules leave that fileset as it is? NULL: of none. */
+    bool   (*thinned)(void *ctx, uint64_t hash);
     void    *ctx;
 };
 enum ing_tidy_what { ING_TIDY_NOTHING, ING_TIDY_DROP, ING_TIDY_COMPACT, ING_TIDY_CHECK, ING_TIDY_SWEEP,
@@ -61,6 +66,8 @@ struct ing_tidy_plan {
     struct ing_tidy_output *outputs; uint32_t output_count;    /* malloc'ed; obey: found when opened */
     struct blk_deletion   **deletions; uint32_t deletion_count;    /* that concern the inputs; references */
     uint64_t           obeyed;                         /* the outputs have, up to this number */
+    struct kl_retention *keep;                         /* of the inputs' tenant, or NULL; owned */
+    int64_t            now_ms, retention_ms;
 };
 void ing_tidy_plan(const struct blk_manifest *m, const struct ing_tidy_rules *rules, int64_t now_ms,
                    struct ing_tidy_plan *plan);
@@ -75,6 +82,9 @@ uint8_t ing_tidy_rolls(const struct ing_tidy_rules *r, const char *tenant, int64
 uint32_t ing_tidy_rollup_of(const struct blk_manifest *m, const struct blk_info *f, unsigned roll);
 /* The fileset that a rollup was made of, if it is there yet. */
 bool ing_tidy_has_source(const struct blk_manifest *m, const struct blk_info *rollup);
+/* Of a fileset and those rules whose time has come for it; 0: of none. */
+uint64_t ing_tidy_thin(const struct kl_retention *keep, int64_t retention_ms, int64_t now_ms,
+                       const struct blk_info *f);
 /* Takes the deletions that concern the inputs: all, or the first so many that one series' spans fit. */
 void ing_tidy_plan_deletions(const struct blk_manifest *m, struct ing_tidy_plan *plan);
 

@@ -215,6 +215,81 @@ START_TEST(rollups_that_are_wanted_later_are_made_later_and_once)
 }
 END_TEST
 
+/* Which series have samples, and which rows: a bit each. */
+static void held(unsigned *samples, unsigned *rows)
+{
+    struct blk_manifest m;
+
+    *samples = *rows = 0;
+    w_catalogue(&w, 0, &m);
+    for (uint32_t i = 0; i < m.fileset_count; i++) {
+        char                path[BLK_PATH_MAX + 1];
+        struct blk_fileset *f;
+        struct blk_select  *sel;
+        struct blk_selected x;
+        struct kl_err       err = { 0 };
+
+        blk_fileset_path(&m.filesets[i], path);
+        ck_assert_msg(blk_fileset_open_store(w.store, path, &f, &err) == KL_OK, "%s", err.text);
+        ck_assert_int_eq(blk_select_open(f, NULL, 0, INT64_MIN, INT64_MAX, false, &sel, &err), KL_OK);
+        while (blk_select_next(sel, &x, &err) == KL_OK) {
+            unsigned n = 0;
+
+            while (kl_fp_cmp(x.fp, w_labels(n, &(struct kl_buf){ 0 })) != 0)
+                n++;
+            *(m.filesets[i].resolution_ms == 0 ? samples : rows) |= 1u << n;
+        }
+        blk_select_close(sel);
+        blk_fileset_unref(f);
+    }
+    blk_manifest_deinit(&m);
+}
+
+START_TEST(rules_keep_some_series_shorter_and_some_longer)
+{
+    unsigned samples, rows;
+
+    w.retention_ms = INT64_C(10) * HOUR;
+    w.rollup_ms[1] = 0;
+    w.retention_rules = "[{\"match\":\"{host='h0'}\",\"keep\":\"4h\"},{\"match\":\"requests_total\",\"keep\":\"20h\"}]";
+    restart();
+    write_span(base, base + HOUR + 60000);
+    pass(2 * HOUR);
+    held(&samples, &rows);
+    ck_assert(samples == 7 && rows == 7);
+    pass(3 * HOUR + HOUR / 2);                         /* past 4 h: h0 goes, with its rows */
+    held(&samples, &rows);
+    ck_assert_msg(samples == 6 && rows == 6, "%u %u", samples, rows);
+    pass(6 * HOUR);                                    /* past 10 h: only what a rule keeps longer stays */
+    held(&samples, &rows);
+    ck_assert_msg(samples == 2 && rows == 2, "%u %u", samples, rows);
+    restart();
+    pass(10 * HOUR);                                   /* past 20 h; rows are kept for 48, but for what rules say */
+    held(&samples, &rows);
+    ck_assert_msg(samples == 0 && rows == 0, "%u %u", samples, rows);
+}
+END_TEST
+
+START_TEST(what_rules_leave_as_it_is_is_looked_at_once)
+{
+    struct blk_manifest m;
+    uint64_t            revision;
+
+    w.rollup_ms[0] = w.rollup_ms[1] = 0;
+    w.retention_rules = "[{\"match\":\"{host='none'}\",\"keep\":\"1h\"}]";
+    restart();
+    write_span(base, base + HOUR + 60000);
+    pass(4 * HOUR);
+    w_catalogue(&w, 0, &m);
+    revision = m.revision;
+    blk_manifest_deinit(&m);
+    pass(4 * HOUR);
+    w_catalogue(&w, 0, &m);
+    ck_assert_uint_eq(m.revision, revision);
+    blk_manifest_deinit(&m);
+}
+END_TEST
+
 int main(void)
 {
     Suite   *s = suite_create("ingestor/rollup");
@@ -227,6 +302,8 @@ int main(void)
     tcase_add_test(t, rollups_are_made_with_their_window_and_replaced_with_it);
     tcase_add_test(t, rollups_outlive_their_samples_by_their_own_retention_and_obey_deletions);
     tcase_add_test(t, rollups_that_are_wanted_later_are_made_later_and_once);
+    tcase_add_test(t, rules_keep_some_series_shorter_and_some_longer);
+    tcase_add_test(t, what_rules_leave_as_it_is_is_looked_at_once);
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_ENV);
     failed = srunner_ntests_failed(r);
