@@ -180,11 +180,45 @@ static enum kl_code flush_all(struct backup *b, struct kl_err *err)
     return code;
 }
 
+/* A backup among what it is a backup of would go with it. */
+static bool same_place(const struct backup *b, const char *data)
+{
+    struct kl_store_options o;
+    struct kl_err           unheard;
+    char                    place[4200] = "", *from, *to;
+    bool                    same;
+
+    if (kl_store_options_read(b->app->config, &o, &unheard) != KL_OK)
+        return false;
+    if (o.kind == KL_STORE_S3) {
+        size_t n = (size_t)snprintf(place, sizeof place, "s3://%s/%s", o.bucket, o.prefix), m = strlen(b->where);
+
+        while (n > 0 && place[n - 1] == '/')
+            n--;
+        while (m > 0 && b->where[m - 1] == '/')
+            m--;
+        return n == m && strncmp(place, b->where, n) == 0;
+    }
+    if (o.kind == KL_STORE_DIR)
+        snprintf(place, sizeof place, "%.4000s", o.path);
+    else if (data != NULL)
+        snprintf(place, sizeof place, "%.4000s/store", data);
+    from = realpath(place, NULL);
+    to = realpath(b->where, NULL);
+    same = from != NULL && to != NULL && strcmp(from, to) == 0;
+    free(from);
+    free(to);
+    return same;
+}
+
 static enum kl_code open_all(struct backup *b, struct kl_err *err)
 {
     const struct kl_config *config = b->app->config;
     const char             *path = kl_config_text(config, "data-dir");
     struct kl_store        *inner;
+
+    if (same_place(b, path))
+        return kl_fail(err, KL_EINVAL, "%s is the object storage itself: a backup there would be lost with it", b->where);
 
     if (path != NULL && path[0] != '\0') {
         if (kl_env_dir_real_open(path, false, &b->data, err) != KL_OK ||

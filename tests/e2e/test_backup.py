@@ -143,12 +143,29 @@ def test_a_backup_that_was_damaged_swapped_or_is_anothers_is_refused_with_words(
     check("cell" in words, words)
     check("no backup" in koalemos(world, "restore", "--from", world.path("data", "store"), "--data-dir", world.path("x"), code=1), "")
     check("nowhere" in koalemos(world, "restore", "--from", world.path("nowhere"), "--data-dir", world.path("x"), code=1), "")
+    words = koalemos(world, "backup", "--to", world.path("data", "..", "data", "store"), "--data-dir", world.path("data"), code=1)
+    check("itself" in words, words)
     # A corrupt fileset of the store is named and left out; the rest is there.
     stored = sorted(os.path.join(d, f) for d, _, fs in os.walk(world.path("data", "store")) for f in fs if f == "data")
     flip(stored[0], os.path.getsize(stored[0]) // 2)
     words = koalemos(world, "backup", "--to", world.path("backup-2"), "--data-dir", world.path("data"), code=1)
     check("LEFT OUT: 1 corrupt" in words and os.path.relpath(os.path.dirname(stored[0]), world.path("data", "store")) in words, words)
     koalemos(world, "restore", "--from", world.path("backup-2"), "--data-dir", world.path("new-2"))
+
+
+def test_a_backup_of_a_cluster_is_restored_into_one_process(world):
+    cell = koa.Cluster(world)
+    begin, end = begin_ms(4), begin_ms(0)
+    load(cell.push, begin, end)
+    before = answers(cell.query, begin, end)
+    words = koalemos(world, "backup", "--to", world.path("backup"), "--config", world.path("cluster.yaml"), "--store.dir",
+                     world.path("store"), *(x for i in (0, 1) for x in ("--flush", cell.url(f"ingestor-{i}"))))
+    check(bytes_of(words) > 1000 and "no server was asked" not in words, words)
+    words = koalemos(world, "restore", "--from", world.path("backup"), "--data-dir", world.path("one"), code=1)
+    check("of the cell \"e2e\"" in words, words)
+    koalemos(world, "restore", "--from", world.path("backup"), "--data-dir", world.path("one"), "--another-cell")
+    ours = koa.Serve(world, data=world.path("one"))
+    same(before, answers(ours.query, begin, end), "after the restore")
 
 
 def test_a_cell_on_s3_is_backed_up_into_a_bucket_and_restored_from_it(world):
