@@ -433,9 +433,14 @@ def test_an_import_beside_a_running_serve_is_answered_at_once_and_it_goes_on(wor
         check(status == 204, f"{status} {words}")
     push(0)
     ours.flush_all()
+    def day():
+        return [koa.api(ours.query, "query_range", query=q, start=start_ms / 1000 - 90000, end=at, step=60)["result"]
+                for q in ("sum(m0)", "count({__name__=~'m.'})") for _ in (0, 1, 2)]       # twice it may be kept
+    check(not any(day()), "before the import")
     words = koalemos(world, "import", "--prometheus", blocks, "--data-dir", world.path("data"), "--server", ours.push)
     check("2 blocks taken" in words, words)
     eventually("the import is answered", lambda: sum(counts(ours.query, at).values()) == 60 * 700)
+    check(all(len(r) == 1 and len(r[0]["values"]) > 170 for r in day()), f"kept answers are not of now: {str(day())[:300]}")
     push(1)
     ours.flush_all()
     check(sum(counts(ours.query, at).values()) == 60 * 700, "a flush lost what was imported")
