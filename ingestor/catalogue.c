@@ -91,6 +91,14 @@ static bool listed(const struct ing_partition *p, const struct blk_info *info)
     return blk_manifest_find(&p->loaded, info) < p->loaded.fileset_count;
 }
 
+/* In the catalogue, and young enough to be here as well (local.c). */
+static bool stays(const struct ing_partition *p, const struct blk_info *info)
+{
+    uint32_t i = blk_manifest_find(&p->loaded, info);
+
+    return i < p->loaded.fileset_count && ing_local_keeps(p, p->loaded.filesets[i].max_ms);
+}
+
 /* Cuts come into the catalogue in their order: of one before the last all is there, or was. */
 static bool cut_is_committed(const struct ing_partition *p, uint64_t id)
 {
@@ -109,6 +117,7 @@ static void whole(void *ctx, const char *path)
     struct kl_err     err;
 
     if (blk_fileset_path_parse(path, &info, &err) == KL_OK && info.partition == l->p->number &&
+        !stays(l->p, &info) &&
         (info.generation != 0 || listed(l->p, &info) || cut_is_committed(l->p, info.id)))
         leftover(l, path);
 }

@@ -30,6 +30,7 @@ void ing_job_free(struct ing_job *j)
     ing_erased_free(j);
     ing_deletions_drop(j->deletions, j->deletion_count);
     ing_tidy_free(j->tidy);
+    free(j->evict);
     blk_manifest_deinit(&j->manifest);
     kl_buf_deinit(&j->bytes);
     free(j);
@@ -154,7 +155,11 @@ static void clean_work(struct ing_job *j)
     if (j->deletion_count > 0)                         /* it wrote nothing */
         return;
     j->code = ing_folder(p, &j->err);
+    if (j->code == KL_OK && j->evict_count > 0)
+        j->code = ing_local_evict(j, &j->err);
     for (uint32_t i = 0; i < j->part_count && j->code == KL_OK; i++) {
+        if (j->committed && j->parts[i].written && ing_local_keeps(p, j->parts[i].info.max_ms))
+            continue;
         fileset_path(&j->parts[i], path);
         j->code = blk_fileset_remove(p->filesets, path, &j->err);
         if (j->code == KL_ENOENT)
@@ -278,6 +283,7 @@ static void committed(struct ing_job *j)
     int64_t               now_ms = kl_env_now_ms(p->i->env);
     uint64_t              old = p->manifest.revision;
 
+    j->committed = true;
     blk_manifest_copy(&p->manifest, &j->manifest);
     if (old != 0)
         ing_olds_add(p, old, now_ms + ING_OLD_MS);

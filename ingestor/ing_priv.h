@@ -98,6 +98,8 @@ struct ing_job {
     uint64_t generation;                               /* for a fileset whose name is taken */
     uint64_t adopt;                                    /* a new incarnation to commit; 0: a cut */
     struct ing_tidy *tidy;                             /* or housekeeping to commit; then no parts */
+    char (*evict)[BLK_PATH_MAX + 1]; uint32_t evict_count;     /* or local copies that go (local.c) */
+    bool committed;
     struct blk_manifest manifest;                      /* the next one */
     struct kl_buf   bytes;                             /* it, or the pointer, encoded */
     struct kl_env_task work, back;
@@ -273,6 +275,7 @@ struct ing_partition {
     struct kl_err cut_err;                             /* a cut that cannot be obeyed */
     bool reload;                                       /* load anew once the jobs are done */
     bool empty;                                        /* nothing of it is in memory or under way */
+    int64_t local_until_ms, local_gone_ms, local_again_ns;     /* local.c: how far it has looked */
     struct kl_env_dir *filesets;                       /* its own handle; a worker's while one is out */
 
     /* the head */
@@ -374,7 +377,7 @@ struct ing_counters {
     struct kl_metric *repeats, *anew, *skipped, *records, *samples, *hists, *cuts, *flushes, *flush_failures, *unknown_refs,
                      *alarms, *selects, *select_pages, *select_bytes, *select_refused, *filesets,
                      *exemplars_dropped, *compactions, *compacted, *compacted_samples, *expired,
-                     *quarantined, *swept, *orphan_filesets, *tidy_failures, *leftovers, *disk_used, *disk_full, *replayed,
+                     *quarantined, *swept, *evicted, *orphan_filesets, *tidy_failures, *leftovers, *disk_used, *disk_full, *replayed,
                      *snapshots, *snapshot_failures, *set_aside, *restored, *from_peer, *deletions, *rewritten;
     struct kl_metric *series, *memory[ING_MEM_KINDS], *applied_lag, *orphans, *late, *equal,
                      *partitions, *broken, *jobs, *spilled, *snapshot_bytes, *deletions_pending;
@@ -455,6 +458,11 @@ void ing_partition_empty(struct ing_partition *p);     /* forgets all that the h
 void ing_load(struct ing_partition *p);
 void ing_loaded(struct ing_partition *p);              /* partition.c: begins to read */
 void ing_load_failed(struct ing_partition *p, const struct kl_err *err);
+/* local.c */
+bool ing_local_keeps(const struct ing_partition *p, int64_t max_ms);   /* also here, by its youngest sample */
+void ing_local_loaded(struct ing_partition *p);
+void ing_local_tick(struct ing_partition *p);
+enum kl_code ing_local_evict(struct ing_job *j, struct kl_err *err);
 void ing_load_leave(struct ing_partition *p);          /* leaves the folder of filesets */
 enum kl_code ing_folder(struct ing_partition *p, struct kl_err *err);          /* on a worker */
 enum kl_code ing_manifest_read(struct kl_store *store, uint32_t partition,

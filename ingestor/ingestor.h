@@ -41,6 +41,7 @@ struct ing_options {                                   /* what is _Atomic may ch
     const char *retention_rules;                       /* libkoal/base/retention.h; NULL: none. As retention_ms */
     int64_t  rollup_ms[2];                             /* of 5 minutes, an hour: kept so long; 0: none is made */
     _Atomic int64_t deletion_ms;                              /* rewriting of what was deleted begins after */
+    int64_t  local_retention_ms;                       /* filesets stay here besides, by their samples; 0: none */
     _Atomic int64_t orphans_ms;                        /* in the store, nothing names them: removed after; 0: never */
     _Atomic int64_t snapshot_ms;                       /* a partition's snapshot is made that often; 0: never */
     _Atomic uint64_t snapshot_samples;                 /* or after so many; 0: only by time */

@@ -44,6 +44,8 @@ void ing_metrics_init(struct ing_ingestor *i)
                                  "Filesets found in the store that nothing names, to be removed.");
     m->swept = counter(i, "koalemos_ingestor_filesets_removed_total",
                        "Replaced or expired filesets removed from the store");
+    m->evicted = counter(i, "koalemos_ingestor_filesets_evicted_total",
+                         "Local copies of filesets removed: too old, or replaced");
     m->leftovers = counter(i, "koalemos_ingestor_filesets_leftover_total",
                            "Filesets that a crash left unfinished or uncommitted, removed at the start");
     m->tidy_failures = counter(i, "koalemos_ingestor_housekeeping_failures_total",

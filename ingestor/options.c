@@ -21,6 +21,7 @@ void ing_options_read(const struct kl_config *c, struct ing_options *o)
         .disk_low_percent = (int)kl_config_int(c, "disk.low_water"),
         .retention_ms = kl_config_int(c, "retention"),
         .compact_window_ms = kl_config_int(c, "compaction.window"),
+        .local_retention_ms = kl_config_int(c, "ingestor.local_retention"),
         .orphans_ms = kl_config_int(c, "compaction.orphans"),
         .rollup_ms = { kl_config_int(c, "rollup.5m"), kl_config_int(c, "rollup.1h") },
         .deletion_ms = kl_config_int(c, "compaction.deletions") / 2,

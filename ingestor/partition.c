@@ -380,6 +380,7 @@ void ing_loaded(struct ing_partition *p)
     if (!p->restored.is)
         p->applied = p->manifest.replay_from - 1;
     ing_marks_reset(&p->marks, p->applied);
+    ing_local_loaded(p);
     p->replay_end = log->last_seq;
     if (log->first_seq > p->applied + 1) {
         kl_fail(&err, KL_ENOENT, "records %" PRIu64 " to %" PRIu64 " were purged, but no fileset "
@@ -527,6 +528,7 @@ void ing_partition_tick(struct ing_partition *p)
         ing_cut_tick(p);
         ing_pass_tick(p);
         ing_clean_tick(p);
+        ing_local_tick(p);
     }
     if (state == ING_BROKEN)
         ing_skips_tick(p);

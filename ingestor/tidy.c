@@ -56,7 +56,11 @@ static enum kl_code open_input(struct ing_tidy *t, struct kl_err *err)
     enum kl_code code;
 
     blk_fileset_path(&t->plan.inputs[t->at], path);
-    code = blk_fileset_open_store(t->p->i->store, path, &t->open[t->at], err);
+    code = KL_ENOENT;
+    if (ing_local_keeps(t->p, t->plan.inputs[t->at].max_ms) && (code = enter(t, err)) == KL_OK)
+        code = blk_fileset_open_local(t->filesets, path, &t->open[t->at], err);
+    if (code != KL_OK)                                 /* not here, or not well here */
+        code = blk_fileset_open_store(t->p->i->store, path, &t->open[t->at], err);
     if (code == KL_ECORRUPT) {
         t->bad[t->at] = true;
         t->bad_count++;
@@ -265,6 +269,8 @@ enum kl_code ing_tidy_clean(struct ing_tidy *t, struct kl_err *err)
             code = remove_output(t, &t->done[i], err);
             continue;
         }
+        if (t->committed && ing_local_keeps(t->p, t->done[i].max_ms))
+            continue;
         blk_fileset_path(&t->done[i], path);
         code = blk_fileset_remove(t->filesets, path, err);
         code = code == KL_ENOENT ? KL_OK : code;

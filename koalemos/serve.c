@@ -22,6 +22,7 @@
 struct serve {
     struct kl_app       *app;
     struct kl_env_dir   *data, *objects;
+    struct kl_env_dir   *local;                        /* filesets that stay here as well; or NULL */
     struct kl_store     *store, *flights, *cache;      /* these before it, for queries; or NULL */
     struct kl_bus       *bus;
     struct ov           *ov;
@@ -63,6 +64,9 @@ static enum kl_code open_folders(struct serve *s, struct kl_err *err)
         s->data->sync_names(s->data, err) != KL_OK)
         return kl_within(err, "data-dir %s", path);
     place.local = s->objects;
+    if (kl_config_int(s->app->config, "ingestor.local_retention") > 0 &&
+        s->data->enter(s->data, "filesets", true, &s->local, err) != KL_OK)
+        return kl_within(err, "data-dir %s", path);
     snprintf(cache, sizeof cache, "%s/cache", path);
     return kl_store_open(&place, &s->store, err) == KL_OK
          ? kl_store_open_cache(&place, s->store, cache, &s->flights, &s->cache, err) : err->code;
@@ -109,6 +113,7 @@ static void start_services(struct serve *s, struct tsp_placement *placement_take
     qo.live = a->live;
     qo.hostname = a->hostname;
     qo.folder = a->folder;
+    qo.local = s->local;
 
     dm_spreader_options_read(a->config, &so);
     so.log = a->log;
@@ -156,6 +161,8 @@ static void stop(struct serve *s)
         s->flights->close(s->flights);
     if (s->store != NULL)
         s->store->close(s->store);
+    if (s->local != NULL)
+        s->local->leave(s->local);
     if (s->objects != NULL)
         s->objects->leave(s->objects);
     if (s->data != NULL)

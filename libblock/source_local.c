@@ -31,7 +31,8 @@ static enum kl_code local_read(struct blk_source *s, enum blk_file file, uint64_
     uint64_t            whole;
     enum kl_code        code;
 
-    (void)tally;
+    if (tally != NULL)
+        tally->disk += size;
     if (l->views[file] != NULL)
         return dir->view_read(l->views[file], offset, bytes, size, err);
     code = dir->view(dir, blk_file_names[file], &view, &whole, err);

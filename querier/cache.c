@@ -189,7 +189,11 @@ static void open_work(struct kl_env_task *task)
 
     blk_fileset_path(o->info, path);
     o->fileset = NULL;
-    o->code = blk_fileset_open_store(o->job->q->store, path, &o->fileset, &o->err);
+    o->code = KL_ENOENT;
+    if (o->job->q->o.local != NULL)
+        o->code = blk_fileset_open_local(o->job->q->o.local, path, &o->fileset, &o->err);
+    if (o->code != KL_OK)                              /* not here any more, or not well here */
+        o->code = blk_fileset_open_store(o->job->q->store, path, &o->fileset, &o->err);
     task->run = opened;
     o->job->q->env->sched->post(o->job->shard->loop, task);
 }

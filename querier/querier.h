@@ -40,6 +40,8 @@ struct qr_options {                                    /* what is _Atomic may ch
     struct kl_env_live *live;                          /* not NULL: instead of config, and what is _Atomic
                                                           above follows it */
     const char *hostname, *folder;
+    /* Filesets of the same process' ingestor: what is there is not asked of the store. May be NULL. */
+    struct kl_env_dir *local;
 };
 struct qr_querier;
 struct qr_querier *qr_new(struct kl_env *env, struct kl_bus *bus, struct kl_store *store,

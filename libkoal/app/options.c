@@ -228,6 +228,7 @@ const struct kl_option kl_app_options[] = {
     BYTES("ingestor.memory_max", "4GiB", 16 << 20, 1024 * TIB, "of the heads together; past it they are flushed early", LIVE),
     MS("ingestor.snapshot_interval", "2m", 0, 86400000, "how often a partition's memory is put into its snapshot; 0: never, a restart replays the log", LIVE),
     INT("ingestor.snapshot_samples", "5000000", 0, (int64_t)1 << 40, "or after so many samples of a partition; 0: by time alone", LIVE),
+    MS("ingestor.local_retention", "0", 0, YEARS, "filesets stay in this ingestor's own folder besides the object storage while they have samples as young as this; merges read them there, and the queries of serve; 0: none stays"),
     BYTES("ingestor.spill_least", "1MiB", 1, TIB, "sealed chunks of a partition leave memory with a snapshot once they are that many bytes"),
 
     MS("querier.timeout", "2m", 100, 86400000, "a query ends after this", LIVE),

@@ -413,3 +413,44 @@ def test_a_rebuilt_catalogue_knows_where_metrics_were_spread(world):
     after = [koa.api(ours.query, path, **dict(params)) for path, params in asked]
     check(before == after, f"{asked}: {str(before)[:300]} became {str(after)[:300]}")
     check(before[0]["result"][0]["value"][1] == "400", before[0])
+
+
+def local_copies(world):
+    return {os.path.relpath(d, world.path("data", "filesets")) for d, _, files in os.walk(world.path("data", "filesets"))
+            if "checkpoint" in files}
+
+
+def test_local_copies_stay_for_their_time_then_all_comes_from_the_bucket(world):
+    s3 = S3(world)
+    line = Line(world, s3.endpoint)
+    end = begin_ms(0)
+    begin = end - 4 * 3_600_000
+    # From the samples on: what was flushed turns old while we look.
+    flags = [*s3.flags(endpoint=line.url), "--querier.results_cache_max", "0", "--store.s3.tries", "1", "--querier.cache_max", "1MiB"]
+    ours = koa.Serve(world, *flags, "--ingestor.local_retention", "12h")
+    load(ours.push, begin, end)
+    before = answers(ours.query, begin, end)
+    ours.flush_all()
+    stored = {k[:-len("/checkpoint")] for k in s3.list() if k.endswith("/checkpoint")}
+    eventually("local copies of what is in the bucket", lambda: local_copies(world) == stored and stored, 30)
+    same(before, answers(ours.query, begin, end), "after the flush")
+    ours.process.stop()
+    ours.process.start()
+    ours.ready()
+    check(local_copies(world) == stored, "a start took local copies away")
+    same(before, answers(ours.query, begin, end), "manifests are read")
+    line.cut()
+    same(before, answers(ours.query, begin, end), "while S3 is away")
+    line.join()
+    # Now they are too old: gone at a start, or while it runs.
+    ours.process.stop()
+    left = int(time.time() * 1000) - (end - STEP) + 15_000
+    ours = koa.Serve(world, *flags, "--ingestor.local_retention", f"{left}ms")
+    eventually("local copies are evicted", lambda: not local_copies(world), 60)
+    same(before, answers(ours.query, begin, end), "from the bucket")
+    ours.process.stop()
+    shutil.rmtree(world.path("data"))
+    rebuild(world, "rebuild", "--data-dir", world.path("data"), *s3.flags())
+    ours.process.start()
+    ours.ready()
+    same(before, answers(ours.query, begin, end), "from the bucket alone")
