@@ -13,7 +13,7 @@ static const char check_usage[] =
     "usage: koalemos check-config FILE...\n"
     "\n"
     "Says of each file whether it is a configuration, by exactly what a service would say at its start; of one that is\n"
-    "not, the line and the column. Neither the environment nor the network are looked at.\n";
+    "not, line and column of all that is wrong. Neither the environment nor the network are looked at.\n";
 
 /* What the services find wrong when they start, beyond the table. */
 static enum kl_code check_services(const struct kl_config *c, struct kl_err *err)
@@ -37,28 +37,48 @@ static enum kl_code check_services(const struct kl_config *c, struct kl_err *err
     return KL_OK;
 }
 
-static enum kl_code check_file(const char *path, struct kl_err *err)
+/* Of many faults the first are enough to begin with. */
+enum { FAULTS_MAX = 20 };
+
+static void tell(void *ctx, const struct kl_err *err)
+{
+    size_t *told = ctx;
+
+    if (++*told <= FAULTS_MAX)
+        fprintf(stderr, "koalemos check-config: %s\n", err->text);
+}
+
+/* False: what is wrong was told. */
+static bool check_file(const char *path)
 {
     struct kl_config *c = NULL;
+    struct kl_err     err;
     char             *yaml = NULL;
-    size_t            size = 0;
-    enum kl_code      code = kl_app_read_file(path, &yaml, &size, err);
+    size_t            size = 0, told = 0;
+    enum kl_code      code = kl_app_read_file(path, &yaml, &size, &err);
 
+    if (code == KL_OK && kl_config_faults(kl_app_options, path, kl_span(yaml, size), tell, &told) > 0) {
+        if (told > FAULTS_MAX)
+            fprintf(stderr, "koalemos check-config: %s: and %zu more\n", path, told - FAULTS_MAX);
+        free(yaml);
+        return false;
+    }
     if (code == KL_OK)
-        code = kl_config_load(kl_app_options, path, kl_span(yaml, size), NULL, NULL, &c, err);
+        code = kl_config_load(kl_app_options, path, kl_span(yaml, size), NULL, NULL, &c, &err);
     if (code == KL_OK)
-        code = kl_app_check(c, err);
+        code = kl_app_check(c, &err);
     if (code == KL_OK)
-        code = check_services(c, err);
+        code = check_services(c, &err);
+    if (code != KL_OK)
+        tell(&told, &err);
     kl_config_free(c);
     free(yaml);
-    return code;
+    return code == KL_OK;
 }
 
 int koalemos_check_config(int argc, char **argv, int first)
 {
-    struct kl_err err;
-    int           status = 0;
+    int status = 0;
 
     if (first >= argc || argv[first][0] == '-') {
         bool asked = first < argc && (strcmp(argv[first], "--help") == 0 || strcmp(argv[first], "-h") == 0);
@@ -66,12 +86,10 @@ int koalemos_check_config(int argc, char **argv, int first)
         return asked ? 0 : 2;
     }
     for (int i = first; i < argc; i++)
-        if (check_file(argv[i], &err) == KL_OK) {
+        if (check_file(argv[i]))
             printf("%s: good\n", argv[i]);
-        } else {
-            fprintf(stderr, "koalemos check-config: %s\n", err.text);
+        else
             status = 1;
-        }
     return status;
 }
 

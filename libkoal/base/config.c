@@ -221,7 +221,7 @@ enum kl_code kl_config_load(const struct kl_option *table, const char *file, str
         if (table[i].fallback != NULL)
             code = set(c, i, table[i].fallback, (struct kl_config_place){ .from = KL_FROM_DEFAULT }, err);
     if (code == KL_OK && yaml.size > 0)
-        code = kl_config_yaml(c, yaml, err);
+        code = kl_config_yaml(c, yaml, NULL, NULL, err);
     if (code == KL_OK && env != NULL)
         code = from_env(c, env, err);
     if (code == KL_OK && args != NULL)
@@ -232,6 +232,29 @@ enum kl_code kl_config_load(const struct kl_option *table, const char *file, str
     }
     *config = c;
     return KL_OK;
+}
+
+struct faults { void (*fault)(void *ctx, const struct kl_err *err); void *ctx; size_t count; };
+
+static void count_fault(void *ctx, const struct kl_err *err)
+{
+    struct faults *f = ctx;
+
+    f->count++;
+    f->fault(f->ctx, err);
+}
+
+size_t kl_config_faults(const struct kl_option *table, const char *file, struct kl_span yaml,
+                        void (*fault)(void *ctx, const struct kl_err *err), void *ctx)
+{
+    struct faults     f = { fault, ctx, 0 };
+    struct kl_config *c = kl_config_new(table, file);
+    struct kl_err     err;
+
+    if (kl_config_yaml(c, yaml, count_fault, &f, &err) != KL_OK)
+        count_fault(&f, &err);
+    kl_config_free(c);
+    return f.count;
 }
 
 struct kl_config *kl_config_ref(const struct kl_config *c)

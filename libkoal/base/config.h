@@ -54,6 +54,9 @@ struct kl_config;
 enum kl_code kl_config_load(const struct kl_option *table, const char *file, struct kl_span yaml,
                             const char *const *env, const char *const *args,
                             struct kl_config **config, struct kl_err *err);
+/* All that is wrong with a file by itself, not only what comes first, as far as it can be read; their number. */
+size_t       kl_config_faults(const struct kl_option *table, const char *file, struct kl_span yaml,
+                              void (*fault)(void *ctx, const struct kl_err *err), void *ctx);
 struct kl_config *kl_config_ref(const struct kl_config *c);
 void         kl_config_free(struct kl_config *c);      /* lets go of one reference; NULL is fine */
 const char  *kl_config_text(const struct kl_config *c, const char *path);   /* NULL when unset */

@@ -69,9 +69,11 @@ struct kl_config *kl_config_view_new(const struct kl_config *all);
 void         kl_config_tenants_free(struct kl_config *c);
 
 /* ---- config_yaml.c ---- */
-enum kl_code kl_config_yaml(struct kl_config *c, struct kl_span yaml, struct kl_err *err);
-/* The same of what stands under a tenant's name; `view` is its. Where `refused` is not NULL what is wrong
- * is told there, and the rest is read all the same. */
+/* Where `refused` is not NULL what is wrong is told there, and the rest is read all the same, unless it cannot
+ * be: that is returned. */
+enum kl_code kl_config_yaml(struct kl_config *c, struct kl_span yaml,
+                            void (*refused)(void *ctx, const struct kl_err *err), void *ctx, struct kl_err *err);
+/* The same of what stands under a tenant's name; `view` is its. */
 enum kl_code kl_config_yaml_view(struct kl_config *view, const char *source, struct kl_span yaml,
                                  void (*refused)(void *ctx, const struct kl_err *err), void *ctx,
                                  struct kl_err *err);

@@ -334,9 +334,11 @@ static enum kl_code read_whole(struct walk *w, struct kl_span yaml, unsigned dep
     return code;
 }
 
-enum kl_code kl_config_yaml(struct kl_config *c, struct kl_span yaml, struct kl_err *err)
+enum kl_code kl_config_yaml(struct kl_config *c, struct kl_span yaml,
+                            void (*refused)(void *ctx, const struct kl_err *err), void *ctx, struct kl_err *err)
 {
-    struct walk w = { .config = c, .file = c->file != NULL ? c->file : "the file", .err = err };
+    struct walk w = { .config = c, .file = c->file != NULL ? c->file : "the file", .refused = refused, .ctx = ctx,
+                      .err = err };
 
     return read_whole(&w, yaml, 0);
 }

@@ -43,6 +43,10 @@ def test_check_config_points_at_line_and_column(world):
         status, out, err = tool("check-config", good, bad)
         check(status == 1 and f"{bad}, line {line}, column {column}" in err and words in err and "good" in out,
               f"{text!r}: {status} {out!r} {err!r}")
+    many = written(world, "many.yaml", "log: {levle: x, format: y}\n" + "".join(f"n{i}: 1\n" for i in range(30)))
+    status, _, err = tool("check-config", many)
+    check(status == 1 and len(err.splitlines()) == 21 and "and 12 more" in err and "line 1, column 7" in err and
+          "line 1, column 25" in err, f"all that is wrong: {err}")
     status, _, err = tool("check-config", world.path("none.yaml"))
     check(status == 1 and "No such file" in err, f"a file that is not there: {status} {err}")
 

@@ -365,6 +365,29 @@ START_TEST(a_key_at_fault_is_pointed_at_and_else_the_value)
 }
 END_TEST
 
+static char all_faults[4000];
+static void add_fault(void *ctx, const struct kl_err *e)
+{
+    (void)ctx;
+    snprintf(all_faults + strlen(all_faults), sizeof all_faults - strlen(all_faults), "%s\n", e->text);
+}
+
+START_TEST(all_that_is_wrong_with_a_file_is_told)
+{
+    static const char many[] = "listen: x\nlog:\n  replica: 3\n  ack: most\n  linger: {a: 1}\ndebug: perhaps\n"
+                               "tenants:\n  a: {limits: {count: 1000, past: 1h}, listen: y}\n  b: {limits: {count: x}}\nlisten: z\n";
+    static const char *const each[] = { "line 3, column 3", "line 4, column 8", "line 5, column 3", "line 6, column 8",
+                                        "line 8, column 23", "line 8, column 48", "line 9, column 23", "line 10, column 1" };
+
+    all_faults[0] = '\0';
+    ck_assert_uint_eq(kl_config_faults(table, "koa.yml", kl_span_str(many), add_fault, NULL), 8);
+    for (size_t i = 0; i < sizeof each / sizeof each[0]; i++)
+        ck_assert_msg(strstr(all_faults, each[i]) != NULL, "%s: %s", each[i], all_faults);
+    ck_assert_uint_eq(kl_config_faults(table, "koa.yml", kl_span_str("a: ["), add_fault, NULL), 1);
+    ck_assert_uint_eq(kl_config_faults(table, "koa.yml", kl_span_str("listen: x"), add_fault, NULL), 0);
+}
+END_TEST
+
 START_TEST(a_value_knows_where_it_stands)
 {
     static const char *const env[] = { "KOALEMOS_LOG_ACK=all", NULL }, *const args[] = { "--debug", NULL };
@@ -621,6 +644,7 @@ int main(void)
     tcase_add_test(t, help_says_what_may_be_said_of_a_tenant);
     tcase_add_loop_test(t, an_unknown_key_is_told_with_the_nearest_name, 0, sizeof meant / sizeof meant[0]);
     tcase_add_test(t, a_key_at_fault_is_pointed_at_and_else_the_value);
+    tcase_add_test(t, all_that_is_wrong_with_a_file_is_told);
     tcase_add_test(t, a_value_knows_where_it_stands);
     tcase_add_loop_test(t, what_has_changed_is_named_by_whether_it_takes_a_restart, 0,
                         sizeof changes / sizeof changes[0]);
