@@ -5,6 +5,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 enum { VERSION = 1 };
 
@@ -15,10 +16,65 @@ void tsp_override_key(struct kl_span tenant, char *out, size_t size)
     snprintf(out, size, TSP_OVERRIDE_PREFIX "%016" PRIx64 "%016" PRIx64, h.hi, h.lo);
 }
 
+/* One text with its quotes; false: it is none. */
+static bool skip_text(struct kl_cur *c)
+{
+    if (kl_cur_8(c) != '"')
+        return false;
+    while (!c->bad) {
+        uint8_t b = kl_cur_8(c);
+
+        if (b == '"')
+            return !c->bad;
+        if (b < 0x20)
+            return false;
+        if (b == '\\') {
+            b = kl_cur_8(c);
+            if (c->bad || b == 0 || strchr("\"\\/bfnrtu", b) == NULL)
+                return false;
+            for (int i = 0; b == 'u' && i < 4; i++) {
+                uint8_t digit = kl_cur_8(c);
+
+                if (digit == 0 || strchr("0123456789abcdefABCDEF", digit) == NULL)
+                    return false;
+            }
+        }
+    }
+    return false;
+}
+
+static void skip_blanks(struct kl_cur *c)
+{
+    while (kl_cur_left(c) > 0 && *c->at == ' ')
+        c->at++;
+}
+
+/* {"option": "text", ...}: it is put into answers as it is, so its form is nobody's to choose. */
+static bool is_object_of_texts(struct kl_span s)
+{
+    struct kl_cur c = kl_cur(s.at, s.size);
+    uint8_t       b = ',';
+
+    if (kl_cur_8(&c) != '{')
+        return false;
+    if (kl_cur_left(&c) == 1)
+        return kl_cur_8(&c) == '}';
+    while (b == ',' && !c.bad) {
+        skip_blanks(&c);
+        if (!skip_text(&c) || kl_cur_8(&c) != ':')
+            return false;
+        skip_blanks(&c);
+        if (!skip_text(&c))
+            return false;
+        b = kl_cur_8(&c);
+    }
+    return b == '}' && !c.bad && kl_cur_left(&c) == 0;
+}
+
 static bool fits(const struct tsp_override_version *v)
 {
     return v->number > 0 && v->of < v->number && v->time_ms >= 0 && v->by.size <= TSP_OVERRIDE_BY_MAX &&
-           v->note.size <= TSP_OVERRIDE_NOTE_MAX && v->all.size <= TSP_OVERRIDE_ALL_MAX;
+           v->note.size <= TSP_OVERRIDE_NOTE_MAX && v->all.size <= TSP_OVERRIDE_ALL_MAX && is_object_of_texts(v->all);
 }
 
 enum kl_code tsp_override_read(struct kl_span bytes, struct tsp_override *o, struct kl_err *err)

@@ -10,7 +10,7 @@
  *     · by · note · all                                  (spans: varint length, then bytes)
  *   u32 CRC-32C of all before
  *
- * `all` is JSON, option to text, as kl_config_said_read makes it; "{}" says nothing. Older versions that
+ * `all` is JSON, option to text, as kl_config_said_read makes it, and of no other form; "{}" says nothing. Older versions that
  * do not fit are left out; the newest always fits. A name is told in the value because a hash is not one:
  * who finds another tenant's there refuses it.
  */

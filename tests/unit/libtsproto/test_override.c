@@ -19,6 +19,8 @@ static void make(uint32_t count, size_t all_size)
     static char all[TSP_OVERRIDE_ALL_MAX + 1];
 
     memset(all, 'x', sizeof all);
+    memcpy(all, "{\"a\": \"", 7);
+    memcpy(all + all_size - 2, "\"}", 2);
     in = (struct tsp_override){ .tenant = kl_span_str("team-a"), .count = count };
     for (uint32_t i = 0; i < count && i < TSP_OVERRIDE_VERSIONS_MAX; i++)
         in.versions[i] = (struct tsp_override_version){
@@ -59,14 +61,14 @@ START_TEST(what_is_past_a_bound_is_not_written)
 {
     make(1, TSP_OVERRIDE_ALL_MAX + 1);
     ck_assert_int_eq(tsp_override_write(&in, &b, &err), KL_EINVAL);
-    make(0, 1);
+    make(0, 20);
     ck_assert_int_eq(tsp_override_write(&in, &b, &err), KL_EINVAL);
-    make(TSP_OVERRIDE_VERSIONS_MAX + 1, 1);
+    make(TSP_OVERRIDE_VERSIONS_MAX + 1, 20);
     ck_assert_int_eq(tsp_override_write(&in, &b, &err), KL_EINVAL);
-    make(2, 1);
+    make(2, 20);
     in.versions[1].number = in.versions[0].number;
     ck_assert_int_eq(tsp_override_write(&in, &b, &err), KL_EINVAL);
-    make(1, 1);
+    make(1, 20);
     in.tenant = kl_span_str("..");
     ck_assert_int_eq(tsp_override_write(&in, &b, &err), KL_EINVAL);
     ck_assert_uint_eq(b.size, 0);
@@ -75,7 +77,7 @@ END_TEST
 
 START_TEST(a_wrong_byte_anywhere_is_noticed)
 {
-    make(2, 10);
+    make(2, 12);
     ck_assert_int_eq(tsp_override_write(&in, &b, &err), KL_OK);
     for (size_t i = 0; i < b.size; i++) {
         b.at[i] ^= 0x10;
@@ -84,6 +86,21 @@ START_TEST(a_wrong_byte_anywhere_is_noticed)
         ck_assert_int_ne(tsp_override_read(kl_span(b.at, i), &out, &err), KL_OK);
     }
     ck_assert_int_eq(tsp_override_read(kl_buf_span(&b), &out, &err), KL_OK);
+}
+END_TEST
+
+static const struct { const char *all; bool good; } forms[] = {
+    { "{}", true }, { "{\"a\": \"b\"}", true }, { "{\"a\":\"b\", \"c\": \"\\\"\\u00e4\\n\"}", true },
+    { "", false }, { "{", false }, { "{}}", false }, { "{\"a\": 1}", false }, { "{\"a\": \"b\"", false }, { "{\"a\" \"b\"}", false },
+    { "{\"a\": \"b\"} ", false }, { "{\"a\": \"\n\"}", false }, { "{\"a\": \"\\x\"}", false }, { "{\"a\": \"\\u00g0\"}", false },
+    { "{\"a\": {\"b\": \"c\"}}", false }, { "{\"a\": \"b\",}", false }, { "[]", false }, { "{\"a\": \"\\", false },
+};
+
+START_TEST(what_is_said_has_the_one_form_or_is_neither_written_nor_read)
+{
+    make(1, 20);
+    in.versions[0].all = kl_span_str(forms[_i].all);
+    ck_assert_int_eq(tsp_override_write(&in, &b, &err), forms[_i].good ? KL_OK : KL_EINVAL);
 }
 END_TEST
 
@@ -118,6 +135,7 @@ int main(void)
     tcase_add_test(t, the_oldest_versions_give_way_and_the_newest_never_does);
     tcase_add_test(t, what_is_past_a_bound_is_not_written);
     tcase_add_test(t, a_wrong_byte_anywhere_is_noticed);
+    tcase_add_loop_test(t, what_is_said_has_the_one_form_or_is_neither_written_nor_read, 0, sizeof forms / sizeof forms[0]);
     tcase_add_test(t, what_a_newer_program_wrote_is_told_from_damage);
     tcase_add_test(t, any_name_of_a_tenant_has_a_key);
     suite_add_tcase(s, t);
