@@ -121,7 +121,7 @@ static int by_id(const void *a, const void *b)
 enum kl_code kl_auth_keys_parse(struct kl_span text, struct kl_auth_keys *out, struct kl_err *err)
 {
     struct kl_auth_keys keys = { 0 };
-    const char *at = text.at, *end = at + text.size;
+    const char *at = text.size > 0 ? text.at : "", *end = at + text.size;
     size_t      room = 0;
     char       *line = kl_new(KL_AUTH_LINE_MAX + 1);
 

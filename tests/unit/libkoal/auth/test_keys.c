@@ -78,7 +78,7 @@ START_TEST(a_new_key_fits_its_line)
     ck_assert_uint_eq(s.secret_size, 64);              /* 256 bits */
     kl_sha256(kl_span(s.secret, s.secret_size), digest);
     ck_assert_mem_eq(digest, keys.at[0].digest, KL_SHA256);
-    ck_assert_ptr_null(strstr(line.at, s.secret));
+    ck_assert_ptr_null(memmem(line.at, line.size, s.secret, s.secret_size));
     ck_assert_int_eq(strncmp(s.id, keys.at[0].id, s.id_size), 0);
     ck_assert_uint_eq(keys.at[0].roles, KL_ROLE_ADMIN | KL_ROLE_READ);
     ck_assert_uint_eq(keys.at[0].rate, 7);
