@@ -14,6 +14,6 @@ struct dm_entry {
 };
 /* Fills p->trace and p->request_id from what its sender says; either may be NULL. */
 void dm_told_enter(struct dm_entry *e, struct dm_push *p, const char *request_id, const char *traceparent);
-/* It has been answered, with HTTP's status. `name` is static. */
+/* It has been answered, with HTTP's status. */
 void dm_told_leave(const struct dm_entry *e, const struct dm_push *p, const char *name, unsigned status);
 #endif

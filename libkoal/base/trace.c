@@ -127,10 +127,13 @@ struct kl_trace kl_trace_child(struct kl_tracer *t, const struct kl_trace *paren
 void kl_trace_span_begin(struct kl_trace_span *s, const struct kl_trace *is, const uint8_t parent[8],
                          const char *name, enum kl_trace_kind kind, int64_t begin_ns)
 {
+    size_t name_size = strnlen(name, KL_TRACE_NAME_MAX);
+
     s->is = *is;
     memcpy(s->parent, parent, sizeof s->parent);
     s->link.on = false;
-    s->name = name;
+    memcpy(s->name, name, name_size);
+    s->name[name_size] = '\0';
     s->kind = kind;
     s->begin_ns = s->end_ns = begin_ns;
     s->failed = false;

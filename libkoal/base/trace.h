@@ -17,7 +17,7 @@
 
 #include "libkoal/base/mem.h"
 
-enum { KL_TRACE_TEXT = 55, KL_TRACE_ATTRS_MAX = 12, KL_TRACE_TEXTS_MAX = 512 };
+enum { KL_TRACE_TEXT = 55, KL_TRACE_ATTRS_MAX = 12, KL_TRACE_TEXTS_MAX = 512, KL_TRACE_NAME_MAX = 63 };
 
 struct kl_trace { uint8_t trace[16], span[8]; bool on; };
 
@@ -38,7 +38,7 @@ struct kl_trace_span {                                 /* a plain value, some 90
     struct kl_trace is;
     uint8_t parent[8];                                 /* zeros: it has none */
     struct kl_trace link;                              /* on: another span that it has to do with */
-    const char *name;                                  /* static */
+    char name[KL_TRACE_NAME_MAX + 1];                  /* copied: a route goes before its spans have left */
     enum kl_trace_kind kind;
     int64_t begin_ns, end_ns;                          /* monotonic */
     bool failed;
@@ -62,7 +62,7 @@ void kl_trace_enter(struct kl_tracer *t, const char *traceparent, bool may, stru
 /* A new place below `parent`; not on where that, or the tracer, is not. */
 struct kl_trace kl_trace_child(struct kl_tracer *t, const struct kl_trace *parent);
 
-/* A span at the place `is`, below `parent`. To be called only where is->on. */
+/* A span at the place `is`, below `parent`. To be called only where is->on. A long name is cut. */
 void kl_trace_span_begin(struct kl_trace_span *s, const struct kl_trace *is, const uint8_t parent[8],
                          const char *name, enum kl_trace_kind kind, int64_t begin_ns);
 /* What does not fit is left out, or cut. */

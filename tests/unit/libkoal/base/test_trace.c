@@ -135,12 +135,16 @@ END_TEST
 
 START_TEST(what_does_not_fit_a_span_is_cut_between_characters_or_left_out)
 {
-    static char          much[KL_TRACE_TEXTS_MAX + 10];
+    static char          much[KL_TRACE_TEXTS_MAX + 10], name[KL_TRACE_NAME_MAX + 40];
     struct kl_trace      is;
     struct kl_trace_span s;
 
     kl_trace_parse(kl_span_str(parents[0].text), &is);
-    kl_trace_span_begin(&s, &is, is.span, "fetch", KL_TRACE_INTERNAL, 5);
+    memset(name, 'n', sizeof name - 1);
+    kl_trace_span_begin(&s, &is, is.span, name, KL_TRACE_INTERNAL, 5);
+    memset(name, 'x', sizeof name - 1);                /* it may go: the span has its own */
+    ck_assert_uint_eq(strspn(s.name, "n"), KL_TRACE_NAME_MAX);
+    ck_assert_uint_eq(strlen(s.name), KL_TRACE_NAME_MAX);
     memset(much, 'x', sizeof much);
     memcpy(much + KL_TRACE_TEXTS_MAX - 2, "\xe2\x82\xac", 3);          /* would be cut */
     kl_trace_span_text(&s, "query", kl_span(much, sizeof much));
