@@ -333,8 +333,8 @@ void ing_load(struct ing_partition *p)
 {
     assert(!p->loading);
     p->loading = true;
-    if (p->i->member != NULL && p->i->o.snapshot_ms != 0)
-        ing_peer_fetch(p, get_pointer);                /* before the pointer is read: see peer.h */
+    if (p->i->o.snapshot_ms != 0)                      /* alone nobody answers, at once; whether it is, is */
+        ing_peer_fetch(p, get_pointer);                /* not known yet. Before the pointer is read: peer.h */
     else
         get_pointer(p);
 }
