@@ -75,7 +75,19 @@ static bool find(int roll, struct blk_info *info)
     return found;
 }
 
-/* Of series 0: rows as they are, against what was written. `hole`: deleted, both included. */
+static unsigned number_of(struct kl_fp fp)
+{
+    for (unsigned n = 0;; n++) {
+        struct kl_buf b = { 0 };
+        struct kl_fp  x = w_labels(n, &b);
+
+        kl_buf_deinit(&b);
+        if (kl_fp_cmp(fp, x) == 0)
+            return n;
+    }
+}
+
+/* Rows as they are, against what was written. `hole`: deleted, both included. */
 static void check_rows(const struct blk_info *info, int64_t hole_from, int64_t hole_to)
 {
     char                path[BLK_PATH_MAX + 1];
@@ -90,10 +102,8 @@ static void check_rows(const struct blk_info *info, int64_t hole_from, int64_t h
     ck_assert_msg(blk_fileset_open_store(w.store, path, &f, &err) == KL_OK, "%s", err.text);
     ck_assert_int_eq(blk_select_open(f, NULL, 0, INT64_MIN, INT64_MAX, true, &sel, &err), KL_OK);
     for (; blk_select_next(sel, &x, &err) == KL_OK; series++) {
-        unsigned n = 0, rows = 0, want = 0;
+        unsigned n = number_of(x.fp), rows = 0, want = 0;
 
-        while (kl_fp_cmp(x.fp, w_labels(n, &(struct kl_buf){ 0 })) != 0)
-            n++;
         for (int64_t end = base; end <= base + HOUR - 1 + info->resolution_ms; end += info->resolution_ms) {
             int64_t last = end < base + HOUR ? end : base + HOUR - 20000;   /* 20 s divide any bucket */
 
@@ -232,13 +242,8 @@ static void held(unsigned *samples, unsigned *rows)
         blk_fileset_path(&m.filesets[i], path);
         ck_assert_msg(blk_fileset_open_store(w.store, path, &f, &err) == KL_OK, "%s", err.text);
         ck_assert_int_eq(blk_select_open(f, NULL, 0, INT64_MIN, INT64_MAX, false, &sel, &err), KL_OK);
-        while (blk_select_next(sel, &x, &err) == KL_OK) {
-            unsigned n = 0;
-
-            while (kl_fp_cmp(x.fp, w_labels(n, &(struct kl_buf){ 0 })) != 0)
-                n++;
-            *(m.filesets[i].resolution_ms == 0 ? samples : rows) |= 1u << n;
-        }
+        while (blk_select_next(sel, &x, &err) == KL_OK)
+            *(m.filesets[i].resolution_ms == 0 ? samples : rows) |= 1u << number_of(x.fp);
         blk_select_close(sel);
         blk_fileset_unref(f);
     }
