@@ -1,0 +1,290 @@
+/*
+ * From memory to the catalogue, and from one fileset to another, with a query in the middle of it: at
+ * each single step of a flush, or of a merge, a query begins; and at each single step of a query a flush
+ * begins. What is answered is the same each time, to the bit, and nothing is said to be missing. So the
+ * rules that ingestor, catalogue and querier share are held at every interleaving of these two.
+ * SCENARIO=n STEP=k runs one of them alone.
+ */
+#include "../unit/ingestor/world.h"
+
+#include "querier/qr_priv.h"
+
+enum { PARTITIONS = 2, SERIES = 6, MINUTE = 60000, STEPS_MAX = 20000 };
+
+/* The querier's bus: the same, but that changes of the catalogue reach it only when they are asked for.
+ * A watch may be late by any time; here it is by all of it. */
+struct deaf { struct kl_bus bus; struct kl_bus *inner; struct kl_bus_watch catalogue, *heard; bool hears; };
+
+static void deaf_ask(struct kl_bus *b, struct kl_bus_ask *op)
+{
+    struct kl_bus *inner = ((struct deaf *)b)->inner;
+    inner->ask(inner, op);
+}
+static void deaf_kv(struct kl_bus *b, struct kl_bus_kv *op)
+{
+    struct kl_bus *inner = ((struct deaf *)b)->inner;
+    inner->kv(inner, op);
+}
+static bool deaf_healthy(struct kl_bus *b, struct kl_err *err)
+{
+    struct kl_bus *inner = ((struct deaf *)b)->inner;
+    return inner->healthy(inner, err);
+}
+static void deaf_change(struct kl_bus_watch *w, const char *key, struct kl_span value, uint64_t revision)
+{
+    struct deaf *d = w->ctx;
+
+    if (d->hears)
+        d->heard->change(d->heard, key, value, revision);
+}
+static void deaf_current(struct kl_bus_watch *w)
+{
+    struct deaf *d = w->ctx;
+
+    d->heard->current(d->heard);
+}
+static void deaf_watch(struct kl_bus *b, struct kl_bus_watch *w)
+{
+    struct deaf *d = (struct deaf *)b;
+
+    if (strncmp(w->prefix, "catalogue", 9) == 0) {
+        d->heard = w;
+        d->catalogue = (struct kl_bus_watch){ .loop = w->loop, .change = deaf_change, .current = deaf_current,
+                                              .ctx = d };
+        strcpy(d->catalogue.prefix, w->prefix);
+        w = &d->catalogue;
+    }
+    d->inner->watch(d->inner, w);
+}
+static void deaf_unwatch(struct kl_bus *b, struct kl_bus_watch *w)
+{
+    struct deaf *d = (struct deaf *)b;
+
+    d->inner->unwatch(d->inner, w == d->heard ? &d->catalogue : w);
+}
+
+struct cell {
+    struct world       w;
+    struct deaf        deaf;
+    struct qr_querier *q;
+    int64_t            begin_ms;
+};
+
+struct asked { struct qr_query x; bool answered, released; struct kl_buf got; };
+
+static void answer(struct qr_query *x)
+{
+    struct asked *a = kl_container_of(x, struct asked, x);
+
+    a->answered = true;
+    if (x->result == NULL) {
+        kl_buf_addf(&a->got, "failed: %s", x->job.failure.text);
+        return;
+    }
+    pql_result_json(x->result, 0, x->result->series_count, &a->got);
+    for (size_t i = 0; i < x->result->warning_count; i++)
+        kl_buf_addf(&a->got, " warning: %s", x->result->warnings[i]);
+}
+
+static void release(struct qr_job *j)
+{
+    struct asked *a = kl_container_of(kl_container_of(j, struct qr_query, job), struct asked, x);
+
+    qr_query_deinit(&a->x);
+    a->released = true;
+}
+
+static void begin_query(struct cell *c, struct asked *a)
+{
+    memset(a, 0, sizeof *a);
+    qr_query_init(&a->x);
+    a->x.answer = answer;
+    a->x.job.release = release;
+    a->x.job.partial = a->x.job.strong = true;
+    strcpy(a->x.job.tenant, "anonymous");
+    /* Each sample that there is: times and values, by the step in which they are. */
+    a->x.params = (struct pql_params){ .text = kl_span_str("last_over_time({code=~\".+\"}[1m])"),
+                                       .start_ms = c->begin_ms, .end_ms = c->begin_ms + 240 * MINUTE,
+                                       .step_ms = MINUTE, .now_ms = w_now(&c->w) };
+    qr_submit(c->q, &a->x.job);
+}
+
+static void end_query(struct cell *c, struct asked *a, struct kl_buf *text)
+{
+    ck_assert(w_until(&c->w, &a->released));
+    ck_assert(a->answered);
+    *text = a->got;
+}
+
+static void write_some(struct cell *c, int64_t from_min, int64_t count, int64_t salt)
+{
+    for (uint32_t p = 0; p < PARTITIONS; p++)
+        for (int64_t k = 0; k < count; k++)
+            for (unsigned n = p; n < SERIES; n += PARTITIONS)
+                w_write(&c->w, p, "anonymous", n, c->begin_ms + (from_min + k) * MINUTE + 1000 * n,
+                        (double)(salt * 1000 + k * 7 + n));
+}
+
+static void flush(struct cell *c)
+{
+    uint32_t      filesets;
+    struct kl_err err = { 0 };
+
+    ck_assert_msg(w_flush(&c->w, &filesets, &err) == KL_OK, "%s", err.text);
+}
+
+/* What is there before the step that matters: nothing stored; a fileset and memory over it, with late
+ * samples in both; three filesets that are about to be merged. */
+static void cell_begin(struct cell *c, int scenario)
+{
+    struct qr_options o = { 0 };
+    struct kl_err     err = { 0 };
+
+    memset(c, 0, sizeof *c);
+    w_init(&c->w, 7, PARTITIONS);
+    c->w.window_ms = 60 * MINUTE;
+    c->w.compacts = scenario == 2;
+    w_start(&c->w);
+    w_ready(&c->w);
+    o.log = c->w.log;
+    c->deaf = (struct deaf){ .bus = { .ask = deaf_ask, .kv = deaf_kv, .healthy = deaf_healthy, .watch = deaf_watch,
+                                      .unwatch = deaf_unwatch, .env = c->w.env },
+                             .inner = c->w.bus, .hears = true };
+    c->q = qr_new(c->w.env, &c->deaf.bus, c->w.store, &o);
+    for (int n = 0; n < 100 && !qr_ready(c->q, &err); n++)
+        kl_env_sim_run(c->w.sim, 100);
+    c->begin_ms = w_now(&c->w) / MINUTE * MINUTE - 240 * MINUTE;
+    write_some(c, 0, 8, 1);
+    if (scenario >= 1) {
+        flush(c);
+        write_some(c, 2, 3, 2);                        /* other values for some of the same times */
+        write_some(c, 100, 4, 3);
+    }
+    if (scenario == 2) {
+        flush(c);
+        write_some(c, 4, 2, 4);
+        flush(c);
+    }
+}
+
+static void cell_end(struct cell *c)
+{
+    qr_free(c->q);
+    w_stop(&c->w);
+    w_deinit(&c->w);
+}
+
+static uint64_t compactions(struct cell *c)
+{
+    return kl_metrics_add(c->w.metrics, KL_COUNTER, "koalemos_ingestor_compactions_total", "", "")->bits;
+}
+
+struct flushing { struct ing_flush f; bool done; };
+static void flush_done(struct ing_flush *f) { kl_container_of(f, struct flushing, f)->done = true; }
+
+static void begin_flush(struct cell *c, struct flushing *f)
+{
+    *f = (struct flushing){ .f = { .loop = c->w.loop, .done = flush_done } };
+    ing_flush(c->w.ing, &f->f);
+}
+
+/* One interleaving: the other thing begins after `step` steps of the first. False: the first is over
+ * by then. */
+static bool interleave(int scenario, bool query_first, bool deaf, unsigned step, const struct kl_buf *expected)
+{
+    struct cell    *c = kl_new(sizeof *c);
+    struct flushing f = { 0 };
+    struct asked    a;
+    struct kl_buf   got;
+    int64_t         until;
+    bool            within;
+
+    cell_begin(c, scenario);
+    c->deaf.hears = !deaf;
+    until = kl_env_mono_ns(c->w.env) + INT64_C(3600000000000);
+    if (query_first)
+        begin_query(c, &a);
+    else if (scenario < 2)
+        begin_flush(c, &f);
+    for (unsigned k = 0; k < step; k++)
+        ck_assert(kl_env_sim_step(c->w.sim, until));
+    within = query_first ? !a.answered : scenario < 2 ? !f.done : compactions(c) < PARTITIONS;
+    if (!query_first)
+        begin_query(c, &a);
+    else if (scenario < 2)
+        begin_flush(c, &f);
+    end_query(c, &a, &got);
+    ck_assert_msg(kl_span_eq(kl_buf_span(&got), kl_buf_span(expected)), "SCENARIO=%d, %s first, STEP=%u:\n%.*s\n"
+                  "not\n%.*s", scenario, query_first ? "query" : "flush", step, (int)got.size, got.at,
+                  (int)expected->size, expected->at);
+    kl_buf_deinit(&got);
+    if (scenario < 2)
+        ck_assert(w_until(&c->w, &f.done));
+    c->deaf.hears = true;
+    begin_query(c, &a);                                /* and when all is over */
+    end_query(c, &a, &got);
+    ck_assert(kl_span_eq(kl_buf_span(&got), kl_buf_span(expected)));
+    kl_buf_deinit(&got);
+    cell_end(c);
+    free(c);
+    return within;
+}
+
+static void all(int scenario, bool query_first)
+{
+    const char    *one = getenv("SCENARIO"), *step = getenv("STEP");
+    struct cell   *c = kl_new(sizeof *c);
+    struct asked   a;
+    struct kl_buf  expected;
+    unsigned       k = 0;
+
+    if (one != NULL && atoi(one) != scenario)
+        return;
+    cell_begin(c, scenario);
+    begin_query(c, &a);
+    end_query(c, &a, &expected);
+    cell_end(c);
+    free(c);
+    ck_assert_uint_gt(expected.size, 500);
+    ck_assert_ptr_null(memmem(expected.at, expected.size, "warning", 7));
+    if (step != NULL) {
+        interleave(scenario, query_first, false, (unsigned)atoi(step), &expected);
+        interleave(scenario, query_first, true, (unsigned)atoi(step), &expected);
+    } else {
+        for (int deaf = 0; deaf < 2; deaf++) {
+            for (k = 0; interleave(scenario, query_first, deaf, k, &expected); k++)
+                ck_assert_uint_lt(k, STEPS_MAX);
+            ck_assert_uint_gt(k, 10);
+        }
+    }
+    kl_buf_deinit(&expected);
+}
+
+START_TEST(a_query_at_each_step_of_a_first_flush) { all(0, false); }
+END_TEST
+START_TEST(a_query_at_each_step_of_a_flush_beside_filesets) { all(1, false); }
+END_TEST
+START_TEST(a_query_at_each_step_of_a_merge) { all(2, false); }
+END_TEST
+START_TEST(a_flush_at_each_step_of_a_query) { all(_i, true); }
+END_TEST
+
+int main(void)
+{
+    Suite   *s = suite_create("handover");
+    TCase   *t = tcase_create("interleavings");
+    SRunner *r;
+    int      failed;
+
+    tcase_set_timeout(t, 120);
+    tcase_add_test(t, a_query_at_each_step_of_a_first_flush);
+    tcase_add_test(t, a_query_at_each_step_of_a_flush_beside_filesets);
+    tcase_add_test(t, a_query_at_each_step_of_a_merge);
+    tcase_add_loop_test(t, a_flush_at_each_step_of_a_query, 0, 2);
+    suite_add_tcase(s, t);
+    r = srunner_create(s);
+    srunner_run_all(r, CK_ENV);
+    failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed == 0 ? 0 : 1;
+}
