@@ -511,6 +511,8 @@ bool qr_reuse_done(struct qr_query *x);
 void qr_reuse_free(struct qr_query *x);                /* nothing is out any more */
 void qr_reuse_tell(const struct qr_query *x, uint64_t *steps, uint64_t *cached, uint32_t *pieces);
 void qr_results_close(struct qr_results *r);
+/* At most so much from here on; what is past it goes, the oldest first. */
+void qr_results_bound(struct qr_results *r, size_t bytes_max);
 
 /* ---- query.c ---- */
 struct qr_round {                                      /* what one NEED asked for */

@@ -155,7 +155,10 @@ static void on_change(struct kl_env_listener *l)
     o->cache_max_bytes = now.cache_max_bytes;
     o->concurrent_max = now.concurrent_max;
     o->slow_ms = now.slow_ms;
+    o->results_cache_bytes = now.results_cache_bytes;
     o->results_cache_fresh_ms = now.results_cache_fresh_ms;
+    qr_results_bound(&s->results, (size_t)(now.results_cache_bytes / s->q->shard_count));
+    kl_gauge_set(s->q->m.results_bytes, (double)s->results.bytes);
     o->hedge_percent = now.hedge_percent;
     s->keep.cap_bytes = (size_t)(now.cache_max_bytes / s->q->shard_count);
     kl_config_free(c);
@@ -186,7 +189,7 @@ struct qr_querier *qr_new(struct kl_env *env, struct kl_bus *bus, struct kl_stor
         struct qr_shard *s = &q->shards[i];
 
         s->q = q;
-        s->results.bytes_max = (size_t)(q->o.results_cache_bytes / q->shard_count);
+        qr_results_bound(&s->results, (size_t)(q->o.results_cache_bytes / q->shard_count));
         s->keep.cap_bytes = (size_t)(q->o.cache_max_bytes / q->shard_count);
         s->loop = env->sched->loop_new(env->sched, "querier", LOOP_QUEUE_MAX);
         s->open_task.run = on_open;

@@ -85,6 +85,13 @@ void qr_results_close(struct qr_results *r)
     r->buckets = NULL;
 }
 
+void qr_results_bound(struct qr_results *r, size_t bytes_max)
+{
+    r->bytes_max = bytes_max;
+    while (r->bytes > bytes_max && r->oldest != NULL)
+        forget(r, r->oldest);
+}
+
 /* The index of the first piece whose number is at least that. */
 static uint32_t place(const struct qr_kept_query *q, int64_t number)
 {

@@ -235,7 +235,7 @@ const struct kl_option kl_app_options[] = {
     MS("querier.lookback", "5m", 1000, 86400000, "how far back an instant selector looks", LIVE),
     BYTES("querier.memory_max", "512MiB", 1 << 20, TIB, "memory of one query", LIVE),
     BYTES("querier.cache_max", "64MiB", 1 << 20, TIB, "memory for what was read of stored filesets; past half of it only what is read again", LIVE),
-    BYTES("querier.results_cache_max", "64MiB", 0, TIB, "memory for parts of answers to range queries; 0: none is kept"),
+    BYTES("querier.results_cache_max", "64MiB", 0, TIB, "memory for parts of answers to range queries; 0: none is kept", LIVE),
     MS("querier.results_cache_fresh", "10m", 0, YEARS, "parts of answers that look at what is younger are not kept", LIVE),
     INT("querier.samples_max", "50000000", 1000, (int64_t)1 << 40, "samples that one query may load", LIVE),
     INT("querier.concurrent_max", "20", 1, 10000, "queries at once; more wait their turn", LIVE),

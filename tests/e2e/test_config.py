@@ -240,3 +240,19 @@ def test_a_feature_is_off_for_the_tenants_it_is_not_rolled_out_to(world):
     check(overrides(ours.push, "set", "a", "features.results_cache=0")[0] == 0, "set")
     check(passed_by("a") == "the cache is off for this tenant", f"{passed_by('a')}")
     check(passed_by("b") == "", f"another tenant: {passed_by('b')}")
+
+
+def test_a_cache_that_is_made_small_by_a_reload_gives_its_memory_back(world):
+    path = written(world, "koa.yaml", "http: {lifecycle: true}\n")
+    ours = koa.Serve(world, "--config", path)
+    end = int(time.time()) - 1800
+    status, words = koa.push(ours.push, [({"__name__": "m", "n": str(n)}, [((end - 6000 + 60 * k) * 1000, float(k)) for k in range(100)])
+                                         for n in range(20)])
+    check(status == 204, f"{status} {words}")
+    kept = lambda: metric(ours.query, "koalemos_querier_results_cache_bytes")
+    ask = f"{ours.query}/api/v1/query_range?query=sum+by(n)(m)&start={end - 7200 * 3}&end={end}&step=60"
+    before = koa.http(ask)[2]
+    check(kept() > 1000, f"kept: {kept()}")
+    written(world, "koa.yaml", "http: {lifecycle: true}\nquerier: {results_cache_max: 0}\n")
+    check(reload(ours.push) == (200, "taken: querier.results_cache_max\n"), "reload")
+    koa.eventually("nothing is kept", lambda: (koa.http(ask)[2] == before or check(False, "another answer")) and kept() == 0)
