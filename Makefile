@@ -150,6 +150,10 @@ test: setup-test
 e2e: all
 	@tests/peers.sh $(peers) >/dev/null
 	@python3 tests/e2e/run.py --bin $(B)/bin --peers $(peers)/bin $(TESTS)
+# The cell under all that may happen to it, at length; the short version is part of e2e. TESTS: parts of names.
+test-cluster-long: all
+	@tests/peers.sh $(peers) >/dev/null
+	@KOA_LONG=1 python3 tests/e2e/run.py --bin $(B)/bin --peers $(peers)/bin $(or $(TESTS),test_cell)
 conformance: all
 	@python3 tests/e2e/conformance.py --bin $(B)/bin $(ARGS)
 # The page of all options, from the table of them; a test refuses one that is stale.
@@ -178,6 +182,6 @@ test-k8s: setup-test
 k8s-manifests: ; @python3 tests/k8s/run.py --bin $(B)/bin --peers $(peers)/bin --work build/k8s --write
 -include bench/bench.mk
 clean: ; rm -rf build
-.PHONY: all check fuzz fuzz-run layers pure clean setup-build setup-test setup-fuzz run run-cluster test e2e conformance config-doc metrics-doc deb test-deb test-image test-k8s k8s-manifests
+.PHONY: all check fuzz fuzz-run layers pure clean setup-build setup-test setup-fuzz run run-cluster test e2e test-cluster-long conformance config-doc metrics-doc deb test-deb test-image test-k8s k8s-manifests
 .SECONDARY:
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

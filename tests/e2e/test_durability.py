@@ -22,9 +22,11 @@ class Writer(threading.Thread):
         self.base, self.writer, self.begin_ms, self.series = base, writer, begin_ms, series
         self.acked = 0                                 # indexes below this were acknowledged
         self.refused = 0
+        self.longest_s = 0.0                           # without an ack
         self.stopping = False
 
     def run(self):
+        last = time.monotonic()
         while not self.stopping:
             batch = [({"__name__": f"checked_{self.writer}", "series": str(s)},     # a partition a writer
                       [(self.begin_ms + i * STEP_MS, value(self.writer * 1000 + s, i))
@@ -35,6 +37,8 @@ class Writer(threading.Thread):
                 status, words = 0, ""
             if status == 204:
                 self.acked += 5
+                now = time.monotonic()
+                self.longest_s, last = max(self.longest_s, now - last), now
             else:
                 self.refused += 1
                 check(status in (0, 503), f"a good push was answered {status} {words}")
