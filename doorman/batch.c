@@ -104,6 +104,22 @@ static void give_batch_back(struct dm_gate *g, struct dm_batch *b)
 static void close_batch(struct dm_gate *g, struct dm_batch *b);
 
 /* Its fate is known: `why` is NULL for an ack. */
+void dm_push_acked(struct dm_push *push, uint32_t partition, uint64_t seq)
+{
+    uint32_t i = 0;
+
+    while (i < push->acked_count && push->acked[i].partition != partition)
+        i++;
+    if (i == DM_POSITIONS_MAX) {
+        push->acked_elsewhere = true;
+        return;
+    }
+    if (i == push->acked_count)
+        push->acked[push->acked_count++] = (struct dm_position){ partition, 0 };
+    if (seq > push->acked[i].seq)
+        push->acked[i].seq = seq;
+}
+
 static void settle(struct dm_gate *g, struct dm_batch *b, const struct kl_err *why)
 {
     struct dm_part *p = b->part;
@@ -116,6 +132,8 @@ static void settle(struct dm_gate *g, struct dm_batch *b, const struct kl_err *w
     if (why != NULL)
         kl_count(g->counters->c[DM_C_FAILED], 1);
     for (size_t i = 0; i < b->waiter_count; i++) {
+        if (why == NULL)
+            dm_push_acked(b->waiters[i]->push, p->number, b->op.seq);
         if (why != NULL) {
             dm_map_set(b->waiters[i]->failed, p->number);
             dm_ticket_fail(b->waiters[i], 503, why->code == KL_ELIMIT ? 30 : 1,

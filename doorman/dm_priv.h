@@ -123,6 +123,10 @@ void        dm_room_deinit(struct dm_gate *g);
 void        dm_room_placed(struct dm_gate *g);         /* the placement table has changed */
 const char *dm_room_refusal(const struct dm_gate *g, uint32_t partition);     /* NULL: there is room */
 
+/* everywhere.c: answers a push that the logs have once every replica has applied it */
+void dm_push_acked(struct dm_push *push, uint32_t partition, uint64_t seq);      /* batch.c */
+void dm_everywhere(struct dm_gate *g, struct dm_push *push);
+
 /* ---- mark.c: which incarnation of a partition's log is accepted ---- */
 struct dm_marks {
     struct kl_bus_watch watch;

@@ -92,6 +92,8 @@ struct kl_metric *dm_gate_gauge(struct dm_doorman *d, unsigned gate, const char 
                                       : kl_metrics_add(d->options.metrics, KL_GAUGE, name, label, help);
 }
 
+uint32_t dm_log_replicas(const struct dm_doorman *d) { return d->options.log_replicas; }
+
 struct dm_doorman *dm_new(struct kl_env *env, struct kl_bus *bus, const struct dm_options *options)
 {
     struct dm_doorman *d = kl_new(sizeof *d);

@@ -35,6 +35,7 @@ struct dm_options {
     const _Atomic int64_t *clock_off_ms;               /* not 0: this clock is wrong by that much, or it
                                                           may be; NULL: nobody knows; outlives it */
     uint32_t remembered_series_max;                    /* a gate's; 0: 2 Mi (about 140 MB when full) */
+    uint32_t log_replicas;                             /* 0, 1: an ack is one server's */
     const char *influx_separator;                      /* measurement SEPARATOR field; NULL: "_" */
     const char *influx_db_label;                       /* the database as a label; NULL, "": it is none */
     struct dm_limits limits;                           /* of all tenants of whom `config` says nothing */
@@ -58,6 +59,10 @@ struct dm_import {
     struct kl_span db;                                 /* Influx: the database or bucket; or empty */
     const struct tsp_csv_format *csv;
 };
+/* Where in the logs a push lies: whoever asks "after" that sees it. */
+enum { DM_POSITIONS_MAX = 64 };
+struct dm_position { uint32_t partition; uint64_t seq; };
+
 struct dm_push {                                       /* the caller's until done */
     enum dm_format format;
     struct dm_import import;                           /* what it points at lives until done */
@@ -66,6 +71,7 @@ struct dm_push {                                       /* the caller's until don
     struct kl_fp sent;                                 /* hash of the body as sent; {0}: never sent again */
     int64_t now_ms;                                    /* when it came; text samples without a time */
     char request_id[65];                               /* for the log; may be "" */
+    bool everywhere;                                   /* done when every replica has applied it, too */
     struct kl_trace trace;                             /* its request's span; often not on */
     void (*done)(struct dm_push *p);                   /* on the gate's loop */
     void *ctx;
@@ -75,6 +81,8 @@ struct dm_push {                                       /* the caller's until don
     bool deduplicated;                                 /* all of it: another replica leads */
     uint64_t samples_passed_over, hists_passed_over, exemplars_passed_over;   /* of remote write 2.0 */
     uint64_t points_refused;                           /* OTLP's data points, in part or whole */
+    struct dm_position acked[DM_POSITIONS_MAX]; uint32_t acked_count;
+    bool acked_elsewhere;                              /* and in more, or before this push came */
     struct kl_env_task task; void *own; void *gate;
     struct dm_share *share; size_t charged;            /* bytes in flight of its tenant */
 };
@@ -85,6 +93,7 @@ struct dm_doorman *dm_new(struct kl_env *env, struct kl_bus *bus, const struct d
 void dm_free(struct dm_doorman *d);                    /* not from a gate's loop */
 /* Any thread. Refuses at once (status 503, done called here) when too much is in flight. */
 void dm_push(struct dm_doorman *d, unsigned connection, struct dm_push *p);
+uint32_t dm_log_replicas(const struct dm_doorman *d);
 /* What holds for a tenant. Any thread. */
 struct dm_limits dm_limits_of(const struct dm_doorman *d, struct kl_span tenant);
 /* The largest body that any of them may send: as it is now, and where it is to be found. */

@@ -205,7 +205,10 @@ static void answer(struct dm_gate *g, struct dm_ticket *t)
     remember(g, t);
     atomic_fetch_sub(&p->share->inflight_bytes, p->charged);
     free(t);
-    p->done(p);
+    if (p->everywhere && p->status == 204)
+        dm_everywhere(g, p);
+    else
+        p->done(p);
 }
 
 void dm_ticket_release(struct dm_gate *g, struct dm_ticket *t)
@@ -335,8 +338,12 @@ static struct dm_ticket *ticket_new(struct dm_gate *g, struct dm_push *p)
     t->there = t->maps + 2 * words;
     if ((p->sent.hi | p->sent.lo) != 0 && words > 0) {
         t->key = key_of(g, p);
-        if (dm_acked_find(g->acked, t->key, g->now_s, t->there, words))
+        if (dm_acked_find(g->acked, t->key, g->now_s, t->there, words)) {
             kl_count(g->counters->c[DM_C_RESUMED], 1);
+            for (uint32_t n = 0; n < words * 64 && n < TSP_PARTITIONS_MAX; n++)
+                if (dm_map_has(t->there, n) && g->parts[n] != NULL)
+                    dm_push_acked(p, n, g->parts[n]->last_seq);        /* not before it */
+        }
     }
     return t;
 }

@@ -33,6 +33,23 @@ static void say_written(struct kl_http_request *r, const struct dm_push *p)
     }
 }
 
+/* What a query says in X-Koalemos-After to see this push. */
+static void say_where(struct kl_http_request *r, const struct dm_push *p)
+{
+    char   text[DM_POSITIONS_MAX * 28 + 1] = "";
+    size_t n = 0;
+
+    if (p->acked_elsewhere) {
+        snprintf(text, sizeof text, "strong");
+    } else {
+        for (uint32_t i = 0; i < p->acked_count; i++)
+            n += (size_t)snprintf(text + n, sizeof text - n, "%s%" PRIu32 ":%" PRIu64, i > 0 ? "," : "",
+                                  p->acked[i].partition, p->acked[i].seq);
+    }
+    if (text[0] != '\0')
+        kl_http_set(r, "X-Koalemos-Token", text);
+}
+
 static void done(struct dm_push *p)
 {
     struct dm_call         *c = kl_container_of(p, struct dm_call, push);
@@ -45,6 +62,8 @@ static void done(struct dm_push *p)
     }
     if (p->format == DM_RW2)
         say_written(r, p);
+    if (p->status < 300)
+        say_where(r, p);
     c->answer(c);
     dm_http_drop(c);
 }
@@ -143,13 +162,34 @@ static void unpack(struct dm_call *c)
     dm_http_drop(c);
 }
 
+/*
+ * one: the ack of one server, where the log has one; else it is served as quorum, and the answer says
+ * so. quorum: of the log's replicas, as always. all: of these, and applied by every ingestor that has
+ * the partition, or 503.
+ */
+static bool consistency_of(struct dm_http *h, struct dm_call *c)
+{
+    const char *text = kl_http_param(c->request, "consistency", 0);
+
+    if (text == NULL || text[0] == '\0')
+        return true;
+    c->push.everywhere = strcmp(text, "all") == 0;
+    if (!c->push.everywhere && strcmp(text, "quorum") != 0 && strcmp(text, "one") != 0) {
+        dm_http_say(c->request, 400, "consistency is one, quorum or all\n");
+        return false;
+    }
+    kl_http_set(c->request, "X-Koalemos-Consistency",
+                strcmp(text, "one") == 0 && dm_log_replicas(h->doorman) > 1 ? "quorum" : text);
+    return true;
+}
+
 void dm_http_take(struct dm_http *h, struct dm_call *c, enum tsp_coding coding)
 {
     struct kl_span body = kl_http_body(c->request);
     uint64_t       most;
 
     c->push.sent = kl_hash128(body.at, body.size);
-    if (!tenant_of(c->request, c->push.tenant, sizeof c->push.tenant)) {
+    if (!consistency_of(h, c) || !tenant_of(c->request, c->push.tenant, sizeof c->push.tenant)) {
         dm_http_drop(c);
         return;
     }

@@ -70,6 +70,7 @@ int main(int argc, char **argv)
     bo.log = a->log;
     bo.metrics = a->metrics;
     dm_options_read(a->config, &o);
+    o.log_replicas = bo.log_replicas;
     o.log = a->log;
     o.metrics = a->metrics;
     o.tracer = a->tracer;

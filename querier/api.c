@@ -100,11 +100,38 @@ void qr_json_labels(struct kl_buf *b, struct kl_labels l)
     kl_buf_add8(b, '}');
 }
 
+/* A token as writes are answered with: "3:120,7:88", or "strong". */
+static bool parse_after(const char *text, struct qr_job *j)
+{
+    if (strcmp(text, "strong") == 0) {
+        j->strong = true;
+        return true;
+    }
+    while (*text != '\0') {
+        char         *end;
+        unsigned long partition;
+
+        if (j->after_count == QR_AFTER_MAX || *text < '0' || *text > '9')
+            return false;
+        partition = strtoul(text, &end, 10);
+        if (*end != ':' || end[1] < '0' || end[1] > '9' || partition >= TSP_PARTITIONS_MAX)
+            return false;
+        j->after[j->after_count].partition = (uint32_t)partition;
+        j->after[j->after_count++].seq = strtoull(end + 1, &end, 10);
+        text = *end == ',' ? end + 1 : end;
+        if (*end != '\0' && *end != ',')
+            return false;
+    }
+    return true;
+}
+
 bool qr_api_job(struct qr_http *h, struct kl_http_request *r, struct qr_job *j)
 {
     const char *tenant = kl_http_header(r, "X-Scope-OrgID");
     const char *timeout = kl_http_param(r, "timeout", 0);
     const char *partial = kl_http_param(r, "partial_response", 0);
+    const char *consistency = kl_http_param(r, "consistency", 0);
+    const char *after = kl_http_header(r, "X-Koalemos-After");
     char        err[300];
 
     if (tenant == NULL || tenant[0] == '\0')
@@ -119,6 +146,17 @@ bool qr_api_job(struct qr_http *h, struct kl_http_request *r, struct qr_job *j)
     snprintf(j->request_id, sizeof j->request_id, "%s", kl_http_id(r));
     j->above = *kl_http_trace(r);
     j->strong = h->q->o.strong;
+    if (consistency != NULL && consistency[0] != '\0') {
+        if (strcmp(consistency, "strong") != 0 && strcmp(consistency, "default") != 0) {
+            qr_api_error(r, PQL_BAD_DATA, "invalid parameter \"consistency\": strong or default");
+            return false;
+        }
+        j->strong = j->strong || consistency[0] == 's';
+    }
+    if (after != NULL && !parse_after(after, j)) {
+        qr_api_error(r, PQL_BAD_DATA, "X-Koalemos-After is no token that a write was answered with");
+        return false;
+    }
     j->partial = partial == NULL || (strcmp(partial, "false") != 0 && strcmp(partial, "0") != 0);
     if (timeout != NULL && timeout[0] != '\0') {
         if (!qr_parse_duration(timeout, &j->timeout_ms, err, sizeof err)) {

@@ -16,6 +16,7 @@ static const struct { const char *name, *schema, *words; } params[] = {
     { "max_source_resolution", "string",
       "Rollups up to this duration may be read also where the answer is only near; `0`: none, `auto`: a fifth of step." },
     { "stats", "string", "`true` for timings and samples, `all` for samples per step too." },
+    { "consistency", "string", "strong: all that the log holds when asked is in the answer. Or default." },
     { "partial_response", "boolean", "Whether an answer may lack what cannot be read; it then warns." },
     { "match[]", "array", "A series selector; may be repeated." },
     { "metric", "string", "Only this metric." },
@@ -44,7 +45,7 @@ static const struct { const char *name, *schema, *words; } params[] = {
 };
 
 #define RANGE "start end step "
-#define BOUNDS "timeout limit lookback_delta stats partial_response max_source_resolution"
+#define BOUNDS "timeout limit lookback_delta stats partial_response consistency max_source_resolution"
 #define LISTED "match[] start end limit timeout partial_response"
 #define SEARCH "match[] start end search[] fuzz_threshold fuzz_alg case_sensitive sort_by sort_dir " \
                "include_score limit batch_size"

@@ -321,7 +321,7 @@ static void start_parts(struct qr_fetch *f, size_t count)
             continue;
         group[n++] = next[i];
         for (size_t k = i + 1; k < count && n < TSP_ALSO_MAX + 1; k++)
-            if (!taken[k] && same_owner(f, next[i], next[k])) {
+            if (!taken[k] && f->job->after_count == 0 && same_owner(f, next[i], next[k])) {
                 group[n++] = next[k];
                 taken[k] = true;
             }

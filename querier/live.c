@@ -210,6 +210,12 @@ static struct question *question_new(struct qr_fetch *f, struct qr_part *const *
     memcpy(q->parts, parts, count * sizeof *parts);
     s->partition = p->partition;
     s->consistency = p->any ? TSP_READ_ANY : j->strong ? TSP_READ_STRONG : TSP_READ_DEFAULT;
+    s->min_seq = 0;
+    for (uint32_t i = 0; i < j->after_count && !j->strong; i++)
+        if (j->after[i].partition == p->partition) {
+            s->consistency = TSP_READ_CAUSAL;
+            s->min_seq = j->after[i].seq;
+        }
     s->has_cursor = p->has_cursor;
     s->cursor_fp = p->cursor;
     s->cursor_text = p->cursor_text;
@@ -295,7 +301,7 @@ static void one_answered(struct question *q)
         p->retry.fire = try_again;
         qr_hold(j);
         j->q->env->sched->arm(j->shard->loop, &p->retry, QR_RETRY_MS * p->tries);
-    } else if (op->code == KL_EAGAIN && !p->any && !j->strong) {
+    } else if (op->code == KL_EAGAIN && !p->any && !j->strong && j->after_count == 0) {
         p->any = true;                                 /* what may be stale is better than nothing */
         p->tries = 0;
         ask(p);

@@ -31,6 +31,7 @@ enum {
     QR_WAITING_MAX = 256,                              /* jobs in a shard's queue; past it 503 */
     QR_PARTS_ACTIVE_MAX = 64,                          /* partitions of one fetch asked at once */
     QR_ASK_TRIES = 3,
+    QR_AFTER_MAX = 64,
     QR_ASK_TIMEOUT_MS = 30 * 1000,
     QR_ASK_PATIENCE_MS = 2000,                         /* with a member, while there is another */
     QR_RETRY_MS = 100,
@@ -145,6 +146,8 @@ struct qr_job {
     /* in; the maker's */
     char     tenant[BLK_TENANT_MAX + 1];
     bool     strong, partial;                          /* partial: an incomplete answer is welcome */
+    struct { uint32_t partition; uint64_t seq; } after[QR_AFTER_MAX];  /* a write's token: what must be in it */
+    uint32_t after_count;
     int64_t  timeout_ms;                               /* 0: the querier's */
     void   (*start)(struct qr_job *j);                 /* its turn has come */
     void   (*finish)(struct qr_job *j);                /* once: answer; `failure` says whether */

@@ -354,6 +354,52 @@ def test_cell_a_record_that_cannot_be_read_stops_its_partition_until_an_operator
     print(done(cell, [again]), "samples verified")
 
 
+def say(cell, value, **params):
+    """One sample of `told`; status, headers in small letters, and body."""
+    text = f"told {value} {int(time.time() * 1000)}\n".encode()
+    status, headers, body = http(f"{cell.push}/api/v1/import/prometheus?" + "&".join(f"{k}={v}" for k, v in params.items()), text,
+                                 method="POST")
+    return status, {k.lower(): v for k, v in dict(headers).items()}, body
+
+
+def heard(cell, token=None, params=""):
+    return http(f"{cell.query}/api/v1/query?query=told{params}", headers={"X-Koalemos-After": token} if token else None)
+
+
+def test_cell_a_write_may_want_every_replica_and_a_read_what_was_written_before(world):
+    cell = Cell(world)
+    both = ["ingestor-0", "ingestor-1"]
+    cell.settled(both)
+    for n, wanted in enumerate(("one", "quorum", "all")):
+        status, headers, body = say(cell, n, consistency=wanted)
+        check(status == 204 and headers["x-koalemos-consistency"] == wanted, f"{wanted}: {status} {headers} {body[:300]!r}")
+    check(say(cell, 0, consistency="some")[0] == 400, "consistency=some was taken")
+    for n in range(20):                                # at once, whoever answers
+        status, headers, _ = say(cell, 100 + n)
+        status, _, body = heard(cell, headers["x-koalemos-token"])
+        check(status == 200 and f'"{100 + n}"'.encode() in body, f"{n}: {status} {body[:300]!r}")
+    status, _, body = heard(cell, params="&consistency=strong")
+    check(status == 200 and b'"119"' in body, f"strong: {status} {body[:300]!r}")
+    check(heard(cell, params="&consistency=weak")[0] == 400 and heard(cell, "1;2")[0] == 400, "nonsense was taken")
+    partition, seq = headers["x-koalemos-token"].split(":")
+    status, _, body = heard(cell, f"{partition}:{int(seq) + 1000}", "&timeout=3s")
+    check(status == 503 or b"warnings" in body, f"what is not there yet was answered: {status} {body[:300]!r}")
+    (p,) = cell.ask("leader?metric=told")["partitions"]
+    standby = p["members"][1]["node"]
+    sleeper = cell.ingestors[both.index(standby)]
+    sleeper.child.send_signal(signal.SIGSTOP)
+    try:
+        status, _, body = say(cell, 7, consistency="all")
+        check(status == 503 and standby.encode() in body, f"{status} {body[:300]!r}")
+        check(say(cell, 8, consistency="quorum")[0] == 204, "quorum waits for a replica")
+    finally:
+        sleeper.child.send_signal(signal.SIGCONT)
+    cell.ready()
+    cell.settled(both)
+    status, _, body = say(cell, 9, consistency="all")
+    check(status == 204, f"{status} {body[:300]!r}")
+
+
 def kill_at_random(cell, rounds, seed):
     draw = random.Random(seed)
     writers = writers_of(cell)
