@@ -29,6 +29,7 @@ static const char usage[] =
     "  check-config   whether files are configurations; where they are wrong if not\n"
     "  config    schema: the configuration's JSON schema; page: every option there is\n"
     "  key       new, list, revoke: API keys, in the file that auth.keys.file names\n"
+    "  rekey     another key for an object storage that is encrypted\n"
     "  audit     verify: whether the log of orders and refusals is whole\n"
     "  import    blocks of Prometheus, Thanos or Mimir, from a folder or S3\n"
     "  export    a server's samples, as JSON lines, CSV or OpenMetrics\n"
@@ -65,6 +66,8 @@ int main(int argc, char **argv)
         return koalemos_config(argc, argv, 2);
     if (argc >= 2 && strcmp(argv[1], "key") == 0)
         return koalemos_key(argc, argv, 2);
+    if (argc >= 2 && strcmp(argv[1], "rekey") == 0)
+        return koalemos_rekey(argc, argv, 2);
     if (argc >= 2 && strcmp(argv[1], "audit") == 0)
         return koalemos_audit(argc, argv, 2);
     if (argc >= 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0)) {

@@ -1,4 +1,5 @@
 #include "libkoal/store/options.h"
+#include "libkoal/store/sealed.h"
 
 #include <string.h>
 
@@ -102,28 +103,76 @@ static void sweep(struct kl_store *s, struct kl_log *log)
                 count);
 }
 
+static enum kl_code open_raw(const struct kl_store_place *p, struct kl_store_options *o, struct kl_store **s,
+                             struct kl_err *err)
+{
+    if (kl_store_options_read(p->config, o, err) != KL_OK)
+        return err->code;
+    o->s3.log = p->log;
+    o->s3.metrics = p->metrics;
+    if (o->kind == KL_STORE_NONE && p->local == NULL)
+        return kl_fail(err, KL_EINVAL, "say where the object storage is: --store.url dir:/path or "
+                       "s3://bucket/prefix (or --store.dir DIR), the same for every ingestor and querier");
+    if (o->kind == KL_STORE_NONE)
+        *s = kl_store_dir_shared_new(p->env, p->local);
+    else if (o->kind == KL_STORE_DIR && kl_store_dir_open(p->env, o->path, s, err) != KL_OK)
+        return kl_within(err, "store %s", o->path);
+    else if (o->kind == KL_STORE_S3 &&
+             (o->v2 ? kl_store_s3v2_open : kl_store_s3_open)(p->env, &o->s3, s, err) != KL_OK)
+        return err->code;
+    return KL_OK;
+}
+
+/* Encrypted, where a key is named. Takes *s, also when it fails. */
+static enum kl_code seal(const struct kl_store_place *p, struct kl_store **s, struct kl_err *err)
+{
+    const char *file = text(p->config, "store.encryption_key.file");
+    uint8_t     key[KL_AES_KEY];
+
+    if (file == NULL)
+        return KL_OK;
+    if (kl_sealed_key_read(file, key, err) != KL_OK) {
+        (*s)->close(*s);
+        *s = NULL;
+        return kl_within(err, "store.encryption_key.file");
+    }
+    *s = kl_store_sealed_new(*s, key, p->writes);
+    kl_wipe(key, sizeof key);
+    return KL_OK;
+}
+
+enum kl_code kl_store_rewrap(const struct kl_store_place *p, const char *new_key_file, struct kl_err *err)
+{
+    const char             *file = text(p->config, "store.encryption_key.file");
+    struct kl_store_options o;
+    struct kl_store        *s;
+    uint8_t                 from[KL_AES_KEY], to[KL_AES_KEY];
+    enum kl_code            code;
+
+    if (file == NULL)
+        return kl_fail(err, KL_EINVAL, "store.encryption_key.file names the key that holds now, and is not set");
+    if (kl_sealed_key_read(file, from, err) != KL_OK || kl_sealed_key_read(new_key_file, to, err) != KL_OK ||
+        open_raw(p, &o, &s, err) != KL_OK)
+        return err->code;
+    code = kl_store_sealed_rewrap(s, from, to, err);
+    s->close(s);
+    kl_wipe(from, sizeof from);
+    kl_wipe(to, sizeof to);
+    return code;
+}
+
 enum kl_code kl_store_open(const struct kl_store_place *p, struct kl_store **s, struct kl_err *err)
 {
     struct kl_store_options o;
     struct kl_store        *inner;
-    enum kl_code            code = kl_store_options_read(p->config, &o, err);
+    enum kl_code            code = open_raw(p, &o, s, err);
 
     if (code != KL_OK)
         return code;
-    o.s3.log = p->log;
-    o.s3.metrics = p->metrics;
-    if (o.kind == KL_STORE_NONE && p->local == NULL)
-        return kl_fail(err, KL_EINVAL, "say where the object storage is: --store.url dir:/path or "
-                       "s3://bucket/prefix (or --store.dir DIR), the same for every ingestor and querier");
-    if (o.kind == KL_STORE_NONE)
-        *s = kl_store_dir_shared_new(p->env, p->local);
-    else if (o.kind == KL_STORE_DIR && kl_store_dir_open(p->env, o.path, s, err) != KL_OK)
-        return kl_within(err, "store %s", o.path);
-    else if (o.kind == KL_STORE_S3 &&
-             (o.v2 ? kl_store_s3v2_open : kl_store_s3_open)(p->env, &o.s3, s, err) != KL_OK)
-        return err->code;
     inner = *s;
-    *s = kl_store_cell_new(inner, o.cell, p->writes);
+    if (seal(p, s, err) != KL_OK)
+        return err->code;
+    *s = kl_store_cell_new(*s, o.cell, p->writes);
     code = kl_store_cell_check(*s, err);
     if (code == KL_OK && p->writes && o.kind == KL_STORE_S3 && !o.v2)
         sweep(inner, p->log);

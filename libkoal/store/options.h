@@ -33,6 +33,9 @@ struct kl_store_place {
  * and calls fail with KL_EAGAIN until it is back. Blocks. */
 enum kl_code kl_store_open(const struct kl_store_place *place, struct kl_store **s,
                            struct kl_err *err);
+/* The store is encrypted, and opens from now on with the key in that file instead of the one that
+ * store.encryption_key.file names. No object is written anew but the one that holds the store's key. */
+enum kl_code kl_store_rewrap(const struct kl_store_place *place, const char *new_key_file, struct kl_err *err);
 /* Before it, for who answers queries: gets that share and hedge (NULL: it is a folder), and before them a
  * cache on disk: in store.cache.dir, or, where that is not set and the store is no folder, in `fallback`
  * (NULL: there is none). *s NULL: no cache. To be closed in the order cache, flights, `inner`; also after

@@ -33,6 +33,8 @@ static enum kl_code compare(struct cell *c, struct kl_err *err)
         return code;
     if (strcmp(there, c->text) == 0)
         return KL_OK;
+    if (strncmp(there, "KOASEAL1", 8) == 0)
+        return kl_fail(err, KL_EINVAL, "it is encrypted: store.encryption_key.file should name its key");
     there[strcspn(there, "\n")] = '\0';
     for (char *t = there; *t != '\0'; t++)
         *t = *t < ' ' || *t > '~' ? '?' : *t;

@@ -1,7 +1,7 @@
 /*
  * libkoal/store: one suite over every store: a folder, real and simulated, and S3.
  */
-#include "libkoal/store/store.h"
+#include "libkoal/store/sealed.h"
 #include "libkoal/store/store_s3_priv.h"
 
 #include <check.h>
@@ -12,9 +12,9 @@
 
 #include "tests/unit/libkoal/store/s3.h"
 
-enum { REAL, SIM, FOLDERS, FAULTY = FOLDERS, CACHED, LOCALS, S3 = LOCALS, S3_REPLACING, S3_V2, STORES };
+enum { REAL, SIM, FOLDERS, FAULTY = FOLDERS, CACHED, SEALED, LOCALS, S3 = LOCALS, S3_REPLACING, S3_V2, STORES };
 
-static char                    path[64], keys_path[80], cache_path[100], below_path[100];
+static char                    path[64], keys_path[80], cache_path[100], below_path[100], sealed_path[100];
 static struct kl_env_dir      *dirs[FOLDERS];
 static struct kl_store        *cached;                 /* what lies below CACHED */
 static struct kl_env_disk_sim *disk, *faulty_disk;
@@ -165,6 +165,9 @@ static void setup(void)
     ck_assert_int_eq(kl_store_dir_open(env, below_path, &cached, &err), KL_OK);
     ck_assert_msg(kl_store_cache_open(env, cached, cache_path, 8 << 20, NULL, NULL, &stores[CACHED], &err) ==
                   KL_OK, "%s", err.text);
+    snprintf(sealed_path, sizeof sealed_path, "%s/sealed", keys_path);
+    ck_assert_int_eq(kl_store_dir_open(env, sealed_path, &stores[SEALED], &err), KL_OK);
+    stores[SEALED] = kl_store_sealed_new(stores[SEALED], (const uint8_t[KL_AES_KEY]){ 7 }, true);
     for (int i = S3; i < STORES && have_s3; i++) {
         s3_kit(&s3, env, keys_path);
         if (i == S3_V2) {
