@@ -211,6 +211,8 @@ static void judge(void *ctx, const struct kl_guard_ask *ask, struct kl_guard_ver
         refuse(a, v, 503, "the order cannot be written into the audit log, and is not carried out");
     else if (v->status != 0 && a->audit != NULL)
         kl_audit_refused(a->audit, ask, v);
+    if (v->status == 0 && a->audit == NULL && e != NULL && e->role == KL_ROLE_ADMIN)
+        kl_logf(a->options.log, KL_INFO, "order: %s %s, key \"%s\", from %s", ask->method, ask->route, v->key, ask->peer);
 }
 
 static void done(void *ctx, const struct kl_guard_ask *ask, const char *key, unsigned status)

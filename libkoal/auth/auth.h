@@ -4,7 +4,8 @@
  * The guard of every listener: which key asks, whether its roles let it, for which tenant; how often;
  * and a record of what was refused and of every order that an operator gives (audit.h).
  *
- * Without a file of keys nobody is asked for one, and only orders are recorded. With one, nothing but
+ * Without a file of keys nobody is asked for one, and only orders are recorded; without an audit log
+ * orders are lines of the process's log. With one, nothing but
  * /-/healthy and /-/ready is answered without a key. The file is read when it is opened and by
  * `reload`, which takes all of it or nothing. Any thread; its one lock is a leaf.
  *
