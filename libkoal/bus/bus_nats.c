@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { SERVERS_MAX = 32, RECONNECT_WAIT_MS = 250, CONNECT_MS = 2000, PING_MS = 5000 };
+enum { SERVERS_MAX = 32, RECONNECT_WAIT_MS = 250, CONNECT_MS = 2000, PING_MS = 2000 };
 enum { SECRET_MAX = 1000, CLOSING_MS = 10000, TROUBLE_MS = 5000 };
 
 enum kl_code kl_busn_canceled(struct kl_err *err)
@@ -266,7 +266,7 @@ static natsStatus connect_all(struct kl_busn *b)
     for (int i = 0; i < KL_BUSN_CONNECTIONS; i++)
         TRY(connect_one(b, i));
     TRY(jsOptions_Init(&o));
-    o.Wait = b->options.op_timeout_ms;
+    o.Wait = b->options.op_timeout_ms < KL_BUSN_TRY_MS ? b->options.op_timeout_ms : KL_BUSN_TRY_MS;
     TRY(natsConnection_JetStream(&b->js, kl_busn_nc(b, KL_BUSN_FAST), &o));
     snprintf(subject, sizeof subject, "%s.a.*", b->inbox);
     TRY(kl_busn_subscribe(b, &b->replies[KL_BUSN_BULK], KL_BUSN_BULK, subject, NULL,

@@ -1228,7 +1228,7 @@ START_TEST(of_two_who_make_a_stream_at_once_both_see_one_incarnation_for_ever)
         return;
     servers_three();
     server_start();
-    w.nats.op_timeout_ms = 20000;                      /* the cluster elects itself meanwhile */
+    w.nats.op_timeout_ms = 60000;                      /* the cluster elects itself meanwhile */
     bus_open();
     both[0] = w.bus;
     ck_assert_int_eq(kl_bus_nats_open(w.env, &w.nats, &both[1], &err), KL_OK);
