@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { LOOK_MS = 3000 };
+
 static bool ours(const struct ing_lease *l)
 {
     return l->there && memcmp(&l->seen.instance, &l->m->node.instance, sizeof l->seen.instance) == 0 &&
@@ -69,6 +71,15 @@ static void got(struct kl_bus_kv *op)
     free(op->got);
 }
 
+static void look(struct ing_lease *l)
+{
+    l->out = true;
+    l->looked_ns = kl_env_mono_ns(l->m->env);
+    l->op = (struct kl_bus_kv){ .kind = KL_BUS_KV_GET, .loop = l->m->loop, .done = got };
+    tsp_lease_key(l->partition, l->op.key, sizeof l->op.key);
+    l->m->bus->kv(l->m->bus, &l->op);
+}
+
 static void put_done(struct kl_bus_kv *op)
 {
     struct ing_lease *l = kl_container_of(op, struct ing_lease, op);
@@ -76,9 +87,7 @@ static void put_done(struct kl_bus_kv *op)
     struct kl_err     err;
 
     if (op->code == KL_EEXIST) {                       /* the race is lost; to whom? a watch may lag */
-        *op = (struct kl_bus_kv){ .kind = KL_BUS_KV_GET, .loop = l->m->loop, .done = got };
-        tsp_lease_key(l->partition, op->key, sizeof op->key);
-        l->m->bus->kv(l->m->bus, op);
+        look(l);
         return;
     }
     l->out = false;
@@ -186,8 +195,12 @@ static void one(struct ing_member *m, struct ing_lease *l)
         return;
     }
     set(l, 0);
-    if (!m->leaving && should != NULL && strcmp(should, m->node.name) == 0 && owner_is_void(m, l, member))
+    if (m->leaving || should == NULL || strcmp(should, m->node.name) != 0)
+        return;
+    if (owner_is_void(m, l, member))
         put(l, m->node.name, next_epoch(m, l));
+    else if (kl_env_mono_ns(m->env) - l->looked_ns > LOOK_MS * INT64_C(1000000))
+        look(l);                                       /* is it not given back yet? a watch may lag */
 }
 
 bool ing_leases_quiet(const struct ing_member *m)

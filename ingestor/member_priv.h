@@ -9,6 +9,7 @@ struct ing_lease {                                     /* one a partition */
     struct ing_member *m;
     uint32_t partition;
     bool     there, out;                               /* the key; an operation of ours */
+    int64_t  looked_ns;                                /* at the key itself, last */
     struct tsp_lease seen;
     uint64_t revision;
     _Atomic uint64_t epoch;                            /* ours; 0: not ours */
