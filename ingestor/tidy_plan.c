@@ -292,6 +292,32 @@ static bool loses(const struct group *g, uint32_t from, uint32_t to)
     return false;
 }
 
+/* Would one of g->at[from, to) reach over a window that is one fileset already, and that none of them reaches
+ * into? It would be taken apart there again, and so on for ever. */
+static bool strides(const struct group *g, uint32_t from, uint32_t to)
+{
+    int64_t min_ms = INT64_MAX, max_ms = INT64_MIN;
+
+    for (uint32_t i = from; i < to; i++) {
+        min_ms = g->at[i]->min_ms < min_ms ? g->at[i]->min_ms : min_ms;
+        max_ms = g->at[i]->max_ms > max_ms ? g->at[i]->max_ms : max_ms;
+    }
+    for (uint32_t k = 0; k < g->count; k++) {
+        const struct blk_info *x = g->at[k];
+        int64_t                start_ms = x->window_start_ms, last_ms;
+        bool                   into = false;
+
+        if (x->window_ms == 0 || !window_end(start_ms, x->window_ms, &last_ms) || min_ms > last_ms ||
+            max_ms < start_ms)
+            continue;
+        for (uint32_t i = from; i < to; i++)
+            into |= g->at[i]->min_ms <= last_ms && g->at[i]->max_ms >= start_ms;
+        if (!into)
+            return true;
+    }
+    return false;
+}
+
 /* A run of filesets that span windows, as early flushes and late samples make them: as many as are
  * worth it, none of them most of the whole, so that a sample is rewritten but a few times. */
 static bool plan_run(const struct group *g, const struct ing_tidy_rules *r,
@@ -303,7 +329,8 @@ static bool plan_run(const struct group *g, const struct ing_tidy_rules *r,
         for (to = from; to < g->count && to - from < BLK_INPUTS_MAX; to++) {
             const struct blk_info *f = g->at[to];
 
-            if (f->window_ms != 0 || f->quarantined || all + f->chunk_bytes > r->bytes_max)
+            if (f->window_ms != 0 || f->quarantined || all + f->chunk_bytes > r->bytes_max ||
+                (to > from && strides(g, from, to + 1)))
                 break;
             all += f->chunk_bytes;
             big = f->chunk_bytes > big ? f->chunk_bytes : big;

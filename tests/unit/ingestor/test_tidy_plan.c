@@ -153,6 +153,19 @@ START_TEST(a_run_of_small_filesets_becomes_one_even_today)
 }
 END_TEST
 
+START_TEST(a_run_that_would_be_taken_apart_again_is_not_made)
+{
+    for (int i = 0; i < 5; i++)
+        if (i != 2)
+            add("t", 200 + (uint64_t)i, 0, 2 * i, 2 * i + 1, 100);
+    look(10);
+    ck_assert_int_eq(plan.what, ING_TIDY_COMPACT);
+    add("t", 100, 2, 4, 6, 1000);                      /* in the middle a window is one fileset already */
+    look(10);
+    ck_assert_int_eq(plan.what, ING_TIDY_NOTHING);
+}
+END_TEST
+
 START_TEST(a_fileset_in_quarantine_is_not_touched)
 {
     add("t", 100, 2, 0, 2, 1000);
@@ -360,6 +373,7 @@ int main(void)
     tcase_add_test(t, a_merged_day_is_written_again_only_when_it_is_worth_it);
     tcase_add_test(t, what_lies_outside_of_the_window_stays_apart);
     tcase_add_test(t, a_run_of_small_filesets_becomes_one_even_today);
+    tcase_add_test(t, a_run_that_would_be_taken_apart_again_is_not_made);
     tcase_add_test(t, a_fileset_in_quarantine_is_not_touched);
     tcase_add_test(t, tenants_and_incarnations_are_not_mixed);
     tcase_add_loop_test(t, no_merge_changes_what_wins_and_merging_comes_to_an_end, 0, 60);
