@@ -8,8 +8,8 @@ of 100 instances, a label with 10,000 values, all each 15 s. Then all servers st
 each class is asked of one after another over one connection, five rounds of --seconds / 5: so each has
 the same neighbours. The median round counts. Koalemos is there twice: live, and after a flush to
 filesets. Queries end between two samples, as Prometheus 2 counts the one at a range's beginning and
-3 does not. The sizes of results must agree. VictoriaMetrics' cache of results is off: a cache is not an
-evaluation. Prints one JSON line a class, and the geometric mean of our share of the better peer's CPU.
+3 does not. The sizes of results must agree. Caches of results are off, ours and VictoriaMetrics': a cache is
+not an evaluation. Prints one JSON line a class, and the geometric mean of our share of the better peer's CPU.
 """
 import argparse
 import glob
@@ -153,7 +153,7 @@ def compare(servers, end, seconds, ours):
 
 
 def start_koalemos(w, data):
-    s = koa.Serve(w)
+    s = koa.Serve(w, "--querier.results_cache_max", "0")
     load(s.push, data)
     return s
 
