@@ -30,7 +30,7 @@ for k in /usr/share/keyrings /etc/apt/trusted.gpg.d /etc/ssl/certs /usr/local/sh
 done
 base=$(b from scratch)
 b copy -q "$base" "$root" / >/dev/null
-for name in debian:12 debian:12-slim; do b commit -q --format docker "$base" "docker.io/library/$name" >/dev/null; done
+for name in debian:12 debian:12-slim; do b commit -q --format docker "$base" "localhost/$name" >/dev/null; done
 base_bytes=$(du -sb "$root" | cut -f1)
 rm -rf "$root"
 
