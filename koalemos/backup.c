@@ -156,12 +156,6 @@ static enum kl_code copy_marks(struct backup *b, struct kl_err *err)
 
 /* ---- all of it ---- */
 
-static bool no_bytes(void *ctx, struct kl_span bytes)
-{
-    (void)ctx, (void)bytes;
-    return true;
-}
-
 static enum kl_code flush_all(struct backup *b, struct kl_err *err)
 {
     struct kl_http_client *c = kl_http_client_new(&(struct kl_http_client_options){ .token_file = b->token_file });
@@ -169,7 +163,7 @@ static enum kl_code flush_all(struct backup *b, struct kl_err *err)
 
     for (size_t i = 0; i < b->flush_count && code == KL_OK; i++) {
         char                 url[2000];
-        struct kl_http_asked a = { .url = url, .take = no_bytes };
+        struct kl_http_asked a = { .url = url };
 
         snprintf(url, sizeof url, "%.1900s/api/v1/admin/tsdb/flush", b->flush[i]);
         code = kl_http_client_ask(c, &a, err);

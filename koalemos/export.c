@@ -169,7 +169,7 @@ static enum kl_code ask(struct export *x, const char *path, bool get, const stru
 {
     struct kl_buf        url = { 0 };
     struct taken         t = { .to = to };
-    struct kl_http_asked a = { .form = kl_buf_span(form), .get = get, .take = take, .ctx = &t,
+    struct kl_http_asked a = { .method = get ? "GET" : "POST", .body = kl_buf_span(form), .take = take, .ctx = &t,
                                .header = "X-Koalemos-Histograms-Left-Out" };
     enum kl_code         code = KL_EAGAIN;
 

@@ -3,6 +3,7 @@
 
 #include "libkoal/app/app.h"
 #include "libkoal/base/json.h"
+#include "libkoal/http/client.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -41,22 +42,11 @@ static int wrong(const char *what, const char *of)
     return 2;
 }
 
-static void put_escaped(struct kl_buf *b, const char *text)
-{
-    for (; *text != '\0'; text++)
-        if ((*text >= 'a' && *text <= 'z') || (*text >= 'A' && *text <= 'Z') || (*text >= '0' && *text <= '9') ||
-            strchr("_.-", *text) != NULL)
-            kl_buf_add8(b, (uint8_t)*text);
-        else
-            kl_buf_addf(b, "%%%02X", (unsigned char)*text);
-}
-
 static void put_param(struct kl_buf *b, const char *name, const char *value)
 {
     if (value == NULL)
         return;
-    kl_buf_addf(b, "%s%s=", b->size > 0 ? "&" : "?", name);
-    put_escaped(b, value);
+    kl_http_form_add(b, name, kl_span_str(value));
 }
 
 /* OPTION=VALUE, as a line of YAML: both as JSON texts. */
@@ -132,26 +122,40 @@ static int read_yaml(struct words *w)
     return 0;
 }
 
+static bool keep(void *ctx, struct kl_span bytes)
+{
+    struct kl_buf *answer = ctx;
+
+    kl_buf_add(answer, bytes.at, bytes.size);
+    return kl_buf_ok(answer);
+}
+
 static int send_it(const struct words *w, const char *method, const char *below, struct kl_span body)
 {
-    struct kl_buf url = { 0 }, answer;
-    struct kl_err err;
-    unsigned      status = 0;
-    enum kl_code  code;
+    struct kl_http_client *client = kl_http_client_new(&(struct kl_http_client_options){
+        .ca_file = w->ca_file, .token_file = w->key_file });
+    struct kl_buf        url = { 0 }, answer;
+    struct kl_http_asked a = { .method = method, .body = body, .type = "application/yaml", .timeout_ms = TIMEOUT_MS,
+                               .take = keep, .ctx = &answer };
+    struct kl_err        err;
+    enum kl_code         code;
+    bool                 fine;
 
     kl_buf_init(&answer, ANSWER_MAX);
-    kl_buf_addf(&url, "%.*s/api/v1/koalemos/overrides%s%.*s", (int)strcspn(w->url, "?#"), w->url, below,
-                (int)w->query.size, w->query.size > 0 ? w->query.at : "");
+    kl_buf_addf(&url, "%.*s/api/v1/koalemos/overrides%s%s%.*s", (int)strcspn(w->url, "?#"), w->url, below,
+                w->query.size > 0 ? "?" : "", (int)w->query.size, w->query.size > 0 ? w->query.at : "");
     kl_buf_add8(&url, 0);
-    code = kl_app_ask(&(struct kl_app_ask){ .method = method, .url = url.at, .body = body, .token_file = w->key_file,
-                                            .ca_file = w->ca_file, .timeout_ms = TIMEOUT_MS }, &answer, &status, &err);
-    if (code != KL_OK)
-        fprintf(stderr, "koalemos overrides: %s\n", err.text);
+    a.url = url.at;
+    code = kl_http_client_ask(client, &a, &err);
+    fine = code == KL_OK && a.status / 100 == 2;
+    if (fine)
+        printf("%.*s\n", (int)answer.size, answer.size > 0 ? answer.at : "");
     else
-        fprintf(status / 100 == 2 ? stdout : stderr, "%.*s\n", (int)answer.size, answer.size > 0 ? answer.at : "");
+        fprintf(stderr, "koalemos overrides: %s\n", code != KL_OK ? err.text : a.words);
     kl_buf_deinit(&url);
     kl_buf_deinit(&answer);
-    return code == KL_OK && status / 100 == 2 ? 0 : 1;
+    kl_http_client_free(client);
+    return fine ? 0 : 1;
 }
 
 static int act(struct words *w)

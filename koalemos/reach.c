@@ -101,7 +101,7 @@ static void ask_server(struct reach *r, struct reach_question *q)
 
     kl_buf_init(&answer, ANSWER_MAX);
     add_question(q, &form);
-    a.form = kl_buf_span(&form);
+    a.body = kl_buf_span(&form);
     snprintf(url, sizeof url, "%.1900s" SERVE_CATALOGUE_PATH, r->server);
     code = kl_http_client_ask(r->client, &a, &err);
     if (code == KL_OK && a.status == 404 && !q->about_log)

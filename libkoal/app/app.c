@@ -18,6 +18,8 @@ enum { FILE_MAX = 1 << 20, ARGS_MAX = 200, TRACE_LEAVES_MS = 2000 };
 
 /* ---- options ---- */
 
+const char *kl_app_variable(const char *name) { return getenv(name); }
+
 enum kl_code kl_app_read_file(const char *path, char **bytes, size_t *size,
                               struct kl_err *err)
 {
@@ -164,7 +166,17 @@ static void raise_file_limit(struct app *a)
 
 static enum kl_code post_spans(void *ctx, struct kl_span body, int64_t timeout_ms, struct kl_err *err)
 {
-    return kl_app_post_send(ctx, body, timeout_ms, err);
+    struct app          *a = ctx;
+    struct kl_http_asked q = { .url = kl_config_text(a->begun_with, "trace.otlp_url"), .body = body,
+                               .type = "application/x-protobuf", .timeout_ms = timeout_ms };
+
+    if (kl_http_client_ask(a->post, &q, err) != KL_OK)
+        return err->code;
+    if (q.status / 100 == 2)
+        return KL_OK;
+    /* As OTLP says: of the refusals only these are worth another try. */
+    return kl_fail(err, q.status == 429 || q.status == 502 || q.status == 503 || q.status == 504 ? KL_EAGAIN : KL_EIO,
+                   "%s answered %u: %.200s", q.url, q.status, q.words);
 }
 
 static void make_tracer(struct app *a)
@@ -174,15 +186,16 @@ static void make_tracer(struct app *a)
     kl_app_trace_metrics(a->app.metrics);
     if (url == NULL || url[0] == '\0')
         return;
-    a->post = kl_app_post_new(url, kl_config_text(a->begun_with, "trace.ca.file"),
-                              kl_config_text(a->begun_with, "trace.token.file"));
+    a->post = kl_http_client_new(&(struct kl_http_client_options){
+        .ca_file = kl_config_text(a->begun_with, "trace.ca.file"),
+        .token_file = kl_config_text(a->begun_with, "trace.token.file") });
     snprintf(a->instance, sizeof a->instance, "%.200s/%s", a->hostname, a->listen);
     a->app.tracer = kl_app_tracer_new(&(struct kl_app_trace_options){
         .from = { .service = a->app.name, .version = KL_APP_VERSION, .host = a->hostname,
                   .instance = a->instance },
         .one_in = (uint64_t)kl_config_int(a->begun_with, "trace.sample_one_in"),
         .queue = (unsigned)kl_config_int(a->begun_with, "trace.queue"),
-        .send = post_spans, .ctx = a->post, .log = a->app.log, .metrics = a->app.metrics });
+        .send = post_spans, .ctx = a, .log = a->app.log, .metrics = a->app.metrics });
 }
 
 static void make_server(struct app *a, const char *default_listen)
@@ -373,7 +386,7 @@ void kl_app_close(struct kl_app *app)
 
     kl_http_server_free(app->http);
     kl_app_tracer_free(app->tracer, TRACE_LEAVES_MS);  /* by now nobody has a span to end */
-    kl_app_post_free(a->post);
+    kl_http_client_free(a->post);
     kl_app_secure_close(a);
     kl_env_real_free(app->env);
     kl_metrics_free(app->metrics);

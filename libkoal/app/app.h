@@ -22,15 +22,6 @@ void kl_app_wait_free(struct kl_app_wait *w);
 void kl_app_wait_tell(struct kl_app_wait *w);
 bool kl_app_wait_for(struct kl_app_wait *w, int64_t most_ms);
 
-/* One request to a service, and its answer, whatever its status; blocks. KL_EAGAIN with words: there was none. */
-struct kl_app_ask {
-    const char *method, *url;                          /* "GET"; http or https */
-    struct kl_span body;                               /* not of GET */
-    const char *token_file, *ca_file;                  /* an API key; may be NULL */
-    int64_t timeout_ms;
-};
-enum kl_code kl_app_ask(const struct kl_app_ask *q, struct kl_buf *answer, unsigned *status, struct kl_err *err);
-
 const char *kl_app_variable(const char *name);         /* of the environment; NULL: not set */
 
 #define KL_APP_VERSION "0.1.0"

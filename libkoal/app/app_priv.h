@@ -7,6 +7,7 @@
 #include "libkoal/app/app.h"
 #include "libkoal/app/trace_priv.h"
 #include "libkoal/auth/auth.h"
+#include "libkoal/http/client.h"
 
 struct kl_app_log { struct kl_log log; const char *service; _Atomic bool json; };
 void kl_app_log_init(struct kl_app_log *l, const char *service);
@@ -43,7 +44,7 @@ struct app {
     int     argc, first;                               /* as the program was called: for a reload */
     char  **argv;
     int     wake[2];                                   /* a pipe: a byte in it ends the run */
-    struct kl_app_post *post;                          /* the tracer's way out */
+    struct kl_http_client *post;                       /* the tracer's way out */
     struct kl_app_told told;
     _Atomic bool running;                              /* until it is, and once it no longer is: not ready */
     int64_t started_ms;

@@ -1,2 +1,1 @@
 USES := libkoal/base libkoal/env libkoal/crypt libkoal/http libkoal/auth
-LIBS := -lcurl

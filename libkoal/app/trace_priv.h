@@ -5,7 +5,7 @@
  * by a thread of its own. Whoever emits copies into the ring under a lock that is held for that copy
  * alone, and where the ring is full his span is dropped and counted: nobody ever waits for a collector.
  *
- *   emit ──► ring (trace.queue) ──► thread: batch ──► trace_otlp.c ──► trace_post.c (libcurl) ──► collector
+ *   emit ──► ring (trace.queue) ──► thread: batch ──► trace_otlp.c ──► libkoal/http/client ──► collector
  *
  * A batch that the collector does not take is tried TRIES times and then dropped and counted, too.
  */
@@ -23,20 +23,12 @@ struct kl_app_trace_from { const char *service, *version, *host, *instance; };
 void kl_app_trace_encode(const struct kl_app_trace_from *from, const struct kl_trace_span *spans,
                          size_t count, int64_t epoch_ns, struct kl_buf *out);
 
-/* ---- trace_post.c: the one file here that knows libcurl ---- */
-struct kl_app_post;
-struct kl_app_post *kl_app_post_new(const char *url, const char *ca_file, const char *token_file);
-void kl_app_post_free(struct kl_app_post *p);
-/* KL_EAGAIN: it may be taken later; else it never will. */
-enum kl_code kl_app_post_send(struct kl_app_post *p, struct kl_span body, int64_t timeout_ms,
-                              struct kl_err *err);
-
 /* ---- trace_export.c ---- */
 struct kl_app_trace_options {
     struct kl_app_trace_from from;                     /* texts outlive the tracer */
     uint64_t one_in;
     unsigned queue;                                    /* spans */
-    /* As kl_app_post_send; on the exporter's thread. */
+    /* On the exporter's thread. KL_EAGAIN: it may be taken later; else it never will. */
     enum kl_code (*send)(void *ctx, struct kl_span body, int64_t timeout_ms, struct kl_err *err);
     void *ctx;
     struct kl_log *log;

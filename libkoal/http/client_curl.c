@@ -3,6 +3,7 @@
 #include <curl/curl.h>
 
 #include <ctype.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +14,7 @@ enum { CONNECT_MS = 10000, STALL_S = 300, TOKEN_MAX = 4096 };
 struct kl_http_client {
     CURL *c;
     char *ca_file, *token_file, *tenant;
+    char  token[TOKEN_MAX + 1];                        /* of the request under way; then wiped */
     struct kl_http_asked *asked;
     size_t words;
     bool   stopped;
@@ -68,12 +70,12 @@ static size_t take(char *bytes, size_t one, size_t n, void *ctx)
 
     (void)one;
     curl_easy_getinfo(c->c, CURLINFO_RESPONSE_CODE, &status);
-    if (status == 200) {
-        c->stopped = !a->take(a->ctx, kl_span(bytes, n));
+    if (status / 100 == 2) {
+        c->stopped = a->take != NULL && !a->take(a->ctx, kl_span(bytes, n));
         return c->stopped ? 0 : n;
     }
     for (size_t i = 0; i < n && c->words < KL_HTTP_CLIENT_WORDS_MAX; i++)
-        a->words[c->words++] = (unsigned char)bytes[i] >= 0x20 ? bytes[i] : ' ';
+        a->words[c->words++] = bytes[i] >= 0x20 && bytes[i] < 0x7f ? bytes[i] : ' ';
     a->words[c->words] = '\0';
     return n;
 }
@@ -100,66 +102,104 @@ static size_t header(char *bytes, size_t one, size_t n, void *ctx)
 }
 
 /* Read anew each time: a token is replaced while we run. */
-static enum kl_code add_token(struct kl_http_client *c, struct curl_slist **headers, struct kl_err *err)
+static enum kl_code read_token(struct kl_http_client *c, struct kl_err *err)
 {
-    char   line[TOKEN_MAX + 32] = "Authorization: Bearer ";
-    size_t begin = strlen(line), size;
     FILE  *f;
+    size_t size;
 
     if (c->token_file == NULL)
         return KL_OK;
     f = fopen(c->token_file, "re");
     if (f == NULL)
-        return kl_fail(err, KL_EIO, "the token's file %s cannot be read", c->token_file);
-    size = fread(line + begin, 1, TOKEN_MAX, f);
+        return kl_fail(err, KL_EIO, "the token's file %s: %s", c->token_file, strerror(errno));
+    size = fread(c->token, 1, TOKEN_MAX, f);
     fclose(f);
-    line[begin + size] = '\0';
-    line[begin + strcspn(line + begin, "\r\n")] = '\0';
-    *headers = curl_slist_append(*headers, line);
-    explicit_bzero(line, sizeof line);
+    c->token[size] = '\0';
+    c->token[strcspn(c->token, "\r\n")] = '\0';
     return KL_OK;
+}
+
+static struct curl_slist *headers_of(const struct kl_http_client *c, const struct kl_http_asked *a)
+{
+    struct curl_slist *list = NULL;
+    char               line[TOKEN_MAX + 32];
+
+    if (c->token[0] != '\0') {
+        snprintf(line, sizeof line, "Authorization: Bearer %s", c->token);
+        list = curl_slist_append(list, line);
+        explicit_bzero(line, sizeof line);
+    }
+    if (c->tenant != NULL) {
+        snprintf(line, sizeof line, "X-Scope-OrgID: %s", c->tenant);
+        list = curl_slist_append(list, line);
+    }
+    if (a->type != NULL) {
+        snprintf(line, sizeof line, "Content-Type: %s", a->type);
+        list = curl_slist_append(list, line);
+    }
+    return list;
+}
+
+/* A server, or a proxy, may repeat what it was sent: then its words are not told. Eight bytes of a token are
+ * looked for, since its end may be cut off. */
+static void hide_token(struct kl_http_client *c, struct kl_http_asked *a)
+{
+    char begin[9];
+
+    snprintf(begin, sizeof begin, "%.8s", c->token);
+    if (begin[0] != '\0' && strstr(a->words, begin) != NULL)
+        strcpy(a->words, "(it repeats our token)");
+    explicit_bzero(c->token, sizeof c->token);
+}
+
+static bool set_url(struct kl_http_client *c, const struct kl_http_asked *a, bool get)
+{
+    struct kl_buf url = { 0 };
+    CURLcode      code;
+
+    kl_buf_adds(&url, a->url);
+    if (get && a->body.size > 0) {
+        kl_buf_adds(&url, "?");
+        kl_buf_add(&url, a->body.at, a->body.size);
+    }
+    kl_buf_add8(&url, 0);
+    code = curl_easy_setopt(c->c, CURLOPT_URL, url.at);        /* copied */
+    kl_buf_deinit(&url);
+    return code == CURLE_OK;
 }
 
 enum kl_code kl_http_client_ask(struct kl_http_client *c, struct kl_http_asked *a, struct kl_err *err)
 {
-    struct curl_slist *headers = NULL;
-    char               tenant[300], said[CURL_ERROR_SIZE] = "";
-    struct kl_buf      url = { 0 };
+    const char        *method = a->method != NULL ? a->method : "POST";
+    bool               get = strcmp(method, "GET") == 0;
+    struct curl_slist *headers;
+    char               said[CURL_ERROR_SIZE] = "";
     CURLcode           code;
     long               status = 0;
 
     if (c->c == NULL && (c->c = curl_easy_init()) == NULL)
-        return kl_fail(err, KL_EIO, "libcurl does not start");
-    if (add_token(c, &headers, err) != KL_OK)
+        return kl_fail(err, KL_EAGAIN, "no memory for a request");
+    curl_easy_reset(c->c);                             /* its connection stays */
+    if (read_token(c, err) != KL_OK)
         return err->code;
-    if (c->tenant != NULL) {
-        snprintf(tenant, sizeof tenant, "X-Scope-OrgID: %s", c->tenant);
-        headers = curl_slist_append(headers, tenant);
-    }
+    if (!set_url(c, a, get))
+        return kl_fail(err, KL_EAGAIN, "no memory for a request");
+    headers = headers_of(c, a);
     c->asked = a;
     c->words = 0;
     c->stopped = false;
     a->status = 0;
     a->kept[0] = a->words[0] = '\0';
-    kl_buf_adds(&url, a->url);
-    if (a->get) {
-        kl_buf_adds(&url, "?");
-        kl_buf_add(&url, a->form.at, a->form.size);
-    }
-    kl_buf_add8(&url, 0);
-    curl_easy_setopt(c->c, CURLOPT_URL, url.at);       /* copied */
-    kl_buf_deinit(&url);
     curl_easy_setopt(c->c, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(c->c, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(c->c, CURLOPT_HTTPHEADER, headers);
-    if (a->get) {
-        curl_easy_setopt(c->c, CURLOPT_HTTPGET, 1L);
-    } else {
-        curl_easy_setopt(c->c, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)a->form.size);
-        curl_easy_setopt(c->c, CURLOPT_POSTFIELDS, a->form.size > 0 ? a->form.at : "");
-        curl_easy_setopt(c->c, CURLOPT_POST, 1L);
+    if (!get) {
+        curl_easy_setopt(c->c, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)a->body.size);
+        curl_easy_setopt(c->c, CURLOPT_POSTFIELDS, a->body.size > 0 ? a->body.at : "");
+        curl_easy_setopt(c->c, CURLOPT_CUSTOMREQUEST, method);
     }
     curl_easy_setopt(c->c, CURLOPT_CONNECTTIMEOUT_MS, (long)CONNECT_MS);
+    curl_easy_setopt(c->c, CURLOPT_TIMEOUT_MS, (long)a->timeout_ms);
     curl_easy_setopt(c->c, CURLOPT_LOW_SPEED_LIMIT, 1L);
     curl_easy_setopt(c->c, CURLOPT_LOW_SPEED_TIME, (long)STALL_S);
     curl_easy_setopt(c->c, CURLOPT_ACCEPT_ENCODING, "");
@@ -175,6 +215,7 @@ enum kl_code kl_http_client_ask(struct kl_http_client *c, struct kl_http_asked *
     curl_slist_free_all(headers);
     curl_easy_getinfo(c->c, CURLINFO_RESPONSE_CODE, &status);
     a->status = (unsigned)status;
+    hide_token(c, a);
     if (c->stopped)
         return kl_fail(err, KL_ECANCELED, "the answer was wanted no further");
     if (code != CURLE_OK)

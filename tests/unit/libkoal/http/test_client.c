@@ -32,6 +32,17 @@ static void refuse(void *ctx, struct kl_http_request *r)
     kl_http_answer(r, 422, "text/plain", kl_span_str("too\nmuch"));
 }
 
+/* What a server that is too helpful says. */
+static void repeat(void *ctx, struct kl_http_request *r)
+{
+    struct kl_buf b = { 0 };
+
+    (void)ctx;
+    kl_buf_addf(&b, "%s with %s of %s is no \xc3\xa4", kl_http_method(r), kl_http_header(r, "Authorization"),
+                kl_http_header(r, "Content-Type"));
+    kl_http_answer_take(r, 503, "text/plain", &b);
+}
+
 static void large(void *ctx, struct kl_http_request *r)
 {
     struct kl_buf b = { 0 };
@@ -47,6 +58,7 @@ static void setup(void)
     const struct kl_http_route routes[] = {
         { .method = "GET,POST", .path = "/echo", .body_max_bytes = 10000, .handle = echo },
         { .method = "POST", .path = "/refuse", .body_max_bytes = 10000, .handle = refuse },
+        { .method = "DELETE,POST", .path = "/repeat", .body_max_bytes = 10000, .handle = repeat },
         { .method = "POST", .path = "/large", .body_max_bytes = 10000, .handle = large },
     };
     FILE *f;
@@ -98,11 +110,11 @@ static enum kl_code ask(struct kl_http_asked *a, const char *path)
 
 START_TEST(a_form_comes_as_it_was_by_either_method)
 {
-    struct kl_http_asked a = { .get = _i == 1, .header = "x-extra" };
+    struct kl_http_asked a = { .method = _i == 1 ? "GET" : NULL, .header = "x-extra" };
 
     kl_http_form_add(&form, "a", kl_span_str("{x=\"1&2 +%\"}\n"));
     kl_http_form_add(&form, "b", kl_span_str("\xc3\xa4"));
-    a.form = kl_buf_span(&form);
+    a.body = kl_buf_span(&form);
     ck_assert_msg(ask(&a, "/echo") == KL_OK, "%s", err.text);
     ck_assert_uint_eq(a.status, 200);
     ck_assert_str_eq(a.kept, "yes");
@@ -121,6 +133,21 @@ START_TEST(a_refusal_is_words_and_no_bytes)
     ck_assert_str_eq(a.words, "too much");
     ck_assert_str_eq(a.kept, "");
     ck_assert_uint_eq(got.size, 0);
+}
+END_TEST
+
+START_TEST(words_that_repeat_the_token_are_not_told)
+{
+    struct kl_http_asked a = { .method = "DELETE", .type = "application/x-protobuf", .body = kl_span("\0\1", 2),
+                               .timeout_ms = 20000 };
+
+    ck_assert_int_eq(ask(&a, "/repeat"), KL_OK);
+    ck_assert_uint_eq(a.status, 503);
+    ck_assert_str_eq(a.words, "(it repeats our token)");
+    kl_http_client_free(client);                       /* without a token they are, as ASCII */
+    client = kl_http_client_new(&(struct kl_http_client_options){ .tenant = "team" });
+    ck_assert_int_eq(ask(&a, "/repeat"), KL_OK);
+    ck_assert_str_eq(a.words, "DELETE with (null) of application/x-protobuf is no   ");
 }
 END_TEST
 
@@ -169,6 +196,7 @@ int main(void)
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_loop_test(t, a_form_comes_as_it_was_by_either_method, 0, 2);
     tcase_add_test(t, a_refusal_is_words_and_no_bytes);
+    tcase_add_test(t, words_that_repeat_the_token_are_not_told);
     tcase_add_test(t, a_large_answer_comes_whole_and_may_be_left);
     tcase_add_test(t, nobody_there_and_no_address_are_failures_with_words);
     suite_add_tcase(s, t);
