@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "libkoal/base/base64.h"
+#include "libkoal/base/hex.h"
 #include "libkoal/base/json.h"
 #include "libtsproto/wire_priv.h"
 
@@ -65,21 +67,6 @@ static void add_double(struct kl_buf *out, double v, bool json)
     kl_buf_add(out, text, kl_f64_text(v, text));
     if (json && !isfinite(v))
         kl_buf_add8(out, '"');
-}
-
-static void add_base64(struct kl_buf *out, struct kl_span s)
-{
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    const uint8_t *at = s.at;
-
-    for (size_t i = 0; i < s.size; i += 3) {
-        uint32_t v = (uint32_t)at[i] << 16 | (i + 1 < s.size ? (uint32_t)at[i + 1] << 8 : 0) |
-                     (i + 2 < s.size ? at[i + 2] : 0);
-        kl_buf_add8(out, (uint8_t)digits[v >> 18]);
-        kl_buf_add8(out, (uint8_t)digits[v >> 12 & 63]);
-        kl_buf_add8(out, (uint8_t)(i + 1 < s.size ? digits[v >> 6 & 63] : '='));
-        kl_buf_add8(out, (uint8_t)(i + 2 < s.size ? digits[v & 63] : '='));
-    }
 }
 
 static bool read_pair(struct kl_span kv, struct kl_span *key, struct kl_span *value)
@@ -180,7 +167,7 @@ static enum kl_code add_json(struct kl_buf *out, const struct tsp_field *any, un
     case ANY_MAP:    return add_json_map(out, any->bytes, depth, err);
     case ANY_BYTES:
         kl_buf_add8(out, '"');
-        add_base64(out, any->bytes);
+        kl_base64(out, any->bytes, true);
         kl_buf_add8(out, '"');
         break;
     default:         kl_buf_adds(out, "null"); break;
@@ -210,7 +197,7 @@ enum kl_code tsp_otlp_value_text(struct kl_span value, struct kl_arena *arena, s
     if (any.number == ANY_DOUBLE)
         add_double(&out, kl_bits_f64(any.v), false);
     else if (any.number == ANY_BYTES)
-        add_base64(&out, any.bytes);
+        kl_base64(&out, any.bytes, true);
     else
         code = add_json(&out, &any, 0, err);
     if (code == KL_OK && !kl_buf_ok(&out))
@@ -536,7 +523,6 @@ static size_t characters(struct kl_span s)
 static enum kl_code add_id(struct kl_labels_builder *b, const char *name, struct kl_span id,
                            struct kl_arena *arena, size_t *chars, struct kl_err *err)
 {
-    static const char digits[] = "0123456789abcdef";
     const uint8_t    *in = id.at;
     char             *at;
     bool              any = false;
@@ -545,12 +531,9 @@ static enum kl_code add_id(struct kl_labels_builder *b, const char *name, struct
         any = any || in[i] != 0;
     if (!any)
         return KL_OK;
-    if (id.size > ID_MAX_BYTES || (at = kl_arena_alloc(arena, 2 * id.size)) == NULL)
+    if (id.size > ID_MAX_BYTES || (at = kl_arena_alloc(arena, 2 * id.size + 1)) == NULL)
         return kl_fail(err, KL_EINVAL, "an exemplar whose %s has %zu bytes", name, id.size);
-    for (size_t i = 0; i < id.size; i++) {
-        at[2 * i] = digits[in[i] >> 4];
-        at[2 * i + 1] = digits[in[i] & 15];
-    }
+    kl_hex(in, id.size, at);
     *chars += strlen(name) + 2 * id.size;
     return kl_labels_add(b, word(name), kl_span(at, 2 * id.size), err);
 }

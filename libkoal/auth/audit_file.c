@@ -1,5 +1,6 @@
 /* Names, heads and bytes of the audit log's files. */
 #include "libkoal/auth/audit_priv.h"
+#include "libkoal/base/hex.h"
 
 #include <dirent.h>
 #include <errno.h>

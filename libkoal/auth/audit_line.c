@@ -1,4 +1,5 @@
 #include "libkoal/auth/audit_priv.h"
+#include "libkoal/base/hex.h"
 
 #include <inttypes.h>
 #include <stdio.h>

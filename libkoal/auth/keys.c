@@ -1,4 +1,5 @@
 #include "libkoal/auth/keys.h"
+#include "libkoal/base/hex.h"
 
 #include <inttypes.h>
 #include <stdio.h>

@@ -1,5 +1,7 @@
 #include "libkoal/base/trace.h"
 
+#include "libkoal/base/hex.h"
+
 #include <string.h>
 
 static int digit(char c)
@@ -54,13 +56,8 @@ bool kl_trace_parse(struct kl_span text, struct kl_trace *t)
 
 static char *put_hex(char *to, const uint8_t *bytes, size_t size)
 {
-    static const char digits[] = "0123456789abcdef";
-
-    for (size_t i = 0; i < size; i++) {
-        *to++ = digits[bytes[i] >> 4];
-        *to++ = digits[bytes[i] & 15];
-    }
-    return to;
+    kl_hex(bytes, size, to);
+    return to + 2 * size;
 }
 
 void kl_trace_text(const struct kl_trace *t, char out[KL_TRACE_TEXT + 1])

@@ -28,9 +28,4 @@ void kl_gcm_seal(const uint8_t key[KL_AES_KEY], const uint8_t nonce[KL_GCM_NONCE
  * not to be looked at. */
 bool kl_gcm_open(const uint8_t key[KL_AES_KEY], const uint8_t nonce[KL_GCM_NONCE], struct kl_span aad,
                  const void *sealed, size_t size, uint8_t *out);
-
-/* Lower-case; `out` has 2 * size + 1 bytes. */
-void kl_hex(const void *bytes, size_t size, char *out);
-/* Exactly `size` bytes of either case, and nothing after. */
-bool kl_unhex(const char *text, size_t text_size, void *out, size_t size);
 #endif

@@ -1,6 +1,8 @@
 /* A call: what came with it, its one message, and the answer. No I/O. */
 #include "libkoal/http/grpc_priv.h"
 
+#include "libkoal/base/base64.h"
+
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -255,24 +257,17 @@ size_t kl_grpc_escape(const char *words, char *out, size_t most)
     return n;
 }
 
-char *kl_grpc_base64(struct kl_span s)
+/* As gRPC's binary headers are written. */
+static char *unpadded(struct kl_span s)
 {
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    const uint8_t *at = s.at;
-    char          *out = kl_new(s.size / 3 * 4 + 8);
-    size_t         n = 0;
+    struct kl_buf b = { 0 };
+    char         *text;
 
-    for (size_t i = 0; i < s.size; i += 3) {
-        uint32_t v = (uint32_t)at[i] << 16 | (i + 1 < s.size ? (uint32_t)at[i + 1] << 8 : 0) |
-                     (i + 2 < s.size ? at[i + 2] : 0);
-        out[n++] = digits[v >> 18];
-        out[n++] = digits[v >> 12 & 63];
-        if (i + 1 < s.size)
-            out[n++] = digits[v >> 6 & 63];
-        if (i + 2 < s.size)
-            out[n++] = digits[v & 63];
-    }
-    return out;                                        /* kl_new: ended by a zero */
+    kl_base64(&b, s, false);
+    kl_buf_add8(&b, 0);
+    text = kl_strdup((const char *)b.at);
+    kl_buf_deinit(&b);
+    return text;
 }
 
 void kl_grpc_call_fill(struct kl_grpc_call *c, int status, const char *words, struct kl_span message,
@@ -287,7 +282,7 @@ void kl_grpc_call_fill(struct kl_grpc_call *c, int status, const char *words, st
         (void)kl_grpc_escape(words, c->words, KL_GRPC_WORDS_MAX);      /* ended by a zero */
     }
     if (details.size > 0 && details.size <= KL_GRPC_DETAILS_MAX)
-        c->details = kl_grpc_base64(details);
+        c->details = unpadded(details);
     if (status == KL_GRPC_OK) {
         kl_buf_add(&c->out, prefix, sizeof prefix);
         kl_buf_add(&c->out, message.at, message.size);

@@ -102,7 +102,6 @@ void kl_grpc_call_ended(struct kl_grpc_call *c);       /* judges whether the mes
 void kl_grpc_call_fill(struct kl_grpc_call *c, int status, const char *words, struct kl_span message,
                        struct kl_span details);
 size_t kl_grpc_escape(const char *words, char *out, size_t most);      /* percent-encoding; no NUL */
-char  *kl_grpc_base64(struct kl_span s);               /* malloc'ed, unpadded */
 
 /* ---- grpc_nghttp2.c ---- */
 bool kl_grpc_session_open(struct kl_grpc_conn *c);     /* false: no memory */

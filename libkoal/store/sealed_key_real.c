@@ -1,5 +1,6 @@
 /* The store's own key, in the store, wrapped by the operator's. */
 #include "libkoal/store/sealed_priv.h"
+#include "libkoal/base/hex.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -5,54 +5,45 @@
  */
 #include "libkoal/store/store_s3_priv.h"
 
-#include <openssl/evp.h>
-#include <openssl/hmac.h>
+#include "libkoal/base/base64.h"
+#include "libkoal/base/md5.h"
+#include "libkoal/base/hex.h"
+#include "libkoal/crypt/crypt.h"
 
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 
-enum { DIGEST = 32 };
-
-static void hex(const unsigned char digest[DIGEST], char out[KL_S3_HEX])
-{
-    static const char digits[] = "0123456789abcdef";
-
-    for (int i = 0; i < DIGEST; i++) {
-        out[2 * i] = digits[digest[i] >> 4];
-        out[2 * i + 1] = digits[digest[i] & 15];
-    }
-    out[2 * DIGEST] = '\0';
-}
-
 void kl_s3_sha256(struct kl_span bytes, char out[KL_S3_HEX])
 {
-    unsigned char digest[DIGEST];
-    int           done = EVP_Digest(bytes.at != NULL ? bytes.at : "", bytes.size, digest, NULL,
-                                    EVP_sha256(), NULL);
+    uint8_t digest[KL_SHA256];
 
-    assert(done == 1);
-    hex(digest, out);
+    kl_sha256(bytes, digest);
+    kl_hex(digest, sizeof digest, out);
 }
 
 void kl_s3_md5(struct kl_span bytes, char base64[KL_S3_MD5])
 {
-    unsigned char digest[16];
-    int           done = EVP_Digest(bytes.at != NULL ? bytes.at : "", bytes.size, digest, NULL, EVP_md5(),
-                                    NULL);
+    struct kl_buf text = { 0 };
+    uint8_t       digest[16];
 
-    assert(done == 1);
-    EVP_EncodeBlock((unsigned char *)base64, digest, sizeof digest);
+    kl_md5(bytes, digest);
+    kl_base64(&text, kl_span(digest, sizeof digest), true);
+    assert(text.size == KL_S3_MD5 - 1);
+    memcpy(base64, text.at, text.size);
+    base64[text.size] = '\0';
+    kl_buf_deinit(&text);
 }
 
-static void hmac(const unsigned char *key, size_t key_size, const void *bytes, size_t size,
-                 unsigned char out[DIGEST])
+/* Each key is made of the one before. */
+static void next_key(uint8_t key[KL_SHA256], struct kl_span of)
 {
-    unsigned       n = DIGEST;
-    unsigned char *done = HMAC(EVP_sha256(), key, (int)key_size, bytes, size, out, &n);
+    uint8_t made[KL_SHA256];
 
-    assert(done != NULL && n == DIGEST);
+    kl_hmac_sha256(kl_span(key, KL_SHA256), of, made);
+    memcpy(key, made, sizeof made);
+    kl_wipe(made, sizeof made);
 }
 
 void kl_s3_date(int64_t time_ms, char date[KL_S3_DATE])
@@ -113,7 +104,7 @@ void kl_s3_sign(const struct kl_s3_request *r, const struct kl_store_s3_keys *ke
 {
     struct kl_s3_header headers[KL_S3_HEADERS_MAX];
     struct kl_buf       b = { 0 };
-    unsigned char       key[DIGEST];
+    uint8_t             key[KL_SHA256];
     char                digest[KL_S3_HEX], day[9], first[4 + sizeof keys->secret];
 
     assert(r->header_count <= KL_S3_HEADERS_MAX && strlen(date) == KL_S3_DATE - 1);
@@ -136,13 +127,13 @@ void kl_s3_sign(const struct kl_s3_request *r, const struct kl_store_s3_keys *ke
     kl_buf_reset(&b);
     kl_buf_addf(&b, "AWS4-HMAC-SHA256\n%s\n%s/%s/s3/aws4_request\n%s", date, day, region, digest);
     snprintf(first, sizeof first, "AWS4%s", keys->secret);
-    hmac((unsigned char *)first, strlen(first), day, 8, key);
-    hmac(key, DIGEST, region, strlen(region), key);
-    hmac(key, DIGEST, "s3", 2, key);
-    hmac(key, DIGEST, "aws4_request", 12, key);
-    hmac(key, DIGEST, b.at, b.size, key);
-    hex(key, digest);
-    explicit_bzero(first, sizeof first);
+    kl_hmac_sha256(kl_span_str(first), kl_span_str(day), key);
+    next_key(key, kl_span_str(region));
+    next_key(key, kl_span_str("s3"));
+    next_key(key, kl_span_str("aws4_request"));
+    next_key(key, kl_buf_span(&b));
+    kl_hex(key, sizeof key, digest);
+    kl_wipe(first, sizeof first);
 
     kl_buf_addf(out, "AWS4-HMAC-SHA256 Credential=%s/%s/%s/s3/aws4_request,SignedHeaders=",
                 keys->access, day, region);

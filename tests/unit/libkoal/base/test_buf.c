@@ -1,4 +1,5 @@
 /* libkoal/base: bytes in and out, memory within its caps, errors in their words. */
+#include "libkoal/base/base64.h"
 #include "libkoal/base/buf.h"
 #include "libkoal/base/err.h"
 #include "libkoal/base/hash.h"
@@ -175,6 +176,24 @@ START_TEST(hashes_are_those_of_the_specifications)
 }
 END_TEST
 
+/* RFC 4648, section 10. */
+START_TEST(base64_is_that_of_its_rfc)
+{
+    static const char *in = "foobar", *padded[] = { "", "Zg==", "Zm8=", "Zm9v", "Zm9vYg==", "Zm9vYmE=", "Zm9vYmFy" };
+
+    for (size_t n = 0; n <= 6; n++) {
+        struct kl_buf b = { 0 }, c = { 0 };
+
+        kl_base64(&b, kl_span(in, n), true);
+        kl_base64(&c, kl_span(in, n), false);
+        ck_assert(kl_span_eq(kl_buf_span(&b), kl_span_str(padded[n])));
+        ck_assert(kl_span_eq(kl_buf_span(&c), kl_span(padded[n], strcspn(padded[n], "="))));
+        kl_buf_deinit(&b);
+        kl_buf_deinit(&c);
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite   *s = suite_create("libkoal/base/buf");
@@ -182,6 +201,7 @@ int main(void)
     SRunner *r = srunner_create(s);
     int      failed;
 
+    tcase_add_test(t, base64_is_that_of_its_rfc);
     tcase_add_test(t, what_is_written_is_read_back);
     tcase_add_test(t, little_endian_whatever_the_machine);
     tcase_add_test(t, a_read_past_the_end_is_bad_and_stays_bad);

@@ -1,3 +1,4 @@
+#include "libkoal/base/hex.h"
 #include "libkoal/crypt/crypt.h"
 
 #include <check.h>

@@ -1,4 +1,6 @@
-#include "libkoal/crypt/crypt.h"
+#include "libkoal/base/hex.h"
+
+#include <stdint.h>
 
 void kl_hex(const void *bytes, size_t size, char *out)
 {
