@@ -106,6 +106,8 @@ static bool find_resets(struct pql_range_call *c, const struct pql_source *s, bo
     c->reset_count = c->overlap_count = c->reset_from = 0;
     if (c->id != FN_RATE && c->id != FN_INCREASE)
         return true;
+    if (st == NULL && !pql_may_fall(s->f.v, s->f.count))       /* a counter seldom falls */
+        return true;
     if (*room < 2 * s->f.count) {
         *room = 2 * s->f.count + 64;
         *list = kl_resize(*list, *room * sizeof **list);

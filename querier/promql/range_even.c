@@ -1,5 +1,15 @@
-/* Series of samples at equal distances: loops without a branch, of several steps at once. */
+/* Series of samples at equal distances, and those that only rise: loops without a branch, several at once. */
 #include "querier/promql/range_priv.h"
+
+/* By the sign of what is between them, which a NaN has, too. */
+bool pql_may_fall(const double *v, uint32_t count)
+{
+    uint64_t signs = 0;
+
+    for (uint32_t i = 1; i < count; i++)
+        signs |= kl_f64_bits(v[i] - v[i - 1]);
+    return signs >> 63 != 0;
+}
 
 bool pql_even_times(const int64_t *t, uint32_t count, int64_t d)
 {

@@ -31,6 +31,8 @@ pql_range_fn pql_range_rate, pql_range_instant, pql_range_float, pql_range_ends,
 /* rate, increase, delta of a series of floats at all steps; `end`, `step`: of the windows. */
 void pql_rate_series(struct pql_range_call *c, const struct pql_samples *f, struct pql_grid g,
                      int64_t end, int64_t step, struct pql_row *row);
+/* May any value be below the one before it? Always true where one is; not always false where none is. */
+bool pql_may_fall(const double *v, uint32_t count);
 /* Are all `d` apart? */
 bool pql_even_times(const int64_t *t, uint32_t count, int64_t d);
 /* Of each step the last value of its window less the first, times `factor`; windows move by k samples. False
