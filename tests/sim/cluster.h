@@ -6,21 +6,16 @@
  * where it has one a disk of its own. Processes are killed, stopped, cut off and started anew; what a
  * killed one had in memory stays where it is, as nobody else looks at it.
  */
-#include <check.h>
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "doorman/coordinator_priv.h"
-#include "doorman/doorman.h"
-#include "ingestor/ingestor.h"
 #include "libkoal/bus/bus_sim.h"
 #include "libkoal/env/dir.h"
 #include "libkoal/env/env.h"
 #include "libkoal/store/store.h"
 #include "libtsproto/layout.h"
-#include "querier/qr_priv.h"
+#include "tests/sim/kit.h"
 
 #define UNUSED __attribute__((unused))
 enum { C_DOORMEN = 2, C_INGESTORS = 3, C_QUERIER = C_DOORMEN + C_INGESTORS, C_NODES };
@@ -55,14 +50,7 @@ struct cell {
     bool               says;                           /* what is logged: KOA_SAY=1 */
 };
 
-static UNUSED uint64_t c_draw(struct cell *c)
-{
-    uint64_t z = c->draws += 0x9e3779b97f4a7c15;
-
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
-    z = (z ^ z >> 27) * 0x94d049bb133111eb;
-    return z ^ z >> 31;
-}
+static uint64_t c_draw(struct cell *c) { return kit_draw(&c->draws); }
 
 static int64_t c_now_ns(struct cell *c) { return kl_env_mono_ns(c->env); }
 
@@ -97,19 +85,19 @@ static void c_start_ingestor(struct cell *c, struct c_node *n)
 
 static void c_start_doorman(struct c_node *n)
 {
-    struct dm_options o = { .gates = 2, .linger_ms = 20, .partition_inflight_bytes_max = 8 << 20,
-                            .inflight_bytes_max = 32 << 20, .append_timeout_ms = 8000, .partitions = C_ROOM,
-                            .heartbeat_ms = 1000,
-                            .limits = { .label_count_max = 30, .name_bytes_max = 128, .value_bytes_max = 1024,
-                                        .body_bytes_max = 1 << 20, .inflated_bytes_max = 1 << 20,
-                                        .past_ms = 600000, .future_ms = 60000 },
-                            .log = &n->log, .metrics = kl_metrics_new() };
+    struct dm_options o = kit_doorman(&n->log, kl_metrics_new());
     struct dm_coordinator_options co = { .name = n->name, .manage = true, .partitions = C_PARTITIONS,
                                          .replicas = C_REPLICAS, .joins_at_once = 4,
                                          .heartbeat_ms = C_HEARTBEAT_MS, .silent_ms = C_SILENT_MS,
                                          .gone_ms = C_GONE_MS, .split_delay_ms = 2000, .log = &n->log };
 
     n->co = dm_coordinator_new(n->env, n->bus, &co);
+    o.linger_ms = 20;
+    o.append_timeout_ms = 8000;
+    o.partitions = C_ROOM;
+    o.heartbeat_ms = 1000;
+    o.limits.past_ms = 600000;
+    o.limits.future_ms = 60000;
     o.clock_off_ms = dm_coordinator_clock_off(n->co);
     n->dm = dm_new(n->env, n->bus, &o);
 }

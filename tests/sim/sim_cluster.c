@@ -13,13 +13,12 @@
 enum { LIVES = 24, AT_ONCE = 4, ROUNDS = 36, WRITERS = 2, SERIES = 5, BATCH = 4, SENT_MAX = 4000 };
 
 struct life;
-struct push { struct dm_push p; bool done; };
 struct writer {
     struct life *life;
     unsigned number;
     int64_t  times[SENT_MAX];                          /* of index i, in every series */
     unsigned acked, sent;                              /* indexes below; sent: or under way */
-    struct push *out;
+    struct kit_push *out;
     unsigned at;                                       /* the doorman that it was sent to */
     int64_t  give_up_ns;
 };
@@ -56,8 +55,6 @@ static unsigned index_of(const struct writer *w, int64_t time_ms)
     return w->sent;
 }
 
-static void push_done(struct dm_push *p) { kl_container_of(p, struct push, p)->done = true; }
-
 static unsigned some_doorman(struct cell *c)
 {
     unsigned first = (unsigned)(c_draw(c) % C_DOORMEN);
@@ -71,7 +68,6 @@ static unsigned some_doorman(struct cell *c)
 static void send_batch(struct life *l, struct writer *w)
 {
     struct cell  *c = &l->c;
-    struct push  *s;
     struct kl_buf body = { 0 };
 
     w->at = some_doorman(c);
@@ -91,13 +87,10 @@ static void send_batch(struct life *l, struct writer *w)
         for (unsigned i = w->acked; i < w->sent; i++)
             kl_buf_addf(&body, "checked_%u{series=\"%u\"} %.17g %" PRId64 "\n", w->number, n,
                         value_of(w->number, n, i), w->times[i]);
-    s = kl_new(sizeof *s);
-    s->p = (struct dm_push){ .format = DM_TEXT, .tenant = "anonymous", .body = body.at, .body_size = body.size,
-                             .sent = kl_hash128(body.at, body.size),
-                             .now_ms = kl_env_now_ms(c->nodes[w->at].env), .done = push_done };
-    w->out = s;
+    w->out = kl_new(sizeof *w->out);
     w->give_up_ns = c_now_ns(c) + INT64_C(10000000000);
-    dm_push(c->nodes[w->at].dm, (unsigned)(c_draw(c) % 2), &s->p);
+    kit_push(w->out, c->nodes[w->at].dm, (unsigned)(c_draw(c) % 2), body, kl_hash128(body.at, body.size),
+             kl_env_now_ms(c->nodes[w->at].env));
 }
 
 /* One that is given up may land yet: its memory stays. */
@@ -278,19 +271,11 @@ static void recovers(struct life *l, unsigned i)
     n->paused = n->cut = false;
 }
 
-static void flushed(struct ing_flush *f) { (void)f; }
-
 static void flush_all(struct life *l)
 {
-    for (unsigned i = C_DOORMEN; i < C_QUERIER; i++) {
-        struct c_node    *n = &l->c.nodes[i];
-        struct ing_flush *f = kl_new(sizeof *f);
-
-        if (n->env == NULL)
-            continue;
-        *f = (struct ing_flush){ .loop = l->c.loop, .done = flushed };
-        ing_flush(n->ing, f);
-    }
+    for (unsigned i = C_DOORMEN; i < C_QUERIER; i++)
+        if (l->c.nodes[i].env != NULL)
+            kit_flush(l->c.nodes[i].ing, l->c.loop);
 }
 
 static void bad_weather(struct life *l)
@@ -488,15 +473,7 @@ static unsigned lives(void)
 
 START_TEST(whatever_happens_every_acked_sample_is_there_exactly_once_and_answers_say_what_they_miss)
 {
-    const char *one = getenv("SEED");
-
-    if (one != NULL) {
-        if (_i == 0)
-            live(strtoull(one, NULL, 10));
-        return;
-    }
-    for (uint64_t seed = (uint64_t)_i * AT_ONCE; seed < ((uint64_t)_i + 1) * AT_ONCE && seed < lives(); seed++)
-        live(seed);
+    kit_lives(_i, AT_ONCE, lives(), live);
 }
 END_TEST
 
@@ -543,19 +520,11 @@ const char *__asan_default_options(void) { return "detect_leaks=0"; }
 
 int main(void)
 {
-    Suite   *s = suite_create("cluster");
-    TCase   *t = tcase_create("lives");
-    SRunner *r;
-    int      failed;
+    TCase *t = tcase_create("lives");
 
     tcase_set_timeout(t, 600);
     tcase_add_loop_test(t, whatever_happens_every_acked_sample_is_there_exactly_once_and_answers_say_what_they_miss,
                         0, (int)((lives() + AT_ONCE - 1) / AT_ONCE));
     tcase_add_loop_test(t, an_empty_disk_is_filled_with_the_owner_s_snapshots, 0, 2);
-    suite_add_tcase(s, t);
-    r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed == 0 ? 0 : 1;
+    return kit_run("cluster", t);
 }

@@ -7,7 +7,7 @@
  */
 #include "../unit/ingestor/world.h"
 
-#include "querier/qr_priv.h"
+#include "tests/sim/kit.h"
 
 enum { PARTITIONS = 2, SERIES = 6, MINUTE = 60000, STEPS_MAX = 20000 };
 
@@ -70,46 +70,15 @@ struct cell {
     int64_t            begin_ms;
 };
 
-struct asked { struct qr_query x; bool answered, released; struct kl_buf got; };
-
-static void answer(struct qr_query *x)
+static void begin_query(struct cell *c, struct kit_query *a)
 {
-    struct asked *a = kl_container_of(x, struct asked, x);
-
-    a->answered = true;
-    if (x->result == NULL) {
-        kl_buf_addf(&a->got, "failed: %s", x->job.failure.text);
-        return;
-    }
-    pql_result_json(x->result, 0, x->result->series_count, &a->got);
-    for (size_t i = 0; i < x->result->warning_count; i++)
-        kl_buf_addf(&a->got, " warning: %s", x->result->warnings[i]);
-}
-
-static void release(struct qr_job *j)
-{
-    struct asked *a = kl_container_of(kl_container_of(j, struct qr_query, job), struct asked, x);
-
-    qr_query_deinit(&a->x);
-    a->released = true;
-}
-
-static void begin_query(struct cell *c, struct asked *a)
-{
-    memset(a, 0, sizeof *a);
-    qr_query_init(&a->x);
-    a->x.answer = answer;
-    a->x.job.release = release;
-    a->x.job.partial = a->x.job.strong = true;
-    strcpy(a->x.job.tenant, "anonymous");
     /* Each sample that there is: times and values, by the step in which they are. */
-    a->x.params = (struct pql_params){ .text = kl_span_str("last_over_time({code=~\".+\"}[1m])"),
-                                       .start_ms = c->begin_ms, .end_ms = c->begin_ms + 240 * MINUTE,
-                                       .step_ms = MINUTE, .now_ms = w_now(&c->w) };
-    qr_submit(c->q, &a->x.job);
+    kit_ask(a, c->q, (struct pql_params){ .text = kl_span_str("last_over_time({code=~\".+\"}[1m])"),
+                                          .start_ms = c->begin_ms, .end_ms = c->begin_ms + 240 * MINUTE,
+                                          .step_ms = MINUTE, .now_ms = w_now(&c->w) });
 }
 
-static void end_query(struct cell *c, struct asked *a, struct kl_buf *text)
+static void end_query(struct cell *c, struct kit_query *a, struct kl_buf *text)
 {
     ck_assert(w_until(&c->w, &a->released));
     ck_assert(a->answered);
@@ -192,12 +161,12 @@ static void begin_flush(struct cell *c, struct flushing *f)
  * by then. */
 static bool interleave(int scenario, bool query_first, bool deaf, unsigned step, const struct kl_buf *expected)
 {
-    struct cell    *c = kl_new(sizeof *c);
-    struct flushing f = { 0 };
-    struct asked    a;
-    struct kl_buf   got;
-    int64_t         until;
-    bool            within;
+    struct cell     *c = kl_new(sizeof *c);
+    struct flushing  f = { 0 };
+    struct kit_query a;
+    struct kl_buf    got;
+    int64_t          until;
+    bool             within;
 
     cell_begin(c, scenario);
     c->deaf.hears = !deaf;
@@ -232,11 +201,11 @@ static bool interleave(int scenario, bool query_first, bool deaf, unsigned step,
 
 static void all(int scenario, bool query_first)
 {
-    const char    *one = getenv("SCENARIO"), *step = getenv("STEP");
-    struct cell   *c = kl_new(sizeof *c);
-    struct asked   a;
-    struct kl_buf  expected;
-    unsigned       k = 0;
+    const char      *one = getenv("SCENARIO"), *step = getenv("STEP");
+    struct cell     *c = kl_new(sizeof *c);
+    struct kit_query a;
+    struct kl_buf    expected;
+    unsigned         k = 0;
 
     if (one != NULL && atoi(one) != scenario)
         return;
@@ -271,20 +240,12 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("handover");
-    TCase   *t = tcase_create("interleavings");
-    SRunner *r;
-    int      failed;
+    TCase *t = tcase_create("interleavings");
 
     tcase_set_timeout(t, 120);
     tcase_add_test(t, a_query_at_each_step_of_a_first_flush);
     tcase_add_test(t, a_query_at_each_step_of_a_flush_beside_filesets);
     tcase_add_test(t, a_query_at_each_step_of_a_merge);
     tcase_add_loop_test(t, a_flush_at_each_step_of_a_query, 0, 2);
-    suite_add_tcase(s, t);
-    r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed == 0 ? 0 : 1;
+    return kit_run("handover", t);
 }

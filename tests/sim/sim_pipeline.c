@@ -5,9 +5,9 @@
  */
 #include "../unit/ingestor/world.h"
 
-#include "doorman/doorman.h"
+#include "tests/sim/kit.h"
 
-enum { LIVES = 200, SERIES = 24, PARTITIONS = 2, CRASHES = 3, ROUNDS = 60 };
+enum { LIVES = 200, LIVES_AT_ONCE = 20, SERIES = 24, PARTITIONS = 2, CRASHES = 3, ROUNDS = 60 };
 
 struct truth {                                         /* of one (partition, series, time) */
     int64_t  time_ms;
@@ -25,14 +25,7 @@ struct life {
     int64_t       clock_ms;
 };
 
-static uint64_t draw(struct life *l)
-{
-    uint64_t z = l->draws += 0x9e3779b97f4a7c15;
-
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
-    z = (z ^ z >> 27) * 0x94d049bb133111eb;
-    return z ^ z >> 31;
-}
+static uint64_t draw(struct life *l) { return kit_draw(&l->draws); }
 
 static struct truth *truth_of(struct life *l, unsigned p, unsigned n, int64_t time_ms)
 {
@@ -171,8 +164,6 @@ static void check_everywhere(struct life *l)
     w_answer_free(&all);
 }
 
-static void flushed(struct ing_flush *f) { (void)f; }
-
 /* Three lives of four make snapshots, so that a crash may come at any point of one, and most spill
  * whatever is sealed. */
 static void snapshots(struct life *l)
@@ -214,7 +205,6 @@ static void live(uint64_t seed)
     for (unsigned round = 0; round < ROUNDS; round++) {
         enum { AT_ONCE = 3 };
         struct sent     *sent[AT_ONCE];
-        struct ing_flush f = { .loop = l->w.loop, .done = flushed };
         bool             flushes = draw(l) % 12 == 0, crash = draw(l) % 16 == 0;
         int64_t          until;
 
@@ -226,12 +216,8 @@ static void live(uint64_t seed)
             sent[i] = kl_new(sizeof *sent[i]);
             send_some(l, sent[i]);
         }
-        if (flushes) {
-            struct ing_flush *g = kl_new(sizeof *g);
-
-            *g = f;
-            ing_flush(l->w.ing, g);
-        }
+        if (flushes)
+            kit_flush(l->w.ing, l->w.loop);
         if (crash) {                                   /* somewhere in the middle of it all */
             uint64_t steps = draw(l) % 400;
 
@@ -276,41 +262,26 @@ static void live(uint64_t seed)
 
 START_TEST(after_any_crash_every_acked_sample_is_there_exactly)
 {
-    const char *one = getenv("SEED");
-
-    if (one != NULL) {
-        if (_i == 0)
-            live(strtoull(one, NULL, 10));
-        return;
-    }
-    for (uint64_t seed = (uint64_t)_i * 20; seed < ((uint64_t)_i + 1) * 20; seed++)
-        live(seed);
+    kit_lives(_i, LIVES_AT_ONCE, LIVES, live);
 }
 END_TEST
 
 /* ---- the same, pushed through the doorman ---- */
 
 struct pushed {
-    struct dm_push  p;
-    bool            done;
+    struct kit_push push;
     unsigned        count;
     struct { unsigned n; int64_t time_ms; double value; } at[16];
 };
 
-static void push_done(struct dm_push *p) { kl_container_of(p, struct pushed, p)->done = true; }
-
 static struct dm_doorman *doorman_new(struct life *l)
 {
-    struct dm_options o = { .gates = 2, .linger_ms = (int64_t)(draw(l) % 2) * 20,
-                            .partition_inflight_bytes_max = 8 << 20, .inflight_bytes_max = 32 << 20,
-                            .append_timeout_ms = 10000,
-                            .limits = { .label_count_max = 30, .name_bytes_max = 128,
-                                        .value_bytes_max = 1024, .body_bytes_max = 1 << 20,
-                                        .inflated_bytes_max = 1 << 20 },
-                            .log = l->w.log, .metrics = l->w.metrics };
-    struct dm_doorman *d = dm_new(l->w.env, l->w.bus, &o);
+    struct dm_options  o = kit_doorman(l->w.log, l->w.metrics);
+    struct dm_doorman *d;
     struct kl_err      err = { 0 };
 
+    o.linger_ms = (int64_t)(draw(l) % 2) * 20;
+    d = dm_new(l->w.env, l->w.bus, &o);
     for (int n = 0; n < 100 && !dm_ready(d, &err); n++)
         kl_env_sim_run(l->w.sim, 100);
     ck_assert_msg(dm_ready(d, &err), "%s", err.text);
@@ -333,9 +304,7 @@ static void push_some(struct life *l, struct dm_doorman *d, struct pushed *s)
         kl_buf_addf(&body, "%s{host=\"h%u\",code=\"%u\"} %.17g %" PRId64 "\n",
                     n % 2 ? "requests_total" : "temperature", n, n % 4, v, t);
     }
-    s->p = (struct dm_push){ .format = DM_TEXT, .tenant = "anonymous", .body = body.at,
-                             .body_size = body.size, .now_ms = w_now(&l->w), .done = push_done };
-    dm_push(d, (unsigned)(draw(l) % 2), &s->p);
+    kit_push(&s->push, d, (unsigned)(draw(l) % 2), body, (struct kl_fp){ 0 }, w_now(&l->w));
 }
 
 static void settle_push(struct life *l, struct pushed *s)
@@ -343,7 +312,7 @@ static void settle_push(struct life *l, struct pushed *s)
     for (unsigned i = 0; i < s->count; i++) {
         struct truth *t = truth_of(l, 0, s->at[i].n, s->at[i].time_ms);
 
-        if (s->done && s->p.status == 204) {
+        if (s->push.done && s->push.p.status == 204) {
             t->acked = s->at[i].value;
             t->has_ack = true;
             t->maybe_count = 0;
@@ -351,8 +320,8 @@ static void settle_push(struct life *l, struct pushed *s)
             t->maybe[t->maybe_count++] = s->at[i].value;
         }
     }
-    if (s->done && s->p.status != 204)
-        ck_assert_msg(s->p.status == 503, "seed %" PRIu64 ": %u %s", l->seed, s->p.status, s->p.text);
+    if (s->push.done && s->push.p.status != 204)
+        ck_assert_msg(s->push.p.status == 503, "seed %" PRIu64 ": %u %s", l->seed, s->push.p.status, s->push.p.text);
 }
 
 static void live_pushed(uint64_t seed)
@@ -379,12 +348,8 @@ static void live_pushed(uint64_t seed)
         if (draw(l) % 10 == 0)
             kl_env_disk_sim_fail(l->w.disk, 1 + draw(l) % 60, draw(l) % 2 ? KL_EIO : KL_ELIMIT);
         push_some(l, d, s);
-        if (draw(l) % 12 == 0) {
-            struct ing_flush *f = kl_new(sizeof *f);
-
-            *f = (struct ing_flush){ .loop = l->w.loop, .done = flushed };
-            ing_flush(l->w.ing, f);
-        }
+        if (draw(l) % 12 == 0)
+            kit_flush(l->w.ing, l->w.loop);
         if (crash) {
             uint64_t steps = draw(l) % 400;
             int64_t  until = kl_env_mono_ns(l->w.env) + INT64_C(5000000000);
@@ -393,9 +358,9 @@ static void live_pushed(uint64_t seed)
                 ;
         } else {
             /* One at a time: of two pushes at once nobody knows whose value wins. */
-            ck_assert(w_until(&l->w, &s->done));
+            ck_assert(w_until(&l->w, &s->push.done));
             kl_env_sim_run(l->w.sim, (int64_t)(draw(l) % 6000));
-            crash = s->p.status != 204;
+            crash = s->push.p.status != 204;
         }
         settle_push(l, s);
         if (crash) {
@@ -423,15 +388,7 @@ static void live_pushed(uint64_t seed)
 
 START_TEST(after_any_crash_every_push_that_was_answered_204_is_there_exactly)
 {
-    const char *one = getenv("SEED");
-
-    if (one != NULL) {
-        if (_i == 0)
-            live_pushed(strtoull(one, NULL, 10));
-        return;
-    }
-    for (uint64_t seed = (uint64_t)_i * 20; seed < ((uint64_t)_i + 1) * 20; seed++)
-        live_pushed(seed);
+    kit_lives(_i, LIVES_AT_ONCE, LIVES, live_pushed);
 }
 END_TEST
 
@@ -441,19 +398,12 @@ const char *__asan_default_options(void) { return "detect_leaks=0"; }
 
 int main(void)
 {
-    Suite   *s = suite_create("pipeline");
-    TCase   *t = tcase_create("lives");
-    SRunner *r;
-    int      failed;
+    TCase *t = tcase_create("lives");
 
     tcase_set_timeout(t, 300);
-    tcase_add_loop_test(t, after_any_crash_every_acked_sample_is_there_exactly, 0, LIVES / 20);
+    tcase_add_loop_test(t, after_any_crash_every_acked_sample_is_there_exactly, 0,
+                        LIVES / LIVES_AT_ONCE);
     tcase_add_loop_test(t, after_any_crash_every_push_that_was_answered_204_is_there_exactly, 0,
-                        LIVES / 20);
-    suite_add_tcase(s, t);
-    r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed == 0 ? 0 : 1;
+                        LIVES / LIVES_AT_ONCE);
+    return kit_run("pipeline", t);
 }

@@ -5,10 +5,9 @@
  */
 #include "../unit/ingestor/world.h"
 
-#include "doorman/doorman.h"
-#include "querier/qr_priv.h"
+#include "tests/sim/kit.h"
 
-enum { LIVES = 20, PARTITIONS = 2, ROUNDS = 60, HOUR = 3600 * 1000 };
+enum { LIVES = 20, AT_ONCE = 5, PARTITIONS = 2, ROUNDS = 60, HOUR = 3600 * 1000 };
 
 struct life {
     struct world  w;
@@ -21,23 +20,13 @@ struct life {
 
 static uint64_t hits, steps;                           /* of all lives */
 
-static uint64_t draw(struct life *l)
-{
-    uint64_t z = l->draws += 0x9e3779b97f4a7c15;
-
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
-    z = (z ^ z >> 27) * 0x94d049bb133111eb;
-    return z ^ z >> 31;
-}
+static uint64_t draw(struct life *l) { return kit_draw(&l->draws); }
 
 /* ---- writes ---- */
 
-struct pushed { struct dm_push p; bool done; };
-static void push_done(struct dm_push *p) { kl_container_of(p, struct pushed, p)->done = true; }
-
 static void push(struct life *l, unsigned count, int64_t back_ms)
 {
-    struct pushed *s = kl_new(sizeof *s);
+    struct kit_push *s = kl_new(sizeof *s);
     struct kl_buf  body = { 0 };
 
     for (unsigned i = 0; i < count; i++) {
@@ -48,9 +37,7 @@ static void push(struct life *l, unsigned count, int64_t back_ms)
         kl_buf_addf(&body, "%s{host=\"h%u\",code=\"%u\"} %.17g %" PRId64 "\n",
                     n % 3 == 0 ? "a_total" : n % 3 == 1 ? "b" : "c_total", n, n % 4, v, t / 1000 * 1000);
     }
-    s->p = (struct dm_push){ .format = DM_TEXT, .tenant = "anonymous", .body = body.at,
-                             .body_size = body.size, .now_ms = w_now(&l->w), .done = push_done };
-    dm_push(l->d, 0, &s->p);
+    kit_push(s, l->d, 0, body, (struct kl_fp){ 0 }, w_now(&l->w));
     ck_assert(w_until(&l->w, &s->done));
     ck_assert_uint_eq(s->p.status, 204);
     free(s);                                           /* the body was given away */
@@ -86,59 +73,22 @@ static const char *const texts[] = {
     "irate(a_total[2h])", "predict_linear(b[2h], 600)", "sort(b)", "limitk(2, b)", "quantile(2, b)",
 };
 
-struct asked {
-    struct qr_query x;
-    bool answered, released;
-    struct kl_buf got;
-};
-
-static void answer(struct qr_query *x)
-{
-    struct asked            *a = kl_container_of(x, struct asked, x);
-    const struct pql_result *r = x->result;
-
-    a->answered = true;
-    if (r == NULL) {
-        kl_buf_addf(&a->got, "%d: %s", x->job.failure.kind, x->job.failure.text);
-        return;
-    }
-    pql_result_json(r, 0, r->series_count, &a->got);
-    for (size_t i = 0; i < r->warning_count; i++)
-        kl_buf_addf(&a->got, "\nwarning: %s", r->warnings[i]);
-    for (size_t i = 0; i < r->info_count; i++)
-        kl_buf_addf(&a->got, "\ninfo: %s", r->infos[i]);
-    kl_buf_add8(&a->got, 0);
-}
-
-static void release(struct qr_job *j)
-{
-    struct asked *a = kl_container_of(kl_container_of(j, struct qr_query, job), struct asked, x);
-
-    qr_query_deinit(&a->x);
-    a->released = true;
-}
-
-static void ask(struct life *l, struct qr_querier *q, struct asked *a, const char *text, int64_t start_ms,
+static void ask(struct life *l, struct qr_querier *q, struct kit_query *a, const char *text, int64_t start_ms,
                 int64_t end_ms, int64_t step_ms)
 {
-    memset(a, 0, sizeof *a);
-    qr_query_init(&a->x);
-    a->x.answer = answer;
-    a->x.job.release = release;
-    a->x.job.partial = a->x.job.strong = true;
-    strcpy(a->x.job.tenant, "anonymous");
-    a->x.params = (struct pql_params){ .text = kl_span_str(text), .start_ms = start_ms, .end_ms = end_ms,
-                                       .step_ms = step_ms, .now_ms = w_now(&l->w) };
-    qr_submit(q, &a->x.job);
+    kit_ask(a, q, (struct pql_params){ .text = kl_span_str(text), .start_ms = start_ms, .end_ms = end_ms,
+                                       .step_ms = step_ms, .now_ms = w_now(&l->w) });
     ck_assert(w_until(&l->w, &a->released));
     ck_assert(a->answered);
 }
 
 /* Where they begin to differ. */
-static void differ(struct life *l, const struct asked *a, const struct asked *b)
+static void differ(struct life *l, struct kit_query *a, struct kit_query *b)
 {
     size_t at = 0;
 
+    kl_buf_add8(&a->got, 0);
+    kl_buf_add8(&b->got, 0);
     while (at < a->got.size && at < b->got.size && a->got.at[at] == b->got.at[at])
         at++;
     at = at > 60 ? at - 60 : 0;
@@ -156,7 +106,7 @@ static void compare(struct life *l)
     int64_t      end_ms = now / step_ms * step_ms - (int64_t)(draw(l) % 3) * HOUR / step_ms * step_ms;
     int64_t      hours = 1 + (int64_t)(draw(l) % (step_ms == 60000 ? 6 : 30));
     const char  *text = texts[draw(l) % (draw(l) % 2 ? 6 : sizeof texts / sizeof *texts)];
-    struct asked a, b;
+    struct kit_query a, b;
 
     if (draw(l) % 5 == 0)
         end_ms += (int64_t)(draw(l) % (uint64_t)step_ms);
@@ -172,16 +122,9 @@ static void compare(struct life *l)
 
 /* ---- a life ---- */
 
-static void flushed(struct ing_flush *f) { (void)f; }
-
 static void begin(struct life *l)
 {
-    struct dm_options o = { .gates = 1, .partition_inflight_bytes_max = 8 << 20,
-                            .inflight_bytes_max = 32 << 20, .append_timeout_ms = 10000,
-                            .limits = { .label_count_max = 30, .name_bytes_max = 128,
-                                        .value_bytes_max = 1024, .body_bytes_max = 1 << 20,
-                                        .inflated_bytes_max = 1 << 20 },
-                            .log = l->w.log, .metrics = l->w.metrics };
+    struct dm_options o = kit_doorman(l->w.log, l->w.metrics);
     struct qr_options q = { .log = l->w.log, .results_cache_fresh_ms = 60000 };
     struct kl_err     err = { 0 };
 
@@ -224,10 +167,7 @@ static void live(uint64_t seed)
         } else if (what == 6) {
             push(l, 1 + (unsigned)(draw(l) % 3), 30 * HOUR);
         } else if (what == 7) {
-            struct ing_flush *f = kl_new(sizeof *f);
-
-            *f = (struct ing_flush){ .loop = l->w.loop, .done = flushed };
-            ing_flush(l->w.ing, f);
+            kit_flush(l->w.ing, l->w.loop);
         }
         if (what == 8)
             delete(l);
@@ -249,16 +189,9 @@ static void live(uint64_t seed)
 
 START_TEST(answers_out_of_pieces_are_those_of_a_whole_evaluation)
 {
-    const char *one = getenv("SEED");
-
-    if (one != NULL) {
-        if (_i == 0)
-            live(strtoull(one, NULL, 10));
-        return;
-    }
-    for (uint64_t seed = (uint64_t)_i * 5; seed < ((uint64_t)_i + 1) * 5; seed++)
-        live(seed);
-    ck_assert_msg(hits * 4 > steps, "%" PRIu64 " of %" PRIu64 " steps were not evaluated again", hits, steps);
+    if (kit_lives(_i, AT_ONCE, LIVES, live))
+        ck_assert_msg(hits * 4 > steps, "%" PRIu64 " of %" PRIu64 " steps were not evaluated again", hits,
+                      steps);
 }
 END_TEST
 
@@ -267,17 +200,9 @@ const char *__asan_default_options(void) { return "detect_leaks=0"; }
 
 int main(void)
 {
-    Suite   *s = suite_create("reuse");
-    TCase   *t = tcase_create("lives");
-    SRunner *r;
-    int      failed;
+    TCase *t = tcase_create("lives");
 
     tcase_set_timeout(t, 300);
-    tcase_add_loop_test(t, answers_out_of_pieces_are_those_of_a_whole_evaluation, 0, LIVES / 5);
-    suite_add_tcase(s, t);
-    r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed == 0 ? 0 : 1;
+    tcase_add_loop_test(t, answers_out_of_pieces_are_those_of_a_whole_evaluation, 0, LIVES / AT_ONCE);
+    return kit_run("reuse", t);
 }
