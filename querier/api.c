@@ -100,7 +100,26 @@ void qr_json_labels(struct kl_buf *b, struct kl_labels l)
     kl_buf_add8(b, '}');
 }
 
-/* A token as writes are answered with: "3:120,7:88", or "strong". */
+/* Of what was said twice of a partition, the later holds. False: they are too many. */
+static bool add_after(struct qr_job *j, uint32_t partition, uint64_t seq)
+{
+    uint32_t i = 0;
+
+    while (i < j->after_count && j->after[i].partition != partition)
+        i++;
+    if (i == QR_AFTER_MAX)
+        return false;
+    if (i == j->after_count) {
+        j->after[i].partition = partition;
+        j->after[i].seq = 0;
+        j->after_count++;
+    }
+    if (seq > j->after[i].seq)
+        j->after[i].seq = seq;
+    return true;
+}
+
+/* A token as writes are answered with, or several, joined by commas: "3:120,7:88", or "strong". */
 static bool parse_after(const char *text, struct qr_job *j)
 {
     if (strcmp(text, "strong") == 0) {
@@ -111,13 +130,13 @@ static bool parse_after(const char *text, struct qr_job *j)
         char         *end;
         unsigned long partition;
 
-        if (j->after_count == QR_AFTER_MAX || *text < '0' || *text > '9')
+        if (*text < '0' || *text > '9')
             return false;
         partition = strtoul(text, &end, 10);
         if (*end != ':' || end[1] < '0' || end[1] > '9' || partition >= TSP_PARTITIONS_MAX)
             return false;
-        j->after[j->after_count].partition = (uint32_t)partition;
-        j->after[j->after_count++].seq = strtoull(end + 1, &end, 10);
+        if (!add_after(j, (uint32_t)partition, strtoull(end + 1, &end, 10)))
+            return false;
         text = *end == ',' ? end + 1 : end;
         if (*end != '\0' && *end != ',')
             return false;

@@ -31,6 +31,7 @@ struct owner {
     struct kl_buf by_what[TSP_SEL_MARKS + 1];       /* instead of `pages`, for such questions */
     uint8_t last_what;
     uint8_t last_consistency;
+    uint64_t last_min_seq;
     char last_tenant[TSP_TENANT_MAX + 1];
 };
 struct cluster {
@@ -99,6 +100,7 @@ static void note_question(struct owner *o, const struct tsp_select *s)
     o->asked++;
     o->last_what = (uint8_t)s->what;
     o->last_consistency = (uint8_t)s->consistency;
+    o->last_min_seq = s->min_seq;
     memcpy(o->last_tenant, s->tenant.at, s->tenant.size);
     o->last_tenant[s->tenant.size] = '\0';
 }

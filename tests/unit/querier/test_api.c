@@ -305,6 +305,40 @@ START_TEST(the_tenant_of_the_header_is_the_one_asked_for)
 }
 END_TEST
 
+START_TEST(who_asks_after_a_write_asks_its_partitions_for_it_and_takes_nothing_older)
+{
+    char     token[200];
+    uint32_t p, count, other;
+
+    c.q->o.strong = false;
+    tsp_placement_range(c.placement, kl_span_str("anonymous"), kl_span_str("up"), &p, &count);
+    other = (p + 1) % PARTS;
+    snprintf(token, sizeof token, "X-Koalemos-After: %u:120,%u:7,%u:88\r\n", p, other, p);
+    ask("GET", "/api/v1/query?query=%7Bjob%3D%22a%22%7D&time=1015", token, "");
+    ck_assert_uint_eq(status, 200);
+    ck_assert(c.owners[p].last_consistency == TSP_READ_CAUSAL && c.owners[p].last_min_seq == 120);
+    ck_assert(c.owners[other].last_consistency == TSP_READ_CAUSAL && c.owners[other].last_min_seq == 7);
+    ck_assert_uint_eq(c.owners[(p + 2) % PARTS].last_consistency, TSP_READ_DEFAULT);
+    for (int strict = 0; strict < 2; strict++) {       /* where it is not there yet */
+        c.owners[p].fails = KL_EAGAIN;
+        c.owners[p].fail_times = QR_ASK_TRIES;
+        ask("GET", "/api/v1/query?query=up&time=1015", strict ? token : "", "");
+        ck_assert_uint_eq(status, strict ? 503 : 200);
+        ck_assert_uint_eq(c.owners[p].last_consistency, strict ? TSP_READ_CAUSAL : TSP_READ_ANY);
+        c.owners[p].fail_times = 0;
+    }
+    ask("GET", "/api/v1/query?query=up", "X-Koalemos-After: strong\r\n", "");
+    ck_assert_uint_eq(c.owners[p].last_consistency, TSP_READ_STRONG);
+    for (int i = 0; i < 5; i++) {
+        static const char *const wrong[] = { "1;2", "1:", "4096:1", "1:2,x", "-1:2" };
+
+        snprintf(token, sizeof token, "X-Koalemos-After: %s\r\n", wrong[i]);
+        ask("GET", "/api/v1/query?query=up", token, "");
+        ck_assert_uint_eq(status, 400);
+    }
+}
+END_TEST
+
 START_TEST(an_owner_out_of_reach_is_503_in_strict_mode_and_a_warning_else)
 {
     c.owners[3].fails = KL_EIO;
@@ -489,6 +523,7 @@ int main(void)
     tcase_add_test(t, label_names_values_and_series_are_listed);
     tcase_add_test(t, a_limit_cuts_and_says_so);
     tcase_add_test(t, the_tenant_of_the_header_is_the_one_asked_for);
+    tcase_add_test(t, who_asks_after_a_write_asks_its_partitions_for_it_and_takes_nothing_older);
     tcase_add_test(t, an_owner_out_of_reach_is_503_in_strict_mode_and_a_warning_else);
     tcase_add_test(t, a_query_out_of_time_is_503);
     EACH(t, what_koalemos_has_not_is_valid_and_empty, fixed);
