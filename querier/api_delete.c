@@ -93,6 +93,17 @@ static void poll(struct kl_env_timer *timer)
 
 /* ---- the logs ---- */
 
+static void append_again(struct kl_env_timer *timer)
+{
+    struct target *t = kl_container_of(timer, struct target, wait);
+    struct qr_job *j = job(t->d);
+
+    if (j->ended)
+        qr_drop(j);
+    else
+        j->q->bus->append(j->q->bus, &t->append);      /* the id makes it one */
+}
+
 static void appended(struct kl_bus_append *op)
 {
     struct target   *t = kl_container_of(op, struct target, append);
@@ -104,7 +115,8 @@ static void appended(struct kl_bus_append *op)
         return;
     }
     if (op->code == KL_EAGAIN || op->code == KL_ETIMEOUT) {
-        j->q->bus->append(j->q->bus, op);              /* the bus has waited; the id makes it one */
+        t->wait.fire = append_again;                   /* the bus may have said so at once */
+        j->q->env->sched->arm(j->shard->loop, &t->wait, POLL_MS);
         return;
     }
     if (op->code != KL_OK)
