@@ -54,8 +54,8 @@ void dm_coordinator_text(struct dm_coordinator *c, struct dm_cluster_text *t);
 
 /*
  * Twice as many partitions: one compare-and-set of the table. Everybody must have room for them first
- * (`partitions` of the configuration, told with each heartbeat): streams of the log are made when they
- * are first needed. Writers go by the new number split_delay_ms later, readers by both at once.
+ * (`partitions` of the configuration): this doorman and all ingestors, who tell it with each heartbeat, are
+ * looked at; another doorman without room refuses pushes. Streams of the log are made when they are first needed. Writers go by the new number split_delay_ms later, readers by both at once.
  * `done` runs on the coordinator's loop; KL_EINVAL, KL_EAGAIN with the sentence that says what to do.
  */
 struct dm_split {

@@ -25,12 +25,19 @@ void dm_coordinator_clocks(struct dm_coordinator *c)
     c->clocks_apart = 0;
     for (unsigned i = 0; i < count; i++) {
         const struct tsp_node *n = all[i].node;
-        unsigned               agree = 0;
 
         if (all[i].presence != TSP_ALIVE || n->now_ms == 0)
             continue;
         alive++;
         c->clocks_apart += apart(n->now_ms, now_ms);
+    }
+    /* All against all only where somebody disagrees: this is done for each heartbeat that comes. */
+    for (unsigned i = 0; i < count && c->clocks_apart > 0; i++) {
+        const struct tsp_node *n = all[i].node;
+        unsigned               agree = 0;
+
+        if (all[i].presence != TSP_ALIVE || n->now_ms == 0)
+            continue;
         for (unsigned k = 0; k < count; k++)
             agree += all[k].presence == TSP_ALIVE && all[k].node->now_ms != 0 &&
                      !apart(all[k].node->now_ms, n->now_ms);

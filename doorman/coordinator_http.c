@@ -193,7 +193,7 @@ static void leader(struct call *call)
                  *tenant = kl_http_header(call->r, "X-Scope-OrgID");
     uint32_t      first, count, all;
     struct kl_buf b = { 0 };
-    struct tsp_placement *spread;
+    struct tsp_placement *t;
 
     if (metric == NULL) {
         refuse(call, 400, "bad_data", "say which metric: ?metric=NAME");
@@ -202,16 +202,17 @@ static void leader(struct call *call)
     if (!table_known(call))
         return;
     tenant = tenant == NULL || tenant[0] == '\0' ? "anonymous" : tenant;
-    all = tsp_placement_partitions(c->table);
-    spread = tsp_layout_table(c->layout);              /* NULL: not a table that can be read */
-    tsp_placement_range(spread != NULL ? spread : c->table, kl_span_str(tenant), kl_span_str(metric),
-                        &first, &count);
-    tsp_placement_free(spread);
+    t = tsp_layout_table(c->layout);
+    if (t == NULL)                                     /* it was deleted, or cannot be read */
+        t = tsp_placement_copy(c->table);
+    all = tsp_placement_partitions(t);
+    tsp_placement_range(t, kl_span_str(tenant), kl_span_str(metric), &first, &count);
+    tsp_placement_free(t);
     begin(&b);
     kl_buf_adds(&b, "\"metric\":");
     kl_json_cstr(&b, metric);
     kl_buf_adds(&b, ",\"partitions\":[");
-    for (uint32_t i = 0; i < count && i < all; i++) {
+    for (uint32_t i = 0; i < count; i++) {
         kl_buf_adds(&b, i == 0 ? "" : ",");
         put_partition(c, (first + i) % all, &b);
     }
