@@ -54,6 +54,21 @@ bool ing_member_ready(const struct ing_member *m, struct kl_err *err)
     return false;
 }
 
+/* Somebody else's words stand under our name. May we take it? */
+static bool may_claim(struct ing_member *m, const struct tsp_node *there)
+{
+    int64_t now_ns = kl_env_mono_ns(m->env);
+
+    if (same(&there->instance, &m->node.instance) || same(&there->disk, &m->node.disk))
+        return true;
+    if (!same(&there->instance, &m->other) || there->beat != m->other_beat) {
+        m->other = there->instance;
+        m->other_beat = there->beat;
+        m->other_since_ns = now_ns;
+    }
+    return now_ns - m->other_since_ns >= m->o.silent_ms * 1000000;
+}
+
 /* ---- the name ---- */
 
 static void lose(struct ing_member *m)
@@ -61,6 +76,34 @@ static void lose(struct ing_member *m)
     m->mine = false;
     atomic_store(&m->until_ns, 0);
     ing_leases_drop(m);
+}
+
+/* A heartbeat was refused. What stands there may be older than what a watch has told (member_lease.c). */
+static void looked(struct kl_bus_kv *op)
+{
+    struct ing_member *m = kl_container_of(op, struct ing_member, op);
+    struct tsp_node    is = { 0 };
+    struct kl_err      err;
+
+    m->out = false;
+    if (op->code == KL_OK && tsp_node_decode(kl_span(op->got, op->got_size), &is, &err) == KL_OK) {
+        if (m->mine && !same(&is.instance, &m->node.instance))
+            lose(m);
+        if (may_claim(m, &is))
+            m->found = op->revision;
+        tsp_node_deinit(&is);
+    } else if (op->code == KL_ENOENT) {
+        m->found = 0;
+    }
+    free(op->got);
+}
+
+static void look(struct ing_member *m)
+{
+    m->out = true;
+    m->op = (struct kl_bus_kv){ .kind = KL_BUS_KV_GET, .loop = m->loop, .done = looked };
+    tsp_node_key(m->node.name, m->op.key, sizeof m->op.key);
+    m->bus->kv(m->bus, &m->op);
 }
 
 static void put_done(struct kl_bus_kv *op)
@@ -78,7 +121,9 @@ static void put_done(struct kl_bus_kv *op)
                                                                               : ING_MEMBER_OK,
               "removed from the cell by an operator");
     } else if (op->code != KL_ECANCELED) {
-        kl_count(m->failures, 1);                      /* EEXIST: the watch will say whose it is */
+        kl_count(m->failures, 1);
+        if (op->code == KL_EEXIST)
+            look(m);
     }
 }
 
@@ -96,25 +141,11 @@ static void put(struct ing_member *m, uint64_t expect)
     }
     m->sent_ns = kl_env_mono_ns(m->env);
     m->out = true;
+    m->found = UINT64_MAX;
     m->op = (struct kl_bus_kv){ .kind = KL_BUS_KV_PUT, .value = kl_buf_span(&m->bytes),
                                 .expect = expect, .loop = m->loop, .done = put_done };
     tsp_node_key(m->node.name, m->op.key, sizeof m->op.key);
     m->bus->kv(m->bus, &m->op);
-}
-
-/* Somebody else's words stand under our name. May we take it? */
-static bool may_claim(struct ing_member *m, const struct tsp_node *there)
-{
-    int64_t now_ns = kl_env_mono_ns(m->env);
-
-    if (same(&there->instance, &m->node.instance) || same(&there->disk, &m->node.disk))
-        return true;
-    if (!same(&there->instance, &m->other) || there->beat != m->other_beat) {
-        m->other = there->instance;
-        m->other_beat = there->beat;
-        m->other_since_ns = now_ns;
-    }
-    return now_ns - m->other_since_ns >= m->o.silent_ms * 1000000;
 }
 
 static void name_tick(struct ing_member *m)
@@ -131,7 +162,9 @@ static void name_tick(struct ing_member *m)
         else
             lose(m);
     }
-    if (m->mine) {
+    if (m->found != UINT64_MAX) {
+        put(m, m->found);
+    } else if (m->mine) {
         /* A key that was wiped is made anew; whoever took it meanwhile will be seen. */
         put(m, there == NULL ? 0 : m->revision);
     } else if (there == NULL || may_claim(m, there)) {
@@ -190,6 +223,7 @@ static void begin(struct kl_env_task *task)
 {
     struct ing_member *m = kl_container_of(task, struct ing_member, begin);
 
+    m->found = UINT64_MAX;
     m->node_watch = (struct kl_bus_watch){ .prefix = TSP_NODE_PREFIX, .loop = m->loop,
                                            .change = node_change, .current = nodes_current, .ctx = m };
     m->mark_watch = (struct kl_bus_watch){ .prefix = TSP_MARK_PREFIX, .loop = m->loop,

@@ -58,16 +58,46 @@ static void see(struct ing_lease *l, struct kl_span value, uint64_t revision)
         set(l, 0);
 }
 
-/* ---- writing one ---- */
+/* ---- looks at the key itself ---- */
+
+/*
+ * A change of ours was refused, and what stands there is older than what a watch has told, or nothing:
+ * the KV has lost a change (NATS 2.9 does at times when servers come back). It is what the next change
+ * is compared with. Nobody's, whatever it says: who has seen what was lost does not take it for his,
+ * and who has not sees the higher epoch of who takes it anew.
+ */
+static void went_back(struct ing_lease *l, const struct kl_bus_kv *op)
+{
+    struct tsp_lease is = { 0 };
+    struct kl_err    err;
+
+    if (op->code == KL_OK && tsp_lease_decode(kl_span(op->got, op->got_size), &is, &err) != KL_OK) {
+        kl_logf(l->m->o.log, KL_WARN, "ingestor: the lease of partition %" PRIu32 ": %s", l->partition,
+                err.text);
+        return;
+    }
+    kl_logf(l->m->o.log, KL_WARN, "ingestor: the lease of partition %" PRIu32 " was at revision %" PRIu64
+            ", is at %" PRIu64 ": that was lost, or the key deleted", l->partition, l->revision, op->revision);
+    l->there = op->code == KL_OK;
+    l->seen = (struct tsp_lease){ .epoch = is.epoch > l->seen.epoch ? is.epoch : l->seen.epoch };
+    l->revision = op->revision;
+    set(l, 0);
+}
 
 static void got(struct kl_bus_kv *op)
 {
     struct ing_lease *l = kl_container_of(op, struct ing_lease, op);
+    bool              same = l->tried_at == l->revision;       /* no watch has told more meanwhile */
 
     l->out = false;
-    if (op->code != KL_OK)
+    if (op->code == KL_ENOENT)
+        op->revision = 0;
+    else if (op->code != KL_OK)
         return;
-    see(l, kl_span(op->got, op->got_size), op->revision);
+    if (op->code == KL_OK && op->revision > l->revision)
+        see(l, kl_span(op->got, op->got_size), op->revision);
+    else if (same && (op->revision != l->revision || l->there != (op->code == KL_OK)))
+        went_back(l, op);
     free(op->got);
 }
 
@@ -79,6 +109,8 @@ static void look(struct ing_lease *l)
     tsp_lease_key(l->partition, l->op.key, sizeof l->op.key);
     l->m->bus->kv(l->m->bus, &l->op);
 }
+
+/* ---- writing one ---- */
 
 static void put_done(struct kl_bus_kv *op)
 {
@@ -118,6 +150,7 @@ static void put(struct ing_lease *l, const char *owner, uint64_t epoch)
         return;
     }
     l->out = true;
+    l->tried_at = l->revision;
     l->op = (struct kl_bus_kv){ .kind = KL_BUS_KV_PUT, .value = kl_buf_span(&l->bytes),
                                 .expect = l->there ? l->revision : 0, .loop = m->loop,
                                 .done = put_done };
@@ -199,8 +232,10 @@ static void one(struct ing_member *m, struct ing_lease *l)
         return;
     if (owner_is_void(m, l, member))
         put(l, m->node.name, next_epoch(m, l));
-    else if (kl_env_mono_ns(m->env) - l->looked_ns > LOOK_MS * INT64_C(1000000))
+    else if (kl_env_mono_ns(m->env) - l->looked_ns > LOOK_MS * INT64_C(1000000)) {
+        l->tried_at = UINT64_MAX;
         look(l);                                       /* is it not given back yet? a watch may lag */
+    }
 }
 
 bool ing_leases_quiet(const struct ing_member *m)

@@ -12,6 +12,7 @@ struct ing_lease {                                     /* one a partition */
     int64_t  looked_ns;                                /* at the key itself, last */
     struct tsp_lease seen;
     uint64_t revision;
+    uint64_t tried_at;                                 /* the revision that a change of ours went by; UINT64_MAX: none */
     _Atomic uint64_t epoch;                            /* ours; 0: not ours */
     struct kl_bus_kv op;
     struct kl_buf    bytes;
@@ -32,6 +33,7 @@ struct ing_member {
     void   (*left)(void *ctx); void *left_ctx;         /* NULL once it was called */
     bool     mine, out;                                /* the name; a heartbeat is under way */
     uint64_t revision;                                 /* of our key as we wrote it */
+    uint64_t found;                                    /* by a look at the key, to be ours; UINT64_MAX: none */
     int64_t  sent_ns;
     struct tsp_incarnation other;                      /* who has the name, */
     uint64_t other_beat;

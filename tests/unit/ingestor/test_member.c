@@ -190,6 +190,49 @@ START_TEST(a_killed_owner_is_followed_with_a_higher_epoch_once_it_is_silent)
 }
 END_TEST
 
+/* NATS 2.9 may lose a change that a watch has told, when servers come back. */
+START_TEST(a_lease_whose_last_change_the_kv_lost_is_taken_anew)
+{
+    struct ing_member *m;
+    struct tsp_lease   given = { .instance = { { 1 } }, .epoch = 5 };
+    struct kl_buf      bytes = { 0 };
+    char               key[64];
+
+    place("a", "b");
+    start(0, "a", 1, 1);
+    start(1, "b", 2, 2);
+    run_s(20);
+    m = who[0].m;
+    ck_assert_int_eq(tsp_lease_encode(&given, &bytes, &err), KL_OK);
+    for (uint32_t p = 0; p < P; p++) {
+        tsp_lease_key(p, key, sizeof key);
+        if (p == 1)
+            kv(KL_BUS_KV_DELETE, key, kl_span("", 0));
+        run_s(2);
+        m->lease_watch.change(&m->lease_watch, key, kl_buf_span(&bytes), m->leases[p].revision + 1000);
+        ck_assert_uint_eq(epoch(0, p), 0);
+    }
+    kl_buf_deinit(&bytes);
+    run_s(10);
+    for (uint32_t p = 0; p < P; p++)
+        ck_assert_uint_eq(epoch(0, p), 6);
+    ck_assert_uint_lt(m->leases[0].revision, 1000);    /* what stands there again */
+}
+END_TEST
+
+START_TEST(a_heartbeat_that_the_kv_lost_is_followed_by_others)
+{
+    place("a", NULL);
+    start(0, "a", 1, 1);
+    run_s(20);
+    who[0].m->revision += 1000;
+    run_s(60);
+    ck_assert(ing_member_ready(who[0].m, &err));
+    ck_assert_uint_eq(epoch(0, 0), 1);
+    ck_assert_uint_lt(who[0].m->revision, 1000);
+}
+END_TEST
+
 START_TEST(two_of_one_name_are_one_until_it_is_silent)
 {
     place("a", NULL);
@@ -312,6 +355,8 @@ int main(void)
     int      failed;
 
     tcase_add_checked_fixture(t, setup, teardown);
+    tcase_add_test(t, a_lease_whose_last_change_the_kv_lost_is_taken_anew);
+    tcase_add_test(t, a_heartbeat_that_the_kv_lost_is_followed_by_others);
     tcase_add_test(t, the_first_in_the_table_owns);
     tcase_add_test(t, a_killed_owner_is_followed_with_a_higher_epoch_once_it_is_silent);
     tcase_add_test(t, two_of_one_name_are_one_until_it_is_silent);
