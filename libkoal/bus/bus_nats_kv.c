@@ -11,7 +11,6 @@
  */
 #include "libkoal/bus/bus_nats_priv.h"
 
-#include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,12 +18,12 @@
 #include <unistd.h>
 
 enum { CREATING_MS = 5000, TURN_TRIES = 20, TURN_PAUSE_US = 5000 };
-enum { CHANGE_TRIES = 4, CHANGE_WAIT_MS = 2000, RENEW_MS = 60000 };
+enum { CHANGE_TRIES = 4, CHANGE_WAIT_MS = 2000 };
 enum { HISTORY = 8 };                                  /* a watcher sees quick changes, too */
 enum { HEADERS_MAX = 1024 };                           /* the server counts them to the value */
 enum { SUBJECT_MAX = KL_BUSN_NAME_MAX + KL_BUS_KEY_MAX + 8 };
 
-static void bucket_name(const struct kl_busn *b, char name[KL_BUSN_NAME_MAX + 1])
+void kl_busn_bucket_name(const struct kl_busn *b, char name[KL_BUSN_NAME_MAX + 1])
 {
     snprintf(name, KL_BUSN_NAME_MAX + 1, "KOA_%s", b->cell);
 }
@@ -35,7 +34,7 @@ static void subject_of(const struct kl_busn *b, const char *key, char subject[SU
 }
 
 /* On a job thread: the bucket, made where there is none. */
-static enum kl_code bucket(struct kl_busn *b, struct kl_err *err)
+enum kl_code kl_busn_bucket(struct kl_busn *b, struct kl_err *err)
 {
     char       name[KL_BUSN_NAME_MAX + 1];
     kvStore   *kv = NULL;
@@ -44,7 +43,7 @@ static enum kl_code bucket(struct kl_busn *b, struct kl_err *err)
 
     if (atomic_load(&b->bucket_ready))
         return KL_OK;
-    bucket_name(b, name);
+    kl_busn_bucket_name(b, name);
     s = js_KeyValue(&kv, b->js, name);
     if (s == NATS_NOT_FOUND && b->options.create) {
         kvConfig_Init(&c);
@@ -73,22 +72,19 @@ static enum kl_code bucket(struct kl_busn *b, struct kl_err *err)
 
 /* ---- operations, on a job thread ---- */
 
-#define REVISION "Koa-Revision"                        /* "<revision> <who>.<how many before>" */
-
-/* Of a message that was written without one: its sequence. */
-static uint64_t revision_of(natsMsg *msg, uint64_t seq)
+uint64_t kl_busn_revision(natsMsg *msg, uint64_t seq)
 {
     const char *text = NULL;
     uint64_t    n;
     char       *end;
 
-    if (natsMsgHeader_Get(msg, REVISION, &text) != NATS_OK || text == NULL || text[0] == '\0')
+    if (natsMsgHeader_Get(msg, KL_BUSN_REVISION, &text) != NATS_OK || text == NULL || text[0] == '\0')
         return seq;
     n = strtoull(text, &end, 10);
     return *end == ' ' && n != 0 && n != UINT64_MAX ? n : seq;
 }
 
-static bool is_marker(natsMsg *msg)
+bool kl_busn_is_marker(natsMsg *msg)
 {
     const char *op = NULL;
 
@@ -105,7 +101,7 @@ static enum kl_code last_of(struct kl_busn *b, const char *key, int64_t wait_ms,
     jsOptions  o;
     natsStatus s;
 
-    bucket_name(b, name);
+    kl_busn_bucket_name(b, name);
     snprintf(stream, sizeof stream, "KV_%s", name);
     subject_of(b, key, subject);
     jsOptions_Init(&o);
@@ -128,7 +124,7 @@ static enum kl_code get(struct kl_busn *b, struct kl_bus_kv *op, int64_t wait_ms
 
     if (last_of(b, op->key, wait_ms, &msg, err) != KL_OK)
         return err->code;
-    if (is_marker(msg)) {
+    if (kl_busn_is_marker(msg)) {
         natsMsg_Destroy(msg);
         return kl_fail(err, KL_ENOENT, "there is no key %s", op->key);
     }
@@ -141,7 +137,7 @@ static enum kl_code get(struct kl_busn *b, struct kl_bus_kv *op, int64_t wait_ms
     op->got_size = size;
     if (size > 0)
         memcpy(op->got, natsMsg_GetData(msg), size);
-    op->revision = revision_of(msg, natsMsg_GetSequence(msg));
+    op->revision = kl_busn_revision(msg, natsMsg_GetSequence(msg));
     natsMsg_Destroy(msg);
     return KL_OK;
 }
@@ -165,11 +161,11 @@ static enum kl_code look_up(struct kl_busn *b, const char *key, int64_t wait_ms,
     if (code != KL_OK)
         return code;
     t->seq = natsMsg_GetSequence(msg);
-    t->revision = revision_of(msg, t->seq);
-    t->marker = is_marker(msg);
+    t->revision = kl_busn_revision(msg, t->seq);
+    t->marker = kl_busn_is_marker(msg);
     t->is = !t->marker;
     t->empty = natsMsg_GetDataLength(msg) == 0;
-    if (natsMsgHeader_Get(msg, REVISION, &stamp) == NATS_OK && stamp != NULL)
+    if (natsMsgHeader_Get(msg, KL_BUSN_REVISION, &stamp) == NATS_OK && stamp != NULL)
         snprintf(t->stamp, sizeof t->stamp, "%s", stamp);
     natsMsg_Destroy(msg);
     return KL_OK;
@@ -194,7 +190,7 @@ static enum kl_code publish(struct kl_busn *b, const char *key, struct kl_span v
         o.ExpectLastSubjectSeq = seq;
     s = natsMsg_Create(&msg, subject, NULL, delete ? NULL : value.at, delete ? 0 : (int)value.size);
     if (s == NATS_OK)
-        s = natsMsgHeader_Set(msg, REVISION, stamp);
+        s = natsMsgHeader_Set(msg, KL_BUSN_REVISION, stamp);
     if (s == NATS_OK && delete)
         s = natsMsgHeader_Set(msg, "KV-Operation", "DEL");
     if (s == NATS_OK)
@@ -342,7 +338,7 @@ struct change { struct kl_busn_job job; struct kl_bus_kv *op; };
 enum kl_code kl_busn_kv_now(struct kl_busn *b, struct kl_bus_kv *op, int64_t wait_ms,
                             struct kl_err *err)
 {
-    if (bucket(b, err) != KL_OK)
+    if (kl_busn_bucket(b, err) != KL_OK)
         return err->code;
     if (op->kind == KL_BUS_KV_GET)
         return get(b, op, wait_ms, err);
@@ -420,210 +416,6 @@ void kl_busn_kv(struct kl_bus *bus, struct kl_bus_kv *op)
         op->own = b;
         op->task.run = on_op;
         kl_busn_post(b, b->loop, &op->task);
-        kl_busn_leave(b);
-    }
-}
-
-/* ---- watchers ---- */
-
-struct eye {
-    struct kl_busn_tap tap;                            /* its references are the eye's */
-    struct kl_bus_watch *watch;                        /* touched on its loop only */
-    struct kl_env_loop *loop;
-    struct kl_env_task open, close, delivery;
-    bool closed;                                       /* by unwatch, on the watcher's loop */
-    bool current, tell_current, away;                  /* the bus's loop's */
-    struct kl_busn_drop *first, **last;
-    int64_t renew_ns;                                  /* when next, whatever happens */
-    size_t key_at;                                     /* where in a subject its key begins */
-    char prefix[KL_BUS_KEY_MAX + 1];
-    struct kl_busn_drop *batch;                        /* the delivery */
-    bool batch_current;
-};
-
-static struct eye *eye_of(struct kl_busn_tap *t) { return kl_container_of(t, struct eye, tap); }
-
-static void eye_free(struct kl_busn_tap *t) { free(eye_of(t)); }
-
-static void eye_cancel(struct kl_busn_tap *t)
-{
-    struct eye *e = eye_of(t);
-    struct kl_busn_drop *queued = e->first;
-
-    e->first = NULL;
-    e->last = &e->first;
-    kl_busn_drops_free(queued);
-}
-
-static void eye_pump(struct eye *e);
-
-static void on_back(struct kl_env_task *task)
-{
-    struct eye *e = kl_container_of(task, struct eye, delivery);
-    struct kl_busn_drop *batch = e->batch;
-
-    e->batch = NULL;
-    kl_busn_tap_done(&e->tap, batch);
-    e->away = false;
-    eye_pump(e);
-    kl_busn_tap_unref(&e->tap);
-}
-
-static void on_delivery(struct kl_env_task *task)
-{
-    struct eye     *e = kl_container_of(task, struct eye, delivery);
-    struct kl_busn *b = e->tap.bus;
-
-    for (struct kl_busn_drop *d = e->batch; d != NULL; d = d->next) {
-        const char *key = natsMsg_GetSubject(d->msg) + e->key_at;
-        const char *value = natsMsg_GetData(d->msg) != NULL ? natsMsg_GetData(d->msg) : "";
-        bool marker = is_marker(d->msg);
-
-        if (e->closed || atomic_load(&b->closed))
-            break;
-        if (strncmp(key, e->prefix, strlen(e->prefix)) == 0)
-            e->watch->change(e->watch, key,
-                             marker ? kl_span(NULL, 0)
-                                    : kl_span(value, (size_t)natsMsg_GetDataLength(d->msg)),
-                             revision_of(d->msg, d->seq));
-    }
-    if (e->batch_current && !e->closed && !atomic_load(&b->closed))
-        e->watch->current(e->watch);
-    if (kl_busn_enter(b)) {
-        e->delivery.run = on_back;
-        kl_busn_post(b, b->loop, &e->delivery);
-        kl_busn_leave(b);
-    } else {
-        struct kl_busn_drop *batch = e->batch;
-
-        e->batch = NULL;
-        kl_busn_drops_free(batch);
-        kl_busn_tap_unref(&e->tap);
-    }
-}
-
-/* Up to where all present keys have been told: `current` must not wait for later changes. */
-static void eye_pump(struct eye *e)
-{
-    struct kl_busn_drop *d = e->first;
-
-    if (e->away || e->tap.closed || (d == NULL && !e->tell_current) ||
-        atomic_load(&e->tap.bus->closed))
-        return;
-    e->batch = d;
-    e->first = NULL;
-    e->last = &e->first;
-    e->batch_current = e->tell_current;
-    e->tell_current = false;
-    e->away = true;
-    kl_busn_tap_ref(&e->tap);
-    e->delivery.run = on_delivery;
-    kl_busn_post(e->tap.bus, e->loop, &e->delivery);
-}
-
-static enum kl_code eye_check(struct kl_busn_tap *t, int64_t wait_ms, bool *may,
-                              struct kl_err *err)
-{
-    (void)wait_ms;
-    atomic_store(&t->bus->bucket_ready, false);        /* ask: why else are we renewed? */
-    *may = bucket(t->bus, err) == KL_OK;
-    return *may ? KL_OK : err->code;
-}
-
-static void current(struct eye *e)
-{
-    if (e->current)
-        return;
-    e->current = e->tell_current = true;
-    eye_pump(e);
-}
-
-static void eye_attached(struct kl_busn_tap *t, bool may, uint64_t pending)
-{
-    if (may && pending == 0)
-        current(eye_of(t));
-}
-
-static void eye_drop(struct kl_busn_tap *t, struct kl_busn_drop *d)
-{
-    struct eye *e = eye_of(t);
-
-    d->next = NULL;
-    *e->last = d;
-    e->last = &d->next;
-    if (d->pending == 0 && !e->current)
-        current(e);
-    eye_pump(e);
-}
-
-/* A server that passed a change over (2.9, bus_nats_log.c) never tells it: now and then another look. */
-static void eye_tick(struct kl_busn_tap *t, int64_t now_ns)
-{
-    struct eye *e = eye_of(t);
-
-    if (t->bus->options.log_replicas == 1 || now_ns < e->renew_ns)
-        return;
-    if (e->renew_ns != 0)
-        kl_busn_tap_renew(t);
-    e->renew_ns = now_ns + (RENEW_MS / 2 + (int64_t)(kl_env_draw(t->bus->env) % RENEW_MS)) * 1000000;
-}
-
-static void on_open(struct kl_env_task *task)
-{
-    struct eye *e = kl_container_of(task, struct eye, open);
-
-    kl_busn_tap_open(e->tap.bus, &e->tap);
-}
-
-static void on_close(struct kl_env_task *task)
-{
-    kl_busn_tap_close(&kl_container_of(task, struct eye, close)->tap);
-}
-
-void kl_busn_watch(struct kl_bus *bus, struct kl_bus_watch *w)
-{
-    struct kl_busn *b = kl_busn(bus);
-    struct eye     *e;
-    char name[KL_BUSN_NAME_MAX + 1];
-
-    w->own = NULL;
-    if (!kl_busn_enter(b))
-        return;
-    e = kl_new(sizeof *e);
-    atomic_init(&e->tap.refs, 1);
-    e->tap.bus = b;
-    e->tap.check = eye_check;
-    e->tap.attached = eye_attached;
-    e->tap.drop = eye_drop;
-    e->tap.cancel = eye_cancel;
-    e->tap.free = eye_free;
-    e->tap.tick = eye_tick;
-    e->watch = w;
-    e->loop = w->loop;
-    e->last = &e->first;
-    snprintf(e->prefix, sizeof e->prefix, "%s", w->prefix);
-    bucket_name(b, name);
-    snprintf(e->tap.stream, sizeof e->tap.stream, "KV_%.64s", name);
-    snprintf(e->tap.filter, sizeof e->tap.filter, "$KV.%.64s.>", name);
-    e->key_at = strlen(e->tap.filter) - 1;
-    e->open.run = on_open;
-    e->close.run = on_close;
-    w->own = e;
-    kl_busn_post(b, b->loop, &e->open);
-    kl_busn_leave(b);
-}
-
-void kl_busn_unwatch(struct kl_bus *bus, struct kl_bus_watch *w)
-{
-    struct kl_busn *b = kl_busn(bus);
-    struct eye     *e = w->own;
-
-    if (e == NULL)
-        return;
-    w->own = NULL;
-    e->closed = true;
-    if (kl_busn_enter(b)) {
-        kl_busn_post(b, b->loop, &e->close);
         kl_busn_leave(b);
     }
 }

@@ -20,7 +20,8 @@
  *   bus_nats_log.c   appends
  *   bus_nats_tap.c   a consumer that is renewed for ever: what readers and watchers drink from
  *   bus_nats_read.c  readers
- *   bus_nats_kv.c    keys and watchers
+ *   bus_nats_kv.c    keys
+ *   bus_nats_watch.c watchers of keys
  *   bus_nats_ask.c   questions and services
  *   bus_nats_json.c  the few words of JSON in an ack
  */
@@ -244,6 +245,11 @@ void kl_busn_subscriptions_free(struct kl_busn *b);
 
 void kl_busn_read_open(struct kl_bus *bus, struct kl_bus_reader *r);
 void kl_busn_read_close(struct kl_bus *bus, struct kl_bus_reader *r);
+#define KL_BUSN_REVISION "Koa-Revision"                /* "<revision> <who>.<how many before>" */
+void     kl_busn_bucket_name(const struct kl_busn *b, char name[KL_BUSN_NAME_MAX + 1]);
+enum kl_code kl_busn_bucket(struct kl_busn *b, struct kl_err *err);    /* on a job thread: it is there */
+bool     kl_busn_is_marker(natsMsg *msg);
+uint64_t kl_busn_revision(natsMsg *msg, uint64_t seq);  /* of a message without one: its sequence */
 void kl_busn_kv(struct kl_bus *bus, struct kl_bus_kv *op);
 /* The operation itself, on a job thread; op->done is not called. */
 enum kl_code kl_busn_kv_now(struct kl_busn *b, struct kl_bus_kv *op, int64_t wait_ms,
