@@ -384,6 +384,20 @@ static bool plan_merge(const struct blk_manifest *m, const struct ing_tidy_rules
     return found;
 }
 
+/* More deletions concern the inputs than a merge leaves out at once. Its output would come after some of
+ * the others in the log, and they would hide nothing of it any more: inputs obey first, each in its place. */
+static void obey_first(const struct blk_manifest *m, const struct ing_tidy_rules *r, int64_t now_ms,
+                       struct ing_tidy_plan *plan)
+{
+    struct ing_tidy_rules now = *r;
+
+    now.clean_number = m->deletions_made;
+    ing_tidy_plan_deinit(plan);
+    plan->now_ms = now_ms;
+    ing_tidy_plan_obey(m, &now, now_ms, plan);
+    ing_tidy_plan_deletions(m, plan);
+}
+
 void ing_tidy_plan(const struct blk_manifest *m, const struct ing_tidy_rules *r, int64_t now_ms,
                    struct ing_tidy_plan *plan)
 {
@@ -401,6 +415,8 @@ void ing_tidy_plan(const struct blk_manifest *m, const struct ing_tidy_rules *r,
         r->tenant(r->ctx, plan->inputs[0].tenant, &plan->retention_ms, &window_ms);
     }
     ing_tidy_plan_deletions(m, plan);
+    if (plan->what == ING_TIDY_COMPACT && plan->obeyed < m->deletions_made)
+        obey_first(m, r, now_ms, plan);
     for (uint32_t i = 0; i < m->deletion_count && plan->what == ING_TIDY_NOTHING; i++) {
         bool gone;
 

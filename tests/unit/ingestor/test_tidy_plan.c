@@ -23,7 +23,7 @@ static void tenant(void *ctx, const char *name, int64_t *retention_ms, int64_t *
 }
 
 static struct ing_tidy_rules rules = { .block_ms = 2 * HOUR, .settle_ms = HOUR / 3, .files_min = 4,
-                                       .bytes_max = 1000000, .tenant = tenant };
+                                       .bytes_max = 1000000, .deletion_ms = DAY, .tenant = tenant };
 
 static void setup(void)
 {
@@ -163,6 +163,44 @@ START_TEST(a_run_that_would_be_taken_apart_again_is_not_made)
     add("t", 100, 2, 4, 6, 1000);                      /* in the middle a window is one fileset already */
     look(10);
     ck_assert_int_eq(plan.what, ING_TIDY_NOTHING);
+}
+END_TEST
+
+static void delete_all(const char *name, uint64_t seq)
+{
+    struct kl_matcher    x = { KL_MATCH_EQ, kl_span_str("__name__"), kl_span_str("up"), NULL };
+    struct blk_deletion  like = { .number = m.deletions_made + 1, .seq = seq, .incarnation = 1,
+                                  .at_ms = day0 + 50 * (int64_t)HOUR, .from_ms = INT64_MIN,
+                                  .to_ms = INT64_MAX, .matcher_count = 1, .matchers = &x };
+    struct blk_deletion *d;
+    struct kl_err        err;
+
+    strcpy(like.tenant, name);
+    ck_assert_msg(blk_deletion_new(&like, &d, &err) == KL_OK, "%s", err.text);
+    blk_manifest_delete(&m, d);
+}
+
+/* The output of a merge lies behind deletions that lie between its inputs: those that it has not obeyed
+ * would hide nothing any more. */
+START_TEST(no_merge_takes_samples_past_a_deletion_that_it_does_not_obey)
+{
+    add("t", 100, 2, 0, 2, 1000);
+    add("t", 900, 2, 2, 4, 1000);
+    for (unsigned i = 0; i < BLK_HIDDEN_MAX; i++)
+        delete_all("t", 200 + i);
+    look(50);
+    ck_assert_int_eq(plan.what, ING_TIDY_COMPACT);
+    ck_assert_uint_eq(plan.obeyed, BLK_HIDDEN_MAX);
+    delete_all("t", 300);
+    look(50);
+    ck_assert_int_eq(plan.what, ING_TIDY_OBEY);        /* first those that are too many, each in its place */
+    ck_assert_uint_eq(plan.input_count, 1);
+    ck_assert_uint_eq(plan.inputs[0].id, 100);
+    ck_assert_uint_eq(plan.obeyed, BLK_HIDDEN_MAX);
+    m.filesets[0].obeyed = plan.obeyed;
+    look(50);
+    ck_assert_int_eq(plan.what, ING_TIDY_COMPACT);
+    ck_assert_uint_eq(plan.obeyed, BLK_HIDDEN_MAX + 1);
 }
 END_TEST
 
@@ -374,6 +412,7 @@ int main(void)
     tcase_add_test(t, what_lies_outside_of_the_window_stays_apart);
     tcase_add_test(t, a_run_of_small_filesets_becomes_one_even_today);
     tcase_add_test(t, a_run_that_would_be_taken_apart_again_is_not_made);
+    tcase_add_test(t, no_merge_takes_samples_past_a_deletion_that_it_does_not_obey);
     tcase_add_test(t, a_fileset_in_quarantine_is_not_touched);
     tcase_add_test(t, tenants_and_incarnations_are_not_mixed);
     tcase_add_loop_test(t, no_merge_changes_what_wins_and_merging_comes_to_an_end, 0, 60);
