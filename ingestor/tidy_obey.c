@@ -158,9 +158,11 @@ static enum kl_code means(struct blk_fileset *f, const struct blk_deletion *d, b
 {
     struct blk_select  *s;
     struct blk_selected one;
+    struct blk_hidden   span = { d->from_ms, d->to_ms };
     enum kl_code        code;
 
-    if (blk_select_open(f, d->matchers, d->matcher_count, d->from_ms, d->to_ms, false, &s, err) != KL_OK)
+    blk_hidden_widen(&span, 1, blk_fileset_info(f)->resolution_ms);
+    if (blk_select_open(f, d->matchers, d->matcher_count, span.from_ms, span.to_ms, false, &s, err) != KL_OK)
         return err->code;
     code = blk_select_next(s, &one, err);
     blk_select_close(s);

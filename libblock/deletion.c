@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "libblock/fileset_priv.h"
+#include "libblock/rollup.h"
 
 /* ---- one ---- */
 
@@ -95,10 +96,16 @@ bool blk_deletion_follows(const struct blk_deletion *d, uint64_t incarnation, ui
     return d->incarnation != incarnation ? d->incarnation > incarnation : d->seq > id;
 }
 
+/* The last row that stands for something up to there. */
+static int64_t last_row(int64_t to_ms, int64_t resolution_ms)
+{
+    return resolution_ms > 0 ? blk_bucket_end(to_ms, resolution_ms) : to_ms;
+}
+
 bool blk_deletion_concerns(const struct blk_deletion *d, const struct blk_info *info)
 {
     return d->number > info->obeyed && blk_deletion_follows(d, info->incarnation, info->id) &&
-           d->from_ms <= info->max_ms && d->to_ms >= info->min_ms &&
+           d->from_ms <= info->max_ms && last_row(d->to_ms, info->resolution_ms) >= info->min_ms &&
            strcmp(d->tenant, info->tenant) == 0;
 }
 
@@ -136,8 +143,7 @@ uint32_t blk_deletions_hide(const struct blk_deletion *const *list, uint32_t cou
 void blk_hidden_widen(struct blk_hidden *spans, uint32_t count, int64_t resolution_ms)
 {
     for (uint32_t i = 0; i < count; i++)
-        if (__builtin_add_overflow(spans[i].to_ms, resolution_ms, &spans[i].to_ms))
-            spans[i].to_ms = INT64_MAX;
+        spans[i].to_ms = last_row(spans[i].to_ms, resolution_ms);
 }
 
 bool blk_hidden_all(const struct blk_hidden *spans, uint32_t count, int64_t from_ms, int64_t to_ms)

@@ -49,7 +49,8 @@ struct blk_hidden { int64_t from_ms, to_ms; };         /* both included */
  * `count`. Returns how many. */
 uint32_t blk_deletions_hide(const struct blk_deletion *const *list, uint32_t count,
                             struct kl_labels labels, struct blk_hidden *spans);
-/* A row stands for what was up to a resolution before it: spans over rows reach that much further. */
+/* A row of a rollup stands for what lies before it in its bucket: spans over rows reach to the bucket's
+ * end. Resolution 0: no rows, and they stay. */
 void blk_hidden_widen(struct blk_hidden *spans, uint32_t count, int64_t resolution_ms);
 /* Do the spans, rising, hide all of [from, to]? Any of it? */
 bool blk_hidden_all(const struct blk_hidden *spans, uint32_t count, int64_t from_ms, int64_t to_ms);

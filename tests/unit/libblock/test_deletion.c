@@ -45,6 +45,32 @@ START_TEST(spans_of_all_that_mean_a_series_are_joined_and_of_no_other)
 }
 END_TEST
 
+START_TEST(row_goes_with_any_sample_that_it_stands_for_and_with_no_other)
+{
+    /* Rows at 290, 600 and 730 s, of the buckets that end at 300, 600 and 900 s. */
+    struct blk_info      roll = { .tenant = "t", .id = 1, .resolution_ms = 300000, .min_ms = 290000, .max_ms = 730000 };
+    struct blk_info      raw = { .tenant = "t", .id = 1, .min_ms = 290000, .max_ms = 730000 };
+    struct blk_deletion *early = make("up", ".*", INT64_MIN, 1), *before = make("up", ".*", INT64_MIN, 0);
+    struct blk_deletion *late = make("up", ".*", 730001, INT64_MAX);
+    struct blk_hidden    spans[] = { { 100, 300000 }, { 300001, 300001 }, { 5, INT64_MAX - 1 }, { 1, 0 } };
+
+    early->number = before->number = late->number = 1;
+    early->incarnation = before->incarnation = late->incarnation = 1;
+    ck_assert(blk_deletion_concerns(early, &roll) && !blk_deletion_concerns(before, &roll));
+    ck_assert(!blk_deletion_concerns(late, &roll) && !blk_deletion_concerns(early, &raw));
+    blk_hidden_widen(spans, 4, 300000);
+    ck_assert_int_eq(spans[0].to_ms, 300000);
+    ck_assert_int_eq(spans[1].to_ms, 600000);
+    ck_assert_int_eq(spans[2].to_ms, INT64_MAX);
+    ck_assert_int_eq(spans[3].to_ms, 0);
+    blk_hidden_widen(spans + 1, 1, 0);
+    ck_assert_int_eq(spans[1].to_ms, 600000);
+    blk_deletion_unref(early);
+    blk_deletion_unref(before);
+    blk_deletion_unref(late);
+}
+END_TEST
+
 START_TEST(deletion_that_means_nothing_is_refused)
 {
     struct kl_matcher    m = { KL_MATCH_RE, kit_text("a"), kit_text("("), NULL };
@@ -178,6 +204,7 @@ int main(void)
     int      failed;
 
     tcase_add_test(t, spans_of_all_that_mean_a_series_are_joined_and_of_no_other);
+    tcase_add_test(t, row_goes_with_any_sample_that_it_stands_for_and_with_no_other);
     tcase_add_test(t, deletion_that_means_nothing_is_refused);
     tcase_add_loop_test(t, chunks_keep_all_that_is_not_hidden_and_nothing_that_is, 0, 4);
     tcase_add_test(t, damaged_chunk_is_told_and_not_read_where_all_of_it_is_hidden);
