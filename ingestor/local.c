@@ -7,10 +7,12 @@
  */
 #include "ingestor/ing_priv.h"
 
+#include "libkoal/base/mem.h"
+
 #include <stdlib.h>
 #include <string.h>
 
-enum { EVERY_MS = 5000, AT_ONCE = 64 };
+enum { EVERY_MS = 5000 };
 
 bool ing_local_keeps(const struct ing_partition *p, int64_t max_ms)
 {
@@ -27,31 +29,31 @@ void ing_local_loaded(struct ing_partition *p)
 
 static void add(struct ing_job *j, const char *path)
 {
+    if ((j->evict_count & (j->evict_count - 1)) == 0)
+        j->evict = kl_resize(j->evict, (j->evict_count == 0 ? 1 : (size_t)j->evict_count * 2) * sizeof *j->evict);
     strcpy(j->evict[j->evict_count++], path);
 }
 
-/* What turned old since the last look, and what the catalogue has let go of; at most AT_ONCE. */
+/* What turned old since the last look, and what the catalogue has let go of. All of it: filesets of many
+ * tenants end at one time. */
 static void choose(struct ing_partition *p, struct ing_job *j, int64_t until_ms)
 {
     const struct blk_manifest *m = &p->manifest;
     int64_t                    gone_ms = p->local_gone_ms;
     char                       path[BLK_PATH_MAX + 1];
 
-    for (uint32_t i = 0; i < m->fileset_count && j->evict_count < AT_ONCE; i++)
+    for (uint32_t i = 0; i < m->fileset_count; i++)
         if (m->filesets[i].max_ms <= until_ms && m->filesets[i].max_ms > p->local_until_ms) {
             blk_fileset_path(&m->filesets[i], path);
             add(j, path);
         }
-    if (j->evict_count == AT_ONCE)
-        return;                                        /* the same look once more, when these are gone */
-    p->local_until_ms = until_ms;
-    for (uint32_t i = 0; i < m->gone_count && j->evict_count < AT_ONCE; i++)
+    for (uint32_t i = 0; i < m->gone_count; i++)
         if (m->gone[i].at_ms > p->local_gone_ms) {
             add(j, m->gone[i].path);
             gone_ms = m->gone[i].at_ms > gone_ms ? m->gone[i].at_ms : gone_ms;
         }
-    if (j->evict_count < AT_ONCE)
-        p->local_gone_ms = gone_ms;
+    p->local_until_ms = until_ms;
+    p->local_gone_ms = gone_ms;
 }
 
 void ing_local_tick(struct ing_partition *p)
@@ -66,7 +68,6 @@ void ing_local_tick(struct ing_partition *p)
     j = kl_new(sizeof *j);
     j->p = p;
     j->step = ING_CLEAN;
-    j->evict = kl_new(AT_ONCE * sizeof *j->evict);
     choose(p, j, kl_env_now_ms(p->i->env) - p->i->o.local_retention_ms);
     if (j->evict_count == 0) {
         ing_job_free(j);

@@ -401,6 +401,53 @@ START_TEST(a_local_copy_that_outlived_its_place_in_the_catalogue_goes_at_the_nex
 }
 END_TEST
 
+static unsigned local_count(unsigned *all)
+{
+    struct blk_manifest m;
+    unsigned            n = 0;
+
+    w_catalogue(&w, 0, &m);
+    *all = m.fileset_count;
+    for (uint32_t i = 0; i < m.fileset_count; i++) {
+        char path[BLK_PATH_MAX + 1];
+
+        blk_fileset_path(&m.filesets[i], path);
+        n += is_local(path);
+    }
+    blk_manifest_deinit(&m);
+    return n;
+}
+
+START_TEST(local_copies_go_when_they_are_old_however_many_turn_old_at_once)
+{
+    enum { TENANTS = 100 };
+    struct kl_err err;
+    char          name[16];
+    unsigned      all;
+
+    w_stop(&w);
+    w.compacts = false;
+    w.local_ms = 900000;
+    w_start(&w);
+    w_ready(&w);
+    for (unsigned i = 0; i < TENANTS; i++) {
+        snprintf(name, sizeof name, "t%u", i);
+        w_write(&w, 0, name, 1, base, i);
+    }
+    w_write(&w, 0, "later", 1, base + 600000, 1);
+    ck_assert_int_eq(w_flush(&w, NULL, &err), KL_OK);
+    ck_assert_uint_eq(local_count(&all), TENANTS + 1);
+    ck_assert_uint_eq(all, TENANTS + 1);
+    while (w_now(&w) < base + 930000)
+        kl_env_sim_run(w.sim, 1000);
+    ck_assert_uint_eq(local_count(&all), 1);
+    ck_assert_uint_eq(all, TENANTS + 1);
+    while (w_now(&w) < base + 1530000)
+        kl_env_sim_run(w.sim, 1000);
+    ck_assert_uint_eq(local_count(&all), 0);
+}
+END_TEST
+
 /* ---- failures ---- */
 
 START_TEST(any_failing_call_of_the_disk_leaves_the_old_state_readable_and_is_made_good)
@@ -636,6 +683,7 @@ int main(void)
     tcase_add_test(t, what_nothing_in_the_catalogue_names_goes_after_its_time_and_nothing_else);
     tcase_add_test(t, a_name_that_is_taken_in_the_store_stops_no_flush);
     tcase_add_test(t, a_local_copy_that_outlived_its_place_in_the_catalogue_goes_at_the_next_start);
+    tcase_add_test(t, local_copies_go_when_they_are_old_however_many_turn_old_at_once);
     tcase_add_test(t, a_disk_past_its_mark_is_told_and_taken_back_when_there_is_room);
     tcase_add_loop_test(t, any_failing_call_of_the_disk_leaves_the_old_state_readable_and_is_made_good,
                         0, 8);

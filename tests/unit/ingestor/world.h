@@ -31,7 +31,7 @@ struct world {
     struct kl_env_dir      *root, *bus_dir, *data_dir, *store_dir;
     struct kl_bus          *bus;
     struct kl_store        *store;
-    int64_t                 orphans_ms, deletion_ms, rollup_ms[2];
+    int64_t                 orphans_ms, deletion_ms, local_ms, rollup_ms[2];
     const char             *retention_rules;
     struct kl_store_faults *faults;                    /* NULL: the store is well */
     struct kl_env_loop     *loop;
@@ -108,6 +108,7 @@ static inline void w_ingestor(struct world *w)
                              .disk_high_percent = w->disk_high, .disk_low_percent = w->disk_low,
                              .retention_ms = w->retention_ms, .compact_files = 3,
                              .orphans_ms = w->orphans_ms, .deletion_ms = w->deletion_ms,
+                             .local_retention_ms = w->local_ms,
                              .retention_rules = w->retention_rules,
                              .rollup_ms = { w->rollup_ms[0], w->rollup_ms[1] },
                              .compact_window_ms = 4 * w->window_ms,
