@@ -150,13 +150,7 @@ static void seal(struct ing_partition *p, const struct tsp_cut *cut, int64_t end
         ing_job_free(j);
         return;
     }
-    if (p->jobs == NULL)
-        p->jobs = j;
-    else
-        p->jobs_last->next = j;
-    p->jobs_last = j;
-    p->job_count++;
-    ing_job_start(p);
+    ing_job_queue(j);
 }
 
 /* The rule that the log drives: what two window cuts saw neither used nor repeated goes. Cuts that

@@ -141,13 +141,7 @@ void ing_deletions_queue(struct ing_partition *p)
     j->deletion_count = p->deleting_count;
     p->deleting = NULL;
     p->deleting_count = 0;
-    if (p->jobs == NULL)
-        p->jobs = j;
-    else
-        p->jobs_last->next = j;
-    p->jobs_last = j;
-    p->job_count++;
-    ing_job_start(p);
+    ing_job_queue(j);
 }
 
 void ing_deletions_drop(struct blk_deletion **list, uint32_t count)

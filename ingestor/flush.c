@@ -36,6 +36,19 @@ void ing_job_free(struct ing_job *j)
     free(j);
 }
 
+void ing_job_queue(struct ing_job *j)
+{
+    struct ing_partition *p = j->p;
+
+    if (p->jobs == NULL)
+        p->jobs = j;
+    else
+        p->jobs_last->next = j;
+    p->jobs_last = j;
+    p->job_count++;
+    ing_job_start(p);
+}
+
 static void job_failed(struct ing_job *j)
 {
     struct ing_partition *p = j->p;

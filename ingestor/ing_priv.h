@@ -529,6 +529,7 @@ void ing_flush_begin(struct kl_env_task *task);
 void ing_flush_check(struct ing_partition *p, const struct kl_err *failed);
 void ing_wait_end(struct ing_wait *w, enum kl_code code, const struct kl_err *err);
 /* flush.c */
+void ing_job_queue(struct ing_job *j);                 /* behind those that its partition has; taken */
 void ing_job_start(struct ing_partition *p);           /* the first job's next step, if it is time */
 void ing_job_let_go(struct ing_partition *p);
 void ing_job_free(struct ing_job *j);

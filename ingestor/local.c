@@ -73,9 +73,7 @@ void ing_local_tick(struct ing_partition *p)
         ing_job_free(j);
         return;
     }
-    p->jobs = p->jobs_last = j;
-    p->job_count = 1;
-    ing_job_start(p);
+    ing_job_queue(j);
 }
 
 /* Work. What is not there was never here: another owner wrote it, or it was too old from the beginning. */

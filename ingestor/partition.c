@@ -368,11 +368,9 @@ void ing_loaded(struct ing_partition *p)
         j->p = p;
         j->step = ING_PUT;
         j->adopt = log->incarnation;
-        p->jobs = p->jobs_last = j;
-        p->job_count = 1;
         kl_fail(&p->words, KL_EAGAIN, "the log was made anew; the catalogue is being told");
         atomic_store(&p->state, ING_REPLAYING);
-        ing_job_start(p);
+        ing_job_queue(j);
         return;
     }
     atomic_store(&p->going_over, false);

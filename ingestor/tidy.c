@@ -343,13 +343,7 @@ static void to_queue(struct ing_tidy *t)
     j->step = ING_PUT;
     j->tidy = t;
     j->seq = j->first_seq = UINT64_MAX;                /* nothing in the log waits for it */
-    if (p->jobs == NULL)
-        p->jobs = j;
-    else
-        p->jobs_last->next = j;
-    p->jobs_last = j;
-    p->job_count++;
-    ing_job_start(p);
+    ing_job_queue(j);
 }
 
 static void swept(struct ing_tidy *t)
