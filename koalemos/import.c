@@ -157,7 +157,7 @@ static enum kl_code take_block(struct import *x, const struct tsp_tsdb_meta *m, 
     enum kl_code        code = import_block_open(&b, dir, err);
 
     if (code == KL_OK)
-        code = import_progress_open(&j.progress, x->work, x->tenant, m->ulid, err);
+        code = import_progress_open(&j.progress, x->work, x->tenant, m->ulid, b.cut, err);
     if (code == KL_OK)
         code = import_write(&j, err);
     if (code == KL_OK && (code = put_mark(x, m, &j, err)) == KL_OK)

@@ -311,6 +311,20 @@ static enum kl_code sort_rows(struct import_block *b, struct kl_err *err)
     return KL_OK;
 }
 
+/* Two runs that cut the block alike have the same. */
+static uint64_t hash_cut(const struct import_block *b)
+{
+    const int64_t how[] = { b->window_ms, b->outer };
+    uint64_t      hash = kl_hash64(how, sizeof how);
+
+    for (uint32_t i = 0; i < b->count; i++) {
+        const uint32_t row[] = { b->rows[i].ref, b->rows[i].partition };
+
+        hash = kl_hash64_seed(row, sizeof row, hash);
+    }
+    return hash;
+}
+
 static enum kl_code read_index(struct import_block *b, struct kl_err *err)
 {
     uint64_t       offset = 0;
@@ -329,7 +343,10 @@ static enum kl_code read_index(struct import_block *b, struct kl_err *err)
     if (code == KL_OK)
         code = take_all(b, content, count, err);
     free(bytes);
-    return code == KL_OK ? sort_rows(b, err) : code;
+    if (code != KL_OK || sort_rows(b, err) != KL_OK)
+        return err->code;
+    b->cut = hash_cut(b);
+    return KL_OK;
 }
 
 static enum kl_code read_stones(struct import_block *b, struct kl_err *err)

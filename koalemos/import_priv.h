@@ -11,8 +11,10 @@
  * Deletions hide it but those that the catalogue has already: what was deleted before may be imported anew.
  *
  * What a crash leaves: `progress-...` in the work folder names what was committed, and last what was
- * about to be; the next run goes on behind it. A block that is done has an object
- * catalogue/import/<tenant>/<ulid> in the store, and is not taken again.
+ * about to be; the next run goes on behind it. If by then the block's series are to be cut otherwise (a metric was
+ * spread over more partitions, windows have another length), it begins anew: some samples are stored twice, none
+ * is left out. A block that is done has an object catalogue/import/<tenant>/<ulid> in the store, and is not
+ * taken again.
  */
 #include "koalemos/reach.h"
 #include "libblock/fileset.h"
@@ -62,6 +64,7 @@ struct import_block {
     int64_t      first_window_ms;
     uint32_t     window_count;
     uint8_t     *windows;                              /* 1: there are chunks in it */
+    uint64_t     cut;                                  /* a hash of what lands where: windows, partitions, labels */
     uint64_t     bad_series, bad_chunks, samples, histograms, deleted;
     /* its own: */
     struct kl_env_dir  *dir, *chunk_dir;
@@ -95,14 +98,17 @@ struct import_progress {
     char                name[KL_ENV_DIR_NAME_MAX + 1];
     struct import_step *at;                            /* in the order of the work; the last may not be done */
     size_t              count, room;
+    uint64_t            cut, was_cut;                  /* now; and when the steps were taken */
 };
 enum kl_code import_progress_open(struct import_progress *p, struct kl_env_dir *work, const char *tenant,
-                                  const char *ulid, struct kl_err *err);
+                                  const char *ulid, uint64_t cut, struct kl_err *err);
 void         import_progress_close(struct import_progress *p);
 bool         import_progress_has(const struct import_progress *p, int64_t window_ms, uint32_t partition);
 enum kl_code import_progress_add(struct import_progress *p, const struct import_step *s,
                                  struct kl_err *err);  /* durable */
 enum kl_code import_progress_drop_last(struct import_progress *p, struct kl_err *err);
+/* Nothing is done, as it is cut now. Durable. */
+enum kl_code import_progress_anew(struct import_progress *p, struct kl_err *err);
 enum kl_code import_progress_end(struct import_progress *p, struct kl_err *err);
 
 /* ---- import_write.c ---- */

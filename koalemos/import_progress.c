@@ -1,4 +1,7 @@
-/* One line a step: "<window start ms> <partition> <id>". Written anew with each: a few thousand at most. */
+/*
+ * "cut <hash, 16 hex digits>", then a line a step: "<window start ms> <partition> <id>". Written anew with each:
+ * a few thousand at most.
+ */
 #include "koalemos/import_priv.h"
 
 #include <inttypes.h>
@@ -23,6 +26,7 @@ static enum kl_code save(struct import_progress *p, struct kl_err *err)
     struct kl_buf       b = { 0 };
     enum kl_code        code;
 
+    kl_buf_addf(&b, "cut %016" PRIx64 "\n", p->was_cut);
     for (size_t i = 0; i < p->count; i++)
         kl_buf_addf(&b, "%" PRId64 " %" PRIu32 " %" PRIu64 "\n", p->at[i].window_ms, p->at[i].partition,
                     p->at[i].id);
@@ -38,14 +42,15 @@ static enum kl_code save(struct import_progress *p, struct kl_err *err)
 }
 
 enum kl_code import_progress_open(struct import_progress *p, struct kl_env_dir *work, const char *tenant,
-                                  const char *ulid, struct kl_err *err)
+                                  const char *ulid, uint64_t cut, struct kl_err *err)
 {
     size_t       size;
     void        *bytes;
     char        *line, *rest;
+    bool         first = true;
     enum kl_code code;
 
-    *p = (struct import_progress){ .work = work };
+    *p = (struct import_progress){ .work = work, .cut = cut, .was_cut = cut };
     snprintf(p->name, sizeof p->name, "progress-%s-%.150s", ulid, tenant);
     code = work->read(work, p->name, BYTES_MAX, &bytes, &size, err);
     if (code == KL_ENOENT)
@@ -54,11 +59,13 @@ enum kl_code import_progress_open(struct import_progress *p, struct kl_env_dir *
         return kl_within(err, "read %s", p->name);
     bytes = kl_resize(bytes, size + 1);
     ((char *)bytes)[size] = '\0';
-    for (line = bytes; code == KL_OK && (rest = strchr(line, '\n')) != NULL; line = rest + 1) {
+    for (line = bytes; code == KL_OK && (rest = strchr(line, '\n')) != NULL; line = rest + 1, first = false) {
         struct import_step s;
 
         *rest = '\0';
-        if (sscanf(line, "%" SCNd64 " %" SCNu32 " %" SCNu64, &s.window_ms, &s.partition, &s.id) == 3)
+        if (first && sscanf(line, "cut %16" SCNx64, &p->was_cut) == 1)
+            continue;
+        if (!first && sscanf(line, "%" SCNd64 " %" SCNu32 " %" SCNu64, &s.window_ms, &s.partition, &s.id) == 3)
             add(p, &s);
         else
             code = kl_fail(err, KL_ECORRUPT, "%s is not what was written: remove it to begin anew, which may "
@@ -90,6 +97,13 @@ enum kl_code import_progress_add(struct import_progress *p, const struct import_
 enum kl_code import_progress_drop_last(struct import_progress *p, struct kl_err *err)
 {
     p->count--;
+    return save(p, err);
+}
+
+enum kl_code import_progress_anew(struct import_progress *p, struct kl_err *err)
+{
+    p->count = 0;
+    p->was_cut = p->cut;
     return save(p, err);
 }
 

@@ -239,6 +239,12 @@ enum kl_code import_write(struct import_job *j, struct kl_err *err)
 
     if (j->progress.count > 0 && settle_last(j, err) != KL_OK)
         return err->code;
+    if (j->progress.was_cut != j->progress.cut) {
+        kl_logf(b->log, KL_WARN, "import: block %s: its series are to land elsewhere than when it was begun, so it begins "
+                "anew", b->meta->ulid);
+        if (import_progress_anew(&j->progress, err) != KL_OK)
+            return err->code;
+    }
     for (uint32_t i = 0; i < b->window_count; i++) {
         int64_t start_ms = b->first_window_ms + (int64_t)i * b->window_ms;
 

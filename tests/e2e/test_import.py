@@ -320,6 +320,25 @@ def test_an_import_that_is_killed_goes_on_and_takes_nothing_twice(world):
     check(stored == 60 * 700, f"{stored} samples in filesets")
 
 
+def test_an_import_that_goes_on_with_other_windows_leaves_nothing_out(world):
+    blocks, start_ms = small(world)
+    victim = os.path.join(blocks, sorted(os.listdir(blocks))[0], "chunks", "000001")
+    with open(victim, "rb") as f:
+        good = f.read()
+    with open(victim, "wb") as f:                      # the end of the last series: it comes to that late
+        f.write(good[:-6] + bytes([good[-6] ^ 1]) + good[-5:])
+    words = koalemos(world, "import", "--prometheus", blocks, "--data-dir", world.path("data"), "--ingestor.window", "1h", code=1)
+    check("checksum" in words, words)
+    check(any(n.startswith("progress-") for n in os.listdir(world.path("data", "import"))), "nothing was done before it")
+    with open(victim, "wb") as f:
+        f.write(good)
+    words = koalemos(world, "import", "--prometheus", blocks, "--data-dir", world.path("data"))
+    check("begins anew" in words and "2 blocks taken" in words, words)
+    ours = koa.Serve(world)
+    got = counts(ours.query, start_ms / 1000 + 4 * 3600)
+    check(sum(got.values()) == 60 * 700, f"{got}")
+
+
 def test_labels_of_thanos_are_added_and_its_downsampled_and_marked_blocks_passed_over(world):
     blocks, start_ms = small(world)
     names = sorted(os.listdir(blocks))
