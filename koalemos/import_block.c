@@ -416,11 +416,9 @@ static enum kl_code chunk_bytes(struct import_block *b, uint64_t ref, uint8_t *e
         if (file_open(b->chunk_dir, name, &b->chunks, err) != KL_OK)
             return err->code == KL_ENOENT ? kl_fail(err, KL_ECORRUPT, "there is no such file") : err->code;
         b->chunk_file = file;
-        if (file_read(b->chunks, 0, TSP_TSDB_CHUNKS_HEAD, &bytes, err) != KL_OK)
-            return err->code;
-        if (bytes.size < TSP_TSDB_CHUNKS_HEAD)
-            return kl_fail(err, KL_ECORRUPT, "has %zu bytes", bytes.size);
-        if (tsp_tsdb_chunks_head(bytes.at, err) != KL_OK) {
+        if (file_read(b->chunks, 0, TSP_TSDB_CHUNKS_HEAD, &bytes, err) != KL_OK ||
+            (bytes.size < TSP_TSDB_CHUNKS_HEAD && kl_fail(err, KL_ECORRUPT, "has %zu bytes", bytes.size) != KL_OK) ||
+            tsp_tsdb_chunks_head(bytes.at, err) != KL_OK) {    /* the next that asks shall hear it, too */
             file_close(b->chunks);
             b->chunks = NULL;
             return err->code;
@@ -494,14 +492,13 @@ static enum kl_code take_chunk(struct import_block *b, const struct import_row *
         b->samples_at = kl_resize(b->samples_at, b->sample_room * sizeof *b->samples_at);
     }
     for (uint32_t i = 0; i < n; i++) {
-        const struct tsp_tsdb_stone *s = stone;
-        struct kl_hist              *kept = NULL;
+        struct kl_hist *kept = NULL;
 
         if (b->times[i] < from_ms || b->times[i] >= to_ms)
             continue;
-        while (s < end && (b->times[i] < s->from_ms || b->times[i] > s->to_ms))
+        while (s < end && s->to_ms < b->times[i])      /* times rise: it hides none of the later ones */
             s++;
-        if (s < end) {
+        if (s < end && s->from_ms <= b->times[i]) {
             b->deleted++;
             continue;
         }
