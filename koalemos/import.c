@@ -18,7 +18,7 @@ static const char usage[] =
     "  native histograms; tombstones applied), into the object storage and the catalogue: of a process that keeps\n"
     "  its data in --data-dir and does not run meanwhile, or runs and is named by --server; or, without --data-dir, of\n"
     "  a cluster in NATS, which may run.\n"
-    "  DIR is a block, or a folder of blocks. What Prometheus still has in its head is in no block: its\n"
+    "  DIR is a block, or a folder of blocks; so is s3://BUCKET/PREFIX (of Mimir: one tenant's). What Prometheus still has in its head is in no block: its\n"
     "  POST /api/v1/admin/tsdb/snapshot makes blocks of all. Where a sample was pushed as well, that one stays.\n"
     "  Blocks marked for deletion and downsampled ones of Thanos are passed over. Started again it goes on where\n"
     "  it was interrupted, and takes no block twice.\n"

@@ -479,7 +479,7 @@ static enum kl_code take_chunk(struct import_block *b, const struct import_row *
                                const struct tsp_tsdb_chunk *c, int64_t from_ms, int64_t to_ms,
                                struct kl_err *err)
 {
-    const struct tsp_tsdb_stone *end, *stone = stones_of(b, row->ref, &end);
+    const struct tsp_tsdb_stone *end, *s = stones_of(b, row->ref, &end);
     uint32_t n = 0;
     bool     hists = false;
 

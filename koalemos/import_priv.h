@@ -25,8 +25,9 @@ struct import_source {
     struct kl_env     *env;
     struct kl_env_dir *dir;                            /* a folder, or */
     struct kl_store   *store;                          /* a bucket */
-    char             **blocks;                         /* below it; "" : itself */
+    char             **blocks;                         /* directly below it; "" : itself */
     size_t             count, room;
+    bool               over;                           /* there are more than can be taken */
     bool               wal;                            /* it is the data folder of a Prometheus */
 };
 enum kl_code import_source_open(struct import_source *s, struct kl_app *app, const char *where,

@@ -8,8 +8,10 @@ enum { BLOCKS_MAX = 100000, PIECE = 8 << 20, FILES_MAX = 1 << 16 };
 
 static void add(struct import_source *s, const char *path, size_t size)
 {
-    if (s->count == BLOCKS_MAX)
+    if (s->count == BLOCKS_MAX) {
+        s->over = true;
         return;
+    }
     if (s->count == s->room) {
         s->room = s->room == 0 ? 16 : s->room * 2;
         s->blocks = kl_resize(s->blocks, s->room * sizeof *s->blocks);
@@ -29,40 +31,49 @@ static void listed(void *ctx, const char *key, uint64_t size_bytes)
     (void)size_bytes;
     if (strcmp(key, tail) == 0)
         add(ctx, "", 0);
-    else if (n > sizeof tail && strcmp(key + n - sizeof tail + 1, tail) == 0 && key[n - sizeof tail] == '/')
-        add(ctx, key, n - sizeof tail);
+    /* Directly below: further down are other tenants' (Mimir), whose data must not become one. */
+    else if (n == TSP_TSDB_ULID + sizeof tail && key[TSP_TSDB_ULID] == '/' && strcmp(key + TSP_TSDB_ULID + 1, tail) == 0 &&
+             memchr(key, '/', TSP_TSDB_ULID) == NULL)
+        add(ctx, key, TSP_TSDB_ULID);
 }
 
 /* ---- a folder ---- */
 
-struct names { struct import_source *s; struct kl_env_dir *dir; bool meta, wal; };
+struct names { struct import_source *s; struct kl_env_dir *dir; bool meta, wal; struct kl_err err; };
 
-static bool has_meta(struct kl_env_dir *dir, const char *name)
+/* KL_ENOENT: it is no block. One that cannot be looked into may be one. */
+static enum kl_code has_meta(struct kl_env_dir *dir, const char *name, struct kl_err *err)
 {
     struct kl_env_dir  *in;
     struct kl_env_view *view;
-    struct kl_err       err;
     uint64_t            size;
-    bool                has;
+    enum kl_code        code;
 
-    if (dir->enter(dir, name, false, &in, &err) != KL_OK)
-        return false;
-    has = in->view(in, "meta.json", &view, &size, &err) == KL_OK;
-    if (has)
+    if (dir->enter(dir, name, false, &in, err) != KL_OK)
+        return err->code;
+    code = in->view(in, "meta.json", &view, &size, err);
+    if (code == KL_OK)
         in->view_close(view);
     in->leave(in);
-    return has;
+    return code;
 }
 
 static void each(void *ctx, const char *name, bool is_dir, uint64_t size_bytes)
 {
     struct names *n = ctx;
+    struct kl_err err;
+    enum kl_code  code;
 
     (void)size_bytes;
     n->meta |= !is_dir && strcmp(name, "meta.json") == 0;
     n->wal |= is_dir && strcmp(name, "wal") == 0;
-    if (is_dir && strlen(name) == TSP_TSDB_ULID && has_meta(n->dir, name))
+    if (!is_dir || strlen(name) != TSP_TSDB_ULID || n->err.code != KL_OK)
+        return;
+    code = has_meta(n->dir, name, &err);
+    if (code == KL_OK)
         add(n->s, name, strlen(name));
+    else if (code != KL_ENOENT)
+        n->err = err;
 }
 
 static enum kl_code open_folder(struct import_source *s, const char *where, struct kl_err *err)
@@ -77,7 +88,8 @@ static enum kl_code open_folder(struct import_source *s, const char *where, stru
     if (n.meta)
         add(s, "", 0);
     s->wal = n.wal;
-    return KL_OK;
+    *err = n.err;
+    return err->code;
 }
 
 static int by_name(const void *a, const void *b)
@@ -96,6 +108,8 @@ enum kl_code import_source_open(struct import_source *s, struct kl_app *app, con
     } else if ((code = reach_store(app, where, false, &s->store, err)) == KL_OK) {
         code = s->store->list(s->store, "", listed, s, err);
     }
+    if (code == KL_OK && s->over)
+        code = kl_fail(err, KL_ELIMIT, "there are more than %d blocks", BLOCKS_MAX);
     if (code == KL_OK && s->count == 0)
         code = kl_fail(err, KL_ENOENT, "there is no block, no folder with a meta.json");
     if (s->count > 1)
@@ -170,7 +184,7 @@ enum kl_code import_source_meta(struct import_source *s, size_t i, struct tsp_ts
     code = read_small(s, i, "deletion-mark.json", &bytes, &size, err);
     if (code == KL_OK) {
         free(bytes);
-        return kl_fail(err, KL_ENOENT, "it is marked for deletion");
+        return kl_fail(err, KL_ENOENT, "block %s: it is marked for deletion", s->blocks[i]);
     }
     if (code != KL_ENOENT)
         return kl_within(err, "block %s", s->blocks[i]);
