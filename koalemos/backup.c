@@ -36,7 +36,7 @@ struct backup {
     struct kl_app     *app;
     struct kl_env_dir *data, *objects;
     struct kl_store   *from, *to;
-    const char        *where, *token_file, *flush[FLUSH_MAX];
+    const char        *where, *token_file, *ca_file, *flush[FLUSH_MAX];
     size_t             flush_count;
     int64_t            at_ms;
     uint32_t           partitions;
@@ -96,6 +96,7 @@ static bool each(void *ctx, struct blk_rebuilt *r)
 {
     struct backup *b = ctx;
     struct kl_buf  lines = { 0 };
+    uint64_t       corrupt = b->corrupt;
     enum kl_code   code;
 
     if (r->m.partition >= b->partitions) {
@@ -117,6 +118,7 @@ static bool each(void *ctx, struct blk_rebuilt *r)
     kl_buf_deinit(&lines);
     if (code == KL_ENOENT) {                           /* replaced, or made, while we looked */
         b->again = true;
+        b->corrupt = corrupt;                          /* they are counted when it is looked at again */
         return true;
     }
     b->failed = code != KL_OK;
@@ -158,7 +160,8 @@ static enum kl_code copy_marks(struct backup *b, struct kl_err *err)
 
 static enum kl_code flush_all(struct backup *b, struct kl_err *err)
 {
-    struct kl_http_client *c = kl_http_client_new(&(struct kl_http_client_options){ .token_file = b->token_file });
+    struct kl_http_client *c = kl_http_client_new(&(struct kl_http_client_options){ .token_file = b->token_file,
+                                                                                      .ca_file = b->ca_file });
     enum kl_code           code = KL_OK;
 
     for (size_t i = 0; i < b->flush_count && code == KL_OK; i++) {
@@ -267,6 +270,7 @@ static bool read_args(struct backup *b, int *argc, char **argv, int first)
     for (int i = first; i < *argc; i++) {
         const char **text = strcmp(argv[i], "--to") == 0 ? &b->where
                           : strcmp(argv[i], "--token-file") == 0 ? &b->token_file
+                          : strcmp(argv[i], "--ca-file") == 0 ? &b->ca_file
                           : strcmp(argv[i], "--flush") == 0 && b->flush_count < FLUSH_MAX
                           ? &b->flush[b->flush_count] : NULL;
 
@@ -290,6 +294,7 @@ int koalemos_backup(int argc, char **argv, int first)
 {
     struct backup b = { 0 };
     struct kl_err err = { 0 };
+    enum kl_code  code;
     int           status;
 
     if (argc == first + 1 && (strcmp(argv[first], "--help") == 0 || strcmp(argv[first], "-h") == 0)) {
@@ -302,18 +307,19 @@ int koalemos_backup(int argc, char **argv, int first)
         fprintf(stderr, "koalemos backup: say where to\n%s", usage);
         return 2;
     }
-    b.app = kl_app_open("koalemos backup", argc, argv, first, "127.0.0.1:0", &status);
+    b.app = kl_app_open("koalemos backup", argc, argv, first, KL_APP_TOOL, &status);
     if (b.app == NULL)
         return status;
-    status = run(&b, &err) == KL_OK && b.corrupt == 0 ? 0 : 1;
-    if (err.code != KL_OK && err.text[0] != '\0' && status == 1 && b.corrupt == 0)
+    code = run(&b, &err);
+    status = code == KL_OK && b.corrupt == 0 ? 0 : 1;
+    if (code != KL_OK)
         fprintf(stderr, "koalemos backup: %s\n", err.text);
     else
         printf("backup %013" PRId64 ": %" PRIu64 " partitions, %" PRIu64 " filesets, %" PRIu64 " of them new, %" PRIu64
                " bytes copied and read back\n", b.at_ms, b.partition_count, b.filesets, b.copied, b.bytes);
     if (b.corrupt > 0)
         printf("LEFT OUT: %" PRIu64 " corrupt filesets\n", b.corrupt);
-    if (b.flush_count == 0)
+    if (code == KL_OK && b.flush_count == 0)
         printf("no server was asked to flush: what only the log has is not in the backup\n");
     if (b.from != NULL)
         b.from->close(b.from);

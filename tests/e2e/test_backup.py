@@ -151,6 +151,12 @@ def test_a_backup_that_was_damaged_swapped_or_is_anothers_is_refused_with_words(
     words = koalemos(world, "backup", "--to", world.path("backup-2"), "--data-dir", world.path("data"), code=1)
     check("LEFT OUT: 1 corrupt" in words and os.path.relpath(os.path.dirname(stored[0]), world.path("data", "store")) in words, words)
     koalemos(world, "restore", "--from", world.path("backup-2"), "--data-dir", world.path("new-2"))
+    # One that fails besides says so, and not that it is one.
+    os.mkdir(world.path("backup-3"))
+    with open(world.path("backup-3", "backup"), "w") as f:
+        f.write("no folder")
+    words = koalemos(world, "backup", "--to", world.path("backup-3"), "--data-dir", world.path("data"), code=1)
+    check("LEFT OUT: 1 corrupt" in words and "koalemos backup: partition" in words and "copied and read back" not in words, words)
 
 
 def test_a_backup_of_a_cluster_is_restored_into_one_process(world):
