@@ -25,7 +25,8 @@ static const char usage[] =
     "  --to          where to; what an earlier backup put there and has not changed is not copied again\n"
     "  --flush URL   asks that server (serve, or each ingestor) to flush first: what is not flushed is in the\n"
     "                log alone, and not in the backup\n"
-    "  --token-file FILE   for --flush, where the server wants a key\n"
+    "  --token-file FILE  --ca-file FILE   for --flush, where the server wants a key, or has TLS\n"
+    "  A copy of what store.encryption_key.file encrypts is encrypted by that key, too.\n"
     "\n"
     "`koalemos backup --to x --help` lists the flags of every service, which it takes as well.\n"
     "Exit status: 0 all is well; 1 it failed, or something corrupt was left out, with words; 2 wrong usage.\n";
@@ -212,20 +213,22 @@ static enum kl_code open_all(struct backup *b, struct kl_err *err)
 {
     const struct kl_config *config = b->app->config;
     const char             *path = kl_config_text(config, "data-dir");
+    struct kl_store_place   place = { .env = b->app->env, .config = config, .log = b->app->log }, there = place;
     struct kl_store        *inner;
 
+    there.writes = true;
     if (same_place(b, path))
         return kl_fail(err, KL_EINVAL, "%s is the object storage itself: a backup there would be lost with it", b->where);
-
     if (path != NULL && path[0] != '\0') {
         if (kl_env_dir_real_open(path, false, &b->data, err) != KL_OK ||
             b->data->enter(b->data, "store", false, &b->objects, err) != KL_OK)
             return kl_within(err, "data-dir %s", path);
     }
-    if (kl_store_open(&(struct kl_store_place){ .env = b->app->env, .config = config, .local = b->objects,
-                                                .log = b->app->log }, &b->from, err) != KL_OK ||
-        reach_store(b->app, b->where, true, &inner, err) != KL_OK)
+    place.local = b->objects;
+    if (kl_store_open(&place, &b->from, err) != KL_OK)
         return err->code;
+    if (kl_store_open_at(&there, b->where, true, &inner, err) != KL_OK)
+        return kl_within(err, "%s", b->where);
     /* Another cell's backup, or its data, is not written into. */
     b->to = kl_store_cell_new(inner, kl_config_text(config, "cell"), true);
     return kl_store_cell_check(b->to, err) == KL_OK ? KL_OK : kl_within(err, "%s", b->where);

@@ -1,5 +1,7 @@
 #include "koalemos/import_priv.h"
 
+#include "libkoal/store/options.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -100,12 +102,13 @@ static int by_name(const void *a, const void *b)
 enum kl_code import_source_open(struct import_source *s, struct kl_app *app, const char *where,
                                 struct kl_err *err)
 {
-    enum kl_code code;
+    const struct kl_store_place place = { .env = app->env, .config = app->config, .log = app->log };
+    enum kl_code                code;
 
     *s = (struct import_source){ .env = app->env };
     if (strncmp(where, "s3://", 5) != 0) {
         code = open_folder(s, where, err);
-    } else if ((code = reach_store(app, where, false, &s->store, err)) == KL_OK) {
+    } else if ((code = kl_store_open_at(&place, where, false, &s->store, err)) == KL_OK) {
         code = s->store->list(s->store, "", listed, s, err);
     }
     if (code == KL_OK && s->over)

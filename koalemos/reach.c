@@ -202,43 +202,6 @@ void reach_close(struct reach *r)
     kl_http_client_free(r->client);
 }
 
-static enum kl_code open_bucket(struct kl_app *app, const char *url, struct kl_store **store,
-                                struct kl_err *err)
-{
-    struct kl_store_options o;
-    const char             *slash = strchr(url + 5, '/');
-    size_t                  n = slash != NULL ? (size_t)(slash - url - 5) : strlen(url + 5);
-
-    if (kl_store_options_read(app->config, &o, err) != KL_OK)
-        return err->code;
-    if (n == 0 || n >= sizeof o.bucket || memchr(url + 5, '@', n) != NULL ||
-        (slash != NULL && strlen(slash + 1) >= sizeof o.prefix))
-        return kl_fail(err, KL_EINVAL, "that names no bucket: s3://bucket/prefix; keys come from files");
-    memcpy(o.bucket, url + 5, n);
-    o.bucket[n] = '\0';
-    snprintf(o.prefix, sizeof o.prefix, "%s", slash != NULL ? slash + 1 : "");
-    n = strlen(o.prefix);
-    if (n > 0 && o.prefix[n - 1] == '/')
-        o.prefix[n - 1] = '\0';
-    o.s3.log = app->log;
-    return (o.v2 ? kl_store_s3v2_open : kl_store_s3_open)(app->env, &o.s3, store, err);
-}
-
-enum kl_code reach_store(struct kl_app *app, const char *where, bool make, struct kl_store **store,
-                         struct kl_err *err)
-{
-    struct kl_env_dir *dir;
-
-    if (strncmp(where, "s3://", 5) == 0)
-        return open_bucket(app, where, store, err);
-    if (!make) {                                       /* is it there? */
-        if (kl_env_dir_real_open(where, false, &dir, err) != KL_OK)
-            return err->code;
-        dir->leave(dir);
-    }
-    return kl_store_dir_open(app->env, where, store, err);
-}
-
 /* ---- placement ---- */
 
 static enum kl_code see(struct reach *r, struct tsp_layout *layout, const char *key, struct kl_err *err)

@@ -25,10 +25,6 @@ struct reach {
 enum kl_code reach_open(struct reach *r, struct kl_app *app, bool writes, struct kl_err *err);
 void         reach_close(struct reach *r);
 
-/* Any folder, made if `make`, or s3://bucket/prefix, reached as store.s3.* says. Of no cell. */
-enum kl_code reach_store(struct kl_app *app, const char *where, bool make, struct kl_store **store,
-                         struct kl_err *err);
-
 /* A question to the bus, and its answer: fill `kv`, or `info` and about_log. */
 struct reach_question {
     struct kl_env_task  begin;

@@ -8,6 +8,7 @@
 #include "koalemos/backup_priv.h"
 #include "koalemos/catalog_priv.h"
 #include "libkoal/base/hash.h"
+#include "libkoal/store/options.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -23,6 +24,7 @@ static const char usage[] =
     "  --at MS          which of them, as `koalemos backup` named it; the newest without\n"
     "  --list           says which there are, and nothing else\n"
     "  --another-cell   it may be the backup of a cell of another name\n"
+    "  store.encryption_key.file names the key of both, where the backup is encrypted.\n"
     "\n"
     "`koalemos restore --from x --help` lists the flags of every service, which it takes as well.\n"
     "Exit status: 0 all is well; 1 it failed, with words; 2 wrong usage.\n";
@@ -269,9 +271,11 @@ static enum kl_code one_partition(struct restore *r, size_t i, struct kl_err *er
 
 static enum kl_code run(struct restore *r, struct kl_app *app, struct kl_err *err)
 {
+    const struct kl_store_place place = { .env = app->env, .config = app->config, .log = app->log };
+
     r->c.reach.app = app;
     r->c.spreads = catalog_spreads_new((uint32_t)kl_config_int(app->config, "partitions"));
-    if (reach_store(app, r->where, false, &r->from, err) != KL_OK || read_list(r, err) != KL_OK)
+    if (kl_store_open_at(&place, r->where, true, &r->from, err) != KL_OK || read_list(r, err) != KL_OK)
         return kl_within(err, "%s", r->where);
     if (r->list_only)
         return KL_OK;
@@ -346,7 +350,7 @@ int koalemos_restore(int argc, char **argv, int first)
         fprintf(stderr, "koalemos restore: %s\n%s", r.where == NULL ? "say where from" : "--at is a number", usage);
         return 2;
     }
-    app = kl_app_open("koalemos restore", argc, argv, first, "127.0.0.1:0", &status);
+    app = kl_app_open("koalemos restore", argc, argv, first, KL_APP_TOOL, &status);
     if (app == NULL)
         return status;
     status = run(&r, app, &err) == KL_OK ? 0 : 1;

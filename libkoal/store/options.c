@@ -3,25 +3,16 @@
 
 #include <string.h>
 
-static enum kl_code read_url(const char *url, struct kl_store_options *o, struct kl_err *err)
+/* s3://bucket/prefix */
+static enum kl_code read_bucket(const char *url, struct kl_store_options *o, struct kl_err *err)
 {
-    const char *rest, *slash;
+    const char *rest = url + 5, *slash;
     size_t      n;
 
-    if (strncmp(url, "dir:", 4) == 0 && url[4] != '\0') {
-        o->kind = KL_STORE_DIR;
-        o->path = url + 4;
-        return KL_OK;
-    }
-    if (strncmp(url, "s3://", 5) != 0)
-        return kl_fail(err, KL_EINVAL, "store.url \"%.100s\" is neither dir:/path nor s3://bucket/prefix",
-                       strchr(url, '@') != NULL ? "(with an @)" : url);
-    rest = url + 5;
     slash = strchr(rest, '/');
     n = slash != NULL ? (size_t)(slash - rest) : strlen(rest);
     if (n == 0 || n >= sizeof o->bucket || memchr(rest, '@', n) != NULL)
-        return kl_fail(err, KL_EINVAL, "store.url names no bucket: s3://bucket/prefix; keys come from "
-                       "files");
+        return kl_fail(err, KL_EINVAL, "names no bucket: s3://bucket/prefix; keys come from files");
     memcpy(o->bucket, rest, n);
     o->bucket[n] = '\0';
     rest = slash != NULL ? slash + 1 : "";
@@ -29,11 +20,24 @@ static enum kl_code read_url(const char *url, struct kl_store_options *o, struct
     if (n > 0 && rest[n - 1] == '/')
         n--;
     if (n >= sizeof o->prefix)
-        return kl_fail(err, KL_EINVAL, "store.url: a prefix of more than %d bytes", KL_STORE_S3_PREFIX_MAX);
+        return kl_fail(err, KL_EINVAL, "has a prefix of more than %d bytes", KL_STORE_S3_PREFIX_MAX);
     memcpy(o->prefix, rest, n);
     o->prefix[n] = '\0';
     o->kind = KL_STORE_S3;
     return KL_OK;
+}
+
+static enum kl_code read_url(const char *url, struct kl_store_options *o, struct kl_err *err)
+{
+    if (strncmp(url, "dir:", 4) == 0 && url[4] != '\0') {
+        o->kind = KL_STORE_DIR;
+        o->path = url + 4;
+        return KL_OK;
+    }
+    if (strncmp(url, "s3://", 5) == 0)
+        return read_bucket(url, o, err) == KL_OK ? KL_OK : kl_within(err, "store.url");
+    return kl_fail(err, KL_EINVAL, "store.url \"%.100s\" is neither dir:/path nor s3://bucket/prefix",
+                   strchr(url, '@') != NULL ? "(with an @)" : url);
 }
 
 static const char *text(const struct kl_config *c, const char *path)
@@ -103,13 +107,19 @@ static void sweep(struct kl_store *s, struct kl_log *log)
                 count);
 }
 
+static enum kl_code open_s3(const struct kl_store_place *p, struct kl_store_options *o, struct kl_store **s,
+                            struct kl_err *err)
+{
+    o->s3.log = p->log;
+    o->s3.metrics = p->metrics;
+    return (o->v2 ? kl_store_s3v2_open : kl_store_s3_open)(p->env, &o->s3, s, err);
+}
+
 static enum kl_code open_raw(const struct kl_store_place *p, struct kl_store_options *o, struct kl_store **s,
                              struct kl_err *err)
 {
     if (kl_store_options_read(p->config, o, err) != KL_OK)
         return err->code;
-    o->s3.log = p->log;
-    o->s3.metrics = p->metrics;
     if (o->kind == KL_STORE_NONE && p->local == NULL)
         return kl_fail(err, KL_EINVAL, "say where the object storage is: --store.url dir:/path or "
                        "s3://bucket/prefix (or --store.dir DIR), the same for every ingestor and querier");
@@ -117,8 +127,7 @@ static enum kl_code open_raw(const struct kl_store_place *p, struct kl_store_opt
         *s = kl_store_dir_shared_new(p->env, p->local);
     else if (o->kind == KL_STORE_DIR && kl_store_dir_open(p->env, o->path, s, err) != KL_OK)
         return kl_within(err, "store %s", o->path);
-    else if (o->kind == KL_STORE_S3 &&
-             (o->v2 ? kl_store_s3v2_open : kl_store_s3_open)(p->env, &o->s3, s, err) != KL_OK)
+    else if (o->kind == KL_STORE_S3 && open_s3(p, o, s, err) != KL_OK)
         return err->code;
     return KL_OK;
 }
@@ -139,6 +148,42 @@ static enum kl_code seal(const struct kl_store_place *p, struct kl_store **s, st
     *s = kl_store_sealed_new(*s, key, p->writes);
     kl_wipe(key, sizeof key);
     return KL_OK;
+}
+
+static enum kl_code open_folder(const struct kl_store_place *p, const char *path, struct kl_store **s,
+                                struct kl_err *err)
+{
+    struct kl_env_dir *dir;
+
+    if (!p->writes) {                                  /* is it there? */
+        if (kl_env_dir_real_open(path, false, &dir, err) != KL_OK)
+            return err->code;
+        dir->leave(dir);
+    }
+    return kl_store_dir_open(p->env, path, s, err);
+}
+
+enum kl_code kl_store_open_at(const struct kl_store_place *p, const char *where, bool as_ours,
+                              struct kl_store **s, struct kl_err *err)
+{
+    struct kl_store_options o;
+
+    if (strncmp(where, "s3://", 5) != 0) {
+        if (open_folder(p, where, s, err) != KL_OK)
+            return err->code;
+    } else if (kl_store_options_read(p->config, &o, err) != KL_OK || read_bucket(where, &o, err) != KL_OK ||
+               open_s3(p, &o, s, err) != KL_OK) {
+        return err->code;
+    }
+    if (!as_ours || text(p->config, "store.encryption_key.file") == NULL)
+        return KL_OK;
+    if (seal(p, s, err) != KL_OK)
+        return err->code;
+    if (kl_store_sealed_check(*s, err) == KL_OK)
+        return KL_OK;
+    (*s)->close(*s);
+    *s = NULL;
+    return err->code;
 }
 
 enum kl_code kl_store_rewrap(const struct kl_store_place *p, const char *new_key_file, struct kl_err *err)

@@ -33,6 +33,11 @@ struct kl_store_place {
  * and calls fail with KL_EAGAIN until it is back. Blocks. */
 enum kl_code kl_store_open(const struct kl_store_place *place, struct kl_store **s,
                            struct kl_err *err);
+/* Another place than that, of no cell: a folder, or s3://bucket/prefix, reached as store.s3.* says. `writes`: a
+ * folder is made if need be. `as_ours`: where a key is named it is encrypted by that, too, so that what is copied
+ * there does not lie open; KL_EINVAL where it is not. Blocks. */
+enum kl_code kl_store_open_at(const struct kl_store_place *place, const char *where, bool as_ours,
+                              struct kl_store **s, struct kl_err *err);
 /* The store is encrypted, and opens from now on with the key in that file instead of the one that
  * store.encryption_key.file names. No object is written anew but the one that holds the store's key. */
 enum kl_code kl_store_rewrap(const struct kl_store_place *place, const char *new_key_file, struct kl_err *err);

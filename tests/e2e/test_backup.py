@@ -9,6 +9,7 @@ import koa
 from koa import check
 from test_import import koalemos
 from test_s3 import answers, begin_ms, load, same
+from test_sealed import key, plain_in, push
 
 
 class Pusher:
@@ -157,6 +158,26 @@ def test_a_backup_that_was_damaged_swapped_or_is_anothers_is_refused_with_words(
         f.write("no folder")
     words = koalemos(world, "backup", "--to", world.path("backup-3"), "--data-dir", world.path("data"), code=1)
     check("LEFT OUT: 1 corrupt" in words and "koalemos backup: partition" in words and "copied and read back" not in words, words)
+
+
+def test_a_backup_of_an_encrypted_store_is_encrypted_and_comes_back_with_the_key(world):
+    flags = ["--store.encryption_key.file", key(world, "key")]
+    ours = koa.Serve(world, *flags)
+    begin, end = begin_ms(4), begin_ms(0)
+    load(ours.push, begin, end)
+    push(ours, "very-plain-marker")
+    before = answers(ours.query, begin, end)
+    words = koalemos(world, "backup", "--to", world.path("backup"), "--flush", ours.flush, "--data-dir", world.path("data"), *flags)
+    check(bytes_of(words) > 1000, words)
+    check(not plain_in(world.path("backup"), b"very-plain-marker", b"marker", b"koalemos backup", b"koalemos cell"),
+          f"{plain_in(world.path('backup'), b'marker', b'koalemos backup', b'koalemos cell')}")
+    ours.process.stop()
+    for more in [], ["--store.encryption_key.file", key(world, "another")]:
+        koalemos(world, "restore", "--from", world.path("backup"), "--data-dir", world.path("no"), *more, code=1)
+    koalemos(world, "restore", "--from", world.path("backup"), "--data-dir", world.path("again"), *flags)
+    check(not plain_in(world.path("again", "store"), b"very-plain-marker"), "restored in the clear")
+    again = koa.Serve(world, *flags, data=world.path("again"), name="again")
+    same(before, answers(again.query, begin, end), "after the restore")
 
 
 def test_a_backup_of_a_cluster_is_restored_into_one_process(world):
