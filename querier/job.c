@@ -187,19 +187,22 @@ void qr_job_fail(struct qr_job *j, enum pql_error kind, const char *fmt, ...)
 
 void qr_job_warn(struct qr_job *j, const char *fmt, ...)
 {
-    char    text[600];
-    va_list args;
+    char     text[600];
+    unsigned at = 0;
+    va_list  args;
 
-    if (j->ended || j->warning_count == QR_WARNINGS_MAX)
+    if (j->ended)
         return;
     va_start(args, fmt);
     vsnprintf(text, sizeof text, fmt, args);
     va_end(args);
-    for (unsigned i = 0; i < j->warning_count; i++)
-        if (strcmp(j->warnings[i], text) == 0)
-            return;
-    j->warnings[j->warning_count++] = kl_strdup(text);
-    if (j->pql != NULL)
+    while (at < j->warning_count && strcmp(j->warnings[at], text) != 0)
+        at++;
+    if (at == QR_WARNINGS_MAX)
+        return;
+    if (at == j->warning_count)
+        j->warnings[j->warning_count++] = kl_strdup(text);
+    if (j->pql != NULL)                                /* perhaps another than it was told to before */
         pql_warn(j->pql, "%s", text);
 }
 

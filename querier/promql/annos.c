@@ -57,8 +57,12 @@ static void unlock(struct pql_annos *a)
 
 void pql_annos_warn(struct pql_annos *a, const char *text)
 {
+    uint32_t i = 0;
+
     lock(a);
-    if (a->own_count < WARNINGS_OF_CALLER_MAX)
+    while (i < a->own_count && strcmp(a->own[i], text) != 0)
+        i++;
+    if (i == a->own_count && i < WARNINGS_OF_CALLER_MAX)
         a->own[a->own_count++] = kl_strdup(text);
     unlock(a);
 }

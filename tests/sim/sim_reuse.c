@@ -1,10 +1,11 @@
 /*
  * Range queries out of pieces of earlier answers are those of a querier that keeps none, bit for bit:
- * made-up samples, in order, late and much too late, flushed, merged, deleted; made-up
+ * made-up samples, in order, late and much too late, flushed, merged, deleted, lost with a log; made-up
  * queries in between, each put to both. Replayable: SEED=n runs one life alone.
  */
 #include "../unit/ingestor/world.h"
 
+#include "libtsproto/logmark.h"
 #include "tests/sim/kit.h"
 
 enum { LIVES = 20, AT_ONCE = 5, PARTITIONS = 2, ROUNDS = 60, HOUR = 3600 * 1000 };
@@ -57,6 +58,35 @@ static void delete(struct life *l)
         tsp_record_delete(l->w.writer, kl_span_str("anonymous"), &d);
         w_send_wait(&l->w, p);
     }
+    kl_env_sim_run(l->w.sim, 5000);
+}
+
+/* Some records of a partition's log are lost for good, it is said: answers over their time warn. */
+static void lose(struct life *l, uint32_t partition)
+{
+    struct w_kv        kv = { .op = { .kind = KL_BUS_KV_GET, .loop = l->w.loop, .done = w_kv_done } };
+    struct tsp_lost    lost = { .from_ms = w_now(&l->w) - (int64_t)(draw(l) % 30) * HOUR };
+    struct tsp_logmark m;
+    struct kl_buf      b = { 0 };
+    struct kl_err      err;
+
+    kl_env_sim_run(l->w.sim, 5000);                    /* the log has its mark */
+    tsp_logmark_key(kv.op.key, sizeof kv.op.key, partition);
+    l->w.bus->kv(l->w.bus, &kv.op);
+    ck_assert(w_until(&l->w, &kv.done));
+    ck_assert(kv.op.code == KL_OK && tsp_logmark_decode(kl_span(kv.op.got, kv.op.got_size), &m, &err) == KL_OK);
+    free(kv.op.got);
+    lost.to_ms = lost.from_ms + (int64_t)(draw(l) % 3) * HOUR;
+    tsp_logmark_turn(&m, m.incarnation, &lost);
+    tsp_logmark_encode(&m, &b);
+    kv.op.kind = KL_BUS_KV_PUT;
+    kv.op.value = kl_buf_span(&b);
+    kv.op.expect = UINT64_MAX;
+    kv.done = false;
+    l->w.bus->kv(l->w.bus, &kv.op);
+    ck_assert(w_until(&l->w, &kv.done));
+    ck_assert_int_eq(kv.op.code, KL_OK);
+    kl_buf_deinit(&b);
     kl_env_sim_run(l->w.sim, 5000);
 }
 
@@ -159,6 +189,8 @@ static void live(uint64_t seed)
     begin(l);
     for (unsigned i = 0; i < 40; i++)
         push(l, 40, 30 * HOUR);
+    if (seed % 4 == 1)                                 /* before anything is kept: what holds is younger */
+        lose(l, (uint32_t)(seed / 4 % PARTITIONS));
     for (unsigned round = 0; round < ROUNDS; round++) {
         unsigned what = (unsigned)(draw(l) % 20);
 
