@@ -157,6 +157,7 @@ static void on_change(struct kl_env_listener *l)
     o->slow_ms = now.slow_ms;
     o->results_cache_bytes = now.results_cache_bytes;
     o->results_cache_fresh_ms = now.results_cache_fresh_ms;
+    o->results_cache_least = now.results_cache_least;
     qr_results_bound(&s->results, (size_t)(now.results_cache_bytes / s->q->shard_count));
     kl_gauge_set(s->q->m.results_bytes, (double)s->results.bytes);
     o->hedge_percent = now.hedge_percent;

@@ -29,6 +29,7 @@ struct qr_options {                                    /* what is _Atomic may ch
     _Atomic uint64_t cache_max_bytes;                  /* of what open filesets keep in memory; 64 MiB */
     _Atomic uint64_t results_cache_bytes;              /* of parts of answers; 0: none is kept */
     _Atomic int64_t results_cache_fresh_ms;            /* nothing younger is kept */
+    _Atomic uint64_t results_cache_least;              /* samples and points; nothing is kept of less */
     _Atomic unsigned concurrent_max;                   /* queries at once; more wait in a bounded queue */
     _Atomic int64_t slow_ms;                           /* one that takes as long is told; 0: none is */
     _Atomic unsigned hedge_percent;                    /* of questions may be put twice; 0: none */

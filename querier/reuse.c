@@ -1,18 +1,23 @@
 /*
- * A range query out of pieces of earlier answers. Before anything is evaluated the query's partitions
- * are asked how they stand: the owner says which record wrote last to each hour (TSP_SEL_MARKS), the
- * catalogue which filesets there are. A piece still holds when, for each selector and over all time
- * that the piece's steps look at,
+ * A range query out of pieces of earlier answers. Where there are some, the query's partitions are
+ * asked how they stand before anything is evaluated: the owner says which record wrote last to each
+ * hour (TSP_SEL_MARKS), the catalogue which filesets there are. A piece still holds when, for each
+ * selector and over all time that the piece's steps look at,
  *
  *   - the partitions are the same, and their logs of the same incarnation;
  *   - the filesets of the tenant, and what hides something of them, are the same;
  *   - nothing was written since the log position up to which the piece was made.
  *
  * What no piece holds is evaluated, stretch by stretch, as queries of their own; what came out is kept
- * in pieces with how the partitions stood before, unless one of them answered with less. Nothing is
+ * in pieces with how the partitions stood before, unless one of them answered with less; where nothing
+ * was asked before, with how they stood by their own answers. Nothing is
  * kept of an answer with a warning, with histograms, or of steps that look at what is younger than
  * `querier.results_cache_fresh`; nor of a text whose value at a step may depend on the range
  * (pql_steady). Whatever is in doubt is evaluated as if there were no pieces.
+ *
+ * An evaluation asks the same partitions as the question how they stand. So all that a piece can save is
+ * reading and evaluating samples, and where these were few (`querier.results_cache_least`) none is kept,
+ * and nobody is asked.
  *
  * A piece is a stretch of two hours, twice that, ..., so that it has a few dozen steps: as long as the
  * windows that are cut, so that a cut or a merge does not void a whole day.
@@ -49,6 +54,7 @@ struct qr_reuse {
     struct qr_segment *segments; uint32_t segment_count;   /* rising; between them lies what is to do */
     struct qr_piece **held;    uint32_t held_count;    /* of the segments */
     struct todo todo[QR_REUSE_TODO_MAX]; uint32_t todo_count, todo_at;
+    bool     asked;                                    /* the partitions, before anything was evaluated */
     bool     whole;                                    /* evaluated as one, no piece used */
     bool     keeps, composed, off;
     struct pql_query *grave[QR_REUSE_TODO_MAX + 1]; uint32_t grave_count;
@@ -232,14 +238,58 @@ static bool note_seen(const struct qr_reuse *r, struct qr_piece *p)
     return true;
 }
 
+static struct need *need_of(const struct qr_reuse *r, const struct qr_fetch *f)
+{
+    for (size_t i = 0; i < r->need_count; i++)
+        if (r->needs[i].id == f->id)
+            return &r->needs[i];
+    return NULL;
+}
+
+/* How a partition stood, by what it answered: all of that came from records up to the least position. */
+static bool note_answers(struct state *s, const struct qr_part *p)
+{
+    s->applied = UINT64_MAX;
+    for (size_t i = 0; i < p->page_count; i++) {
+        struct tsp_page page;
+        struct kl_cur   c;
+        struct kl_err   err;
+
+        if (tsp_page_open(kl_span(p->pages[i].bytes, p->pages[i].size), &page, &c, &err) != KL_OK ||
+            (i > 0 && page.incarnation != s->incarnation))
+            return false;
+        s->incarnation = page.incarnation;
+        s->applied = page.applied_seq < s->applied ? page.applied_seq : s->applied;
+    }
+    return p->page_count > 0 && !p->failed;
+}
+
+/* The evaluation was the first to ask; false: not all said. */
+static bool note_fetch(struct qr_reuse *r, const struct qr_fetch *f)
+{
+    struct need *n = need_of(r, f);
+
+    if (n == NULL || n->states != NULL || f->part_count == 0)
+        return false;
+    n->states = kl_new(f->part_count * sizeof *n->states);
+    n->state_count = f->part_count;
+    for (size_t k = 0; k < f->part_count; k++) {
+        struct state *s = &n->states[k];
+
+        s->partition = f->parts[k]->partition;
+        if (!note_answers(s, f->parts[k]))
+            return false;
+        read_files(s, f->parts[k]->manifest, r->x->job.tenant, sees_from(r, n, r->x->params.start_ms),
+                   sees_to(r, n, time_of(r, r->steps - 1)));
+    }
+    return true;
+}
+
 /* Did all that the evaluation read stand at least as the partitions did before? */
 static bool read_enough(const struct qr_reuse *r, const struct qr_fetch *f)
 {
-    const struct need *n = NULL;
+    const struct need *n = need_of(r, f);
 
-    for (size_t i = 0; i < r->need_count; i++)
-        if (r->needs[i].id == f->id)
-            n = &r->needs[i];
     if (n == NULL || f->part_count != n->state_count)
         return false;
     for (size_t k = 0; k < f->part_count; k++) {
@@ -271,15 +321,32 @@ static void add_segment(struct qr_reuse *r, uint32_t from, uint32_t to, struct q
     r->cached_steps += to - from + 1;
 }
 
+static const struct qr_kept_query *kept_query(const struct qr_reuse *r)
+{
+    return qr_results_find(&r->x->job.shard->results, kl_buf_span(&r->key), r->hash);
+}
+
+/* The numbers of the first and last stretch. */
+static int64_t first_number(const struct qr_reuse *r) { return floor_div(r->x->params.start_ms, r->part_ms); }
+static int64_t last_number(const struct qr_reuse *r) { return floor_div(time_of(r, r->steps - 1), r->part_ms); }
+
+/* Whether or not they still hold. */
+static bool has_pieces(const struct qr_reuse *r)
+{
+    const struct qr_kept_query *q = kept_query(r);
+
+    for (int64_t number = first_number(r); q != NULL && number <= last_number(r); number++)
+        if (qr_results_piece(q, number) != NULL)
+            return true;
+    return false;
+}
+
 static void find_pieces(struct qr_reuse *r)
 {
     const struct pql_params    *p = &r->x->params;
-    const struct qr_kept_query *q = qr_results_find(&r->x->job.shard->results, kl_buf_span(&r->key), r->hash);
-    int64_t                     number = floor_div(p->start_ms, r->part_ms);
-    int64_t                     last = floor_div(time_of(r, r->steps - 1), r->part_ms);
+    const struct qr_kept_query *q = kept_query(r);
+    int64_t                     number = first_number(r), last = last_number(r);
 
-    r->segments = kl_new(((size_t)(last - number) + 1 + QR_REUSE_TODO_MAX) * sizeof *r->segments);
-    r->held = kl_new(((size_t)(last - number) + 1) * sizeof *r->held);
     for (; q != NULL && number <= last; number++) {
         struct qr_piece *k = qr_results_piece(q, number);
         int64_t          first, end;
@@ -371,6 +438,14 @@ static void as_one(struct qr_reuse *r)
     evaluate(r);
 }
 
+/* Was there more to read and evaluate than asking how partitions stand, the next time, would cost? */
+static bool worth(const struct qr_reuse *r)
+{
+    const struct qr_cost *c = &r->x->job.cost;
+
+    return c->filesets > 0 || c->samples + c->series * r->steps >= r->x->job.q->o.results_cache_least;
+}
+
 bool qr_reuse_done(struct qr_query *x)
 {
     struct qr_reuse         *r = x->reuse;
@@ -383,6 +458,10 @@ bool qr_reuse_done(struct qr_query *x)
             r->grave[r->grave_count++] = r->todo[i].pql;
         as_one(r);
         return true;
+    }
+    if (!r->asked && !worth(r)) {
+        x->reuse_passed = "it is evaluated as quickly as it is looked for";
+        return false;
     }
     r->todo_at++;
     if (r->todo_at < r->todo_count)
@@ -554,7 +633,10 @@ static void compose(struct qr_reuse *r)
     r->keeps = true;
     for (const struct qr_round *round = x->round; round != NULL; round = round->before)
         for (size_t i = 0; i < round->count; i++)
-            r->keeps = r->keeps && read_enough(r, &round->fetches[i]);
+            r->keeps = r->keeps && (r->asked ? read_enough(r, &round->fetches[i])
+                                             : note_fetch(r, &round->fetches[i]));
+    for (size_t i = 0; i < r->need_count; i++)
+        r->keeps = r->keeps && r->needs[i].states != NULL;
     r->result.type = PQL_SCALAR;                       /* until there is a matrix */
     kl_arena_init(&r->arena, (size_t)x->job.q->o.query_memory_max_bytes);
     qr_hold(&x->job);
@@ -563,6 +645,15 @@ static void compose(struct qr_reuse *r)
 }
 
 /* ---- the beginning ---- */
+
+/* The query that is there. */
+static void as_it_is(struct qr_reuse *r)
+{
+    r->whole = true;
+    r->todo_count = 1;
+    r->todo[0] = (struct todo){ .to = r->steps - 1, .pql = r->x->job.pql };
+    qr_query_went(r->x);
+}
 
 static void probed_all(struct qr_reuse *r)
 {
@@ -576,11 +667,8 @@ static void probed_all(struct qr_reuse *r)
     }
     find_pieces(r);
     plan(r);
-    if (r->segment_count == 0) {                       /* the query that is there, as it is */
-        r->whole = true;
-        r->todo_count = 1;
-        r->todo[0] = (struct todo){ .to = r->steps - 1, .pql = x->job.pql };
-        qr_query_went(x);
+    if (r->segment_count == 0) {
+        as_it_is(r);
         return;
     }
     r->grave[r->grave_count++] = x->job.pql;           /* probes that are out still speak of it */
@@ -602,7 +690,9 @@ static void probe(struct qr_reuse *r, const struct pql_need *needs)
 {
     struct qr_query *x = r->x;
 
+    r->asked = true;
     r->left = r->need_count;
+    r->probes = kl_new(r->need_count * sizeof *r->probes);
     qr_hold(&x->job);
     for (size_t i = 0; i < r->need_count && !x->job.ended; i++) {
         struct qr_fetch *f = &r->probes[i];
@@ -667,7 +757,7 @@ bool qr_reuse_start(struct qr_query *x)
     const struct pql_need   *needs;
     struct qr_reuse         *r;
     int64_t                  slack_ms = 0, fresh_ms = kl_env_now_ms(x->job.q->env) - o->results_cache_fresh_ms;
-    size_t                   count;
+    size_t                   count, stretches;
 
     x->reuse_passed = unfit(x, fresh_ms, &slack_ms);
     if (x->reuse_passed != NULL)
@@ -690,14 +780,19 @@ bool qr_reuse_start(struct qr_query *x)
         r->part_ms *= 2;
     r->need_count = count;
     r->needs = kl_new(count * sizeof *r->needs);
-    r->probes = kl_new(count * sizeof *r->probes);
     make_key(r);
+    stretches = (size_t)(last_number(r) - first_number(r)) + 1;
+    r->segments = kl_new((stretches + QR_REUSE_TODO_MAX) * sizeof *r->segments);
+    r->held = kl_new(stretches * sizeof *r->held);
     for (size_t i = 0; i < count; i++) {
         r->needs[i].id = needs[i].id;
         r->needs[i].back_ms = x->params.start_ms - needs[i].from_ms;
         r->needs[i].ahead_ms = needs[i].to_ms - time_of(r, r->steps - 1);
     }
-    probe(r, needs);
+    if (has_pieces(r))
+        probe(r, needs);
+    else
+        as_it_is(r);
     return true;
 }
 
@@ -714,7 +809,7 @@ void qr_reuse_free(struct qr_query *x)
         if (pql != x->job.pql)                         /* that is the query's */
             pql_free(pql);
     }
-    for (size_t i = 0; i < r->need_count; i++)
+    for (size_t i = 0; i < r->need_count && r->probes != NULL; i++)
         qr_fetch_deinit(&r->probes[i]);
     free_states(r);
     for (uint32_t i = 0; i < r->held_count; i++)

@@ -230,7 +230,7 @@ def test_overrides_reach_every_service_of_a_cluster_and_outlive_its_restart(worl
 
 
 def test_a_feature_is_off_for_the_tenants_it_is_not_rolled_out_to(world):
-    ours = koa.Serve(world)
+    ours = koa.Serve(world, "--querier.results_cache_least", "0")
     end = int(time.time()) - 3600
 
     def passed_by(tenant):
@@ -244,7 +244,7 @@ def test_a_feature_is_off_for_the_tenants_it_is_not_rolled_out_to(world):
 
 def test_a_cache_that_is_made_small_by_a_reload_gives_its_memory_back(world):
     path = written(world, "koa.yaml", "http: {lifecycle: true}\n")
-    ours = koa.Serve(world, "--config", path)
+    ours = koa.Serve(world, "--config", path, "--querier.results_cache_least", "0")
     end = int(time.time()) - 1800
     status, words = koa.push(ours.push, [({"__name__": "m", "n": str(n)}, [((end - 6000 + 60 * k) * 1000, float(k)) for k in range(100)])
                                          for n in range(20)])

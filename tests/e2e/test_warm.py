@@ -71,7 +71,7 @@ def test_a_dashboard_fetches_what_it_needs_and_once(world):
 
 
 def test_a_range_asked_again_is_answered_from_what_was_evaluated(world):
-    ours = koa.Serve(world, "--limits.past", "0")
+    ours = koa.Serve(world, "--limits.past", "0", "--querier.results_cache_least", "1000", "--ingestor.cut_delay", "24h")
     now = int(time.time() * 1000)
     end = now // 300_000 * 300_000
     load(ours.push, end - DAY // 2, end, series=3)
@@ -85,6 +85,11 @@ def test_a_range_asked_again_is_answered_from_what_was_evaluated(world):
         found = cached(q)
         check(found["cachedSteps"] >= 100 and found["steps"] == 145, f"{q}: {found}")
         check(api(ours.query, "query_range", query=q, **span) == before, f"{q} is answered another way")
+    # One series of few samples is evaluated as quickly, and nobody is asked how it stands.
+    hour = {"start": end / 1000 - 7200, "end": end / 1000 - 3600, "step": 300}
+    for _ in range(2):
+        found = cached("warm_20{host='h1'}", **hour)
+        check(found["cachedSteps"] == 0 and "as quickly" in found["passedBy"], f"a small one: {found}")
     ours.flush_all()
     check([api(ours.query, "query_range", query=q, **span) for q in queries] == first, "after a flush")
     check(cached("warm_3 @ end()")["cachedSteps"] == 0 and cached("warm_3 @ end()")["passedBy"], "@ end() was kept")

@@ -161,6 +161,7 @@ static void begin(struct life *l)
     l->d = dm_new(l->w.env, l->w.bus, &o);
     l->forgets = qr_new(l->w.env, l->w.bus, l->w.store, &q);
     q.results_cache_bytes = l->seed % 3 == 0 ? 100000 : 8 << 20;
+    q.results_cache_least = l->seed % 5 == 4 ? 100 : 0;
     q.metrics = l->metrics = kl_metrics_new();
     l->keeps = qr_new(l->w.env, l->w.bus, l->w.store, &q);
     for (int n = 0; n < 100 && !(dm_ready(l->d, &err) && qr_ready(l->keeps, &err) && qr_ready(l->forgets, &err)); n++)
