@@ -140,7 +140,8 @@ struct kl_store_s3_options {
 enum kl_code kl_store_s3_open(struct kl_env *env, const struct kl_store_s3_options *options,
                               struct kl_store **s, struct kl_err *err);
 /* Uploads in parts below the prefix that were begun more than age_ms ago and never ended are abandoned, at
- * most a thousand; *count of them. Only of a store that kl_store_s3_open made. */
+ * most a thousand; *count of them. Without a prefix none are: they may be others'. Only of a store that
+ * kl_store_s3_open made. */
 enum kl_code kl_store_s3_sweep(struct kl_store *s, int64_t age_ms, unsigned *count, struct kl_err *err);
 /* The same over libs3, for services that know only Signature Version 2: no parts, regions, tokens, CA
  * file, proxy or conditional put. A cancel ends a request that hangs after at most 15 s. */

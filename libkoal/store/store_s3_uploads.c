@@ -1,7 +1,8 @@
 /*
  * Uploads in parts that nobody ended: of a process that was killed in the middle. Their parts are in no
  * list and cost money. Who opens the store for writing looks for them once, and abandons those that are
- * older than any upload takes; of more than a page the next start finds the rest.
+ * older than any upload takes; of more than a page the next start finds the rest. A list of uploads does
+ * not tell whose they are, so in a bucket without a prefix, where others may have some, all are left alone.
  */
 #include "libkoal/store/store_s3_priv.h"
 
@@ -65,12 +66,15 @@ static enum kl_code abandon(struct kl_s3 *s, const struct old *u, struct kl_err 
 enum kl_code kl_store_s3_sweep(struct kl_store *store, int64_t age_ms, unsigned *count, struct kl_err *err)
 {
     struct kl_s3 *s = (struct kl_s3 *)store;
-    struct found *f = kl_new(sizeof *f);
+    struct found *f;
     enum kl_code  code;
 
+    *count = 0;
+    if (s->o.prefix[0] == '\0')
+        return KL_OK;
+    f = kl_new(sizeof *f);
     f->s = s;
     f->before_ms = kl_env_now_ms(s->env) - age_ms;
-    *count = 0;
     code = find(s, f, err);
     for (unsigned i = 0; i < f->count; i++) {
         if (code == KL_OK && (code = abandon(s, &f->at[i], err)) == KL_OK)

@@ -312,6 +312,18 @@ START_TEST(uploads_of_a_day_ago_that_nobody_ended_are_abandoned_and_nobody_elses
 }
 END_TEST
 
+START_TEST(in_a_bucket_without_a_prefix_uploads_may_be_others_and_are_left_alone)
+{
+    unsigned count = 7;
+
+    o.prefix = "";
+    ANSWERS("HTTP/1.1 500 Asked\r\n\r\n");
+    ck_assert_int_eq(kl_store_s3_sweep(s, 86400000, &count, &err), KL_OK);
+    ck_assert_uint_eq(count, 0);
+    ck_assert_uint_eq(fake.asked, 0);
+}
+END_TEST
+
 START_TEST(refusals_are_sentences_that_say_what_to_do)
 {
     static const struct { const char *status, *code, *more, *words; } refused[] = {
@@ -482,6 +494,7 @@ int main(void)
     tcase_add_test(t, a_put_whose_answer_got_lost_is_recognised);
     tcase_add_test(t, a_put_that_another_was_faster_with_is_not_ours);
     tcase_add_test(t, uploads_of_a_day_ago_that_nobody_ended_are_abandoned_and_nobody_elses);
+    tcase_add_test(t, in_a_bucket_without_a_prefix_uploads_may_be_others_and_are_left_alone);
     tcase_add_test(t, parts_that_could_not_be_put_together_are_a_failure_though_the_answer_is_200);
     tcase_add_loop_test(t, refusals_are_sentences_that_say_what_to_do, 0, 8);
     tcase_add_test(t, a_refused_clock_is_told_by_how_much_it_is_off);
