@@ -30,6 +30,7 @@ struct request {
     struct flight  *of;
     void           *bytes;
     bool            second;
+    struct kl_store_tally took;
     struct request *next;
 };
 struct flight {
@@ -41,6 +42,7 @@ struct flight {
     bool     done;
     enum kl_code code; struct kl_err err;
     void    *bytes;                                    /* of the request that came first */
+    struct kl_store_tally took;
     pthread_cond_t came;
     struct flight *next;
 };
@@ -123,6 +125,7 @@ static void answered(struct flights *s, struct request *r, enum kl_code code, co
     if (!f->done && (code == KL_OK || f->requests == 0)) {
         f->done = true;
         f->code = code;
+        f->took = r->took;
         if (code == KL_OK) {
             f->bytes = r->bytes;
             r->bytes = NULL;
@@ -165,7 +168,7 @@ static void *thread(void *ctx)
         }
         pthread_mutex_unlock(&s->lock);
         begin = kl_env_mono_ns(s->env);
-        code = s->inner->get(s->inner, r->of->key, r->of->offset, r->bytes, r->of->size, &err);
+        code = kl_store_get(s->inner, r->of->key, r->of->offset, r->bytes, r->of->size, &r->took, &err);
         begin = kl_env_mono_ns(s->env) - begin;
         pthread_mutex_lock(&s->lock);
         answered(s, r, code, &err, begin);
@@ -244,7 +247,8 @@ static void wait_for(struct flights *s, struct flight *f)
     while (!f->done && f->requests == 1)
         if (pthread_cond_timedwait(&f->came, &s->lock, &at) != 0)
             break;
-    if (!f->done && f->requests == 1 && may_hedge(s) && request(s, f, true))
+    /* Where requests wait for a thread, one more would wait behind the first. */
+    if (!f->done && f->requests == 1 && s->first == NULL && may_hedge(s) && request(s, f, true))
         kl_count(s->hedged, 1);
     while (!f->done)
         pthread_cond_wait(&f->came, &s->lock);
@@ -279,8 +283,12 @@ static enum kl_code get_tallied(struct kl_store *store, const char *key, uint64_
         memcpy(bytes, (char *)f->bytes + (offset - f->offset), size);
     else
         *err = f->err;
-    t->requests += mine;
-    *(mine ? &t->store_bytes : &t->shared_bytes) += code == KL_OK ? size : 0;
+    if (mine) {                                        /* more than `size` perhaps: whole frames, a header */
+        t->requests += f->took.requests;
+        t->store_bytes += f->took.store_bytes;
+    } else if (code == KL_OK) {
+        t->shared_bytes += size;
+    }
     kl_count(s->shared, !mine);
     pthread_mutex_lock(&s->lock);
     f->waiting--;

@@ -192,6 +192,50 @@ START_TEST(where_all_are_slow_few_are_asked_for_again)
 }
 END_TEST
 
+START_TEST(while_requests_wait_for_a_thread_none_is_asked_for_again)
+{
+    enum { MANY = 32 + 1 };
+    struct asker a[MANY];
+
+    for (unsigned i = 0; i < MANY; i++)
+        go(&a[i], i * 10000, 100);
+    wait_gets(32);
+    usleep(700000);                                    /* past the time of a hedge */
+    for (unsigned i = 0; i < 64; i++)
+        tell(i, ANSWERS);
+    for (unsigned i = 0; i < MANY; i++)
+        ck_assert_int_eq(end(&a[i]), KL_OK);
+    ck_assert_uint_eq(inner.gets, MANY);
+}
+END_TEST
+
+static enum kl_code inner_get_tallied(struct kl_store *store, const char *key, uint64_t offset, void *bytes,
+                                      size_t size, struct kl_store_tally *t, struct kl_err *err)
+{
+    t->requests += 2;
+    t->store_bytes += 65536 + 64;
+    return inner_get(store, key, offset, bytes, size, err);
+}
+
+START_TEST(what_the_store_below_took_is_told_to_who_asked_for_it)
+{
+    struct asker a, b;
+
+    inner.store.get_tallied = inner_get_tallied;
+    go(&a, 0, 1000);
+    wait_gets(1);
+    go(&b, 100, 500);
+    usleep(100000);                                    /* the second may come later, and ask itself: not here */
+    tell(0, ANSWERS);
+    ck_assert_int_eq(end(&a), KL_OK);
+    ck_assert_int_eq(end(&b), KL_OK);
+    ck_assert_uint_eq(a.t.requests, 2);
+    ck_assert_uint_eq(a.t.store_bytes, 65536 + 64);
+    ck_assert_uint_eq(b.t.requests, 0);
+    ck_assert_uint_eq(b.t.shared_bytes, 500);
+}
+END_TEST
+
 START_TEST(what_was_asked_for_ahead_is_there)
 {
     struct asker a;
@@ -232,6 +276,8 @@ int main(void)
     tcase_add_test(t, a_slow_one_is_asked_for_again_and_the_first_answer_counts);
     tcase_add_test(t, a_failure_counts_when_nothing_better_can_come);
     tcase_add_test(t, where_all_are_slow_few_are_asked_for_again);
+    tcase_add_test(t, while_requests_wait_for_a_thread_none_is_asked_for_again);
+    tcase_add_test(t, what_the_store_below_took_is_told_to_who_asked_for_it);
     tcase_add_test(t, what_was_asked_for_ahead_is_there);
     suite_add_tcase(suite, t);
     srunner_run_all(r, CK_ENV);
