@@ -11,6 +11,7 @@ import argparse
 import copy
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -177,6 +178,26 @@ def check_together(docs):
             check(all(any(p["name"] == e["port"] for p in x["spec"]["ports"]) for x in found), f"{label(d)}: port {e['port']}")
 
 
+def amount(text):
+    """Bytes of 5GiB, as our options have it, or of 5Gi, as Kubernetes and nats-server have it."""
+    number, unit = re.fullmatch(r"(\d+)([KMGT]i)B?", str(text)).groups()
+    return int(number) << 10 * (1 + "KMGT".index(unit[0]))
+
+
+def check_room(name, docs):
+    """NATS refuses to make a stream that it could not hold whole: all of them have to fit the servers' volumes."""
+    servers = next((d for d in docs if d["kind"] == "StatefulSet" and "nats" in d["metadata"]["name"]), None)
+    texts = {key: text for d in docs if d["kind"] == "ConfigMap" for key, text in d["data"].items()}
+    if servers is None:
+        return
+    config = yaml.safe_load(texts["koalemos.yaml"])
+    size = servers["spec"]["volumeClaimTemplates"][0]["spec"]["resources"]["requests"]["storage"]
+    check(f"max_file_store: {size}\n" in texts["nats.conf"], f"{name}: nats-server takes another store than its volume of {size}")
+    wanted = config["partitions"] * amount(config["log"]["bytes_max"]) * config["log"]["replicas"]
+    check(wanted <= 0.9 * amount(size) * servers["spec"]["replicas"], f"{name}: streams of {wanted >> 30} GiB, volumes of "
+          f"{servers['spec']['replicas']} x {size}")
+
+
 def check_configs(args, name, docs):
     """Each koalemos.yaml, as every program would read it, and nats.conf where there is a server."""
     for d in docs:
@@ -278,6 +299,7 @@ def main():
         path = os.path.join(MANIFESTS, f"{name}.yaml")
         check(os.path.exists(path) and open(path).read() == text, f"k8s/manifests/{name}.yaml is stale: make k8s-manifests")
         check_together(rendered[name])
+        check_room(name, rendered[name])
         check_configs(args, name, rendered[name])
         print(f"ok  {name}: {len(rendered[name])} documents", flush=True)
     refusals(helm)
