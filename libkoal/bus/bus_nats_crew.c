@@ -298,11 +298,12 @@ enum kl_code kl_busn_code(struct kl_busn *b, natsStatus s, jsErrCode e, const ch
     case JSStorageResourcesExceededErr:
     case JSMemoryResourcesExceededErr:
     case JSAccountResourcesExceededErr:
-        return kl_fail(err, KL_ELIMIT, "%s: JetStream error %d at %s", what, e, b->url);
+        return kl_fail(err, KL_ELIMIT, "%s: JetStream at %s has no room for it (error %d): log.bytes_max of every "
+                       "partition has to fit its max_file_store", what, b->url, e);
     case JSClusterNoPeersErr:
     case JSStreamReplicasNotSupportedErr:
     case JSInsufficientResourcesErr:
-        return kl_fail(err, KL_EAGAIN, "%s: JetStream at %s has not enough servers for it "
+        return kl_fail(err, KL_EAGAIN, "%s: JetStream at %s has not enough servers with room for it "
                        "(error %d)", what, b->url, e);
     default:
         break;
