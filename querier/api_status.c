@@ -79,8 +79,8 @@ static void flags(void *ctx, struct kl_http_request *r)
     qr_api_send(r, "application/json", &b);
 }
 
-/* What --print-config prints. Of a tenant's own settings, those of others are left out: a querier
- * serves many, and none is told of another. */
+/* What --print-config prints, but for what is said of single tenants: a querier serves many, and none is told
+ * of another. */
 static void config(void *ctx, struct kl_http_request *r)
 {
     struct qr_http   *h = ctx;
@@ -90,11 +90,8 @@ static void config(void *ctx, struct kl_http_request *r)
     kl_buf_init(&b, 0);
     kl_buf_init(&yaml, 0);
     if (c != NULL)
-        kl_config_print(c, &yaml);
+        kl_config_print_common(c, &yaml);
     kl_config_free(c);
-    for (size_t i = 0; i + 9 <= yaml.size; i++)
-        if ((i == 0 || yaml.at[i - 1] == '\n') && memcmp(yaml.at + i, "tenants:\n", 9) == 0)
-            yaml.size = i;
     qr_api_begin(&b);
     kl_buf_adds(&b, "{\"yaml\":");
     kl_json_str(&b, kl_buf_span(&yaml));

@@ -117,10 +117,8 @@ static void add_time(struct kl_buf *out, int64_t ms)
 
 void kl_app_config_say(struct app *a, struct kl_buf *out)
 {
-    static const char      tenants[] = "tenants:\n";
     struct kl_app_reloads *r = &a->reloads;
     struct kl_config      *c;
-    size_t                 before;
 
     pthread_mutex_lock(&r->lock);
     kl_buf_adds(out, "# Read at ");
@@ -138,13 +136,8 @@ void kl_app_config_say(struct app *a, struct kl_buf *out)
     }
     pthread_mutex_unlock(&r->lock);
     c = kl_env_live_get(a->app.live);
-    before = out->size;
-    kl_config_print(c, out);
+    kl_config_print_common(c, out);
     kl_config_free(c);
-    /* What is said of single tenants comes last, and is nobody's but theirs. */
-    for (size_t i = before; i + sizeof tenants - 1 <= out->size; i++)
-        if ((i == before || out->at[i - 1] == '\n') && memcmp(out->at + i, tenants, sizeof tenants - 1) == 0)
-            out->size = i;
 }
 
 void kl_app_reloads_end(struct app *a) { pthread_mutex_destroy(&a->reloads.lock); }

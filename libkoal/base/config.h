@@ -7,12 +7,13 @@
  *
  *   path "log.replicas" <-> YAML `log: {replicas: 3}` <-> --log.replicas <-> KOALEMOS_LOG_REPLICAS
  *
- * Sizes take B KiB MiB GiB, durations ms s m h d; a bare number is in the option's unit. Lists are
+ * Sizes take B KiB MiB GiB TiB, durations ms s m h d w y; a bare number is in the option's unit. Lists are
  * comma-separated text. Values are checked whole against type and range; an error names file,
  * line, column, key and what would be right. Immutable once loaded, and counted: who wants it to
  * live longer takes a reference; any thread.
  *
- * Options marked `per_tenant` may be given otherwise for some tenants, in the file only:
+ * Options marked `per_tenant` may be given otherwise for some tenants, in the file, or over it
+ * (kl_config_over):
  *
  *   tenants: {team-a: {retention: 30d, limits: {past: 1h}}}
  *
@@ -118,4 +119,6 @@ void         kl_config_schema(const struct kl_option *table, struct kl_buf *out)
 void         kl_config_json(const struct kl_config *c, bool per_tenant_only, struct kl_buf *out);
 /* As YAML that loads to the same, but for what stands before the @ of an address: a secret. */
 void         kl_config_print(const struct kl_config *c, struct kl_buf *out);
+/* The same without what is said of single tenants, which is nobody's but theirs. */
+void         kl_config_print_common(const struct kl_config *c, struct kl_buf *out);
 #endif

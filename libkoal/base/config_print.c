@@ -89,12 +89,14 @@ void kl_config_json(const struct kl_config *c, bool per_tenant_only, struct kl_b
     kl_buf_adds(out, comma == '{' ? "{}" : "}");
 }
 
+void kl_config_print_common(const struct kl_config *c, struct kl_buf *out) { print_values(c, 0, out); }
+
 void kl_config_print(const struct kl_config *c, struct kl_buf *out)
 {
     const struct kl_config *view;
     const char             *name;
 
-    print_values(c, 0, out);
+    kl_config_print_common(c, out);
     for (size_t i = 0; (view = kl_config_tenant_at(c, i, &name)) != NULL; i++) {
         size_t before;
         if (i == 0)

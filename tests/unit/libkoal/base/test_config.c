@@ -337,6 +337,19 @@ START_TEST(tenants_and_lists_are_printed_so_that_they_load_to_the_same)
 }
 END_TEST
 
+START_TEST(what_all_have_is_printed_without_a_word_about_a_tenant)
+{
+    struct kl_buf b = { 0 };
+
+    ck_assert_int_eq(load("limits: {past: 7m}\ntenants: {zoe: {limits: {past: 5m}}}", NULL, NULL), KL_OK);
+    kl_config_print_common(c, &b);
+    kl_buf_add8(&b, 0);
+    ck_assert_msg(strstr(b.at, "past: \"7m\"") != NULL, "%s", b.at);
+    ck_assert_msg(strstr(b.at, "tenants") == NULL && strstr(b.at, "zoe") == NULL, "%s", b.at);
+    kl_buf_deinit(&b);
+}
+END_TEST
+
 /* ---- what was meant, where it stands ---- */
 
 static const struct { const char *yaml, *words; } meant[] = {
@@ -641,6 +654,7 @@ int main(void)
     tcase_add_loop_test(t, what_is_no_list_of_maps_is_refused, 0,
                         (int)(sizeof no_lists / sizeof no_lists[0]));
     tcase_add_test(t, tenants_and_lists_are_printed_so_that_they_load_to_the_same);
+    tcase_add_test(t, what_all_have_is_printed_without_a_word_about_a_tenant);
     tcase_add_test(t, help_says_what_may_be_said_of_a_tenant);
     tcase_add_loop_test(t, an_unknown_key_is_told_with_the_nearest_name, 0, sizeof meant / sizeof meant[0]);
     tcase_add_test(t, a_key_at_fault_is_pointed_at_and_else_the_value);
