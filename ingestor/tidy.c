@@ -516,20 +516,22 @@ static void back(struct kl_env_task *task)
 
 /* ---- what is worth doing ---- */
 
+/* What is in force for a tenant; *hold is let go by kl_config_free. NULL: nothing but the options is said. */
+static const struct kl_config *config_of(const struct ing_options *o, const char *tenant, struct kl_config **hold)
+{
+    *hold = o->live != NULL ? kl_env_live_get(o->live) : o->config != NULL ? kl_config_ref(o->config) : NULL;
+    return *hold != NULL ? kl_config_tenant(*hold, kl_span_str(tenant)) : NULL;
+}
+
 static void rules_of(void *ctx, const char *tenant, int64_t *retention_ms, int64_t *window_ms)
 {
     const struct ing_options *o = &((struct ing_partition *)ctx)->i->o;
+    struct kl_config         *hold;
+    const struct kl_config   *c = config_of(o, tenant, &hold);
 
-    *retention_ms = o->retention_ms;
-    *window_ms = o->compact_window_ms;
-    if (o->live != NULL || o->config != NULL) {
-        struct kl_config       *now = o->live != NULL ? kl_env_live_get(o->live) : kl_config_ref(o->config);
-        const struct kl_config *c = kl_config_tenant(now, kl_span_str(tenant));
-
-        *retention_ms = kl_config_int(c, "retention");
-        *window_ms = kl_config_int(c, "compaction.window");
-        kl_config_free(now);
-    }
+    *retention_ms = c != NULL ? kl_config_int(c, "retention") : o->retention_ms;
+    *window_ms = c != NULL ? kl_config_int(c, "compaction.window") : o->compact_window_ms;
+    kl_config_free(hold);
     if (*window_ms < o->window_ms)
         *window_ms = o->window_ms;
     *window_ms = (*window_ms + o->window_ms - 1) / o->window_ms * o->window_ms;
@@ -538,35 +540,28 @@ static void rules_of(void *ctx, const char *tenant, int64_t *retention_ms, int64
 static void rollups_of(void *ctx, const char *tenant, int64_t keep_ms[BLK_ROLLUPS_MAX])
 {
     const struct ing_options *o = &((struct ing_partition *)ctx)->i->o;
+    struct kl_config         *hold;
+    const struct kl_config   *c = config_of(o, tenant, &hold);
 
-    memcpy(keep_ms, o->rollup_ms, sizeof o->rollup_ms);
-    if (o->live != NULL || o->config != NULL) {
-        struct kl_config       *now = o->live != NULL ? kl_env_live_get(o->live) : kl_config_ref(o->config);
-        const struct kl_config *c = kl_config_tenant(now, kl_span_str(tenant));
-
-        keep_ms[0] = kl_config_int(c, "rollup.5m");
-        keep_ms[1] = kl_config_int(c, "rollup.1h");
-        kl_config_free(now);
-    }
+    keep_ms[0] = c != NULL ? kl_config_int(c, "rollup.5m") : o->rollup_ms[0];
+    keep_ms[1] = c != NULL ? kl_config_int(c, "rollup.1h") : o->rollup_ms[1];
+    kl_config_free(hold);
 }
 
 static struct kl_retention *keep_of(void *ctx, const char *tenant)
 {
     const struct ing_options *o = &((struct ing_partition *)ctx)->i->o;
-    const char               *text = o->retention_rules;
-    struct kl_config         *now = NULL;
+    struct kl_config         *hold;
+    const struct kl_config   *c = config_of(o, tenant, &hold);
+    const char               *text = c != NULL ? kl_config_text(c, "retention_rules") : o->retention_rules;
     struct kl_retention      *keep = NULL;
     struct kl_err             err;
 
-    if (o->live != NULL || o->config != NULL) {
-        now = o->live != NULL ? kl_env_live_get(o->live) : kl_config_ref(o->config);
-        text = kl_config_text(kl_config_tenant(now, kl_span_str(tenant)), "retention_rules");
-    }
     if (text != NULL && kl_retention_new(text, &keep, &err) != KL_OK) {
         kl_logf(o->log, KL_ERROR, "ingestor: retention_rules of tenant %s: %s", tenant, err.text);
         keep = NULL;                                   /* checked when it was loaded: never */
     }
-    kl_config_free(now);
+    kl_config_free(hold);
     return keep;
 }
 
