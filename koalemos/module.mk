@@ -1,1 +1,1 @@
-USES := libkoal/base libkoal/env libkoal/crypt libkoal/http libkoal/auth libkoal/bus libkoal/store libkoal/app libtsproto overrides libblock querier/promql doorman ingestor querier
+USES := libkoal/base libkoal/env libkoal/crypt libkoal/http libkoal/auth libkoal/bus libkoal/store libkoal/app libtsproto overrides libblock doorman ingestor querier
