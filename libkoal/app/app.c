@@ -176,7 +176,7 @@ static enum kl_code post_spans(void *ctx, struct kl_span body, int64_t timeout_m
         return KL_OK;
     /* As OTLP says: of the refusals only these are worth another try. */
     return kl_fail(err, q.status == 429 || q.status == 502 || q.status == 503 || q.status == 504 ? KL_EAGAIN : KL_EIO,
-                   "%s answered %u: %.200s", q.url, q.status, q.words);
+                   "the collector answered %u: %.200s", q.status, q.words);
 }
 
 static void make_tracer(struct app *a)

@@ -1,6 +1,7 @@
 /* A configuration, as YAML and as JSON; the help of a table. */
 #include "libkoal/base/config_priv.h"
 
+#include "libkoal/base/address.h"
 #include "libkoal/base/json.h"
 
 #include <string.h>
@@ -21,22 +22,12 @@ void kl_config_help(const struct kl_option *table, struct kl_buf *out)
     }
 }
 
-/* A value as a YAML (and JSON) string. What stands before the @ of an address is a secret. */
+/* A value as a YAML (and JSON) string. */
 static void put_text(struct kl_buf *out, const char *text)
 {
     struct kl_buf shown = { 0 };
-    const char   *mark, *at;
 
-    while ((mark = strstr(text, "://")) != NULL) {
-        kl_buf_add(&shown, text, (size_t)(mark + 3 - text));
-        text = mark + 3;
-        at = text + strcspn(text, "@,/");
-        if (*at == '@') {
-            kl_buf_adds(&shown, "***");
-            text = at;
-        }
-    }
-    kl_buf_adds(&shown, text);
+    kl_address_show(&shown, text);
     kl_json_str(out, kl_buf_span(&shown));
     kl_buf_deinit(&shown);
 }

@@ -34,10 +34,10 @@ struct kl_http_asked {
     unsigned status;
     char     kept[64];                                 /* that header's value */
     char     words[KL_HTTP_CLIENT_WORDS_MAX + 1];      /* the beginning of any other answer, as one line of
-                                                          ASCII; not where it repeats our token */
+                                                          ASCII; not where it may repeat a secret of ours */
 };
 /* KL_OK: there was an answer, whole; whatever its status. KL_EAGAIN: there was none, or it broke off.
- * KL_EIO: the token cannot be read. */
+ * KL_EIO: the token cannot be read. No secret of the address, nor a token, is told in errors. */
 enum kl_code kl_http_client_ask(struct kl_http_client *c, struct kl_http_asked *a, struct kl_err *err);
 /* `name`=`value` added to a form. */
 void kl_http_form_add(struct kl_buf *form, const char *name, struct kl_span value);

@@ -1,5 +1,7 @@
 #include "libkoal/http/client.h"
 
+#include "libkoal/base/address.h"
+
 #include <curl/curl.h>
 
 #include <ctype.h>
@@ -141,14 +143,14 @@ static struct curl_slist *headers_of(const struct kl_http_client *c, const struc
 }
 
 /* A server, or a proxy, may repeat what it was sent: then its words are not told. Eight bytes of a token are
- * looked for, since its end may be cut off. */
-static void hide_token(struct kl_http_client *c, struct kl_http_asked *a)
+ * looked for, since its end may be cut off; where the address holds a secret, no words are told. */
+static void hide_secrets(struct kl_http_client *c, struct kl_http_asked *a, const char *shown)
 {
     char begin[9];
 
     snprintf(begin, sizeof begin, "%.8s", c->token);
-    if (begin[0] != '\0' && strstr(a->words, begin) != NULL)
-        strcpy(a->words, "(it repeats our token)");
+    if (a->words[0] != '\0' && (strcmp(shown, a->url) != 0 || (begin[0] != '\0' && strstr(a->words, begin) != NULL)))
+        strcpy(a->words, "(its words may repeat our secret)");
     explicit_bzero(c->token, sizeof c->token);
 }
 
@@ -174,6 +176,7 @@ enum kl_code kl_http_client_ask(struct kl_http_client *c, struct kl_http_asked *
     bool               get = strcmp(method, "GET") == 0;
     struct curl_slist *headers;
     char               said[CURL_ERROR_SIZE] = "";
+    struct kl_buf      shown = { 0 };
     CURLcode           code;
     long               status = 0;
 
@@ -215,10 +218,14 @@ enum kl_code kl_http_client_ask(struct kl_http_client *c, struct kl_http_asked *
     curl_slist_free_all(headers);
     curl_easy_getinfo(c->c, CURLINFO_RESPONSE_CODE, &status);
     a->status = (unsigned)status;
-    hide_token(c, a);
+    kl_address_show(&shown, a->url);
+    kl_buf_add8(&shown, 0);
+    hide_secrets(c, a, shown.at);
+    err->code = KL_OK;
     if (c->stopped)
-        return kl_fail(err, KL_ECANCELED, "the answer was wanted no further");
-    if (code != CURLE_OK)
-        return kl_fail(err, KL_EAGAIN, "%s: %s", a->url, said[0] != '\0' ? said : curl_easy_strerror(code));
-    return KL_OK;
+        kl_fail(err, KL_ECANCELED, "the answer was wanted no further");
+    else if (code != CURLE_OK)
+        kl_fail(err, KL_EAGAIN, "%s: %s", shown.at, said[0] != '\0' ? said : curl_easy_strerror(code));
+    kl_buf_deinit(&shown);
+    return err->code;
 }

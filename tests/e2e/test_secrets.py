@@ -82,13 +82,15 @@ def test_secrets_that_are_set_everywhere_are_found_nowhere(world):
                    "--store.url", "s3://bucket/x", "--store.s3.endpoint", f"http://127.0.0.1:{store.server_port}",
                    "--store.s3.access_key.file", canaries.new("s3-access"), "--store.s3.secret_key.file", canaries.new("s3-secret"),
                    "--store.s3.session_token.file", canaries.new("s3-token"), "--store.s3.tries", "1",
-                   "--trace.otlp_url", f"http://127.0.0.1:{store.server_port}/v1/traces", "--trace.sample_one_in", "1",
+                   "--trace.sample_one_in", "1",
                    "--trace.token.file", canaries.new("trace")]
     os.environ["AWS_SECRET_ACCESS_KEY"] = canaries.all["aws"] = "canary-aws-" + os.urandom(8).hex()
+    canaries.all["address"] = "canary-address-" + os.urandom(8).hex()
+    os.environ["KOALEMOS_TRACE_OTLP_URL"] = f"http://me:{canaries.all['address']}@127.0.0.1:{store.server_port}/v1/traces"
     try:
         serve = koa.Serve(world, *serve_flags)
     finally:
-        del os.environ["AWS_SECRET_ACCESS_KEY"]
+        del os.environ["AWS_SECRET_ACCESS_KEY"], os.environ["KOALEMOS_TRACE_OTLP_URL"]
     key = bearer(operator)
     now = int(time.time() * 1000)
     for name, headers in (("bearer", key), ("basic", basic(operator)), ("basic", basic(operator, user=operator))):

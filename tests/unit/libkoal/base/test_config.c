@@ -149,10 +149,10 @@ START_TEST(what_stands_before_the_at_of_an_address_is_not_printed)
 {
     struct kl_buf b = { 0 };
 
-    ck_assert_int_eq(load("urls: [nats://me:secret@a:1, nats://b:2, 'nats://tok@c']\n", NULL, NULL), KL_OK);
+    ck_assert_int_eq(load("urls: [nats://me:se@cret@a:1, nats://b:2, 'nats://tok@c', 'nats://d/x@y', 'nats://@e']\n", NULL, NULL), KL_OK);
     kl_config_print(c, &b);
     kl_buf_add8(&b, 0);
-    ck_assert_ptr_nonnull(strstr(b.at, "\"nats://***@a:1,nats://b:2,nats://***@c\""));
+    ck_assert_ptr_nonnull(strstr(b.at, "\"nats://***@a:1,nats://b:2,nats://***@c,nats://d/x@y,nats://***@e\""));
     kl_buf_deinit(&b);
 }
 END_TEST

@@ -143,11 +143,21 @@ START_TEST(words_that_repeat_the_token_are_not_told)
 
     ck_assert_int_eq(ask(&a, "/repeat"), KL_OK);
     ck_assert_uint_eq(a.status, 503);
-    ck_assert_str_eq(a.words, "(it repeats our token)");
+    ck_assert_str_eq(a.words, "(its words may repeat our secret)");
     kl_http_client_free(client);                       /* without a token they are, as ASCII */
     client = kl_http_client_new(&(struct kl_http_client_options){ .tenant = "team" });
     ck_assert_int_eq(ask(&a, "/repeat"), KL_OK);
     ck_assert_str_eq(a.words, "DELETE with (null) of application/x-protobuf is no   ");
+}
+END_TEST
+
+START_TEST(what_stands_before_the_at_of_an_address_is_not_told)
+{
+    struct kl_http_asked a = { .url = "http://me:canary@127.0.0.1:1/v1/traces", .timeout_ms = 2000 };
+
+    ck_assert_int_eq(kl_http_client_ask(client, &a, &err), KL_EAGAIN);
+    ck_assert_ptr_null(strstr(err.text, "canary"));
+    ck_assert_ptr_nonnull(strstr(err.text, "http://***@127.0.0.1:1/v1/traces: "));
 }
 END_TEST
 
@@ -197,6 +207,7 @@ int main(void)
     tcase_add_loop_test(t, a_form_comes_as_it_was_by_either_method, 0, 2);
     tcase_add_test(t, a_refusal_is_words_and_no_bytes);
     tcase_add_test(t, words_that_repeat_the_token_are_not_told);
+    tcase_add_test(t, what_stands_before_the_at_of_an_address_is_not_told);
     tcase_add_test(t, a_large_answer_comes_whole_and_may_be_left);
     tcase_add_test(t, nobody_there_and_no_address_are_failures_with_words);
     suite_add_tcase(s, t);
