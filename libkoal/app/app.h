@@ -62,9 +62,6 @@ struct kl_app *kl_app_open(const char *name, int argc, char **argv, int first,
 enum kl_code kl_app_secure(struct kl_app *a, struct kl_err *err);
 /* A secret out of a file, without the line end; the caller wipes and frees it. */
 enum kl_code kl_app_secret_read(const char *path, char **bytes, size_t *size, struct kl_err *err);
-/* Reads keys and certificates anew where their files have changed: all of a file, or nothing of it. It is
- * also done by itself every few seconds. *changed: whether anything had. */
-enum kl_code kl_app_secure_reload(struct kl_app *a, bool *changed, struct kl_err *err);
 /* Starts the HTTP server, says where it listens, waits for a signal or /-/quit; then stops
  * listening and drains answers under way, while the services behind the routes still live. When it
  * returns no handler runs any more: the caller frees its services, then closes. Returns the exit

@@ -50,7 +50,7 @@ struct app {
     int64_t started_ms;
     struct kl_auth  *auth;                             /* once the listeners are guarded */
     struct kl_audit *audit;                            /* or NULL: nothing is recorded */
-    bool    secure_failed;                             /* the last reading of secrets did, and it was said */
+    char    secure_said[KL_ERR_TEXT_MAX];              /* what was wrong with keys or certificates last; "" */
 };
 void kl_app_last_routes(struct app *a);                /* for what no service has taken */
 void kl_app_routes(struct app *a);                     /* health, metrics, version, config, quit, reload */
@@ -70,7 +70,10 @@ void kl_app_config_say(struct app *a, struct kl_buf *out);     /* the page /conf
 /* Before threads: gives up what a server does not need. Fails only where `sandbox` is on and cannot be. */
 enum kl_code kl_app_sandbox(struct app *a, struct kl_err *err);
 enum kl_code kl_app_secure_check(const struct kl_config *c, struct kl_err *err);
-void kl_app_secure_watch(struct app *a);               /* reads anew what has changed; says what is wrong */
+/* Reads keys and certificates anew where their files have changed: all keys or none, all of certificate, key
+ * and CA or none. What is wrong with the ones does not keep the others from being taken. */
+enum kl_code kl_app_secure_reload(struct app *a, struct kl_err *err);
+void kl_app_secure_watch(struct app *a);               /* the same, every few seconds; says what is wrong, once */
 void kl_app_secure_close(struct app *a);
 /* What each process says of itself at /metrics, in the text format. */
 void kl_app_process_metrics(const char *service, int64_t started_ms, struct kl_buf *out);

@@ -77,14 +77,13 @@ enum kl_code kl_app_reload(struct app *a, char *words, size_t size)
     struct kl_buf          changed = { 0 };
     struct kl_err          err;
     enum kl_code           code;
-    bool                   secrets;
 
     pthread_mutex_lock(&r->lock);
     code = kl_app_load(a->argc, a->argv, a->first, &c, &err);
     if (code == KL_OK)
         code = only_live(a, c, &err);
     if (code == KL_OK)
-        code = kl_app_secure_reload(&a->app, &secrets, &err);
+        code = kl_app_secure_reload(a, &err);
     if (code == KL_OK) {
         take(a, c, &changed);
         in_force(a, a->config);

@@ -104,37 +104,37 @@ enum kl_code kl_app_secure(struct kl_app *app, struct kl_err *err)
     return KL_OK;
 }
 
-enum kl_code kl_app_secure_reload(struct kl_app *app, bool *changed, struct kl_err *err)
+enum kl_code kl_app_secure_reload(struct app *a, struct kl_err *err)
 {
-    struct app *a = (struct app *)app;
-    bool        keys, tls = false;
+    enum kl_code  of_keys, of_tls = KL_OK;
+    struct kl_err tls_err;
+    bool          keys = false, tls = false;
 
-    *changed = false;
     if (a->auth == NULL)
         return KL_OK;
-    if (kl_auth_reload(a->auth, &keys, err) != KL_OK)
-        return err->code;
+    of_keys = kl_auth_reload(a->auth, &keys, err);
+    if (a->app.tls != NULL)
+        of_tls = kl_tls_reload(a->app.tls, &tls, &tls_err);
     if (keys)
-        kl_logf(app->log, KL_INFO, "auth.keys.file was read anew");
-    if (a->app.tls != NULL && kl_tls_reload(a->app.tls, &tls, err) != KL_OK)
-        return err->code;
+        kl_logf(a->app.log, KL_INFO, "auth.keys.file was read anew");
     if (tls)
-        kl_logf(app->log, KL_INFO, "tls.cert.file and its fellows were read anew");
-    *changed = keys || tls;
-    return KL_OK;
+        kl_logf(a->app.log, KL_INFO, "tls.cert.file and its fellows were read anew");
+    if (of_keys == KL_OK && of_tls != KL_OK)
+        *err = tls_err;
+    else if (of_tls != KL_OK)
+        kl_within(err, "%s; besides", tls_err.text);
+    return of_keys != KL_OK ? of_keys : of_tls;
 }
 
 void kl_app_secure_watch(struct app *a)
 {
     struct kl_err err;
-    bool          changed;
 
-    if (kl_app_secure_reload(&a->app, &changed, &err) == KL_OK)
-        a->secure_failed = false;
-    else if (!a->secure_failed) {
+    if (kl_app_secure_reload(a, &err) == KL_OK)
+        err.text[0] = '\0';
+    else if (strcmp(err.text, a->secure_said) != 0)
         kl_logf(a->app.log, KL_ERROR, "%s; what was read before stays in force", err.text);
-        a->secure_failed = true;
-    }
+    strcpy(a->secure_said, err.text);
 }
 
 void kl_app_secure_close(struct app *a)

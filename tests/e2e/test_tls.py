@@ -167,6 +167,37 @@ def test_pushes_and_questions_of_all_sizes_go_through_tls(world):
     other.close()
 
 
+def test_a_handshake_that_dawdles_is_ended_however_often_a_byte_comes(world):
+    serve = Secure(world, Ca(world.path("ca")), "--http.idle_timeout", "2s")
+    hello = bytes.fromhex("1603010200010001fc0303") + bytes(500)
+    dawdlers = [socket.create_connection(("127.0.0.1", serve.port)) for _ in range(2)]
+
+    def is_ended(s):
+        s.setblocking(False)
+        try:
+            return s.recv(100) == b""
+        except BlockingIOError:
+            return False
+        except ConnectionError:
+            return True
+
+    ended, sent = [False, False], 0
+
+    def look():
+        nonlocal sent
+        if not ended[1]:
+            try:
+                dawdlers[1].send(hello[sent:sent + 1])
+                sent += 1
+            except ConnectionError:
+                ended[1] = True
+        for i, s in enumerate(dawdlers):
+            ended[i] = ended[i] or is_ended(s)
+        return all(ended)
+    eventually("both are ended", look)
+    check(sent < len(hello), "all of it was sent")
+
+
 def test_certificates_change_while_it_runs_and_a_bad_pair_changes_nothing(world):
     ca, other = Ca(world.path("ca")), Ca(world.path("other"))
     serve = Secure(world, ca)
@@ -186,6 +217,23 @@ def test_certificates_change_while_it_runs_and_a_bad_pair_changes_nothing(world)
     check(p.ended() != 0 and "x.crt" in p.words(), p.words())
     p = koa.Serve(world, "--tls.cert.file", crt, name="third", data=world.path("third"), ready=False).process
     check(p.ended() != 0 and "tls.key.file" in p.words(), p.words())
+
+
+def test_keys_that_cannot_be_read_do_not_keep_certificates_from_being_replaced(world):
+    ca, keys = Ca(world.path("ca")), world.path("keys")
+    subprocess.run([os.path.join(koa.BIN, "koalemos"), "key", "new", "--file", keys, "--roles", "read", "--tenants", "a"],
+                   check=True, capture_output=True, timeout=60)
+    serve = Secure(world, ca, "--auth.keys.file", keys)
+    serial = lambda: serve.connect().getpeercert()["serialNumber"]
+    before = serial()
+    with open(keys, "a") as f:
+        f.write("x\n")
+    eventually("it says so", lambda: "auth.keys.file" in serve.process.words() and "stays in force" in serve.process.words())
+    ca.sign("server")
+    eventually("the new one is shown", lambda: serial() != before)
+    with open(serve.cert, "w") as f:
+        f.write("no certificate\n")
+    eventually("of both", lambda: any("server.crt" in line and "auth.keys.file" in line for line in serve.process.words().splitlines()))
 
 
 def test_clients_show_certificates_where_they_are_asked(world):
