@@ -24,7 +24,8 @@ struct kl_audit {
     unsigned number;
     int64_t  size;
 
-    pthread_mutex_t lock;                              /* of all that follows; held across write and sync */
+    pthread_mutex_t lock;                              /* of all above that changes, and what follows; held
+                                                          across a write, and while an order is synced */
     pthread_cond_t  wake;
     pthread_t thread;
     struct kl_buf line;
@@ -85,20 +86,60 @@ static enum kl_code open_file(struct kl_audit *a, unsigned number, struct kl_err
     return KL_OK;
 }
 
-static enum kl_code sync_all(struct kl_audit *a, struct kl_err *err)
+/* The record is on disk, with all before it; the head is not yet. */
+static bool put_head(struct kl_audit *a, uint64_t n, const char *hash)
 {
     char head[KL_AUDIT_HASH + 40];
-    int  size;
+    int  size = snprintf(head, sizeof head, "%020" PRIu64 " %s\n", n, hash);
 
+    return pwrite(a->head, head, (size_t)size, 0) == size;
+}
+
+static enum kl_code sync_all(struct kl_audit *a, struct kl_err *err)
+{
     if (a->synced == a->n)
         return KL_OK;
     if (a->fd < 0 || fdatasync(a->fd) != 0)
         return fail_once(a, "sync", err);
-    size = snprintf(head, sizeof head, "%020" PRIu64 " %s\n", a->n, a->hash);
-    if (pwrite(a->head, head, (size_t)size, 0) != size || fdatasync(a->head) != 0)
+    if (!put_head(a, a->n, a->hash) || fdatasync(a->head) != 0)
         return fail_once(a, "head", err);
     a->synced = a->n;
     return KL_OK;
+}
+
+/* The same, but that the lock is let go while the disk works: a refusal, which anyone may bring about, makes
+ * no thread of a server wait. The file may end meanwhile, and an order be synced past what this one has. */
+static void sync_aside(struct kl_audit *a)
+{
+    uint64_t      n = a->n;
+    char          hash[KL_AUDIT_HASH + 1];
+    int           fd;
+    bool          done;
+    struct kl_err err;
+
+    if (a->synced == n)
+        return;
+    strcpy(hash, a->hash);
+    fd = fcntl(a->fd, F_DUPFD_CLOEXEC, 0);
+    pthread_mutex_unlock(&a->lock);
+    done = fd >= 0 && fdatasync(fd) == 0;
+    pthread_mutex_lock(&a->lock);
+    if (!done)
+        (void)fail_once(a, "sync", &err);
+    if (fd >= 0)
+        close(fd);
+    if (!done || n <= a->synced)
+        return;
+    done = put_head(a, n, hash);
+    if (done) {
+        pthread_mutex_unlock(&a->lock);
+        done = fdatasync(a->head) == 0;
+        pthread_mutex_lock(&a->lock);
+    }
+    if (!done)
+        (void)fail_once(a, "head", &err);
+    else if (n > a->synced)
+        a->synced = n;
 }
 
 /* A record that was written in part is taken back: the next would not be one. */
@@ -144,7 +185,6 @@ static enum kl_code append(struct kl_audit *a, struct kl_audit_record *r, struct
 static void *keep_synced(void *ctx)
 {
     struct kl_audit *a = ctx;
-    struct kl_err    err;
 
     pthread_mutex_lock(&a->lock);
     while (!a->closing) {
@@ -153,7 +193,7 @@ static void *keep_synced(void *ctx)
         clock_gettime(CLOCK_MONOTONIC, &until);
         until.tv_sec += KL_AUDIT_SYNC_MS / 1000;
         pthread_cond_timedwait(&a->wake, &a->lock, &until);
-        (void)sync_all(a, &err);                       /* fail_once has said it */
+        sync_aside(a);
     }
     pthread_mutex_unlock(&a->lock);
     return NULL;

@@ -1,10 +1,12 @@
 #include "libkoal/auth/audit.h"
 
 #include <check.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 static char             folder[64];
@@ -191,6 +193,59 @@ START_TEST(a_flood_of_refusals_is_counted_and_not_written)
 }
 END_TEST
 
+START_TEST(refusals_are_synced_without_an_order)
+{
+    struct kl_guard_verdict v = { .status = 401, .words = "no key" };
+    struct kl_audit        *a = open_it("", 0);
+    char                    head[120], *bytes;
+    size_t                  size;
+    bool                    synced = false;
+
+    snprintf(head, sizeof head, "%s/koalemos-serve.head", folder);
+    for (int i = 0; i < 3; i++)
+        kl_audit_refused(a, &drain, &v);
+    for (int i = 0; i < 1000 && !synced; i++) {        /* start and three */
+        nanosleep(&(struct timespec){ .tv_nsec = 10000000 }, NULL);
+        bytes = slurp(head, &size);
+        synced = size > 20 && memcmp(bytes, "00000000000000000004 ", 21) == 0;
+        free(bytes);
+    }
+    ck_assert(synced);
+    ck_assert_msg(verify("") == KL_OK, "%s", err.text);
+    ck_assert_uint_eq(count, 4);
+    kl_audit_close(a);
+}
+END_TEST
+
+static void *refuse_many(void *a)
+{
+    struct kl_guard_verdict v = { .status = 401, .words = "no key" };
+
+    for (int i = 0; i < 250; i++) {
+        kl_audit_refused(a, &drain, &v);
+        kl_audit_done(a, &drain, "k1", 200);
+        nanosleep(&(struct timespec){ .tv_nsec = 5000000 }, NULL);
+    }
+    return NULL;
+}
+
+START_TEST(threads_that_record_while_files_end_make_one_chain)
+{
+    struct kl_audit *a = open_it("", 4000);            /* a file some ten records */
+    pthread_t        thread[3];
+
+    for (int i = 0; i < 3; i++)
+        ck_assert_int_eq(pthread_create(&thread[i], NULL, refuse_many, a), 0);
+    for (int i = 0; i < 50; i++)
+        ck_assert_int_eq(kl_audit_order(a, &drain, "k1", &err), KL_OK);
+    for (int i = 0; i < 3; i++)
+        pthread_join(thread[i], NULL);
+    kl_audit_close(a);
+    ck_assert_msg(verify("") == KL_OK, "%s", err.text);
+    ck_assert_uint_ge(count, 50 + 750);
+}
+END_TEST
+
 int main(void)
 {
     Suite   *s = suite_create("audit");
@@ -206,6 +261,8 @@ int main(void)
     tcase_add_test(t, without_its_key_a_log_cannot_be_made_anew);
     tcase_add_test(t, one_process_writes_a_log);
     tcase_add_test(t, a_flood_of_refusals_is_counted_and_not_written);
+    tcase_add_test(t, refusals_are_synced_without_an_order);
+    tcase_add_test(t, threads_that_record_while_files_end_make_one_chain);
     suite_add_tcase(s, t);
     r = srunner_create(s);
     srunner_run_all(r, CK_NORMAL);
