@@ -10,8 +10,9 @@
  * `hash` is the SHA-256 of all that stands before `,"hash":`, or its HMAC where there is a key; `prev`
  * is part of that. So a record cannot be changed, taken out or put in without every later one telling.
  * NAME.head says {n, hash} of the last record that is known to be on disk, so that a log which was cut
- * short is noticed. Whoever can write the folder, and has the key or there is none, can make all of it
- * anew: send the last hash, which is also in the process's log at start, stop and every new file, elsewhere.
+ * short is noticed. Whoever can write the folder can put back an older log together with its head; and
+ * where there is no key, or he has it, make all of it anew: send the last hash, which is also in the
+ * process's log at start, stop and every new file, elsewhere.
  *
  * Events: start, stop, order (before it is carried out; synced), done (how it ended), refused, dropped
  * (so many refusals that were more than AUDIT_REFUSALS a second), and broken (what was found at the start

@@ -170,6 +170,31 @@ START_TEST(without_its_key_a_log_cannot_be_made_anew)
 }
 END_TEST
 
+START_TEST(an_older_log_with_its_head_is_found_by_a_hash_that_was_kept_elsewhere)
+{
+    char   file[120], head[120], *bytes, *head_bytes, kept[65];
+    size_t size, head_size;
+
+    some("secret", 2, 0);
+    snprintf(head, sizeof head, "%s/koalemos-serve.head", folder);
+    snprintf(file, sizeof file, "%s", path(1));
+    bytes = slurp(file, &size);
+    head_bytes = slurp(head, &head_size);
+    some("secret", 1, 0);
+    ck_assert_int_eq(verify("secret"), KL_OK);
+    strcpy(kept, last);
+    ck_assert_int_eq(kl_audit_verify(folder, "koalemos-serve", kl_span_str("secret"), false, kept, &count, last, &err), KL_OK);
+    put(file, bytes, size);
+    ck_assert_int_eq(verify("secret"), KL_ECORRUPT);   /* its head knows better */
+    put(head, head_bytes, head_size);
+    ck_assert_int_eq(verify("secret"), KL_OK);
+    ck_assert_int_eq(kl_audit_verify(folder, "koalemos-serve", kl_span_str("secret"), false, kept, &count, last, &err),
+                     KL_ECORRUPT);
+    free(bytes);
+    free(head_bytes);
+}
+END_TEST
+
 START_TEST(one_process_writes_a_log)
 {
     struct kl_audit *a = open_it("", 0), *b;
@@ -259,6 +284,7 @@ int main(void)
     tcase_add_test(t, a_log_that_was_cut_anywhere_is_found_also_after_it_went_on);
     tcase_add_test(t, a_record_that_a_crash_cut_before_it_was_synced_is_passed_over);
     tcase_add_test(t, without_its_key_a_log_cannot_be_made_anew);
+    tcase_add_test(t, an_older_log_with_its_head_is_found_by_a_hash_that_was_kept_elsewhere);
     tcase_add_test(t, one_process_writes_a_log);
     tcase_add_test(t, a_flood_of_refusals_is_counted_and_not_written);
     tcase_add_test(t, refusals_are_synced_without_an_order);
