@@ -46,6 +46,7 @@ static const int never[] = {
     SYS_clock_settime, SYS_clock_adjtime, SYS_adjtimex, SYS_personality, SYS_quotactl, SYS_mknodat, SYS_setuid,
     SYS_setgid, SYS_setreuid, SYS_setregid, SYS_setresuid, SYS_setresgid, SYS_setgroups, SYS_capset, SYS_syslog,
     SYS_vhangup, SYS_fanotify_init, SYS_memfd_create, SYS_pidfd_getfd, SYS_move_mount, SYS_fsopen, SYS_open_tree,
+    SYS_fsconfig, SYS_fsmount, SYS_fspick, SYS_mount_setattr, SYS_process_madvise, SYS_kcmp, SYS_shmget, SYS_shmat,
 #ifdef SYS_fork
     SYS_fork, SYS_vfork, SYS_mknod, SYS_iopl, SYS_ioperm, SYS_modify_ldt,
 #endif
@@ -81,7 +82,8 @@ static unsigned make_filter(struct sock_filter f[FILTER_MOST])
     ADD(BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, CLONE_THREAD, 1, 0));
     ADD(REFUSE(EPERM));
     ADD(ALLOW);
-    /* Memory is written or executed, and what was written is never executed. */
+    /* Memory is written or executed, and what was written there is never executed. A file of ours may still be
+     * mapped to be executed, as the C library does with modules for names: that takes code of ours that maps it. */
     ADD(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_mprotect, 1, 0));
     ADD(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_pkey_mprotect, 0, 4));
     ADD(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, ARG_LOW(2)));

@@ -12,6 +12,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/shm.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -119,6 +120,8 @@ START_TEST(calls_that_it_never_makes_are_refused_and_those_that_it_makes_are_not
     ck_assert_ptr_ne(at, MAP_FAILED);
     ck_assert_int_eq(mprotect(at, 4096, PROT_READ | PROT_EXEC), -1);
     ck_assert_int_eq(mprotect(at, 4096, PROT_READ), 0);
+    ck_assert_int_eq(shmget(IPC_PRIVATE, 4096, IPC_CREAT | 0700), -1);   /* SHM_EXEC would be written, and executed */
+    ck_assert_int_eq(errno, EPERM);
 
     ck_assert_int_eq(pthread_create(&t, NULL, nothing, NULL), 0);
     pthread_join(t, NULL);
