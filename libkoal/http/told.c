@@ -137,7 +137,7 @@ void kl_http_teller_tell(struct kl_http_teller *t, const struct kl_http_request 
     int64_t begin_ns = (int64_t)r->began.tv_sec * 1000000000 + r->began.tv_nsec;
     bool    failed = r->status >= 500;
 
-    if (r->trace.on)
+    if (r->trace.on && r->verdict.status != 401)       /* a stranger's traceparent fills no queue of ours */
         put_span(t, r, begin_ns, now_ns);
     if (t->log == NULL || t->logs == KL_HTTP_LOG_NONE || (t->logs == KL_HTTP_LOG_ERRORS && !failed))
         return;

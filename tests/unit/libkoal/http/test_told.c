@@ -74,12 +74,21 @@ static void bad(void *ctx, struct kl_http_request *r)
     kl_http_answer(r, 503, "text/plain; charset=utf-8", kl_span_str("partition 3: the log is full\n"));
 }
 
+/* Knows nobody who shows something. */
+static void judge(void *ctx, const struct kl_guard_ask *a, struct kl_guard_verdict *v)
+{
+    (void)ctx;
+    v->status = a->authorization != NULL ? 401 : 0;
+}
+
 static void start(enum kl_http_logs logs)
 {
+    static const struct kl_guard guard = { .judge = judge };
     struct kl_err err;
 
     server = kl_http_server_new(&(struct kl_http_options){ .listen = "127.0.0.1:0", .threads = 2,
-                                                           .log = &sink, .logs = logs, .tracer = &tracer });
+                                                           .log = &sink, .logs = logs, .tracer = &tracer,
+                                                           .guard = &guard });
     kl_http_route_add(server, &(struct kl_http_route){ "GET", "/good", 0, good, NULL });
     kl_http_route_add(server, &(struct kl_http_route){ "GET", "/bad", 0, bad, NULL });
     kl_http_route_add(server, &(struct kl_http_route){ "GET", "/-/ready", 0, bad, NULL });
@@ -224,6 +233,16 @@ START_TEST(what_nobody_samples_is_sampled_here_but_no_probe)
 }
 END_TEST
 
+START_TEST(a_stranger_makes_no_spans)
+{
+    tracer.one_in = 1;
+    ask("/good", "Authorization: x\r\ntraceparent: 00-" PARENT "-01\r\n");
+    ask("/none", "Authorization: x\r\n");
+    ck_assert(has(" 401 "));
+    ck_assert_uint_eq(atomic_load(&emits), 0);
+}
+END_TEST
+
 static void start_errors(void) { start(KL_HTTP_LOG_ERRORS); }
 static void start_all(void) { start(KL_HTTP_LOG_ALL); }
 
@@ -242,6 +261,7 @@ int main(void)
     tcase_add_test(t, of_many_failures_only_so_many_a_second_are_told_and_the_rest_are_counted);
     tcase_add_test(t, a_request_of_a_sampled_trace_gets_a_span_below_its_senders);
     tcase_add_test(t, what_nobody_samples_is_sampled_here_but_no_probe);
+    tcase_add_test(t, a_stranger_makes_no_spans);
     tcase_add_checked_fixture(all, start_all, stop);
     tcase_add_test(all, all_requests_are_told_where_that_is_wanted);
     suite_add_tcase(s, t);
