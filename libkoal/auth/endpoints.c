@@ -29,7 +29,6 @@ static const struct kl_auth_endpoint table[] = {
     WRITE(NULL, "/api/v1/import"),
     WRITE(NULL, "/api/v1/import/prometheus"),
     WRITE(NULL, "/api/v1/import/csv"),
-    WRITE(NULL, "/api/v1/import/native"),
     WRITE(NULL, "/write"),
     WRITE(NULL, "/api/v2/write"),
     WRITE(NULL, "/ping"),
@@ -57,7 +56,6 @@ static const struct kl_auth_endpoint table[] = {
     READ(NULL, "/api/v1/export"),
     READ(NULL, "/api/v1/export/csv"),
     READ(NULL, "/api/v1/export/openmetrics"),
-    READ(NULL, "/api/v1/export/native"),
     READ(NULL, "/federate"),
     READ("GET", "/api/v1/notifications"),
     READ("GET", "/api/v1/rules"),
@@ -110,7 +108,6 @@ static const struct kl_auth_endpoint table[] = {
     ADMIN(NULL, "/api/v1/admin/tsdb/delete_series"),
     ADMIN(NULL, "/api/v1/admin/tsdb/deletions"),
     ADMIN(NULL, "/api/v1/admin/tsdb/clean_tombstones"),
-    CELL_ADMIN(NULL, "/api/v1/admin/tsdb/snapshot"),
 };
 
 const struct kl_auth_endpoint *kl_auth_endpoint_of(const char *method, const char *route)
