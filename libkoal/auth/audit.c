@@ -1,4 +1,5 @@
 #include "libkoal/auth/audit_priv.h"
+#include "libkoal/auth/read.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -13,8 +14,6 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
-
-enum { FILE_MOST = 256 << 20 };
 
 struct kl_audit {
     struct kl_audit_options options;
@@ -220,7 +219,7 @@ static enum kl_code find_end(struct kl_audit *a, char broken[KL_GUARD_WORDS_MAX 
     free(numbers);
     if (count > 0) {
         kl_audit_file_name(a->name, a->number, file);
-        if (kl_audit_read(a->folder, file, FILE_MOST, &bytes, &size, err) != KL_OK)
+        if (kl_auth_read(a->folder, file, KL_AUDIT_FILE_MOST, &bytes, &size, NULL, err) != KL_OK)
             return err->code;
         for (whole = size; whole > 0 && bytes[whole - 1] != '\n'; whole--) { }
         if (whole < size)

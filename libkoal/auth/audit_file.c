@@ -1,5 +1,6 @@
-/* Names, heads and bytes of the audit log's files. */
+/* Names and heads of the audit log's files. */
 #include "libkoal/auth/audit_priv.h"
+#include "libkoal/auth/read.h"
 #include "libkoal/base/hex.h"
 
 #include <dirent.h>
@@ -9,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 enum { FILES_MAX = 100000, HEAD_MOST = 200 };
@@ -31,34 +31,6 @@ void kl_audit_file_name(const char *name, unsigned number, char out[KL_AUDIT_NAM
     snprintf(out, KL_AUDIT_NAME_MAX + 32, "%.*s-%06u.audit", KL_AUDIT_NAME_MAX, name, number);
 }
 
-enum kl_code kl_audit_read(int folder, const char *file, size_t most, char **bytes, size_t *size,
-                           struct kl_err *err)
-{
-    struct stat s;
-    int         fd = openat(folder, file, O_RDONLY | O_CLOEXEC);
-    size_t      have = 0;
-    ssize_t     n = 1;
-    char       *at;
-
-    if (fd < 0)
-        return kl_fail(err, errno == ENOENT ? KL_ENOENT : KL_EIO, "%s: %s", file, strerror(errno));
-    if (fstat(fd, &s) != 0 || s.st_size < 0 || (uint64_t)s.st_size > most) {
-        close(fd);
-        return kl_fail(err, KL_ELIMIT, "%s is larger than %zu bytes", file, most);
-    }
-    at = kl_new((size_t)s.st_size + 1);
-    while (have < (size_t)s.st_size && (n = read(fd, at + have, (size_t)s.st_size - have)) > 0)
-        have += (size_t)n;
-    close(fd);
-    if (n < 0) {
-        free(at);
-        return kl_fail(err, KL_EIO, "%s: %s", file, strerror(errno));
-    }
-    *bytes = at;
-    *size = have;
-    return KL_OK;
-}
-
 enum kl_code kl_audit_head_read(int folder, const char *name, struct kl_audit_head *h, struct kl_err *err)
 {
     char     file[KL_AUDIT_NAME_MAX + 8], *bytes, again[HEAD_MOST];
@@ -68,7 +40,7 @@ enum kl_code kl_audit_head_read(int folder, const char *name, struct kl_audit_he
     struct kl_audit_head found = { 0 };
 
     snprintf(file, sizeof file, "%.*s.head", KL_AUDIT_NAME_MAX, name);
-    if (kl_audit_read(folder, file, HEAD_MOST, &bytes, &size, err) != KL_OK)
+    if (kl_auth_read(folder, file, HEAD_MOST, &bytes, &size, NULL, err) != KL_OK)
         return err->code;
     if (size == 0) {
         free(bytes);

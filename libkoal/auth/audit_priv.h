@@ -4,7 +4,7 @@
 #include "libkoal/auth/audit.h"
 #include "libkoal/crypt/crypt.h"
 
-enum { KL_AUDIT_HASH = 2 * KL_SHA256 };
+enum { KL_AUDIT_HASH = 2 * KL_SHA256, KL_AUDIT_FILE_MOST = 256 << 20 };
 #define KL_AUDIT_ZERO "0000000000000000000000000000000000000000000000000000000000000000"
 
 struct kl_audit_record {
@@ -28,7 +28,4 @@ struct kl_audit_head { uint64_t n; char hash[KL_AUDIT_HASH + 1]; };
 enum kl_code kl_audit_head_read(int folder, const char *name, struct kl_audit_head *h, struct kl_err *err);
 /* The numbers of the files that there are, ascending; malloc'ed. */
 enum kl_code kl_audit_files(int folder, const char *name, unsigned **numbers, size_t *count, struct kl_err *err);
-/* The whole file, malloc'ed; at most `most` bytes, else KL_ELIMIT. */
-enum kl_code kl_audit_read(int folder, const char *file, size_t most, char **bytes, size_t *size,
-                           struct kl_err *err);
 #endif

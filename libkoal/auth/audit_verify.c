@@ -1,4 +1,5 @@
 #include "libkoal/auth/audit_priv.h"
+#include "libkoal/auth/read.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -6,8 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-enum { FILE_MOST = 256 << 20 };
 
 struct walk {
     struct kl_span key;
@@ -68,7 +67,7 @@ static enum kl_code walk_all(struct walk *w, int folder, const char *name, struc
         kl_audit_file_name(name, numbers[i], file);
         if (i > 0 && numbers[i] != numbers[i - 1] + 1)
             kl_fail(err, KL_ECORRUPT, "before %s a file is missing", file);
-        else if (kl_audit_read(folder, file, FILE_MOST, &bytes, &size, err) == KL_OK) {
+        else if (kl_auth_read(folder, file, KL_AUDIT_FILE_MOST, &bytes, &size, NULL, err) == KL_OK) {
             (void)walk_file(w, file, kl_span(bytes, size), err);
             free(bytes);
         }

@@ -1,4 +1,5 @@
 #include "libkoal/auth/keys.h"
+#include "libkoal/auth/read.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -12,35 +13,15 @@ enum { PATH_MOST = 4096 };
 
 enum kl_code kl_auth_file_read(const char *path, char **bytes, size_t *size, struct stat *out, struct kl_err *err)
 {
-    int         fd = open(path, O_RDONLY | O_CLOEXEC);
     struct stat s;
-    ssize_t     n = 0;
-    size_t      have = 0;
-    char       *at;
 
-    if (fd < 0)
-        return kl_fail(err, errno == ENOENT ? KL_ENOENT : KL_EIO, "%s: %s", path, strerror(errno));
-    err->code = KL_OK;
-    if (fstat(fd, &s) != 0 || !S_ISREG(s.st_mode))
-        kl_fail(err, KL_EINVAL, "%s is no file", path);
-    else if (s.st_size > KL_AUTH_FILE_MAX)
-        kl_fail(err, KL_ELIMIT, "%s is larger than %d MiB", path, KL_AUTH_FILE_MAX >> 20);
-    else if (s.st_mode & S_IWOTH)
-        kl_fail(err, KL_EINVAL, "anyone may write %s, and make himself a key: chmod o-w", path);
-    if (err->code != KL_OK) {
-        close(fd);
+    if (kl_auth_read(AT_FDCWD, path, KL_AUTH_FILE_MAX, bytes, size, &s, err) != KL_OK)
         return err->code;
+    if (s.st_mode & S_IWOTH) {
+        free(*bytes);
+        *bytes = NULL;
+        return kl_fail(err, KL_EINVAL, "anyone may write %s, and make himself a key: chmod o-w", path);
     }
-    at = kl_new((size_t)s.st_size + 1);
-    while (have < (size_t)s.st_size && (n = read(fd, at + have, (size_t)s.st_size - have)) > 0)
-        have += (size_t)n;
-    close(fd);
-    if (n < 0) {
-        free(at);
-        return kl_fail(err, KL_EIO, "%s: %s", path, strerror(errno));
-    }
-    *bytes = at;
-    *size = have;
     if (out != NULL)
         *out = s;
     return KL_OK;
