@@ -64,8 +64,8 @@ bool kl_auth_shown(const char *header, char room[KL_AUTH_HEADER_MAX], struct kl_
 struct stat;
 enum kl_code kl_auth_file_read(const char *path, char **bytes, size_t *size, struct stat *s, struct kl_err *err);
 /* Adds the line, or takes out that of the id (KL_ENOENT: it has none), by writing the file anew beside it
- * and renaming: whoever reads it sees all of the one or of the other. A missing file is made, for its
- * owner alone. */
+ * and renaming: whoever reads it sees all of the one or of the other, and of two who change it at once neither
+ * undoes what the other did. A missing file is made, for its owner alone. */
 enum kl_code kl_auth_file_add(const char *path, const char *line, struct kl_err *err);
 enum kl_code kl_auth_file_remove(const char *path, const char *id, struct kl_err *err);
 #endif

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -27,54 +28,103 @@ enum kl_code kl_auth_file_read(const char *path, char **bytes, size_t *size, str
     return KL_OK;
 }
 
-/* Whole and synced beside it, then in its place. The owner and mode of what it replaces stay. */
-static enum kl_code write_anew(const char *path, struct kl_span text, const struct stat *old, struct kl_err *err)
-{
-    struct kl_auth_keys keys;
-    char    beside[PATH_MOST + 8], *slash;
-    int     fd, folder = -1;
-    bool    done;
+/* ---- changing it: whole and synced beside it, then in its place ---- */
 
-    if (kl_auth_keys_parse(text, &keys, err) != KL_OK)     /* never a file that cannot be read back */
-        return kl_within(err, "%s", path);
-    kl_auth_keys_free(&keys);
-    if (snprintf(beside, sizeof beside, "%s.new", path) >= (int)sizeof beside)
+/* The file beside it, locked: of two who change it at once the second begins with what the first has left. */
+struct draft { char path[PATH_MOST + 8]; int fd; };
+
+static enum kl_code draft_open(struct draft *d, const char *path, struct kl_err *err)
+{
+    struct stat ours, named;
+
+    if (snprintf(d->path, sizeof d->path, "%s.new", path) >= (int)sizeof d->path)
         return kl_fail(err, KL_EINVAL, "the path is too long");
-    fd = open(beside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    done = fd >= 0 && write(fd, text.at, text.size) == (ssize_t)text.size &&
-           (old == NULL || (fchmod(fd, old->st_mode & 07777) == 0 &&
-                            (fchown(fd, old->st_uid, old->st_gid) == 0 || errno == EPERM))) &&
-           fsync(fd) == 0 && rename(beside, path) == 0;
-    if (!done)
-        kl_fail(err, KL_EIO, "%s: %s", beside, strerror(errno));
-    if (fd >= 0)
-        close(fd);
-    if (!done) {
-        unlink(beside);
-        return err->code;
+    for (;;) {
+        d->fd = open(d->path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
+        if (d->fd < 0)
+            return kl_fail(err, errno == ENOENT ? KL_ENOENT : KL_EIO, "%s: %s", d->path, strerror(errno));
+        if (flock(d->fd, LOCK_EX) != 0 || fstat(d->fd, &ours) != 0) {
+            kl_fail(err, KL_EIO, "%s: %s", d->path, strerror(errno));
+            close(d->fd);
+            return err->code;
+        }
+        if (stat(d->path, &named) == 0 && named.st_ino == ours.st_ino && named.st_dev == ours.st_dev)
+            return KL_OK;
+        close(d->fd);                                  /* who had the lock has put it in its place meanwhile */
     }
-    slash = strrchr(beside, '/');
-    if (slash != NULL)
-        slash[slash == beside] = '\0';
-    folder = open(slash != NULL ? beside : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    done = folder >= 0 && fsync(folder) == 0;
+}
+
+static void draft_drop(struct draft *d)
+{
+    unlink(d->path);
+    close(d->fd);
+}
+
+static enum kl_code sync_folder(const char *path, struct kl_err *err)
+{
+    char        folder[PATH_MOST + 8];
+    const char *slash = strrchr(path, '/');
+    int         fd;
+    bool        done;
+
+    snprintf(folder, sizeof folder, "%.*s", slash == NULL ? 1 : slash == path ? 1 : (int)(slash - path),
+             slash == NULL ? "." : path);
+    fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    done = fd >= 0 && fsync(fd) == 0;
     if (!done)
         kl_fail(err, KL_EIO, "%s: its folder cannot be synced: %s", path, strerror(errno));
-    if (folder >= 0)
-        close(folder);
+    if (fd >= 0)
+        close(fd);
     return done ? KL_OK : err->code;
+}
+
+static bool write_all(int fd, struct kl_span text)
+{
+    for (ssize_t n; text.size > 0; text = kl_span((const char *)text.at + n, text.size - (size_t)n))
+        if ((n = write(fd, text.at, text.size)) < 0)
+            return false;
+    return true;
+}
+
+/* Ends the draft. The owner and mode of what it replaces (NULL: nothing) stay. */
+static enum kl_code draft_take(struct draft *d, const char *path, struct kl_span text, const struct stat *old,
+                               struct kl_err *err)
+{
+    struct kl_auth_keys keys;
+
+    if (kl_auth_keys_parse(text, &keys, err) != KL_OK) {   /* never a file that cannot be read back */
+        draft_drop(d);
+        return kl_within(err, "%s", path);
+    }
+    kl_auth_keys_free(&keys);
+    if (ftruncate(d->fd, 0) != 0 || !write_all(d->fd, text) ||
+        (old != NULL && (fchmod(d->fd, old->st_mode & 07777) != 0 ||
+                         (fchown(d->fd, old->st_uid, old->st_gid) != 0 && errno != EPERM))) ||
+        fsync(d->fd) != 0 || rename(d->path, path) != 0) {
+        kl_fail(err, KL_EIO, "%s: %s", d->path, strerror(errno));
+        draft_drop(d);
+        return err->code;
+    }
+    close(d->fd);
+    return sync_folder(path, err);
 }
 
 enum kl_code kl_auth_file_add(const char *path, const char *line, struct kl_err *err)
 {
     struct kl_buf out = { 0 };
+    struct draft  d;
     struct stat   s;
     char         *bytes = NULL;
     size_t        size = 0;
-    bool          is = kl_auth_file_read(path, &bytes, &size, &s, err) == KL_OK;
+    bool          is;
 
-    if (!is && err->code != KL_ENOENT)
+    if (draft_open(&d, path, err) != KL_OK)
         return err->code;
+    is = kl_auth_file_read(path, &bytes, &size, &s, err) == KL_OK;
+    if (!is && err->code != KL_ENOENT) {
+        draft_drop(&d);
+        return err->code;
+    }
     err->code = KL_OK;
     if (!is)
         kl_buf_adds(&out, "# API keys: ID SHA256 ROLES TENANTS [rate=REQUESTS_A_SECOND]\n");
@@ -82,7 +132,7 @@ enum kl_code kl_auth_file_add(const char *path, const char *line, struct kl_err 
     if (size > 0 && bytes[size - 1] != '\n')
         kl_buf_adds(&out, "\n");
     kl_buf_addf(&out, "%s\n", line);
-    (void)write_anew(path, kl_buf_span(&out), is ? &s : NULL, err);
+    (void)draft_take(&d, path, kl_buf_span(&out), is ? &s : NULL, err);
     kl_buf_deinit(&out);
     free(bytes);
     return err->code;
@@ -91,13 +141,18 @@ enum kl_code kl_auth_file_add(const char *path, const char *line, struct kl_err 
 enum kl_code kl_auth_file_remove(const char *path, const char *id, struct kl_err *err)
 {
     struct kl_buf out = { 0 };
+    struct draft  d;
     struct stat   s;
     char         *bytes;
     size_t        size, id_size = strlen(id);
     bool          found = false;
 
-    if (kl_auth_file_read(path, &bytes, &size, &s, err) != KL_OK)
+    if (draft_open(&d, path, err) != KL_OK)
         return err->code;
+    if (kl_auth_file_read(path, &bytes, &size, &s, err) != KL_OK) {
+        draft_drop(&d);
+        return err->code;
+    }
     for (const char *at = bytes, *end = bytes + size, *next; at < end; at = next) {
         const char *stop = memchr(at, '\n', (size_t)(end - at));
         const char *word = at;
@@ -112,9 +167,11 @@ enum kl_code kl_auth_file_remove(const char *path, const char *id, struct kl_err
             kl_buf_add(&out, at, (size_t)(next - at));
     }
     if (found)
-        (void)write_anew(path, kl_buf_span(&out), &s, err);
-    else
+        (void)draft_take(&d, path, kl_buf_span(&out), &s, err);
+    else {
+        draft_drop(&d);
         kl_fail(err, KL_ENOENT, "%s: there is no key %.63s", path, id);
+    }
     kl_buf_deinit(&out);
     free(bytes);
     return err->code;

@@ -1,9 +1,12 @@
 #include "libkoal/auth/keys.h"
 
 #include <check.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "libkoal/auth/endpoints.h"
 
@@ -90,6 +93,81 @@ START_TEST(a_new_key_fits_its_line)
 }
 END_TEST
 
+static char folder[64], file[100];
+
+static void make_folder(void)
+{
+    strcpy(folder, "/tmp/koalemos-keys-XXXXXX");
+    ck_assert_ptr_nonnull(mkdtemp(folder));
+    snprintf(file, sizeof file, "%s/keys", folder);
+}
+
+static void remove_folder(void)
+{
+    char command[100];
+
+    snprintf(command, sizeof command, "rm -rf %s", folder);
+    ck_assert_int_eq(system(command), 0);
+}
+
+START_TEST(a_file_that_anyone_may_write_or_that_is_none_is_not_read)
+{
+    char  *bytes;
+    size_t size;
+
+    ck_assert_int_eq(kl_auth_file_read(file, &bytes, &size, NULL, &err), KL_ENOENT);
+    ck_assert_int_eq(kl_auth_file_read(folder, &bytes, &size, NULL, &err), KL_EINVAL);
+    ck_assert_int_eq(mkfifo(file, 0600), 0);
+    ck_assert_int_eq(kl_auth_file_read(file, &bytes, &size, NULL, &err), KL_EINVAL);   /* and nobody waits for it */
+    unlink(file);
+    ck_assert_int_eq(kl_auth_file_add(file, "a " DIGEST " read *", &err), KL_OK);
+    ck_assert_int_eq(kl_auth_file_read(file, &bytes, &size, NULL, &err), KL_OK);
+    free(bytes);
+    ck_assert_int_eq(chmod(file, 0602), 0);
+    ck_assert_int_eq(kl_auth_file_read(file, &bytes, &size, NULL, &err), KL_EINVAL);
+    ck_assert_int_eq(chmod(file, 0600), 0);
+    ck_assert_int_eq(truncate(file, KL_AUTH_FILE_MAX + 1), 0);
+    ck_assert_int_eq(kl_auth_file_read(file, &bytes, &size, NULL, &err), KL_ELIMIT);
+}
+END_TEST
+
+enum { EACH = 40 };
+static void *change(void *ctx)
+{
+    struct kl_err mine;
+    char          line[200], id[20];
+
+    for (int i = 0; i < EACH; i++) {
+        snprintf(id, sizeof id, "%s-%d", (const char *)ctx, i);
+        snprintf(line, sizeof line, "%s " DIGEST " read *", id);
+        ck_assert_msg(kl_auth_file_add(file, line, &mine) == KL_OK, "%s", mine.text);
+        if (i % 2 == 1)
+            ck_assert_msg(kl_auth_file_remove(file, id, &mine) == KL_OK, "%s", mine.text);
+    }
+    return NULL;
+}
+
+START_TEST(two_who_change_a_file_at_once_undo_nothing)
+{
+    struct kl_auth_keys keys;
+    pthread_t           other;
+    char               *bytes;
+    size_t              size;
+
+    ck_assert_int_eq(pthread_create(&other, NULL, change, (void *)(uintptr_t)"x"), 0);
+    change((void *)(uintptr_t)"y");
+    pthread_join(other, NULL);
+    ck_assert_int_eq(kl_auth_file_remove(file, "z", &err), KL_ENOENT);
+    ck_assert_int_eq(kl_auth_file_read(file, &bytes, &size, NULL, &err), KL_OK);
+    ck_assert_int_eq(kl_auth_keys_parse(kl_span(bytes, size), &keys, &err), KL_OK);
+    ck_assert_uint_eq(keys.count, EACH);
+    kl_auth_keys_free(&keys);
+    free(bytes);
+    strcat(file, ".new");
+    ck_assert_int_eq(access(file, F_OK), -1);          /* nothing is left beside it */
+}
+END_TEST
+
 START_TEST(a_key_is_shown_in_each_way_that_clients_have)
 {
     static const struct { const char *header, *id, *secret; } all[] = {
@@ -132,7 +210,7 @@ END_TEST
 int main(void)
 {
     Suite   *s = suite_create("keys");
-    TCase   *t = tcase_create("keys");
+    TCase   *t = tcase_create("keys"), *files = tcase_create("files");
     SRunner *r;
     int      failed;
 
@@ -141,6 +219,10 @@ int main(void)
     tcase_add_test(t, a_new_key_fits_its_line);
     tcase_add_test(t, a_key_is_shown_in_each_way_that_clients_have);
     tcase_add_test(t, endpoints_have_a_role_by_method_and_the_prefix_changes_nothing);
+    tcase_add_checked_fixture(files, make_folder, remove_folder);
+    tcase_add_test(files, a_file_that_anyone_may_write_or_that_is_none_is_not_read);
+    tcase_add_test(files, two_who_change_a_file_at_once_undo_nothing);
+    suite_add_tcase(s, files);
     suite_add_tcase(s, t);
     r = srunner_create(s);
     srunner_run_all(r, CK_NORMAL);
