@@ -1,6 +1,7 @@
-#include "libkoal/auth/audit.h"
+#include "libkoal/auth/audit_priv.h"
 
 #include <check.h>
+#include <inttypes.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -195,6 +196,60 @@ START_TEST(an_older_log_with_its_head_is_found_by_a_hash_that_was_kept_elsewhere
 }
 END_TEST
 
+/* A log of two records with right hashes each: the first follows `prev`, the second has number `n`. */
+static void forge(const char *prev, uint64_t n, bool follows)
+{
+    struct kl_audit_record r = { .n = 1, .event = "start" };
+    struct kl_buf b = { 0 };
+    char          hash[KL_AUDIT_HASH + 1], other[KL_AUDIT_HASH + 1], text[200];
+
+    strcpy(hash, prev);
+    strcpy(other, prev);
+    kl_audit_line(&r, kl_span_str(""), hash, &b);
+    r.n = n;
+    kl_audit_line(&r, kl_span_str(""), follows ? hash : other, &b);
+    put(path(1), b.at, b.size);
+    snprintf(text, sizeof text, "%020" PRIu64 " %s\n", n, follows ? hash : other);
+    kl_buf_reset(&b);
+    kl_buf_adds(&b, text);
+    snprintf(text, sizeof text, "%s/koalemos-serve.head", folder);
+    put(text, b.at, b.size);
+    kl_buf_deinit(&b);
+}
+
+START_TEST(records_with_right_hashes_that_do_not_follow_each_other_are_found)
+{
+    forge(KL_AUDIT_ZERO, 2, true);
+    ck_assert_msg(verify("") == KL_OK, "%s", err.text);
+    forge(KL_AUDIT_ZERO, 2, false);
+    ck_assert_int_eq(verify(""), KL_ECORRUPT);
+    forge(KL_AUDIT_ZERO, 3, true);
+    ck_assert_int_eq(verify(""), KL_ECORRUPT);
+    forge("1111111111111111111111111111111111111111111111111111111111111111", 2, true);
+    ck_assert_int_eq(verify(""), KL_ECORRUPT);
+}
+END_TEST
+
+START_TEST(a_log_that_was_made_anew_is_found_by_the_head_of_the_old_one)
+{
+    char   head[120], *bytes;
+    size_t size;
+
+    some("", 2, 0);
+    snprintf(head, sizeof head, "%s/koalemos-serve.head", folder);
+    bytes = slurp(head, &size);
+    forge(KL_AUDIT_ZERO, 2, true);
+    unlink(head);
+    ck_assert_int_eq(verify(""), KL_ECORRUPT);
+    unlink(path(1));
+    some("", 5, 0);
+    ck_assert_int_eq(verify(""), KL_OK);
+    put(head, bytes, size);
+    ck_assert_int_eq(verify(""), KL_ECORRUPT);
+    free(bytes);
+}
+END_TEST
+
 START_TEST(one_process_writes_a_log)
 {
     struct kl_audit *a = open_it("", 0), *b;
@@ -285,6 +340,8 @@ int main(void)
     tcase_add_test(t, a_record_that_a_crash_cut_before_it_was_synced_is_passed_over);
     tcase_add_test(t, without_its_key_a_log_cannot_be_made_anew);
     tcase_add_test(t, an_older_log_with_its_head_is_found_by_a_hash_that_was_kept_elsewhere);
+    tcase_add_test(t, records_with_right_hashes_that_do_not_follow_each_other_are_found);
+    tcase_add_test(t, a_log_that_was_made_anew_is_found_by_the_head_of_the_old_one);
     tcase_add_test(t, one_process_writes_a_log);
     tcase_add_test(t, a_flood_of_refusals_is_counted_and_not_written);
     tcase_add_test(t, refusals_are_synced_without_an_order);
