@@ -167,7 +167,7 @@ struct kl_bus_watch {                                  /* all keys with `prefix`
     char prefix[KL_BUS_KEY_MAX + 1];
     struct kl_env_loop *loop;
     /* value.at NULL: deleted. Every key's present state once at the start, then `current`, then
-     * every change in order; after a reconnection states may repeat. */
+     * every change in order; after a reconnection states may repeat, but no older one. */
     void (*change)(struct kl_bus_watch *w, const char *key, struct kl_span value,
                    uint64_t revision);
     void (*current)(struct kl_bus_watch *w);

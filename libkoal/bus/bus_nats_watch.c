@@ -1,15 +1,22 @@
 /*
  * Watches of keys: each an "eye", a tap over the whole bucket. What it brings is told on the watcher's
  * loop, batch by batch.
+ *
+ * An eye that begins anew may lie on a server that lags, or that has passed a change over for good (2.9,
+ * bus_nats_log.c): so it remembers the revision of each key that it told, and tells nothing older; and now
+ * and then it begins anew, on whichever server that draws.
  */
 #include "libkoal/bus/bus_nats_priv.h"
+
+#include "libkoal/base/hash.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { RENEW_MS = 60000 };
+enum { RENEW_MS = 20000 };
 
+struct told { uint64_t key, revision; };               /* a key's hash; 0: unused */
 struct eye {
     struct kl_busn_tap tap;                            /* its references are the eye's */
     struct kl_bus_watch *watch;                        /* touched on its loop only */
@@ -23,11 +30,56 @@ struct eye {
     char prefix[KL_BUS_KEY_MAX + 1];
     struct kl_busn_drop *batch;                        /* the delivery */
     bool batch_current;
+    struct told *told; size_t told_count, told_room;   /* the watcher's loop's; the room a power of two */
 };
 
 static struct eye *eye_of(struct kl_busn_tap *t) { return kl_container_of(t, struct eye, tap); }
 
-static void eye_free(struct kl_busn_tap *t) { free(eye_of(t)); }
+static void eye_free(struct kl_busn_tap *t)
+{
+    free(eye_of(t)->told);
+    free(eye_of(t));
+}
+
+/* ---- what was told of each key ---- */
+
+static struct told *told_of(struct told *told, size_t room, uint64_t key)
+{
+    size_t i = key & (room - 1);
+
+    while (told[i].key != 0 && told[i].key != key)
+        i = (i + 1) & (room - 1);
+    return &told[i];
+}
+
+static void told_grow(struct eye *e)
+{
+    size_t       room = e->told_room == 0 ? 64 : 2 * e->told_room;
+    struct told *more = kl_new(room * sizeof *more);
+
+    for (size_t i = 0; i < e->told_room; i++)
+        if (e->told[i].key != 0)
+            *told_of(more, room, e->told[i].key) = e->told[i];
+    free(e->told);
+    e->told = more;
+    e->told_room = room;
+}
+
+/* Is it older than what was told of its key? What others put there, without a revision of ours, never is. */
+static bool is_older(struct eye *e, const char *key, natsMsg *msg)
+{
+    uint64_t     hash = kl_hash64(key, strlen(key)), revision = kl_busn_revision(msg, 0);
+    struct told *t;
+
+    if (2 * e->told_count >= e->told_room)
+        told_grow(e);
+    t = told_of(e->told, e->told_room, hash + (hash == 0));
+    if (revision != 0 && revision < t->revision)
+        return true;
+    e->told_count += t->key == 0;
+    *t = (struct told){ hash + (hash == 0), revision };
+    return false;
+}
 
 static void eye_cancel(struct kl_busn_tap *t)
 {
@@ -65,7 +117,7 @@ static void on_delivery(struct kl_env_task *task)
 
         if (e->closed || atomic_load(&b->closed))
             break;
-        if (strncmp(key, e->prefix, strlen(e->prefix)) == 0)
+        if (strncmp(key, e->prefix, strlen(e->prefix)) == 0 && !is_older(e, key, d->msg))
             e->watch->change(e->watch, key,
                              marker ? kl_span(NULL, 0)
                                     : kl_span(value, (size_t)natsMsg_GetDataLength(d->msg)),
@@ -140,7 +192,6 @@ static void eye_drop(struct kl_busn_tap *t, struct kl_busn_drop *d)
     eye_pump(e);
 }
 
-/* A server that passed a change over (2.9, bus_nats_log.c) never tells it: now and then another look. */
 static void eye_tick(struct kl_busn_tap *t, int64_t now_ns)
 {
     struct eye *e = eye_of(t);

@@ -1327,6 +1327,53 @@ START_TEST(a_stream_made_anew_while_the_server_was_away_breaks_its_reader)
 }
 END_TEST
 
+/* Past the bus: a message as any server's replica may have it. */
+static void publish_raw(const char *subject, const char *headers, const char *value)
+{
+    struct sockaddr_in at = { .sin_family = AF_INET, .sin_port = htons((uint16_t)w.ports[0]),
+                              .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    int    fd = socket(AF_INET, SOCK_STREAM, 0);
+    char   text[600], answer[4096] = "";
+    size_t h = strlen(headers) + strlen("NATS/1.0\r\n\r\n");
+    int    n = snprintf(text, sizeof text, "CONNECT {\"verbose\":false,\"headers\":true}\r\n"
+                        "HPUB %s %zu %zu\r\nNATS/1.0\r\n%s\r\n%s\r\nPING\r\n", subject, h,
+                        h + strlen(value), headers, value);
+
+    ck_assert_int_eq(connect(fd, (struct sockaddr *)&at, sizeof at), 0);
+    ck_assert_int_eq(write(fd, text, (size_t)n), n);
+    while (strstr(answer, "PONG") == NULL) {
+        size_t have = strlen(answer);
+
+        ck_assert_int_gt(read(fd, answer + have, sizeof answer - 1 - have), 0);
+    }
+    close(fd);
+}
+
+/* As by a server that lags, or passed a change over. */
+START_TEST(a_watch_tells_no_older_state_of_a_key_than_it_told)
+{
+    struct watched x = { .watch = { .prefix = "a.", .change = watched_change,
+                                    .current = watched_current, .ctx = &x } };
+    static const char *const want[] = { "current", "a.1=new", "a.2=x", "a.1=theirs", "a.1=last" };
+    char subject[64];
+
+    ENTER(NATS);
+    x.watch.loop = w.loop;
+    on_loop(watch_begin, &x);
+    wait_for(&x.current, 1);
+    snprintf(subject, sizeof subject, "$KV.KOA_%s.a.1", w.nats.cell);
+    kv(KL_BUS_KV_PUT, "a.1", "new", 0);
+    publish_raw(subject, "Koa-Revision: 1000 somebody.1\r\n", "old");
+    kv(KL_BUS_KV_PUT, "a.2", "x", 0);
+    publish_raw(subject, "", "theirs");                /* a tool's: it has no revision */
+    kv(KL_BUS_KV_PUT, "a.1", "last", UINT64_MAX);
+    wait_for(&x.count, 5);
+    for (int i = 0; i < 5; i++)
+        ck_assert_str_eq(x.text[i], want[i]);
+    on_loop(watch_end, &x);
+}
+END_TEST
+
 START_TEST(a_reader_is_told_each_second_where_the_log_ends)
 {
     struct tape t;
@@ -1442,6 +1489,7 @@ int main(void)
     tcase_add_test(nats, a_stream_made_anew_under_a_reader_breaks_it_with_the_new_incarnation);
     tcase_add_test(nats, a_stream_made_anew_while_the_server_was_away_breaks_its_reader);
     tcase_add_test(nats, a_server_that_hangs_costs_time_and_no_more);
+    tcase_add_test(nats, a_watch_tells_no_older_state_of_a_key_than_it_told);
     tcase_add_test(nats, a_reader_is_told_each_second_where_the_log_ends);
     tcase_add_test(nats,
                    a_log_that_was_rolled_back_and_went_on_breaks_its_reader_although_it_is_long_enough);
