@@ -318,6 +318,7 @@ struct ing_partition {
     struct { uint64_t seq; int64_t at_ms; } purges[ING_PURGES_MAX]; uint32_t purge_count;
     struct ing_old *olds; uint32_t old_count, old_room;        /* manifests to be removed */
     struct ing_tidy *tidy;                             /* housekeeping under way, before its commit */
+    uint64_t tidy_number;                              /* of the last: names what it writes */
     unsigned tidy_failures;
     int64_t  orphans_again_ns;                         /* none looked for before */
     int64_t  tidy_again_ns;                            /* none before */

@@ -691,8 +691,10 @@ void ing_tidy_tick(struct ing_partition *p)
         ing_tidy_free(t);
         return;
     }
-    /* No two owners give one name to two things: the loser removes what it wrote. */
-    t->generation = (p->manifest.revision + 1) << 16 | (ing_epoch(p) & 0xffff);
+    /* No two owners give one name to two things, nor does one owner twice: who finds that his commit did not
+     * come about removes what he wrote, and an earlier one of his, that had no answer, may have come about. */
+    p->tidy_number = p->manifest.revision > p->tidy_number ? p->manifest.revision + 1 : p->tidy_number + 1;
+    t->generation = p->tidy_number << 16 | (ing_epoch(p) & 0xffff);
     t->open = kl_new((t->plan.input_count + 1) * sizeof *t->open);
     t->bad = kl_new((t->plan.input_count + 1) * sizeof *t->bad);
     t->done = kl_new((t->plan.output_count + t->plan.input_count + 1) * (size_t)(1 + BLK_ROLLUPS_MAX) *
@@ -750,6 +752,9 @@ bool ing_tidy_apply(struct ing_tidy *t, struct blk_manifest *m, int64_t now_ms)
     }
     if (plan->what == ING_TIDY_ORPHANS)
         ing_orphans_apply(t, m, now_ms);
+    /* After a restart numbers go on from the revision: it is no less than any that was given a name by. */
+    if (m->revision + 1 < t->generation >> 16)
+        m->revision = (t->generation >> 16) - 1;
     return true;
 }
 

@@ -514,6 +514,51 @@ START_TEST(an_empty_disk_is_filled_with_the_owner_s_snapshots)
 }
 END_TEST
 
+static bool pointed;                                   /* a catalogue's pointer is on its way */
+static void (*kv_before)(struct kl_bus *b, struct kl_bus_kv *op);
+static void kv_noted(struct kl_bus *b, struct kl_bus_kv *op)
+{
+    pointed = pointed || (op->kind == KL_BUS_KV_PUT && strncmp(op->key, "catalogue", 9) == 0);
+    kv_before(b, op);
+}
+
+/* An owner whom nobody can follow is cut off while it moves a catalogue's pointer, and has the same lease again. */
+START_TEST(what_a_commit_without_an_answer_may_have_named_stays_in_the_store)
+{
+    struct life *l = kl_new(sizeof *l);
+
+    c_init(&l->c, 6000 + (uint64_t)_i);
+    for (unsigned k = 0; k < WRITERS; k++)
+        l->writers[k] = (struct writer){ .life = l, .number = k };
+    for (unsigned i = 0; i < C_NODES; i++)
+        c_start(&l->c, i);
+    c_settle(&l->c, "at the beginning");
+    for (unsigned i = C_DOORMEN + 1; i < C_QUERIER; i++)
+        c_kill(&l->c, i, C_KILL);
+    kv_before = l->c.nodes[C_DOORMEN].bus->kv;
+    l->c.nodes[C_DOORMEN].bus->kv = kv_noted;
+    for (unsigned round = 0; round < 40; round++) {
+        int64_t until = c_now_ns(&l->c) + INT64_C(20000000000);
+
+        pass(l, 500 + (int64_t)(c_draw(&l->c) % 1000));
+        if (round % 2 == 0)
+            flush_all(l);
+        pointed = false;
+        while (!pointed && kl_env_sim_step(l->c.sim, until))
+            ;
+        for (unsigned k = (unsigned)(c_draw(&l->c) % 20); k > 0; k--)
+            kl_env_sim_step(l->c.sim, until);
+        is_cut_off(l, C_DOORMEN);
+        pass(l, 10000);
+    }
+    all_recover(l);
+    pass(l, 1000);
+    write_to_the_end(l);
+    c_settle(&l->c, "at the end");
+    must_be_there(l, "at the end");
+}
+END_TEST
+
 /* A killed process frees nothing, and there are many of them here. */
 const char *__asan_default_options(void);
 const char *__asan_default_options(void) { return "detect_leaks=0"; }
@@ -526,5 +571,6 @@ int main(void)
     tcase_add_loop_test(t, whatever_happens_every_acked_sample_is_there_exactly_once_and_answers_say_what_they_miss,
                         0, (int)((lives() + AT_ONCE - 1) / AT_ONCE));
     tcase_add_loop_test(t, an_empty_disk_is_filled_with_the_owner_s_snapshots, 0, 2);
+    tcase_add_loop_test(t, what_a_commit_without_an_answer_may_have_named_stays_in_the_store, 0, 4);
     return kit_run("cluster", t);
 }
