@@ -88,6 +88,16 @@ void ing_erased_free(struct ing_job *j)
     j->erased_count = 0;
 }
 
+/* Deletions on their way into the catalogue. */
+static uint32_t queued(const struct ing_partition *p)
+{
+    uint32_t n = 0;
+
+    for (const struct ing_job *j = p->jobs; j != NULL; j = j->next)
+        n += j->step < ING_CLEAN ? j->deletion_count : 0;
+    return n;
+}
+
 void ing_deletion_read(struct ing_partition *p, struct kl_span tenant, const struct tsp_deletion *t)
 {
     struct blk_deletion  like = { .seq = p->record_seq, .incarnation = p->incarnation,
@@ -116,7 +126,7 @@ void ing_deletion_read(struct ing_partition *p, struct kl_span tenant, const str
         blk_deletion_unref(d);
         return;
     }
-    if (p->manifest.deletion_count + p->deleting_count >= BLK_DELETIONS_MAX) {
+    if (p->manifest.deletion_count + queued(p) + p->deleting_count >= BLK_DELETIONS_MAX) {
         blk_deletion_unref(d);
         kl_fail(&p->cut_err, KL_ELIMIT, "more than %d deletions wait to be rewritten",
                 BLK_DELETIONS_MAX);
@@ -161,8 +171,6 @@ void ing_deletions_build(const struct ing_job *j, struct blk_manifest *m)
         struct blk_deletion  like = *j->deletions[i], *d;
         struct kl_err        err;
 
-        if (m->deletion_count == BLK_DELETIONS_MAX)
-            break;                                     /* bounded when they were read: never */
         like.number = m->deletions_made + 1;
         if (blk_deletion_new(&like, &d, &err) != KL_OK)
             assert(!"what compiled once does so again");
@@ -193,9 +201,7 @@ void ing_deletions_count(struct ing_partition *p)
         p->counted_revision = p->manifest.revision;
         p->counted = pending(&p->manifest, UINT64_MAX);
     }
-    waiting = p->counted;
-    for (const struct ing_job *j = p->jobs; j != NULL; j = j->next)
-        waiting += j->step < ING_CLEAN ? j->deletion_count : 0;
+    waiting = p->counted + queued(p);
     atomic_store(&p->m_deletions, ing_epoch(p) != 0 ? waiting : 0);
 }
 

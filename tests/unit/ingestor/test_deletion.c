@@ -221,6 +221,34 @@ START_TEST(cut_that_waits_for_the_store_is_hidden_at_once_and_when_it_is_there)
 }
 END_TEST
 
+/* A manifest lists so many; none beyond is dropped without a word. */
+START_TEST(more_deletions_than_the_catalogue_lists_stop_the_partition_with_words)
+{
+    enum { A_RECORD = 256 };
+    struct kl_store_faults faults = { .seed = 5 };
+    struct kl_err          err = { 0 };
+    struct tsp_deletion    d = { .to_ms = base, .matcher_count = 1 };
+
+    d.matchers[0] = (struct kl_matcher){ KL_MATCH_EQ, kl_span_str("host"), kl_span_str("h9"), NULL };
+    w_stop(&w);
+    w.faults = &faults;
+    w_start(&w);
+    w_ready(&w);
+    faults.down = true;
+    for (unsigned r = 0; r <= BLK_DELETIONS_MAX / A_RECORD; r++) {
+        for (unsigned i = 0; i < A_RECORD; i++)
+            tsp_record_delete(w.writer, kl_span_str(T), &d);
+        w_send_wait(&w, 0);
+        kl_env_sim_run(w.sim, 1000);
+        ck_assert_int_eq(ing_ready(w.ing, &err), r < BLK_DELETIONS_MAX / A_RECORD);
+    }
+    ck_assert_msg(strstr(err.text, "stopped by an alarm") != NULL, "%s", err.text);
+    w_stop(&w);
+    w.faults = NULL;
+    w_start(&w);
+}
+END_TEST
+
 START_TEST(restart_before_the_catalogue_has_it_obeys_it_all_the_same)
 {
     struct kl_store_faults faults = { .seed = 5 };
@@ -523,6 +551,7 @@ int main(void)
     tcase_add_test(t, what_memory_holds_is_gone_at_once_and_what_comes_later_is_seen);
     tcase_add_test(t, filesets_of_earlier_cuts_are_hidden_and_samples_after_it_are_not);
     tcase_add_test(t, cut_that_waits_for_the_store_is_hidden_at_once_and_when_it_is_there);
+    tcase_add_test(t, more_deletions_than_the_catalogue_lists_stop_the_partition_with_words);
     tcase_add_test(t, restart_before_the_catalogue_has_it_obeys_it_all_the_same);
     tcase_add_test(t, log_is_kept_from_a_deletion_on_until_the_catalogue_has_it);
     tcase_add_test(t, samples_that_wait_for_their_definition_are_meant_when_it_comes);
