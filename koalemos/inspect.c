@@ -36,11 +36,16 @@ static double per(uint64_t bytes, uint64_t samples)
 static void text_fileset(struct inspect *s, const struct blk_found *x, const struct blk_info *i,
                          uint64_t bytes)
 {
-    kl_buf_addf(&s->out, "%s%s%s\n    %s, %" PRIu64 " series, %" PRIu64 " samples from %" PRId64
-                " to %" PRId64 ", %" PRIu64 " bytes, %.3f a sample\n", x->root,
+    const char *what = i->resolution_ms > 0 ? "row" : "sample";
+    char        rollup[48] = "";
+
+    if (i->resolution_ms > 0)
+        snprintf(rollup, sizeof rollup, "rollup of %" PRId64 " s, ", i->resolution_ms / 1000);
+    kl_buf_addf(&s->out, "%s%s%s\n    %s, %s%" PRIu64 " series, %" PRIu64 " %ss from %" PRId64
+                " to %" PRId64 ", %" PRIu64 " bytes, %.3f a %s\n", x->root,
                 x->root[0] != '\0' ? "/" : "", x->path,
-                x->kind == BLK_FOUND_STORED ? "stored" : "local", i->series_count, i->sample_count,
-                i->min_ms, i->max_ms, bytes, per(bytes, i->sample_count));
+                x->kind == BLK_FOUND_STORED ? "stored" : "local", rollup, i->series_count, i->sample_count,
+                what, i->min_ms, i->max_ms, bytes, per(bytes, i->sample_count), what);
 }
 
 static void json_files(struct inspect *s, const uint64_t files[BLK_FILE_COUNT])
@@ -62,10 +67,10 @@ static void json_fileset(struct inspect *s, const struct blk_found *x, const str
     kl_buf_addf(&s->out, ",\"stored\":%s,\"tenant\":", x->kind == BLK_FOUND_STORED ? "true" : "false");
     kl_json_cstr(&s->out, i->tenant);
     kl_buf_addf(&s->out, ",\"partition\":%" PRIu32 ",\"window_start_ms\":%" PRId64 ",\"window_ms\":%"
-                PRId64 ",\"id\":%" PRIu64 ",\"generation\":%" PRIu64 ",\"first_seq\":%" PRIu64 ",\"min_ms\":%" PRId64
+                PRId64 ",\"id\":%" PRIu64 ",\"generation\":%" PRIu64 ",\"resolution_ms\":%" PRId64 ",\"first_seq\":%" PRIu64 ",\"min_ms\":%" PRId64
                 ",\"max_ms\":%" PRId64 ",\"series\":%" PRIu64 ",\"samples\":%" PRIu64
                 ",\"bytes\":%" PRIu64 ",\"bytes_per_sample\":%.4f,\"files\":", i->partition,
-                i->window_start_ms, i->window_ms, i->id, i->generation, i->first_seq, i->min_ms, i->max_ms,
+                i->window_start_ms, i->window_ms, i->id, i->generation, i->resolution_ms, i->first_seq, i->min_ms, i->max_ms,
                 i->series_count, i->sample_count, bytes, per(bytes, i->sample_count));
     json_files(s, files);
     kl_buf_adds(&s->out, "}");

@@ -15,10 +15,11 @@ static const char *const files[] = { "info", "data", "index", "summaries", "post
                                      "extras", "digests", "checkpoint" };
 enum { FILES = sizeof files / sizeof *files };
 
-static void write_named(const char *tenant, uint32_t partition, uint64_t id)
+static void write_named(const char *tenant, uint32_t partition, uint64_t id, int64_t resolution_ms)
 {
     info = (struct blk_info){ .window_start_ms = start, .window_ms = 7200000, .id = id,
-                              .partition = partition, .incarnation = 1, .first_seq = 1 };
+                              .partition = partition, .incarnation = 1, .first_seq = 1,
+                              .generation = 5, .resolution_ms = resolution_ms };       /* of the latest version */
     strcpy(info.tenant, tenant);
     blk_fileset_path(&info, path);
     ck_assert_msg(kit_write(root, &info, 240, NULL, &err) == KL_OK, "%s", err.text);
@@ -46,7 +47,7 @@ static void setup(void)
     root = kl_env_disk_sim_root(disk);
     kit_store_init(&store);
     kit_make(1, 24, 12, start, 15000);
-    write_named("anonymous", 3, 4711);
+    write_named("anonymous", 3, 4711, 300000);
 }
 
 static void teardown(void)
@@ -196,14 +197,15 @@ START_TEST(file_of_another_fileset_is_refused)
     void               *bytes;
     size_t              size;
     struct kl_env_dir  *dir = enter();
-    static const struct { const char *tenant; uint32_t partition; uint64_t id; } others[] = {
-        { "other", 3, 4711 }, { "anonymous", 4, 4711 }, { "anonymous", 3, 4712 },
+    static const struct { const char *tenant; uint32_t partition; uint64_t id; int64_t ms; } others[] = {
+        { "other", 3, 4711, 300000 }, { "anonymous", 4, 4711, 300000 }, { "anonymous", 3, 4712, 300000 },
+        { "anonymous", 3, 4711, 3600000 }, { "anonymous", 3, 4711, 0 },
     };
 
-    for (unsigned o = 0; o < 3; o++) {
+    for (unsigned o = 0; o < sizeof others / sizeof *others; o++) {
         ck_assert_int_eq(dir->read(dir, files[_i], 1 << 20, &bytes, &size, &err), KL_OK);
         leave();
-        write_named(others[o].tenant, others[o].partition, others[o].id);
+        write_named(others[o].tenant, others[o].partition, others[o].id, others[o].ms);
         dir = enter();
         put_file(dir, files[_i], bytes, size);
         free(bytes);

@@ -153,6 +153,37 @@ START_TEST(counters_lose_nothing_at_resets)
 }
 END_TEST
 
+/* FORMAT.md, "Rollups": whoever reads rows later goes by it. */
+START_TEST(row_lies_as_the_format_says)
+{
+    struct blk_roll            *r = blk_roll_new(300000);
+    int64_t                     t[] = { 300001, 400000, 600000 }, at[1];
+    double                      v[] = { 5, 9, 2 };
+    struct kl_buf               b = { 0 };
+    struct blk_chunk_ref        ref = { .count = 3, .kind = BLK_FLOATS, .first_ms = 300001, .last_ms = 600000 };
+    const struct blk_chunk_ref *out;
+    struct kl_arena             arena;
+    struct kl_hist              h[1];
+    uint32_t                    n;
+    static const double         buckets[] = { 2, 9, 5, 2, 9 };
+
+    blk_chunk_encode(t, v, NULL, 3, &b);
+    ref.bytes = kl_buf_span(&b);
+    ck_assert_int_eq(blk_roll_series(r, &ref, 1, &out, &n, &err), KL_OK);
+    ck_assert(n == 1 && out->count == 1 && out->kind == BLK_HISTS);
+    kl_arena_init(&arena, 1 << 20);
+    ck_assert_int_eq(blk_chunk_decode_hists(out->bytes, &arena, at, h, NULL, &n, &err), KL_OK);
+    ck_assert_int_eq(at[0], 600000);
+    ck_assert(h->schema == 100 && h->reset == 3 && h->count == 3 && h->sum == 16 && h->zero_threshold == 0 &&
+              h->zero_count == 299999 && h->neg_span_count == 0);
+    ck_assert(h->pos_span_count == 1 && h->pos_spans->offset == 0 && h->pos_spans->length == 5 && h->pos_count == 5);
+    ck_assert_int_eq(memcmp(h->pos, buckets, sizeof buckets), 0);
+    kl_arena_deinit(&arena);
+    kl_buf_deinit(&b);
+    blk_roll_free(r);
+}
+END_TEST
+
 START_TEST(rollups_have_names_of_their_own)
 {
     struct blk_info info = { .tenant = "t", .partition = 3, .window_start_ms = -5, .id = 9, .generation = 7,
@@ -181,6 +212,7 @@ int main(void)
     tcase_add_loop_test(t, rows_give_what_samples_give_over_aligned_ranges, 0, 12);
     tcase_add_test(t, series_that_has_histograms_stays_as_it_is);
     tcase_add_test(t, counters_lose_nothing_at_resets);
+    tcase_add_test(t, row_lies_as_the_format_says);
     tcase_add_test(t, rollups_have_names_of_their_own);
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_ENV);
