@@ -2,52 +2,18 @@
  * Deletions in a simulated world: what precedes one in the log is gone, wherever it lies, and stays
  * gone; what follows it is there. The model knows every sample that should be.
  */
-#include "world.h"
+#include "model.h"
 
 #include "libkoal/env/disk_sim.h"
 
-static struct world w;
-static const char   T[] = "anonymous";
-enum { SERIES = 6, POINTS = 400 };
-static double  sent[SERIES][POINTS];                   /* by ten seconds since `base` */
-static bool    has[SERIES][POINTS];
-static int64_t base;
-static bool    crashed;
-
 static void begin(uint64_t seed)
 {
-    memset(has, 0, sizeof has);
     w_init(&w, seed, 1);
     w.deletion_ms = 3600000;
-    w_start(&w);
-    w_ready(&w);
-    base = w_now(&w) / 240000 * 240000;
+    model_begin();
 }
 
 static void setup(void) { begin(7); }
-
-static void teardown(void)
-{
-    w_stop(&w);
-    if (!crashed)
-        w_deinit(&w);
-}
-
-static void restart(void)
-{
-    w_stop(&w);
-    w_start(&w);
-    w_ready(&w);
-}
-
-static int64_t at(unsigned point) { return base + (int64_t)point * 10000; }
-
-static void put(unsigned series, unsigned point, double value)
-{
-    w_write(&w, 0, T, series, at(point), value);
-    sent[series][point] = value;
-    has[series][point] = true;
-}
 
 static void puts_to(unsigned from, unsigned to, double value)
 {
@@ -71,44 +37,6 @@ static uint64_t delete_points(int series, unsigned from, unsigned to)
             if (series < 0 ? s % 2 == 1 : (int)s == series)
                 has[s][p] = false;
     return w_delete(&w, 0, T, &m, 1, at(from), at(to) - 1);
-}
-
-static void compare(const struct w_answer *a, const char *when)
-{
-    size_t held = 0, known = 0;
-
-    for (unsigned s = 0; s < SERIES; s++) {
-        const struct w_series *x = w_find(a, s);
-
-        held += x == NULL ? 0 : x->count;
-        for (unsigned p = 0; p < POINTS; p++) {
-            const struct w_sample *got = w_sample_at(x, at(p));
-
-            ck_assert_msg((got != NULL) == has[s][p], "%s: series %u, point %u is %s", when, s, p,
-                          got != NULL ? "there" : "not there");
-            ck_assert_msg(got == NULL || got->value == sent[s][p], "%s: series %u, point %u: %f, not "
-                          "%f", when, s, p, got->value, sent[s][p]);
-            known += got != NULL;
-        }
-    }
-    ck_assert_msg(held == known, "%s: samples that nobody sent", when);
-}
-
-static void check(const char *when)
-{
-    struct w_answer a;
-    struct kl_err   err = { 0 };
-
-    ck_assert_msg(w_read_all(&w, w_all(0, T), &a, &err) == KL_OK, "%s: %s", when, err.text);
-    compare(&a, when);
-    w_answer_free(&a);
-}
-
-static void flush(void)
-{
-    struct kl_err err = { 0 };
-
-    ck_assert_msg(w_flush(&w, NULL, &err) == KL_OK, "%s", err.text);
 }
 
 /* What the filesets hold, obeying nothing: as a thief of the store would read them. */
@@ -534,10 +462,6 @@ START_TEST(kill_at_any_call_of_flush_merge_and_deletion_loses_doubles_and_leaves
     }
 }
 END_TEST
-
-/* A killed process frees nothing. */
-const char *__asan_default_options(void);
-const char *__asan_default_options(void) { return "detect_leaks=0"; }
 
 int main(void)
 {

@@ -1,36 +1,11 @@
 /* Housekeeping in a simulated world: merges, retention, quarantine; failures and crashes in between. */
-#include "world.h"
-
-static struct world w;
-static const char   T[] = "anonymous";
-enum { SERIES = 6, POINTS = 400 };
-static double  sent[SERIES][POINTS];                   /* by ten seconds since `base` */
-static bool    has[SERIES][POINTS];
-static int64_t base;
-static bool    crashed;                                /* a killed process leaves handles open */
+#include "model.h"
 
 static void setup(void)
 {
-    memset(has, 0, sizeof has);
     w_init(&w, 7, 1);
     w.compacts = true;
-    w_start(&w);
-    w_ready(&w);
-    base = w_now(&w) / 240000 * 240000;
-}
-
-static void teardown(void)
-{
-    w_stop(&w);
-    if (!crashed)
-        w_deinit(&w);
-}
-
-static void put(unsigned series, unsigned point, double value)
-{
-    w_write(&w, 0, T, series, base + (int64_t)point * 10000, value);
-    sent[series][point] = value;
-    has[series][point] = true;
+    model_begin();
 }
 
 /* The same where the log may have been hit: then it is opened anew. */
@@ -48,36 +23,10 @@ static void put_hard(unsigned series, unsigned point, double value)
         if (a.op.code == KL_OK)
             break;
         ck_assert_int_eq(tries, 0);
-        w_stop(&w);
-        w_start(&w);
-        w_ready(&w);
+        restart();
     }
     sent[series][point] = value;
     has[series][point] = true;
-}
-
-static void check(const char *when)
-{
-    struct w_answer a;
-    struct kl_err   err = { 0 };
-    size_t          held = 0, known = 0;
-
-    ck_assert_msg(w_read_all(&w, w_all(0, T), &a, &err) == KL_OK, "%s: %s", when, err.text);
-    for (unsigned s = 0; s < SERIES; s++) {
-        const struct w_series *x = w_find(&a, s);
-
-        held += x == NULL ? 0 : x->count;
-        for (unsigned p = 0; p < POINTS; p++) {
-            const struct w_sample *got = w_sample_at(x, base + (int64_t)p * 10000);
-
-            ck_assert_msg((got != NULL) == has[s][p], "%s: series %u, point %u", when, s, p);
-            ck_assert_msg(got == NULL || got->value == sent[s][p], "%s: series %u, point %u: %f, not "
-                          "%f", when, s, p, got->value, sent[s][p]);
-            known += got != NULL;
-        }
-    }
-    ck_assert_msg(held == known, "%s: samples that nobody sent", when);
-    w_answer_free(&a);
 }
 
 static uint32_t filesets(uint32_t *gone)
@@ -116,9 +65,7 @@ START_TEST(small_filesets_become_few_and_answers_stay_the_same)
     uint32_t         before, after;
 
     w.compacts = false;
-    w_stop(&w);
-    w_start(&w);
-    w_ready(&w);
+    restart();
     fill(20);
     kl_env_sim_run(w.sim, 120000);
     check("before");
@@ -136,9 +83,7 @@ START_TEST(small_filesets_become_few_and_answers_stay_the_same)
     check("later");
     w_objects(&w, &o);
     ck_assert_msg(o.strange <= 1, "%u objects that nobody knows, such as %s", o.strange, o.first);
-    w_stop(&w);
-    w_start(&w);
-    w_ready(&w);
+    restart();
     check("after a restart");
 }
 END_TEST
@@ -225,9 +170,7 @@ START_TEST(a_disk_past_its_mark_is_told_and_taken_back_when_there_is_room)
     }
     ck_assert_msg(strstr(words, "the disk of a is 8") == words, "%s", words);
     check("a full disk answers");
-    w_stop(&w);                                        /* it is not forgotten */
-    w_start(&w);
-    w_ready(&w);
+    restart();                                        /* it is not forgotten */
     kl_env_sim_run(w.sim, 3000);
     ck_assert(told(words));
     kl_env_disk_sim_room(w.disk, UINT64_MAX);
@@ -312,9 +255,7 @@ START_TEST(one_bad_fileset_is_in_quarantine_by_name_and_the_others_go_on)
     uint32_t            before;
 
     w.compacts = false;
-    w_stop(&w);
-    w_start(&w);
-    w_ready(&w);
+    restart();
     fill(16);
     kl_env_sim_run(w.sim, 120000);
     w_catalogue(&w, 0, &m);
@@ -335,16 +276,12 @@ START_TEST(one_bad_fileset_is_in_quarantine_by_name_and_the_others_go_on)
     put(0, 390, 1);
     ck_assert_msg(w_flush(&w, NULL, &err) == KL_OK, "%s", err.text);
 
-    w_stop(&w);                                        /* still bad: a start does not believe it */
-    w_start(&w);
-    w_ready(&w);
+    restart();                                        /* still bad: a start does not believe it */
     kl_env_sim_run(w.sim, 60000);
     ck_assert_uint_eq(quarantined(named), 1);
 
     damage(path, true);                                /* put right: the next start finds it so */
-    w_stop(&w);
-    w_start(&w);
-    w_ready(&w);
+    restart();
     kl_env_sim_run(w.sim, 600000);
     ck_assert_uint_eq(quarantined(named), 0);
     check("put right");
@@ -392,9 +329,7 @@ START_TEST(a_local_copy_that_outlived_its_place_in_the_catalogue_goes_at_the_nex
         ck_assert(is_local(paths[i]));
     }
     dir->leave(dir);
-    w_stop(&w);
-    w_start(&w);
-    w_ready(&w);
+    restart();
     ck_assert(!is_local(paths[0]));
     ck_assert(is_local(paths[1]));
     check("after the start");
@@ -467,9 +402,7 @@ START_TEST(any_failing_call_of_the_disk_leaves_the_old_state_readable_and_is_mad
             kl_env_sim_run(w.sim, 20000);
             kl_env_disk_sim_fail(w.disk, 0, KL_OK);
             if (!w.bus->healthy(w.bus, &err)) {        /* the log itself was hit: it is opened anew */
-                w_stop(&w);
-                w_start(&w);
-                w_ready(&w);
+                restart();
             }
             check("meanwhile");
         }
@@ -477,9 +410,7 @@ START_TEST(any_failing_call_of_the_disk_leaves_the_old_state_readable_and_is_mad
     kl_env_sim_run(w.sim, 900000);
     check("after");
     ck_assert_uint_lt(filesets(NULL), 24);
-    w_stop(&w);
-    w_start(&w);
-    w_ready(&w);
+    restart();
     kl_env_sim_run(w.sim, 40 * 60000);
     check("at the end");
     w_objects(&w, &o);
@@ -515,16 +446,12 @@ START_TEST(every_call_of_a_flush_and_a_merge_fails_once_and_nothing_is_lost)
         hit = kl_env_disk_sim_calls(w.disk) - before >= nth;
         kl_env_disk_sim_fail(w.disk, 0, KL_OK);
         if (!w.bus->healthy(w.bus, &err)) {
-            w_stop(&w);
-            w_start(&w);
-            w_ready(&w);
+            restart();
         }
         check("with a failure");
         kl_env_sim_run(w.sim, 400000);
         check("later");
-        w_stop(&w);                                    /* a folder that failed is opened anew */
-        w_start(&w);
-        w_ready(&w);
+        restart();                                    /* a folder that failed is opened anew */
         kl_env_sim_run(w.sim, 1200000);
         check("in the end");
         ck_assert_uint_eq(filesets(NULL), 1);
@@ -546,9 +473,7 @@ START_TEST(a_crash_at_any_moment_loses_doubles_and_leaves_nothing)
     struct kl_err    err = { 0 };
 
     w.compacts = false;
-    w_stop(&w);
-    w_start(&w);
-    w_ready(&w);
+    restart();
     fill(10);
     kl_env_sim_run(w.sim, 120000);
     w_stop(&w);
@@ -585,10 +510,6 @@ START_TEST(a_crash_at_any_moment_loses_doubles_and_leaves_nothing)
     ck_assert_msg(o.strange == 0, "%u objects that nobody knows, such as %s", o.strange, o.first);
 }
 END_TEST
-
-/* A killed process frees nothing. */
-const char *__asan_default_options(void);
-const char *__asan_default_options(void) { return "detect_leaks=0"; }
 
 static void put_object(const char *key)
 {
@@ -660,9 +581,7 @@ START_TEST(a_name_that_is_taken_in_the_store_stops_no_flush)
     }
     check("after the flushes");
     ck_assert_uint_ge(filesets(NULL), 1);
-    w_stop(&w);
-    w_start(&w);
-    w_ready(&w);
+    restart();
     check("after a restart");
 }
 END_TEST
