@@ -13,32 +13,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum kl_code ing_manifest_read(struct kl_store *store, uint32_t partition,
-                               const struct blk_pointer *at, struct blk_manifest *m,
-                               struct kl_err *err)
-{
-    char     key[KL_STORE_KEY_MAX + 1];
-    uint64_t size;
-    void    *bytes;
-
-    blk_manifest_key(partition, at->revision, key);
-    if (store->head(store, key, &size, err) != KL_OK)
-        return kl_within(err, "manifest %s", key);
-    if (size > ING_MANIFEST_BYTES_MAX)
-        return kl_fail(err, KL_ELIMIT, "manifest %s has %" PRIu64 " bytes", key, size);
-    bytes = kl_resize(NULL, size + 1);
-    if (store->get(store, key, 0, bytes, size, err) == KL_OK) {
-        if (kl_hash64(bytes, size) != at->digest)
-            kl_fail(err, KL_ECORRUPT, "is not the one that the catalogue points at");
-        else if (blk_manifest_decode(kl_span(bytes, size), m, err) == KL_OK) {
-            free(bytes);
-            return KL_OK;
-        }
-    }
-    free(bytes);
-    return kl_within(err, "manifest %s", key);
-}
-
 enum kl_code ing_folder(struct ing_partition *p, struct kl_err *err)
 {
     struct kl_env_dir *dir = p->i->dir;
@@ -240,12 +214,7 @@ static void load_work(struct kl_env_task *task)
     if (p->pointer_revision != 0) {
         struct blk_manifest m = { 0 };
 
-        p->load_code = ing_manifest_read(p->i->store, p->number, &p->pointer, &m, &p->load_err);
-        if (p->load_code == KL_OK && m.partition != p->number) {
-            p->load_code = kl_fail(&p->load_err, KL_ECORRUPT, "the catalogue points at a manifest "
-                                   "of partition %" PRIu32, m.partition);
-            blk_manifest_deinit(&m);
-        }
+        p->load_code = blk_manifest_read(p->i->store, p->number, &p->pointer, &m, &p->load_err);
         if (p->load_code == KL_OK)
             p->loaded = m;
     }

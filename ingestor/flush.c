@@ -129,7 +129,7 @@ static void conflict_work(struct ing_job *j)
 
     j->code = blk_pointer_decode(kl_buf_span(&j->bytes), &at, &j->err);
     if (j->code == KL_OK)
-        j->code = ing_manifest_read(j->p->i->store, j->p->number, &at, &m, &j->err);
+        j->code = blk_manifest_read(j->p->i->store, j->p->number, &at, &m, &j->err);
     if (j->code == KL_OK) {
         blk_manifest_deinit(&j->manifest);
         j->manifest = m;

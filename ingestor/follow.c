@@ -93,7 +93,7 @@ static void work(struct kl_env_task *task)
     struct ing_follow    *f = &p->follow;
 
     f->err = (struct kl_err){ 0 };
-    f->code = ing_manifest_read(p->i->store, p->number, &f->at, &f->manifest, &f->err);
+    f->code = blk_manifest_read(p->i->store, p->number, &f->at, &f->manifest, &f->err);
     p->i->env->sched->post(p->shard->loop, &f->back);
 }
 

@@ -30,7 +30,6 @@ enum { ING_BATCH = 32, ING_BATCH_RUN = 16 };           /* short runs, looked up 
 enum { ING_ASKS_MAX = 1024 };                          /* questions waiting or being rendered */
 enum { ING_TICK_MS = 200, ING_RETRY_FIRST_MS = 500, ING_RETRY_MAX_MS = 60000 };
 enum { ING_PURGES_MAX = 64, ING_OLD_MS = 15 * 60 * 1000 };
-enum { ING_MANIFEST_BYTES_MAX = 256 << 20 };
 enum { ING_FORMAT = 1, ING_EPOCH_STATIC = 1 };         /* without leases: one epoch for ever */
 /* Who has not compared what is applied with the log's end for so long asks before it answers, and then
  * does not count as ready. */
@@ -466,9 +465,6 @@ void ing_local_tick(struct ing_partition *p);
 enum kl_code ing_local_evict(struct ing_job *j, struct kl_err *err);
 void ing_load_leave(struct ing_partition *p);          /* leaves the folder of filesets */
 enum kl_code ing_folder(struct ing_partition *p, struct kl_err *err);          /* on a worker */
-enum kl_code ing_manifest_read(struct kl_store *store, uint32_t partition,
-                               const struct blk_pointer *at, struct blk_manifest *m,
-                               struct kl_err *err);    /* on a worker */
 /* log.c: is what is applied all that the log has? */
 void ing_log_end(struct kl_bus_reader *r, uint64_t last_seq, int64_t asked_ns);
 void ing_log_told(struct ing_partition *p, uint64_t last_seq, int64_t asked_ns);       /* so far it goes */

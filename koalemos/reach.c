@@ -1,7 +1,6 @@
 #include "koalemos/reach.h"
 
 #include "koalemos/serve_catalogue.h"
-#include "libkoal/base/hash.h"
 #include "libkoal/bus/options.h"
 #include "libkoal/http/client.h"
 #include "libkoal/store/options.h"
@@ -12,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MANIFEST_BYTES_MAX = 256 << 20, TRIES_MAX = 1000, ANSWER_MAX = 1 << 20 };
+enum { TRIES_MAX = 1000, ANSWER_MAX = 1 << 20 };
 
 /* ---- asking the bus, and waiting ---- */
 
@@ -252,31 +251,6 @@ enum kl_code reach_placement(struct reach *r, struct tsp_placement **table, stru
 
 /* ---- the catalogue ---- */
 
-static enum kl_code read_manifest(struct reach *r, uint32_t partition, const struct blk_pointer *at,
-                                  struct blk_manifest *m, struct kl_err *err)
-{
-    char     key[KL_STORE_KEY_MAX + 1];
-    uint64_t size;
-    void    *bytes;
-
-    blk_manifest_key(partition, at->revision, key);
-    if (r->store->head(r->store, key, &size, err) != KL_OK)
-        return kl_within(err, "manifest %s", key);
-    if (size == 0 || size > MANIFEST_BYTES_MAX)
-        return kl_fail(err, KL_ECORRUPT, "manifest %s has %" PRIu64 " bytes", key, size);
-    bytes = kl_resize(NULL, size);
-    if (r->store->get(r->store, key, 0, bytes, size, err) == KL_OK) {
-        if (kl_hash64(bytes, size) != at->digest)
-            kl_fail(err, KL_ECORRUPT, "is not the one that the catalogue points at");
-        else if (blk_manifest_decode(kl_span(bytes, size), m, err) == KL_OK) {
-            free(bytes);
-            return KL_OK;
-        }
-    }
-    free(bytes);
-    return kl_within(err, "manifest %s", key);
-}
-
 /* The log's incarnation, which a first manifest must have: another would be an alarm. */
 static enum kl_code first_manifest(struct reach *r, uint32_t partition, struct blk_manifest *m,
                                    struct kl_err *err)
@@ -313,29 +287,7 @@ enum kl_code reach_manifest(struct reach *r, uint32_t partition, struct blk_mani
     free(q.kv.got);
     if (err->code != KL_OK)
         return kl_within(err, "the catalogue's pointer");
-    return read_manifest(r, partition, &at, m, err);
-}
-
-/* Puts it under the first free revision; what a crash left under one is nobody's. */
-static enum kl_code put_manifest(struct reach *r, struct blk_manifest *m, struct blk_pointer *at,
-                                 struct kl_err *err)
-{
-    struct kl_buf b = { 0 };
-    enum kl_code  code = KL_EEXIST;
-
-    for (int n = 0; n < TRIES_MAX && code == KL_EEXIST; n++) {
-        char key[KL_STORE_KEY_MAX + 1];
-
-        m->revision++;
-        kl_buf_reset(&b);
-        blk_manifest_encode(m, &b);
-        blk_manifest_key(m->partition, m->revision, key);
-        code = r->store->put(r->store, key, kl_buf_span(&b), err);
-    }
-    *at = (struct blk_pointer){ .revision = m->revision, .epoch = m->epoch,
-                                .digest = kl_hash64(b.at, b.size) };
-    kl_buf_deinit(&b);
-    return code == KL_OK ? KL_OK : kl_within(err, "put a manifest");
+    return blk_manifest_read(r->store, partition, &at, m, err);
 }
 
 static enum kl_code try_commit(struct reach *r, uint32_t partition, uint64_t expect,
@@ -348,7 +300,8 @@ static enum kl_code try_commit(struct reach *r, uint32_t partition, uint64_t exp
     struct kl_err         unheard;
     bool                  ours = false;
 
-    if (put_manifest(r, m, &at, err) != KL_OK)
+    m->revision++;
+    if (blk_manifest_put(r->store, m, &at, err) != KL_OK)
         return err->code;
     blk_pointer_encode(&at, &bytes);
     blk_pointer_key(partition, put.kv.key, sizeof put.kv.key);

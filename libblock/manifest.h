@@ -75,4 +75,13 @@ struct blk_pointer { uint64_t revision, epoch, digest; };
 void         blk_pointer_key(uint32_t partition, char *key, size_t size);
 void         blk_pointer_encode(const struct blk_pointer *p, struct kl_buf *out);
 enum kl_code blk_pointer_decode(struct kl_span bytes, struct blk_pointer *p, struct kl_err *err);
+
+/* manifest_store.c: the one that `at` points at, out of the store. at->digest 0: it is not known, and set.
+ * KL_ECORRUPT: it is another, or another partition's. Blocks. */
+enum kl_code blk_manifest_read(struct kl_store *store, uint32_t partition, struct blk_pointer *at,
+                               struct blk_manifest *m, struct kl_err *err);
+/* Into the store, under the first revision from m->revision on that is free: what a crash left under one is
+ * nobody's. m->revision, and *at, are what it became. Blocks. */
+enum kl_code blk_manifest_put(struct kl_store *store, struct blk_manifest *m, struct blk_pointer *at,
+                              struct kl_err *err);
 #endif

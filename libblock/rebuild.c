@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FOUND_MAX = 10000000, MANIFEST_BYTES_MAX = 256 << 20, TRIES_MAX = 1000 };
+enum { FOUND_MAX = 10000000 };
 
 /* What was listed: a fileset's path, or (NULL) the revision of a manifest. */
 struct found { uint32_t partition; uint64_t revision; char *path; };
@@ -72,31 +72,16 @@ struct part {
 static enum kl_code read_manifest(struct part *p, uint64_t revision, struct blk_manifest *m,
                                   uint64_t *digest, struct kl_err *err)
 {
-    struct kl_store *store = p->b->store;
-    char             key[KL_STORE_KEY_MAX + 1];
-    uint64_t         size;
-    void            *bytes;
-    enum kl_code     code;
+    struct blk_pointer at = { .revision = revision };
 
-    blk_manifest_key(p->number, revision, key);
-    code = store->head(store, key, &size, err);
-    if (code != KL_OK)
-        return code;
-    if (size == 0 || size > MANIFEST_BYTES_MAX)
-        return kl_fail(err, KL_ECORRUPT, "%" PRIu64 " bytes", size);
-    bytes = malloc(size);
-    if (bytes == NULL)
-        return kl_fail(err, KL_ELIMIT, "no memory for %" PRIu64 " bytes", size);
-    code = store->get(store, key, 0, bytes, size, err);
-    if (code == KL_OK)
-        code = blk_manifest_decode(kl_span(bytes, size), m, err);
-    *digest = kl_hash64(bytes, size);
-    free(bytes);
-    if (code == KL_OK && (m->partition != p->number || m->revision != revision)) {
+    if (blk_manifest_read(p->b->store, p->number, &at, m, err) != KL_OK)
+        return err->code;
+    if (m->revision != revision) {
         blk_manifest_deinit(m);
-        return kl_fail(err, KL_ECORRUPT, "it is of another partition or revision");
+        return kl_fail(err, KL_ECORRUPT, "it is of another revision");
     }
-    return code;
+    *digest = at.digest;
+    return KL_OK;
 }
 
 /* The manifest that counts, into r.m. */
@@ -301,25 +286,9 @@ enum kl_code blk_rebuild(const struct blk_rebuild *b, struct kl_err *err)
 enum kl_code blk_rebuilt_put(struct kl_store *store, struct blk_rebuilt *r, struct blk_pointer *at,
                              struct kl_err *err)
 {
-    struct kl_buf b = { 0 };
-    char          key[KL_STORE_KEY_MAX + 1];
-    enum kl_code  code = KL_OK;
-
-    if (!r->as_is) {
-        r->m.revision = r->revision_next;
-        for (int n = 0; n < TRIES_MAX; n++, r->m.revision++) {
-            kl_buf_reset(&b);
-            blk_manifest_encode(&r->m, &b);
-            blk_manifest_key(r->m.partition, r->m.revision, key);
-            code = store->put(store, key, kl_buf_span(&b), err);
-            if (code != KL_EEXIST)
-                break;
-        }
-        r->digest = kl_hash64(b.at, b.size);
-        kl_buf_deinit(&b);
-        if (code != KL_OK)
-            return kl_within(err, "manifest %s", key);
-    }
     *at = (struct blk_pointer){ .revision = r->m.revision, .epoch = r->m.epoch, .digest = r->digest };
-    return KL_OK;
+    if (r->as_is)
+        return KL_OK;
+    r->m.revision = r->revision_next;
+    return blk_manifest_put(store, &r->m, at, err);
 }

@@ -292,38 +292,15 @@ static void manifest_back(struct kl_env_task *task)
 
 static enum kl_code read_manifest(struct qr_lookup *l)
 {
-    struct kl_store *store = l->job->q->store;
-    char             key[KL_STORE_KEY_MAX + 1];
-    uint64_t         size;
-    void            *bytes;
-    enum kl_code     code;
+    struct blk_pointer at = { .revision = l->want.revision, .digest = l->want.digest };
 
-    blk_manifest_key(l->partition, l->want.revision, key);
-    if (store->head(store, key, &size, &l->err) != KL_OK)
-        return kl_within(&l->err, "manifest");
-    if (size == 0 || size > QR_MANIFEST_BYTES_MAX)
-        return kl_fail(&l->err, KL_ECORRUPT, "manifest %s has %" PRIu64 " bytes", key, size);
-    bytes = malloc(size);
-    if (bytes == NULL)
-        return kl_fail(&l->err, KL_ELIMIT, "no memory for a manifest of %" PRIu64 " bytes", size);
     l->manifest = kl_new(sizeof *l->manifest);
     l->manifest->refs = 1;
-    code = store->get(store, key, 0, bytes, size, &l->err);
-    if (code == KL_OK && l->want.digest != 0 && kl_hash64(bytes, size) != l->want.digest)
-        code = kl_fail(&l->err, KL_ECORRUPT, "%s is not what the catalogue points at", key);
-    if (code == KL_OK)
-        code = blk_manifest_decode(kl_span(bytes, size), &l->manifest->m, &l->err);
-    free(bytes);
-    if (code == KL_OK && l->manifest->m.partition != l->partition) {
-        blk_manifest_deinit(&l->manifest->m);
-        code = kl_fail(&l->err, KL_ECORRUPT, "%s is of another partition", key);
-    }
-    if (code != KL_OK) {
-        free(l->manifest);
-        l->manifest = NULL;
-        return kl_within(&l->err, "manifest");
-    }
-    return KL_OK;
+    if (blk_manifest_read(l->job->q->store, l->partition, &at, &l->manifest->m, &l->err) == KL_OK)
+        return KL_OK;
+    free(l->manifest);
+    l->manifest = NULL;
+    return l->err.code;
 }
 
 static void manifest_work(struct kl_env_task *task)

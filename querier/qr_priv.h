@@ -36,7 +36,6 @@ enum {
     QR_ASK_PATIENCE_MS = 2000,                         /* with a member, while there is another */
     QR_RETRY_MS = 100,
     QR_CATALOGUE_TRIES = 5,
-    QR_MANIFEST_BYTES_MAX = 256 << 20,
     QR_FILESETS_BYTES_MAX = 256 << 20,                 /* memory of open filesets, of a shard */
     QR_FILESETS_OPEN_MAX = 4096,
     QR_WARNINGS_MAX = 64,
