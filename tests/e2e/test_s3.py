@@ -8,8 +8,9 @@ import threading
 import time
 
 import koa
-from koa import check, eventually, http
+from koa import api, check, eventually, http
 from koa_s3 import S3, Line
+from test_hostile import SmallDisk
 
 STEP = 15_000
 
@@ -114,6 +115,66 @@ def test_s3_away_stops_neither_intake_nor_answers_from_memory_and_is_caught_up_w
     same(before, answers(ours.query, begin, end), "after S3 came back")
     for secret in s3.keys:
         check(secret not in ours.process.words(), "a key in the log")
+
+
+def test_with_s3_away_pushes_are_taken_up_to_the_disks_mark_and_again_once_it_is_caught_up_with(world):
+    disk = SmallDisk.mounted(world, 24 << 20)
+    if disk is None:
+        return
+    s3 = S3(world)
+    line = Line(world, s3.endpoint)
+    # No cut but ours, and no snapshot: what fills the disk is the log, and what cannot go up.
+    ours = koa.Serve(world, *s3.flags(endpoint=line.url), "--store.s3.tries", "1", "--disk.high_water", "60",
+                     "--disk.low_water", "50", "--log.segment_bytes", "1MiB", "--ingestor.cut_delay", "24h",
+                     "--ingestor.snapshot_interval", "0", data=os.path.join(disk, "data"))
+    begin, series, each = begin_ms(2), 40, 100
+
+    def push(n):                                       # a run of odd values, which no codec makes small
+        return koa.push(ours.push, [({"__name__": "away", "n": str(i)}, [
+            (begin + n * 10_000 + k * 100, (n * 7919 + i * 104729 + k * 1299709) * 2654435761 % 2**53 / 7) for k in range(each)])
+            for i in range(series)])
+
+    def all_of(count):
+        got = api(ours.query, "query", query=f"sum(count_over_time(away[{count * 10 + 1}s]))", time=f"{begin / 1000 + count * 10:.3f}")
+        return got["result"][0]["value"][1] == str(count * series * each)
+
+    def used():
+        s = os.statvfs(disk)
+        return 100 - 100 * s.f_bavail / s.f_blocks
+
+    def uploaded():
+        return sum(k.endswith("/checkpoint") for k in s3.list())
+    line.cut()
+    taken, refused, flushed = 0, None, False
+    while refused is None:
+        check(taken < 1000, f"never refused, at {used():.0f} %")
+        status, words = push(taken)
+        if status == 204:
+            taken += 1
+            if taken % 20 == 0:
+                time.sleep(0.2)                        # a look at the disk is a second apart
+        else:
+            refused = status, words
+        if not flushed and used() > 30:
+            status, _, body = http(f"{ours.flush}/api/v1/admin/tsdb/flush", b"", method="POST")
+            check(status == 503, f"flush without S3: {status} {body[:300]!r}")
+            check(used() > 40, f"a fileset that waits for S3 is nowhere: {used():.0f} %")
+            flushed = True
+    check(refused[0] == 503 and "disk" in refused[1] and "60 %" in refused[1], f"refused with {refused}")
+    check(flushed and 55 < used() < 80, f"refused at {used():.0f} %")
+    time.sleep(2)
+    check(push(taken)[0] == 503, "taken again while S3 is away")
+    check(all_of(taken), "what was taken is not all answered while S3 is away")
+    check(uploaded() == 0, "something came through")
+    line.join()
+    eventually("uploads by itself", uploaded, 120)
+    eventually("pushes are taken again", lambda: push(taken)[0] == 204, 30)
+    check(used() < 50, f"taken at {used():.0f} %")
+    check(all_of(taken + 1), "after S3 came back")
+    ours.process.kill()
+    ours.process.start()
+    ours.ready()
+    check(all_of(taken + 1), "after a crash")
 
 
 def hung_flush(ours):
