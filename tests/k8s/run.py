@@ -198,6 +198,17 @@ def check_room(name, docs):
           f"{servers['spec']['replicas']} x {size}")
 
 
+def check_memory(name, docs):
+    """An ingestor flushes before its pod is killed for its memory, and not long before."""
+    texts = [text for d in docs if d["kind"] == "ConfigMap" for key, text in d["data"].items() if key == "koalemos.yaml"]
+    most = amount(yaml.safe_load(texts[0])["ingestor"]["memory_max"])
+    for d in docs:
+        for c in pod_spec(d)["spec"]["containers"] if pod_spec(d) else ():
+            limit = amount(c["resources"]["limits"]["memory"])
+            check(c["name"] != "ingestor" or 0.5 * limit <= most <= 0.75 * limit, f"{name}: {label(d)}: {most >> 20} MiB of heads, "
+                  f"a limit of {limit >> 20} MiB")
+
+
 def check_configs(args, name, docs):
     """Each koalemos.yaml, as every program would read it, and nats.conf where there is a server."""
     for d in docs:
@@ -300,6 +311,7 @@ def main():
         check(os.path.exists(path) and open(path).read() == text, f"k8s/manifests/{name}.yaml is stale: make k8s-manifests")
         check_together(rendered[name])
         check_room(name, rendered[name])
+        check_memory(name, rendered[name])
         check_configs(args, name, rendered[name])
         print(f"ok  {name}: {len(rendered[name])} documents", flush=True)
     refusals(helm)
