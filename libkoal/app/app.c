@@ -327,8 +327,11 @@ static void wait_for_the_end(struct app *a)
         if (ready == 0) {
             kl_app_tell_ready(a);
             idle++;
-            if (idle % WATCH_LOOKS == 0)
+            if (idle % WATCH_LOOKS == 0) {
+                pthread_mutex_lock(&a->reloads.lock);  /* a server's thread may be at it */
                 kl_app_secure_watch(a);
+                pthread_mutex_unlock(&a->reloads.lock);
+            }
             if (idle % GIVE_BACK_LOOKS == 0)
                 give_back(a);
         } else if (fds[0].revents == 0) {

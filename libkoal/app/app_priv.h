@@ -15,7 +15,7 @@ void kl_app_log_init(struct kl_app_log *l, const char *service);
 void kl_app_log_configure(struct kl_app_log *l, const struct kl_config *c);
 
 struct kl_app_reloads {
-    pthread_mutex_t lock;                              /* one reload at a time */
+    pthread_mutex_t lock;                              /* one reload at a time, of secrets too */
     uint64_t hash;                                     /* of the one in force */
     int64_t  good_ms, refused_ms;
     char     refused[KL_ERR_TEXT_MAX];                 /* of the last attempt; "": it was taken */
