@@ -4,7 +4,7 @@
  *
  * The first pages of several partitions of one owner come together, for one question. What is not
  * among them is asked for again, together; where the owner refuses, one by one. Where a partition has
- * other members, a question that takes longer than most is put to the next of them too (hedge.c).
+ * other members, a question that takes longer than most is put to the next of them too (libkoal/base/hedge.h).
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -244,9 +244,9 @@ static void put(struct question *q)
 
     q->sent_ns = kl_env_mono_ns(j->q->env);
     if (!q->second)
-        qr_hedge_asked(j->shard);
+        kl_hedge_asked(&j->shard->hedge, j->q->o.hedge_percent);
     if (!q->second && j->hedges && j->q->o.hedge_percent > 0 && another(q->parts[0])) {
-        int64_t after_ms = qr_hedge_after_ms(j->shard);
+        int64_t after_ms = kl_hedge_after_ms(&j->shard->hedge);
 
         if (after_ms < q->ask.timeout_ms) {
             q->hedge.fire = hedge;
@@ -263,7 +263,7 @@ static void hedge(struct kl_env_timer *timer)
     struct question *q = kl_container_of(timer, struct question, hedge);
     struct qr_job   *j = q->f->job;
 
-    if (!j->ended && qr_hedge_may(j->shard)) {
+    if (!j->ended && kl_hedge_may(&j->shard->hedge)) {
         q->twin = question_new(q->f, q->parts, q->count, true);
         if (q->twin != NULL) {
             q->twin->twin = q;
@@ -403,7 +403,7 @@ static void answered(struct kl_bus_ask *op)
     if (twin != NULL)
         twin->twin = NULL;
     if (op->code == KL_OK)
-        qr_hedge_answered(j->shard, kl_env_mono_ns(j->q->env) - q->sent_ns);
+        kl_hedge_answered(&j->shard->hedge, kl_env_mono_ns(j->q->env) - q->sent_ns);
     if (q->over) {
         if (op->code == KL_OK)
             free(op->answer);

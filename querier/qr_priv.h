@@ -20,6 +20,7 @@
 #include <stdatomic.h>
 
 #include "libblock/manifest.h"
+#include "libkoal/base/hedge.h"
 #include "libtsproto/layout.h"
 #include "libtsproto/logmark.h"
 #include "libtsproto/select.h"
@@ -71,14 +72,8 @@ struct qr_orders {                                     /* orders.c */
     int64_t trimmed_ns;
 };
 
-/* hedge.c: how long questions to ingestors take, and how many may be asked twice */
-enum { QR_HEDGE_ANSWERS = 256, QR_HEDGE_LEAST_MS = 10, QR_HEDGE_MOST_MS = 1000, QR_HEDGE_FIRST_MS = 250 };
-struct qr_hedge {
-    int64_t  took_ns[QR_HEDGE_ANSWERS];                /* a ring of the last answers */
-    uint64_t answers;
-    int64_t  after_ms;                                 /* what most of them took; 0: too few yet */
-    unsigned spent;                                    /* hundredths of a question */
-};
+/* of questions to ingestors */
+enum { QR_HEDGE_LEAST_MS = 10, QR_HEDGE_MOST_MS = 1000, QR_HEDGE_FIRST_MS = 250, QR_HEDGE_BURST = 16 };
 
 struct qr_losses { uint32_t partition; struct tsp_logmark mark; };
 struct qr_shard {
@@ -103,7 +98,7 @@ struct qr_shard {
     int64_t trimmed_ns;
     struct qr_orders orders;
     struct qr_results results;
-    struct qr_hedge hedge;
+    struct kl_hedge hedge;                             /* when a question is put to a second member */
     struct qr_job *waiting_first, *waiting_last;
     unsigned active, waiting;
     unsigned pouring;                                  /* answers that are still being read */
@@ -416,11 +411,6 @@ void qr_parts_begin(struct qr_fetch *f);
 void qr_parts_end(struct qr_fetch *f);
 /* live.c: partitions of one owner, at most TSP_ALSO_MAX + 1 */
 void qr_live_start(struct qr_fetch *f, struct qr_part *const *parts, uint32_t count);
-/* hedge.c. On the shard's loop. */
-void    qr_hedge_asked(struct qr_shard *s);            /* a question was put */
-void    qr_hedge_answered(struct qr_shard *s, int64_t took_ns);
-int64_t qr_hedge_after_ms(const struct qr_shard *s);   /* one that takes longer may be put twice */
-bool    qr_hedge_may(struct qr_shard *s);              /* true: counts as put twice */
 void qr_live_parse(struct qr_part *p, struct qr_source *s, struct kl_err *err);
 /* rows.c: rollups in place of samples */
 bool         qr_rows_fit(const struct qr_fetch *f, int64_t resolution_ms);

@@ -191,6 +191,8 @@ struct qr_querier *qr_new(struct kl_env *env, struct kl_bus *bus, struct kl_stor
 
         s->q = q;
         qr_results_bound(&s->results, (size_t)(q->o.results_cache_bytes / q->shard_count));
+        s->hedge = (struct kl_hedge){ .first_ms = QR_HEDGE_FIRST_MS, .least_ms = QR_HEDGE_LEAST_MS,
+                                      .most_ms = QR_HEDGE_MOST_MS, .burst = QR_HEDGE_BURST };
         s->keep.cap_bytes = (size_t)(q->o.cache_max_bytes / q->shard_count);
         s->loop = env->sched->loop_new(env->sched, "querier", LOOP_QUEUE_MAX);
         s->open_task.run = on_open;

@@ -14,6 +14,7 @@
 #include "libkoal/store/store.h"
 
 #include "libkoal/base/hash.h"
+#include "libkoal/base/hedge.h"
 #include "libkoal/base/metrics.h"
 
 #include <assert.h>
@@ -22,9 +23,9 @@
 #include <string.h>
 #include <time.h>
 
-enum { THREADS = 32, SHARED_MAX = 64 << 20, TOOK = 256, LEARN_EVERY = 16, BURST = 8 };
+enum { THREADS = 32, SHARED_MAX = 64 << 20 };
 enum { AHEAD = 16, AHEAD_MAX = 2 << 20 };
-enum { HEDGE_FIRST_MS = 500, HEDGE_LEAST_MS = 20, HEDGE_MOST_MS = 5000 };
+enum { HEDGE_FIRST_MS = 500, HEDGE_LEAST_MS = 20, HEDGE_MOST_MS = 5000, HEDGE_BURST = 8 };
 
 struct request {
     struct flight  *of;
@@ -50,7 +51,8 @@ struct flights {
     struct kl_store  store;
     struct kl_store *inner;
     struct kl_env   *env;
-    unsigned         hedge_percent, spent;
+    unsigned         hedge_percent;
+    struct kl_hedge  hedge;
     pthread_mutex_t  lock;
     pthread_cond_t   work;
     struct flight   *list;                             /* all, newest first */
@@ -59,43 +61,8 @@ struct flights {
     unsigned         thread_count, idle;
     struct flight   *ahead[AHEAD]; unsigned ahead_next;    /* held, until as many more were asked for */
     bool             closing;
-    int64_t          took_ns[TOOK], after_ms;
-    uint64_t         answers;
     struct kl_metric own[3], *shared, *hedged, *won;
 };
-
-/* ---- how long is long; under the lock ---- */
-
-static int by_time(const void *a, const void *b)
-{
-    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-
-    return (x > y) - (x < y);
-}
-
-static void learn(struct flights *s, int64_t took_ns)
-{
-    int64_t sorted[TOOK];
-    size_t  count;
-
-    s->took_ns[s->answers++ % TOOK] = took_ns;
-    if (s->answers % LEARN_EVERY != 0)
-        return;
-    count = s->answers < TOOK ? (size_t)s->answers : TOOK;
-    memcpy(sorted, s->took_ns, count * sizeof *sorted);
-    qsort(sorted, count, sizeof *sorted, by_time);
-    s->after_ms = sorted[count * 95 / 100] / 1000000 + 1;
-    s->after_ms = s->after_ms < HEDGE_LEAST_MS ? HEDGE_LEAST_MS : s->after_ms;
-    s->after_ms = s->after_ms > HEDGE_MOST_MS ? HEDGE_MOST_MS : s->after_ms;
-}
-
-static bool may_hedge(struct flights *s)
-{
-    if (s->hedge_percent == 0 || s->spent + 100 > BURST * 100)
-        return false;
-    s->spent += 100;
-    return true;
-}
 
 /* ---- requests ---- */
 
@@ -120,7 +87,7 @@ static void answered(struct flights *s, struct request *r, enum kl_code code, co
 
     f->requests--;
     if (code == KL_OK)
-        learn(s, took_ns);
+        kl_hedge_answered(&s->hedge, took_ns);
     /* A failure counts when nothing better can come. */
     if (!f->done && (code == KL_OK || f->requests == 0)) {
         f->done = true;
@@ -216,7 +183,7 @@ static struct flight *begin_flight(struct flights *s, const char *key, struct kl
     pthread_condattr_destroy(&attr);
     f->next = s->list;
     s->list = f;
-    s->spent = s->spent > s->hedge_percent ? s->spent - s->hedge_percent : 0;
+    kl_hedge_asked(&s->hedge, s->hedge_percent);
     if (request(s, f, false))
         return f;
     let_go(s, f);
@@ -236,7 +203,7 @@ static struct flight *join(struct flights *s, struct kl_fp fp, uint64_t offset, 
 
 static void wait_for(struct flights *s, struct flight *f)
 {
-    int64_t         after_ms = s->after_ms > 0 ? s->after_ms : HEDGE_FIRST_MS;
+    int64_t         after_ms = kl_hedge_after_ms(&s->hedge);
     struct timespec at;
 
     clock_gettime(CLOCK_MONOTONIC, &at);
@@ -248,7 +215,8 @@ static void wait_for(struct flights *s, struct flight *f)
         if (pthread_cond_timedwait(&f->came, &s->lock, &at) != 0)
             break;
     /* Where requests wait for a thread, one more would wait behind the first. */
-    if (!f->done && f->requests == 1 && s->first == NULL && may_hedge(s) && request(s, f, true))
+    if (!f->done && f->requests == 1 && s->first == NULL && s->hedge_percent > 0 &&
+        kl_hedge_may(&s->hedge) && request(s, f, true))
         kl_count(s->hedged, 1);
     while (!f->done)
         pthread_cond_wait(&f->came, &s->lock);
@@ -400,7 +368,9 @@ struct kl_store *kl_store_flights_new(struct kl_env *env, struct kl_store *inner
     struct flights *s = kl_new(sizeof *s);
 
     *s = (struct flights){ .inner = inner, .env = env, .hedge_percent = hedge_percent,
-                           .last = &s->first };
+                           .last = &s->first,
+                           .hedge = { .first_ms = HEDGE_FIRST_MS, .least_ms = HEDGE_LEAST_MS,
+                                      .most_ms = HEDGE_MOST_MS, .burst = HEDGE_BURST } };
     pthread_mutex_init(&s->lock, NULL);
     pthread_cond_init(&s->work, NULL);
     s->shared = metrics == NULL ? &s->own[0]
