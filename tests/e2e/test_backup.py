@@ -165,7 +165,7 @@ def test_a_backup_of_an_encrypted_store_is_encrypted_and_comes_back_with_the_key
     ours = koa.Serve(world, *flags)
     begin, end = begin_ms(4), begin_ms(0)
     load(ours.push, begin, end)
-    push(ours, "very-plain-marker")
+    push(ours, "very-plain-marker", "another")         # tenant: labels are answered for whole filesets
     before = answers(ours.query, begin, end)
     words = koalemos(world, "backup", "--to", world.path("backup"), "--flush", ours.flush, "--data-dir", world.path("data"), *flags)
     check(bytes_of(words) > 1000, words)
