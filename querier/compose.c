@@ -4,6 +4,7 @@
  * are those of the segments one after another.
  */
 #include <stdlib.h>
+#include <string.h>
 
 #include "querier/reuse_priv.h"
 
@@ -54,7 +55,8 @@ static uint32_t points_of(const struct qr_segment *s, uint32_t i, int64_t from_m
         if (at < from_ms || at > to_ms)
             continue;
         if (out != NULL)
-            out[n] = (struct pql_point){ .time_ms = at, .value = x->values[k] };
+            out[n] = (struct pql_point){ .time_ms = at, .value = x->values[k],
+                                         .hist = x->hists != NULL ? x->hists[k] : NULL };
         n++;
     }
     return n;
@@ -134,12 +136,87 @@ bool qr_compose(const struct qr_segment *segments, uint32_t count, int64_t start
 
 /* ---- a piece of a result ---- */
 
+static size_t hist_bytes(const struct kl_hist *h)
+{
+    return sizeof *h + ((size_t)h->pos_span_count + h->neg_span_count) * sizeof(struct kl_hist_span) +
+           ((size_t)h->pos_count + h->neg_count + h->bound_count) * sizeof(double);
+}
+
+size_t qr_piece_weight(const struct pql_result *r)
+{
+    size_t bytes = 0;
+
+    for (size_t i = 0; i < r->series_count; i++) {
+        const struct kl_hist *last = NULL;
+
+        bytes += r->series[i].labels.size + r->series[i].count * sizeof(double);
+        for (uint32_t k = 0; k < r->series[i].count; k++) {
+            const struct kl_hist *h = r->series[i].points[k].hist;
+
+            bytes += h != NULL && h != last ? hist_bytes(h) : 0;
+            last = h;
+        }
+    }
+    return bytes;
+}
+
+/* NULL: no memory, or what was to be copied has none. */
+static const void *copy(struct kl_arena *a, const void *bytes, size_t size, bool *fits)
+{
+    const void *c = size > 0 ? kl_arena_copy(a, bytes, size) : NULL;
+
+    *fits = *fits && (c != NULL || size == 0);
+    return c;
+}
+
+static const struct kl_hist *copy_hist(struct kl_arena *a, const struct kl_hist *from)
+{
+    struct kl_hist *h = kl_arena_copy(a, from, sizeof *from);
+    bool            fits = h != NULL;
+
+    if (!fits)
+        return NULL;
+    h->pos_spans = copy(a, from->pos_spans, from->pos_span_count * sizeof *from->pos_spans, &fits);
+    h->neg_spans = copy(a, from->neg_spans, from->neg_span_count * sizeof *from->neg_spans, &fits);
+    h->pos = copy(a, from->pos, from->pos_count * sizeof *from->pos, &fits);
+    h->neg = copy(a, from->neg, from->neg_count * sizeof *from->neg, &fits);
+    h->bounds = copy(a, from->bounds, from->bound_count * sizeof *from->bounds, &fits);
+    return fits ? h : NULL;
+}
+
+/* One that stands at several steps in a row is copied once. */
+static bool copy_hists(struct kl_arena *a, const struct pql_point *points, uint32_t n,
+                       const struct kl_hist *const **out)
+{
+    const struct kl_hist **hists = NULL, *last = NULL;
+
+    for (uint32_t k = 0; k < n; k++) {
+        const struct kl_hist *h = points[k].hist;
+
+        if (h == NULL)
+            continue;
+        if (hists == NULL) {
+            hists = kl_arena_alloc(a, n * sizeof *hists);
+            if (hists == NULL)
+                return false;
+            memset(hists, 0, n * sizeof *hists);
+        }
+        hists[k] = h == last ? hists[k - 1] : copy_hist(a, h);
+        if (hists[k] == NULL)
+            return false;
+        last = k + 1 < n && points[k + 1].hist == h ? h : NULL;
+    }
+    *out = hists;
+    return true;
+}
+
 static bool cut_series(struct qr_piece *p, const struct pql_out_series *s, int64_t last_ms)
 {
     struct qr_piece_series *x = &p->series[p->series_count];
     uint32_t                from = first_point(s, p->first_ms), n = 0;
     double                 *values;
     uint32_t               *steps = NULL;
+    const struct kl_hist *const *hists = NULL;
     void                   *labels;
 
     while (from + n < s->count && s->points[from + n].time_ms <= last_ms)
@@ -155,13 +232,13 @@ static bool cut_series(struct qr_piece *p, const struct pql_out_series *s, int64
     for (uint32_t k = 0; k < n; k++) {
         const struct pql_point *at = &s->points[from + k];
 
-        if (at->hist != NULL)
-            return false;
         values[k] = at->value;
         if (steps != NULL)
             steps[k] = (uint32_t)((at->time_ms - p->first_ms) / p->step_ms);
     }
-    *x = (struct qr_piece_series){ { labels, s->labels.size }, n, steps, values };
+    if (!copy_hists(&p->arena, s->points + from, n, &hists))
+        return false;
+    *x = (struct qr_piece_series){ { labels, s->labels.size }, n, steps, values, hists };
     p->series_count++;
     return true;
 }

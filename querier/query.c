@@ -332,6 +332,7 @@ static void start(struct qr_job *j)
     x->params.load = load;
     x->params.load_ctx = x;
     x->params.step_each = x->explain;
+    x->params.notes_by_steps = j->reuses && j->q->o.results_cache_bytes > 0;
     x->mark_ns = kl_env_mono_ns(j->q->env);
     qr_hold(j);
     if (x->params.text.size <= PARSE_HERE_BYTES) {

@@ -77,6 +77,14 @@ static void forget(struct qr_results *r, struct qr_kept_query *q)
     free(q);
 }
 
+void qr_results_forget(struct qr_results *r, struct kl_span key, uint64_t hash)
+{
+    struct qr_kept_query *q = find(r, key, hash);
+
+    if (q != NULL)
+        forget(r, q);
+}
+
 void qr_results_close(struct qr_results *r)
 {
     while (r->oldest != NULL)

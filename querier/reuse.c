@@ -11,9 +11,13 @@
  * What no piece holds is evaluated, stretch by stretch, as queries of their own; what came out is kept
  * in pieces with how the partitions stood before, unless one of them answered with less; where nothing
  * was asked before, with how they stood by their own answers. Nothing is
- * kept of an answer with a warning, with histograms, or of steps that look at what is younger than
+ * kept of an answer that lacks something, or of steps that look at what is younger than
  * `querier.results_cache_fresh`; nor of a text whose value at a step may depend on the range
  * (pql_steady). Whatever is in doubt is evaluated as if there were no pieces.
+ *
+ * Warnings and infos of the language are kept with the steps at which they were noted, and told anew of
+ * those that are in the answer. Where one takes the whole range to be worded (counts, the largest of the
+ * parameters, what a subquery met), the range is evaluated as one.
  *
  * An evaluation asks the same partitions as the question how they stand. So all that a piece can save is
  * reading and evaluating samples, and where these were few (`querier.results_cache_least`) none is kept,
@@ -427,10 +431,12 @@ static void evaluate(struct qr_reuse *r)
 }
 
 /* As if there were no pieces: the query that was made first, or another like it. */
-static void as_one(struct qr_reuse *r)
+static void as_one(struct qr_reuse *r, const char *why)
 {
+    for (uint32_t i = 0; i < r->todo_count && i <= r->todo_at; i++)    /* what was fetched speaks of them */
+        r->grave[r->grave_count++] = r->todo[i].pql;
     r->whole = true;
-    r->x->reuse_passed = "a piece of it failed";
+    r->x->reuse_passed = why;
     r->segment_count = r->cached_steps = 0;
     r->todo_count = 1;
     r->todo_at = 0;
@@ -454,9 +460,12 @@ bool qr_reuse_done(struct qr_query *x)
     if (r == NULL || r->composed || r->off || (result->failure.kind != PQL_OK && r->whole))
         return false;
     if (result->failure.kind != PQL_OK) {              /* its words may be of the stretch: once more */
-        for (uint32_t i = 0; i <= r->todo_at; i++)     /* what was fetched for them speaks of them */
-            r->grave[r->grave_count++] = r->todo[i].pql;
-        as_one(r);
+        as_one(r, "a piece of it failed");
+        return true;
+    }
+    if (!r->whole && !pql_said_by_steps(x->job.pql)) { /* the next time as well, then */
+        qr_results_forget(&x->job.shard->results, kl_buf_span(&r->key), r->hash);
+        as_one(r, "what is said of it takes the whole range");
         return true;
     }
     if (!r->asked && !worth(r)) {
@@ -475,42 +484,75 @@ bool qr_reuse_done(struct qr_query *x)
 
 static const struct pql_result *result_of(const struct todo *t) { return pql_result(t->pql); }
 
-/* What was said besides; `info`: the one that was, or NULL. */
-static void say(struct qr_reuse *r, const char **info, bool *many)
+/* The evaluation that says what is said of the whole: the one that was, or the one that was parsed first,
+ * told what the others said. */
+static struct pql_query *speaker(const struct qr_reuse *r) { return r->whole ? r->todo[0].pql : r->grave[0]; }
+
+static bool tell_stretch(struct pql_query *q, const struct todo *t, const struct qr_reuse *r)
 {
-    size_t       warnings = 0, infos = 0, room = r->segment_count + 1;
-    const char **list;
+    uint32_t               asked_from = t->from - (t->from == t->to && t->from > 0);
+    const struct pql_said *said;
+    const char *const     *texts;
+    uint32_t               count;
+    struct kl_arena        arena;
+    bool                   fits;
+
+    kl_arena_init(&arena, (size_t)r->x->job.q->o.query_memory_max_bytes);
+    fits = pql_said_cut(t->pql, t->from - asked_from, t->to - t->from + 1, &arena, &said, &count);
+    if (fits)
+        pql_said_again(q, said, count, 0, t->to - t->from, t->from);
+    kl_arena_deinit(&arena);
+    for (size_t i = 0, n = pql_said_besides(t->pql, false, &texts); i < n; i++)
+        pql_warn(q, "%s", texts[i]);
+    for (size_t i = 0, n = pql_said_besides(t->pql, true, &texts); i < n; i++)
+        pql_info(q, "%s", texts[i]);
+    return fits;
+}
+
+static void tell_piece(struct pql_query *q, const struct qr_segment *s, const struct qr_reuse *r)
+{
+    const struct qr_piece *p = s->piece;
+    uint32_t               from = (uint32_t)((time_of(r, s->from) - p->first_ms) / p->step_ms);
+
+    pql_said_again(q, p->said, p->said_count, from, from + s->to - s->from, s->from);
+    if (p->info != NULL)
+        pql_info(q, "%s", p->info);
+}
+
+/* What is said of the answer; false: no memory for it. */
+static bool say(struct qr_reuse *r)
+{
+    struct pql_query        *q = speaker(r);
+    const struct pql_result *said = pql_result(q);
+    uint32_t                 todo = 0;
+
+    for (uint32_t i = 0; i < r->segment_count && !r->whole; i++)
+        if (r->segments[i].piece != NULL)
+            tell_piece(q, &r->segments[i], r);
+        else if (!tell_stretch(q, &r->todo[todo++], r))
+            return false;
+    if (!r->whole && !pql_said_tell(q))
+        return false;
+    r->result.warnings = said->warnings;
+    r->result.warning_count = said->warning_count;
+    r->result.infos = said->infos;
+    r->result.info_count = said->info_count;
+    return true;
+}
+
+/* May pieces be kept of it, as far as words go? `info`: what its fetch said, or NULL. */
+static bool words_can_be_cut(const struct qr_reuse *r, const char **info)
+{
+    const struct pql_query *q = speaker(r);
+    const char *const      *texts;
+    size_t                  infos;
 
     *info = NULL;
-    *many = false;
-    for (uint32_t i = 0; i < r->segment_count; i++)
-        if (r->segments[i].result != NULL)
-            room += r->segments[i].result->warning_count + r->segments[i].result->info_count;
-    list = kl_arena_alloc(&r->arena, 2 * room * sizeof *list);
-    if (list == NULL)
-        return;
-    r->result.warnings = list;
-    r->result.infos = list + room;
-    for (uint32_t i = 0; i < r->segment_count; i++) {
-        const struct pql_result *x = r->segments[i].result;
-        size_t                   w = x != NULL ? x->warning_count : 0;
-        size_t                   n = x != NULL ? x->info_count : r->segments[i].piece->info != NULL;
-
-        for (size_t k = 0; k < w + n; k++) {
-            const char  *text = k < w ? x->warnings[k] : x != NULL ? x->infos[k - w] : r->segments[i].piece->info;
-            const char **in = k < w ? list : list + room;
-            size_t      *count = k < w ? &warnings : &infos, at = 0;
-
-            while (at < *count && strcmp(in[at], text) != 0)
-                at++;
-            if (at == *count)
-                in[(*count)++] = text;
-        }
-    }
-    r->result.warning_count = warnings;
-    r->result.info_count = infos;
-    *info = infos == 1 ? list[room] : NULL;
-    *many = infos > 1;
+    if (!pql_said_by_steps(q) || pql_said_besides(q, false, &texts) > 0)
+        return false;
+    infos = pql_said_besides(q, true, &texts);
+    *info = infos == 1 ? texts[0] : NULL;
+    return infos == 0 || (infos == 1 && r->need_count == 1);
 }
 
 /* Is there a segment that has all of these steps already? */
@@ -522,16 +564,6 @@ static bool kept_already(const struct qr_reuse *r, uint32_t from, uint32_t to)
     return false;
 }
 
-/* What pieces of it would weigh, about. */
-static size_t weight(const struct pql_result *r)
-{
-    size_t bytes = 0;
-
-    for (size_t i = 0; i < r->series_count; i++)
-        bytes += r->series[i].labels.size + r->series[i].count * sizeof(double);
-    return bytes;
-}
-
 /* Pieces of what came out, for the next time. On a worker. */
 static void cut(struct qr_reuse *r, const char *info)
 {
@@ -539,7 +571,7 @@ static void cut(struct qr_reuse *r, const char *info)
     size_t                   most = r->x->job.q->o.results_cache_bytes / r->x->job.q->shard_count / 4;
     uint32_t                 steps = r->steps;
 
-    if (weight(&r->result) > most)                     /* one question has no more room */
+    if (qr_piece_weight(&r->result) > most)                     /* one question has no more room */
         return;
     for (size_t i = 0; i < r->need_count; i++)         /* what lies too near to now is not kept */
         while (steps > 0 && sees_to(r, &r->needs[i], time_of(r, steps - 1)) > r->fresh_ms)
@@ -563,7 +595,9 @@ static void cut(struct qr_reuse *r, const char *info)
             size_t size = strlen(info) + 1;
             piece->info = kl_arena_copy(&piece->arena, info, size);
         }
-        if ((info != NULL && piece->info == NULL) || !note_seen(r, piece))
+        if ((info != NULL && piece->info == NULL) ||
+            !pql_said_cut(speaker(r), from, to - from + 1, &piece->arena, &piece->said, &piece->said_count) ||
+            !note_seen(r, piece))
             qr_piece_unref(piece);
         else
             r->made[r->made_count++] = piece;
@@ -597,7 +631,6 @@ static void compose_work(struct kl_env_task *task)
     struct qr_reuse *r = kl_container_of(task, struct qr_reuse, task);
     struct qr_query *x = r->x;
     const char      *info;
-    bool             many;
 
     if (r->segment_count == 1 && r->segments[0].result != NULL)
         r->result = *r->segments[0].result;
@@ -605,11 +638,10 @@ static void compose_work(struct kl_env_task *task)
         !qr_compose(r->segments, r->segment_count, x->params.start_ms, x->params.step_ms, &r->arena,
                     &r->result))
         r->result.type = PQL_SCALAR;
-    if (r->result.type == PQL_MATRIX) {
-        say(r, &info, &many);
-        if (r->keeps && r->result.warning_count == 0 && !many && (info == NULL || r->need_count == 1))
-            cut(r, info);
-    }
+    if (r->result.type == PQL_MATRIX && !say(r))
+        r->result.type = PQL_SCALAR;
+    if (r->result.type == PQL_MATRIX && r->keeps && words_can_be_cut(r, &info))
+        cut(r, info);
     task->run = composed;
     x->job.q->env->sched->post(x->job.shard->loop, task);
 }

@@ -3,6 +3,7 @@
 
 struct fold {
     struct pql_op *op;
+    uint32_t step;
     double value, mean, c, count;
     bool has_float, has_hist, float_mean, hist_mean, incompatible, resets, no_resets;
     struct pql_hist sum, next;
@@ -11,7 +12,7 @@ struct fold {
 
 static void note(struct fold *f, enum pql_note what, const char *more)
 {
-    pql_note(f->op->q, what, f->op->node->a->from, kl_span("", 0), kl_span_str(more), 0, 0);
+    pql_note(f->op, f->step, what, f->op->node->a->from, kl_span("", 0), kl_span_str(more), 0, 0);
 }
 
 static void hint(struct fold *f, const struct kl_hist *h)
@@ -84,7 +85,7 @@ static void add_hist(struct fold *f, bool average, const struct kl_hist *h, stru
     if (said.reconciled)
         note(f, A_MISMATCHED_BOUNDS, "aggregation");
     if (!fine) {
-        pql_note(f->op->q, A_MIXED_SCHEMAS, f->op->node->a->from, name, kl_span("", 0), 0, 0);
+        pql_note(f->op, f->step, A_MIXED_SCHEMAS, f->op->node->a->from, name, kl_span("", 0), 0, 0);
         f->incompatible = true;
     }
 }
@@ -121,7 +122,7 @@ static void result(struct fold *f, unsigned worker, bool average, struct pql_row
 void pql_agg_step(struct pql_op *op, unsigned worker, bool average, const struct pql_row *rows,
                   const uint32_t *members, uint32_t count, struct pql_row *out, uint32_t step)
 {
-    struct fold f = { .op = op };
+    struct fold f = { .op = op, .step = step };
 
     pql_hist_init(&f.sum);
     pql_hist_init(&f.next);

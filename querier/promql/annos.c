@@ -3,31 +3,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "querier/promql/eval_priv.h"
+#include "querier/promql/annos_priv.h"
 
-enum { ANNOS_MAX = 1024, SHOWN_MAX = 10, INFOS_OF_CALLER_MAX = 16, WARNINGS_OF_CALLER_MAX = 64 };
+enum { SHOWN_MAX = 10 };
 
-struct anno {
-    uint8_t  what;
-    int32_t  at;
-    char    *name, *more;
-    double   x, y, diff;
-    int64_t  least_ms, most_ms;
-    uint32_t count, order;                             /* of the operator that noted it last */
-    uint64_t hash;
-};
-struct pql_annos {
-    atomic_flag lock;                                  /* held for a look-up in a short table */
-    uint32_t    count, own_count, info_count;
-    struct anno at[ANNOS_MAX];
-    char       *own[WARNINGS_OF_CALLER_MAX], *infos[INFOS_OF_CALLER_MAX];
-};
-
-struct pql_annos *pql_annos_new(void)
+struct pql_annos *pql_annos_new(const struct pql_params *p)
 {
     struct pql_annos *a = kl_new(sizeof *a);
 
     atomic_flag_clear(&a->lock);
+    a->by_steps = p->notes_by_steps && !p->instant;
+    if (a->by_steps && p->step_ms > 0 && p->end_ms >= p->start_ms)
+        a->step_count = (uint32_t)((p->end_ms - p->start_ms) / p->step_ms) + 1;
     return a;
 }
 
@@ -36,6 +23,7 @@ void pql_annos_free(struct pql_annos *a)
     for (uint32_t i = 0; i < a->count; i++) {
         free(a->at[i].name);
         free(a->at[i].more);
+        free(a->at[i].steps);
     }
     for (uint32_t i = 0; i < a->own_count; i++)
         free(a->own[i]);
@@ -44,13 +32,13 @@ void pql_annos_free(struct pql_annos *a)
     free(a);
 }
 
-static void lock(struct pql_annos *a)
+void pql_annos_lock(struct pql_annos *a)
 {
     while (atomic_flag_test_and_set_explicit(&a->lock, memory_order_acquire))
         ;
 }
 
-static void unlock(struct pql_annos *a)
+void pql_annos_unlock(struct pql_annos *a)
 {
     atomic_flag_clear_explicit(&a->lock, memory_order_release);
 }
@@ -59,24 +47,24 @@ void pql_annos_warn(struct pql_annos *a, const char *text)
 {
     uint32_t i = 0;
 
-    lock(a);
+    pql_annos_lock(a);
     while (i < a->own_count && strcmp(a->own[i], text) != 0)
         i++;
-    if (i == a->own_count && i < WARNINGS_OF_CALLER_MAX)
+    if (i == a->own_count && i < PQL_WARNINGS_OF_CALLER_MAX)
         a->own[a->own_count++] = kl_strdup(text);
-    unlock(a);
+    pql_annos_unlock(a);
 }
 
 void pql_annos_info(struct pql_annos *a, const char *text)
 {
     uint32_t i = 0;
 
-    lock(a);
+    pql_annos_lock(a);
     while (i < a->info_count && strcmp(a->infos[i], text) != 0)
         i++;
-    if (i == a->info_count && i < INFOS_OF_CALLER_MAX)
+    if (i == a->info_count && i < PQL_INFOS_OF_CALLER_MAX)
         a->infos[a->info_count++] = kl_strdup(text);
-    unlock(a);
+    pql_annos_unlock(a);
 }
 
 static char *copy(struct kl_span s)
@@ -88,40 +76,39 @@ static char *copy(struct kl_span s)
     return c;
 }
 
-static bool same(const struct anno *a, const struct anno *b, struct kl_span name, struct kl_span more)
+static bool reads_same(const struct pql_anno *a, const struct pql_anno *b)
 {
     return a->hash == b->hash && a->what == b->what
            && (a->what == A_MONOTONIC || (kl_f64_bits(a->x) == kl_f64_bits(b->x)
-                                          && kl_f64_bits(a->y) == kl_f64_bits(b->y)))
-           && kl_span_eq(kl_span_str(a->name), name) && kl_span_eq(kl_span_str(a->more), more);
+                                          && kl_f64_bits(a->y) == kl_f64_bits(b->y)));
 }
 
-/* Does it count, where it is noted again? Then the first place stays, else the last. */
-static bool counts(uint8_t what)
+static bool same(const struct pql_anno *a, const struct pql_anno *b, struct kl_span name, struct kl_span more)
+{
+    return reads_same(a, b) && kl_span_eq(kl_span_str(a->name), name) && kl_span_eq(kl_span_str(a->more), more);
+}
+
+bool pql_annos_counts(uint8_t what)
 {
     return what == A_MONOTONIC || what == A_START_OVERLAP;
 }
 
-/* The entry for it, new or known; NULL when the table is full. The lock is held. What reads the same is
- * one: Prometheus compares the words before it adds the place. */
-static struct anno *entry(struct pql_annos *as, struct anno *a, struct kl_span name,
-                          struct kl_span more, bool *is_new)
+/* What counts is one entry wherever it was noted, and its first place stays. */
+struct pql_anno *pql_annos_entry(struct pql_annos *as, struct pql_anno *a, struct kl_span name,
+                                 struct kl_span more, bool *is_new)
 {
     a->hash = kl_hash64_seed(name.at, name.size, a->what);
     *is_new = false;
     for (uint32_t i = 0; i < as->count; i++) {
-        struct anno *e = &as->at[i];
+        struct pql_anno *e = &as->at[i];
 
-        if (!same(e, a, name, more))
-            continue;
-        if (a->order > e->order && !counts(a->what)) {
-            e->at = a->at;
-            e->order = a->order;
-        }
-        return e;
+        if (same(e, a, name, more) && ((e->at == a->at && e->order == a->order) || pql_annos_counts(a->what)))
+            return e;
     }
-    if (as->count == ANNOS_MAX)
+    if (as->count == PQL_ANNOS_MAX) {
+        as->blurred = true;
         return NULL;
+    }
     *is_new = true;
     a->name = copy(name);
     a->more = copy(more);
@@ -130,36 +117,61 @@ static struct anno *entry(struct pql_annos *as, struct anno *a, struct kl_span n
 }
 
 /* Only the operator at work notes anything. */
-static void note_operator(const struct pql_query *q, struct anno *a)
+static void note_operator(const struct pql_query *q, struct pql_anno *a)
 {
     a->order = q->cur != NULL ? q->cur->order : 0;
     a->count = q->cur != NULL ? q->cur->times : 1;
 }
 
-void pql_note(struct pql_query *q, enum pql_note what, int32_t at, struct kl_span name,
-              struct kl_span more, double x, double y)
+static struct pql_anno *note(struct pql_op *op, enum pql_note what, int32_t at, struct kl_span name,
+                             struct kl_span more, double x, double y)
 {
-    struct anno  a = { .what = (uint8_t)what, .at = at, .x = x, .y = y }, *e;
-    bool         is_new;
+    struct pql_anno a = { .what = (uint8_t)what, .at = at, .x = x, .y = y }, *e;
+    bool            is_new;
 
-    lock(q->annos);
-    note_operator(q, &a);
-    e = entry(q->annos, &a, name, more, &is_new);
+    note_operator(op->q, &a);
+    e = pql_annos_entry(op->q->annos, &a, name, more, &is_new);
     if (e != NULL && !is_new)
         e->count += a.count;
-    unlock(q->annos);
+    return e;
 }
 
-void pql_note_monotonic(struct pql_query *q, int32_t at, struct kl_span name, int64_t ts_ms,
+void pql_note(struct pql_op *op, int64_t step, enum pql_note what, int32_t at, struct kl_span name,
+              struct kl_span more, double x, double y)
+{
+    struct pql_annos *as = op->q->annos;
+    struct pql_anno  *e;
+
+    pql_annos_lock(as);
+    e = note(op, what, at, name, more, x, y);
+    if (e != NULL)
+        pql_annos_step(op, as, e, step);
+    pql_annos_unlock(as);
+}
+
+void pql_note_floats(struct pql_op *op, const struct pql_row *row, enum pql_note what, int32_t at,
+                     struct kl_span name, struct kl_span more)
+{
+    struct pql_annos *as = op->q->annos;
+    struct pql_anno  *e;
+
+    pql_annos_lock(as);
+    e = note(op, what, at, name, more, 0, 0);
+    if (e != NULL)
+        pql_annos_floats(op, as, e, row->has);
+    pql_annos_unlock(as);
+}
+
+void pql_note_monotonic(struct pql_op *op, int32_t at, struct kl_span name, int64_t ts_ms,
                         double least_bucket, double most_bucket, double diff)
 {
-    struct anno a = { .what = A_MONOTONIC, .at = at, .x = least_bucket, .y = most_bucket,
-                      .diff = diff, .least_ms = ts_ms, .most_ms = ts_ms }, *e;
-    bool        is_new;
+    struct pql_anno a = { .what = A_MONOTONIC, .at = at, .x = least_bucket, .y = most_bucket,
+                          .diff = diff, .least_ms = ts_ms, .most_ms = ts_ms }, *e;
+    bool            is_new;
 
-    lock(q->annos);
-    note_operator(q, &a);
-    e = entry(q->annos, &a, name, kl_span("", 0), &is_new);
+    pql_annos_lock(op->q->annos);
+    note_operator(op->q, &a);
+    e = pql_annos_entry(op->q->annos, &a, name, kl_span("", 0), &is_new);
     if (e != NULL && !is_new) {
         e->least_ms = ts_ms < e->least_ms ? ts_ms : e->least_ms;
         e->most_ms = ts_ms > e->most_ms ? ts_ms : e->most_ms;
@@ -168,7 +180,9 @@ void pql_note_monotonic(struct pql_query *q, int32_t at, struct kl_span name, in
         e->diff = diff > e->diff ? diff : e->diff;
         e->count += a.count;
     }
-    unlock(q->annos);
+    if (e != NULL)
+        pql_annos_step(op, op->q->annos, e, PQL_ANY_STEP);
+    pql_annos_unlock(op->q->annos);
 }
 
 static bool is_info(uint8_t what)
@@ -220,7 +234,7 @@ static void two_digits(struct kl_buf *b, double v)
     kl_buf_addf(b, "%.2g", v);
 }
 
-static void monotonic(struct kl_buf *b, const struct anno *a)
+static void monotonic(struct kl_buf *b, const struct pql_anno *a)
 {
     for_name(b, "input to histogram_quantile needed to be fixed for monotonicity (see "
              "https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile)",
@@ -237,7 +251,7 @@ static void monotonic(struct kl_buf *b, const struct anno *a)
     date(b, a->most_ms);
 }
 
-static void sentence(struct kl_buf *b, const struct anno *a)
+static void sentence(struct kl_buf *b, const struct pql_anno *a)
 {
     switch (a->what) {
     case A_INVALID_QUANTILE:
@@ -332,7 +346,7 @@ static void sentence(struct kl_buf *b, const struct anno *a)
 /* By place, then kind, then words: the same list whatever the threads did. */
 static int by_place(const void *pa, const void *pb)
 {
-    const struct anno *a = pa, *b = pb;
+    const struct pql_anno *a = pa, *b = pb;
     int                c;
 
     if (a->at != b->at)
@@ -343,7 +357,7 @@ static int by_place(const void *pa, const void *pb)
     return c != 0 ? c : strcmp(a->more, b->more);
 }
 
-static const char *tell(struct pql_query *q, const struct anno *a, bool info)
+static const char *tell(struct pql_query *q, const struct pql_anno *a, bool info)
 {
     struct kl_buf b;
     char         *text;
@@ -370,13 +384,28 @@ static const char *omitted(struct pql_query *q, unsigned count, const char *kind
     return kl_arena_copy(&q->result_arena, text, (size_t)n + 1);
 }
 
+/* Prometheus compares the words before it adds the place, and of several places tells the last. */
+static bool told_elsewhere(const struct pql_annos *as, uint32_t i)
+{
+    const struct pql_anno *a = &as->at[i];
+
+    for (uint32_t k = 0; k < as->count; k++) {
+        const struct pql_anno *b = &as->at[k];
+
+        if (k != i && (b->order > a->order || (b->order == a->order && k < i))
+            && same(a, b, kl_span_str(b->name), kl_span_str(b->more)))
+            return true;
+    }
+    return false;
+}
+
 bool pql_annos_result(struct pql_query *q)
 {
     struct pql_annos *a = q->annos;
     const char      **lists = kl_arena_alloc(&q->result_arena, sizeof *lists
-                                             * (2 * (SHOWN_MAX + 1) + WARNINGS_OF_CALLER_MAX +
-                                                INFOS_OF_CALLER_MAX));
-    const char      **infos = lists, **warnings = lists + SHOWN_MAX + 1 + INFOS_OF_CALLER_MAX;
+                                             * (2 * (SHOWN_MAX + 1) + PQL_WARNINGS_OF_CALLER_MAX +
+                                                PQL_INFOS_OF_CALLER_MAX));
+    const char      **infos = lists, **warnings = lists + SHOWN_MAX + 1 + PQL_INFOS_OF_CALLER_MAX;
     unsigned          more[2] = { 0, 0 };
 
     if (lists == NULL)
@@ -389,6 +418,8 @@ bool pql_annos_result(struct pql_query *q)
         bool        info = is_info(a->at[i].what);
         size_t     *count = info ? &q->result.info_count : &q->result.warning_count;
         const char *text;
+        if (told_elsewhere(a, i))
+            continue;
         if (*count == SHOWN_MAX) {
             more[info]++;
             continue;

@@ -1,13 +1,13 @@
 /* Operators on two samples; and between a vector and a scalar. */
 #include "querier/promql/binop_priv.h"
 
-static void incompatible(struct pql_op *op, struct pql_operand a, struct pql_operand b)
+static void incompatible(struct pql_op *op, uint32_t step, struct pql_operand a, struct pql_operand b)
 {
-    pql_note(op->q, A_INCOMPATIBLE_TYPES, op->node->from, kl_span("", 0),
+    pql_note(op, step, A_INCOMPATIBLE_TYPES, op->node->from, kl_span("", 0),
              kl_span_str(pql_tok_text(op->node->op)), a.h != NULL, b.h != NULL);
 }
 
-static bool sum_of_hists(struct pql_op *op, unsigned worker, const struct kl_hist *a,
+static bool sum_of_hists(struct pql_op *op, unsigned worker, uint32_t step, const struct kl_hist *a,
                          const struct kl_hist *b, struct pql_operand *out)
 {
     bool                 minus = op->node->op == T_SUB, fine;
@@ -19,21 +19,21 @@ static bool sum_of_hists(struct pql_op *op, unsigned worker, const struct kl_his
     pql_hist_load(&h, a);
     fine = pql_hist_add(&h, b, minus ? H_SUB : H_ADD, &said);
     if (!fine)
-        pql_note(op->q, A_INCOMPATIBLE_LAYOUT, op->node->from, kl_span("", 0),
+        pql_note(op, step, A_INCOMPATIBLE_LAYOUT, op->node->from, kl_span("", 0),
                  kl_span_str(pql_tok_text(op->node->op)), 0, 0);
     if (fine && minus)
         h.reset = KL_HIST_GAUGE;
     if (said.collision)
-        pql_note(op->q, A_RESET_COLLISION, op->node->from, kl_span("", 0), what, 0, 0);
+        pql_note(op, step, A_RESET_COLLISION, op->node->from, kl_span("", 0), what, 0, 0);
     if (said.reconciled)
-        pql_note(op->q, A_MISMATCHED_BOUNDS, op->node->from, kl_span("", 0), what, 0, 0);
+        pql_note(op, step, A_MISMATCHED_BOUNDS, op->node->from, kl_span("", 0), what, 0, 0);
     if (fine)
         out->h = pql_hist_store(op, worker, &h, true);
     pql_hist_deinit(&h);
     return fine && out->h != NULL;
 }
 
-bool pql_elem(struct pql_op *op, unsigned worker, struct pql_operand a, struct pql_operand b,
+bool pql_elem(struct pql_op *op, unsigned worker, uint32_t step, struct pql_operand a, struct pql_operand b,
               bool notes, bool *keep, struct pql_operand *out)
 {
     uint8_t t = op->node->op;
@@ -58,7 +58,7 @@ bool pql_elem(struct pql_op *op, unsigned worker, struct pql_operand a, struct p
     }
     if (a.h != NULL && b.h != NULL) {
         if (t == T_ADD || t == T_SUB)
-            return sum_of_hists(op, worker, a.h, b.h, out);
+            return sum_of_hists(op, worker, step, a.h, b.h, out);
         if (t == T_EQLC || t == T_NEQ) {
             *keep = pql_hist_equal(a.h, b.h) == (t == T_EQLC);
             out->h = a.h;
@@ -66,7 +66,7 @@ bool pql_elem(struct pql_op *op, unsigned worker, struct pql_operand a, struct p
         }
     }
     if (notes)
-        incompatible(op, a, b);
+        incompatible(op, step, a, b);
     return false;
 }
 
@@ -115,7 +115,7 @@ static void one_row(struct pql_op *op, unsigned worker, const struct pql_row *in
         if (in->has[i] == P_NONE)
             continue;
         v = pql_operand(in, i);
-        if (!pql_elem(op, worker, swapped ? s : v, swapped ? v : s, true, &keep, &out))
+        if (!pql_elem(op, worker, i, swapped ? s : v, swapped ? v : s, true, &keep, &out))
             continue;
         if (compares && swapped)
             out = v;

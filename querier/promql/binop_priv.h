@@ -5,7 +5,7 @@
 
 struct pql_operand { double v; const struct kl_hist *h; };
 /* False: no result (the operator does not apply; it was said). *keep: whether a comparison held. */
-bool pql_elem(struct pql_op *op, unsigned worker, struct pql_operand a, struct pql_operand b,
+bool pql_elem(struct pql_op *op, unsigned worker, uint32_t step, struct pql_operand a, struct pql_operand b,
               bool notes, bool *keep, struct pql_operand *out);
 static inline bool pql_changes_name(uint8_t op)        /* arithmetic does, comparison does not */
 {

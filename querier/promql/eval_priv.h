@@ -198,12 +198,18 @@ enum pql_note {
     A_SORT_IN_RANGE, A_QUANTILE_NAN, A_QUANTILE_SKEW, A_FRACTION_NAN, A_RESET_COLLISION,
     A_MISMATCHED_BOUNDS, A_START_OVERLAP
 };
-/* `name`: what the sentence speaks of; `more`: its second word; x, y: its numbers. */
-void pql_note(struct pql_query *q, enum pql_note what, int32_t at, struct kl_span name,
+enum { PQL_ANY_STEP = -1 };
+/* `step`: of the operator's grid, at which it is so, and would be whatever other steps there are; PQL_ANY_STEP
+ * where it takes several to say so. `name`: what the sentence speaks of; `more`: its second word; x, y: its
+ * numbers. */
+void pql_note(struct pql_op *op, int64_t step, enum pql_note what, int32_t at, struct kl_span name,
               struct kl_span more, double x, double y);
-void pql_note_monotonic(struct pql_query *q, int32_t at, struct kl_span name, int64_t ts_ms,
+/* The same for each step at which the row has a float. */
+void pql_note_floats(struct pql_op *op, const struct pql_row *row, enum pql_note what, int32_t at,
+                     struct kl_span name, struct kl_span more);
+void pql_note_monotonic(struct pql_op *op, int32_t at, struct kl_span name, int64_t ts_ms,
                         double least_bucket, double most_bucket, double diff);
-struct pql_annos *pql_annos_new(void);
+struct pql_annos *pql_annos_new(const struct pql_params *p);
 void pql_annos_free(struct pql_annos *a);
 void pql_annos_info(struct pql_annos *a, const char *text);    /* each text once */
 void pql_annos_warn(struct pql_annos *a, const char *text);           /* the caller's own */

@@ -69,9 +69,9 @@ void pql_buckets_side(struct pql_buckets *it, const struct kl_hist *h, bool posi
 bool pql_buckets_next(struct pql_buckets *it, struct pql_bucket *b);
 
 void pql_hist_text(struct kl_buf *out, const struct kl_hist *h);      /* as count_values shows it */
-double pql_hist_quantile(struct pql_query *q, double phi, const struct kl_hist *h,
+double pql_hist_quantile(struct pql_op *op, uint32_t step, double phi, const struct kl_hist *h,
                          struct kl_span name, int32_t at);
-double pql_hist_fraction(struct pql_query *q, double lower, double upper, const struct kl_hist *h,
+double pql_hist_fraction(struct pql_op *op, uint32_t step, double lower, double upper, const struct kl_hist *h,
                          struct kl_span name, int32_t at);
 double pql_hist_variance(const struct kl_hist *h);
 const struct kl_hist *pql_hist_trim(struct pql_op *op, unsigned worker, const struct kl_hist *h,

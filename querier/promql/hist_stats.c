@@ -24,7 +24,7 @@ static double inside(const struct kl_hist *h, const struct pql_bucket *b, double
     return -exp2(high + (low - high) * (1 - fraction));
 }
 
-double pql_hist_quantile(struct pql_query *q, double phi, const struct kl_hist *h,
+double pql_hist_quantile(struct pql_op *op, uint32_t step, double phi, const struct kl_hist *h,
                          struct kl_span name, int32_t at)
 {
     struct pql_buckets it;
@@ -63,7 +63,7 @@ double pql_hist_quantile(struct pql_query *q, double phi, const struct kl_hist *
     if (count < rank) {                                /* observations of NaN are in no bucket */
         if (!isnan(h->sum))
             return b.upper;
-        pql_note(q, A_QUANTILE_NAN, at, name, kl_span("", 0), 0, 0);
+        pql_note(op, step, A_QUANTILE_NAN, at, name, kl_span("", 0), 0, 0);
         return NAN;
     }
     rank = from_below ? rank - (count - b.count) : count - rank;
@@ -71,7 +71,7 @@ double pql_hist_quantile(struct pql_query *q, double phi, const struct kl_hist *
         for (struct pql_bucket x; pql_buckets_next(&it, &x);)
             count += x.count;
         if (count < h->count)
-            pql_note(q, A_QUANTILE_SKEW, at, name, kl_span("", 0), 0, 0);
+            pql_note(op, step, A_QUANTILE_SKEW, at, name, kl_span("", 0), 0, 0);
     }
     return inside(h, &b, rank / b.count);
 }
@@ -96,7 +96,7 @@ static double rank_in(const struct pql_bucket *b, double v, double rank, bool li
     return rank + b->count * fraction_below(b, v, linear);
 }
 
-double pql_hist_fraction(struct pql_query *q, double lower, double upper, const struct kl_hist *h,
+double pql_hist_fraction(struct pql_op *op, uint32_t step, double lower, double upper, const struct kl_hist *h,
                          struct kl_span name, int32_t at)
 {
     struct pql_buckets it;
@@ -133,7 +133,7 @@ double pql_hist_fraction(struct pql_query *q, double lower, double upper, const 
         while (pql_buckets_next(&it, &b))
             count += b.count;
         if (count < h->count)
-            pql_note(q, A_FRACTION_NAN, at, name, kl_span("", 0), 0, 0);
+            pql_note(op, step, A_FRACTION_NAN, at, name, kl_span("", 0), 0, 0);
     } else {
         count = h->count;
     }

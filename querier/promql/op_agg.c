@@ -77,11 +77,11 @@ static void note_quantile(struct pql_op *op)
         most = q > most ? q : most;
     }
     if (nan)
-        pql_note(op->q, A_INVALID_QUANTILE, op->node->b->from, kl_span("", 0), kl_span("", 0), NAN, 0);
+        pql_note(op, PQL_ANY_STEP, A_INVALID_QUANTILE, op->node->b->from, kl_span("", 0), kl_span("", 0), NAN, 0);
     if (most > 1)
-        pql_note(op->q, A_INVALID_QUANTILE, op->node->b->from, kl_span("", 0), kl_span("", 0), most, 0);
+        pql_note(op, PQL_ANY_STEP, A_INVALID_QUANTILE, op->node->b->from, kl_span("", 0), kl_span("", 0), most, 0);
     if (least < 0)
-        pql_note(op->q, A_INVALID_QUANTILE, op->node->b->from, kl_span("", 0), kl_span("", 0), least, 0);
+        pql_note(op, PQL_ANY_STEP, A_INVALID_QUANTILE, op->node->b->from, kl_span("", 0), kl_span("", 0), least, 0);
 }
 
 static void prepare(struct pql_op *op)
@@ -116,16 +116,24 @@ static void prepare(struct pql_op *op)
     pql_slice(op, g.count * a->step_blocks, g.count > 0 ? work / (g.count * a->step_blocks) : 0);
 }
 
-static void ignored(struct pql_op *op)
-{
-    pql_note(op->q, A_IGNORED_IN_AGG, op->node->a->from, kl_span("", 0),
-             kl_span_str(pql_tok_text(op->node->op)), 0, 0);
-}
-
 /* ---- one group, steps [from, to), column after column ---- */
 
 struct part { struct pql_op *op; const struct pql_row *rows; const uint32_t *members; uint32_t count;
               struct pql_row *out; uint32_t from, to; unsigned worker; };
+
+/* There are histograms among what only takes floats. */
+static void ignored(const struct part *p)
+{
+    struct pql_op *op = p->op;
+
+    for (uint32_t i = p->from, m; i < p->to; i++) {
+        for (m = 0; m < p->count && p->rows[p->members[m]].has[i] != P_HIST; m++)
+            ;
+        if (m < p->count)
+            pql_note(op, i, A_IGNORED_IN_AGG, op->node->a->from, kl_span("", 0),
+                     kl_span_str(pql_tok_text(op->node->op)), 0, 0);
+    }
+}
 
 static void set(struct part *p, uint32_t i, double v)
 {
@@ -164,7 +172,7 @@ static void extremes(struct part *p, bool max)
         }
     }
     if (seen_hist)
-        ignored(p->op);
+        ignored(p);
 }
 
 /* Welford's running variance, as Prometheus aggregates it. */
@@ -196,7 +204,7 @@ static void deviations(struct part *p, bool root)
         if (p->out->has[i] != P_NONE)
             p->out->v[i] = root ? sqrt(p->out->v[i] / count[k]) : p->out->v[i] / count[k];
     if (seen_hist)
-        ignored(p->op);
+        ignored(p);
     free(mean);
 }
 
@@ -218,7 +226,7 @@ static void quantiles(struct part *p)
             set(p, i, pql_quantile(pql_scalar(p->op->in[1], i), values, n));
     }
     if (seen_hist)
-        ignored(p->op);
+        ignored(p);
     free(values);
 }
 

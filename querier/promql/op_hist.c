@@ -211,15 +211,15 @@ static double one(struct pql_op *op, const struct quantiles *z, uint32_t k, uint
 
     if (z->id == FN_HISTOGRAM_FRACTION) {
         double low = pql_scalar(op->in[0], i), high = pql_scalar(op->in[1], i);
-        return h != NULL ? pql_hist_fraction(op->q, low, high, h, name, z->at)
+        return h != NULL ? pql_hist_fraction(op, i, low, high, h, name, z->at)
                          : pql_classic_fraction(low, high, buckets, count);
     }
     q = pql_scalar(op->in[z->first_q + k], i);
     if (h != NULL)
-        return pql_hist_quantile(op->q, q, h, name, z->at);
+        return pql_hist_quantile(op, i, q, h, name, z->at);
     v = pql_classic_quantile(q, buckets, count, &forced);
     if (forced.is)
-        pql_note_monotonic(op->q, z->at, name, pql_at(op->grid, i), forced.least, forced.most,
+        pql_note_monotonic(op, z->at, name, pql_at(op->grid, i), forced.least, forced.most,
                            forced.diff);
     return v;
 }
@@ -249,14 +249,14 @@ static void at_step(struct pql_op *op, const struct quantiles *z, uint32_t g, ui
         if (in->at[b->row].has[i] != P_FLOAT)
             continue;
         if (b->bad) {
-            pql_note(op->q, A_BAD_BUCKET, z->at, name,
+            pql_note(op, i, A_BAD_BUCKET, z->at, name,
                      kl_labels_get(in->at[b->row].labels, kl_span_str("le")), 0, 0);
             continue;
         }
         buckets[count++] = (struct pql_classic){ b->le, in->at[b->row].v[i] };
     }
     if (h != NULL && count > 0) {
-        pql_note(op->q, A_MIXED_CLASSIC, z->at, name, kl_span("", 0), 0, 0);
+        pql_note(op, i, A_MIXED_CLASSIC, z->at, name, kl_span("", 0), 0, 0);
         return;
     }
     for (uint32_t k = 0; (h != NULL || count > 0) && k < z->q_count; k++) {
@@ -326,7 +326,7 @@ static void quantile_finish(struct pql_op *op)
         for (uint32_t i = 0; i < op->grid.count; i++) {
             double q = pql_scalar(op->in[z->first_q + k], i);
             if (!valid(q))
-                pql_note(op->q, A_INVALID_QUANTILE, op->node->args[z->first_q + k]->from,
+                pql_note(op, i, A_INVALID_QUANTILE, op->node->args[z->first_q + k]->from,
                          kl_span("", 0), kl_span("", 0), q, 0);
         }
     pql_drop_empty(op);

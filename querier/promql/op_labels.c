@@ -181,7 +181,7 @@ static void sort(struct pql_op *op)
         return;
     if (op->grid.count > 1 || (op->weight == 1 && op->q->step_count == 1
                                && op->q->params.start_ms != op->q->params.end_ms))
-        pql_note(op->q, A_SORT_IN_RANGE, op->node->from, kl_span("", 0), kl_span("", 0), 0, 0);
+        pql_note(op, PQL_ANY_STEP, A_SORT_IN_RANGE, op->node->from, kl_span("", 0), kl_span("", 0), 0, 0);
     if (!labels)
         floats_only(op);
     if (op->grid.count == 1 && op->out.count > 1)

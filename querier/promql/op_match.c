@@ -210,7 +210,7 @@ static void emit(struct pql_op *op, unsigned worker, struct pql_row *out, uint32
     struct pql_operand  r;
     bool                keep;
 
-    if (!pql_elem(op, worker, m->swapped ? one : many, m->swapped ? many : one, true, &keep, &r))
+    if (!pql_elem(op, worker, i, m->swapped ? one : many, m->swapped ? many : one, true, &keep, &r))
         return;
     if (op->node->bool_modifier)
         r = (struct pql_operand){ keep ? 1 : 0, NULL };

@@ -134,7 +134,7 @@ static bool ends_in(struct kl_span s, const char *end)
 }
 
 /* rate() of what does not look like a counter: by its type where it has one, else by its name. */
-static void doubt_counter(struct pql_range_call *c, const struct pql_source *s)
+static void doubt_counter(struct pql_range_call *c, const struct pql_source *s, const struct pql_row *row)
 {
     struct kl_span type = kl_labels_get(s->labels, kl_span_str("__type__"));
 
@@ -142,10 +142,10 @@ static void doubt_counter(struct pql_range_call *c, const struct pql_source *s)
         return;
     if (type.size > 0) {
         if (!kl_span_eq(type, kl_span_str("counter")) && !kl_span_eq(type, kl_span_str("histogram")))
-            pql_note(c->op->q, A_NON_COUNTER_LABEL, c->at, c->name, type, 0, 0);
+            pql_note_floats(c->op, row, A_NON_COUNTER_LABEL, c->at, c->name, type);
     } else if (!ends_in(c->name, "_total") && !ends_in(c->name, "_sum") && !ends_in(c->name, "_count")
                && !ends_in(c->name, "_bucket")) {
-        pql_range_note(c, A_NON_COUNTER);
+        pql_note_floats(c->op, row, A_NON_COUNTER, c->at, c->name, kl_span("", 0));
     }
 }
 
@@ -214,6 +214,7 @@ static void series(struct pql_range_call *c, const struct plan *p, const struct 
         w.end = end;
         w.start = end - p->range_ms;
         w.ts = ts;
+        c->step = i;
         c->f_from = e.f_lo;
         c->h_from = e.h_lo;
         if (op->in_count > 1)
@@ -273,7 +274,7 @@ static void item(struct pql_op *op, size_t item, unsigned worker)
         pql_tally_windows(&tally, &s, &counted);
         if ((c.id == FN_RATE || c.id == FN_INCREASE) && row->have > 0
             && (row->h == NULL || memchr(row->has, P_FLOAT, op->grid.count) != NULL))
-            doubt_counter(&c, &s);
+            doubt_counter(&c, &s, row);
     }
     pql_tally_end(&tally);
     pql_room_free(&room);

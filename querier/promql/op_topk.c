@@ -114,9 +114,9 @@ static bool parameter(struct pql_op *op)
             return false;
         }
         if (most > 1)
-            pql_note(op->q, A_INVALID_RATIO, at, kl_span("", 0), kl_span("", 0), most, 1);
+            pql_note(op, PQL_ANY_STEP, A_INVALID_RATIO, at, kl_span("", 0), kl_span("", 0), most, 1);
         if (least < -1)
-            pql_note(op->q, A_INVALID_RATIO, at, kl_span("", 0), kl_span("", 0), least, -1);
+            pql_note(op, PQL_ANY_STEP, A_INVALID_RATIO, at, kl_span("", 0), kl_span("", 0), least, -1);
         return true;
     }
     if (most < 1)
@@ -191,7 +191,7 @@ static void choose(struct pql_op *op, struct choose *c, uint32_t group, uint32_t
         if (in->at[row].has[step] == P_NONE)
             continue;
         if (ranks && in->at[row].has[step] == P_HIST) {
-            pql_note(op->q, A_IGNORED_IN_AGG, op->node->from, kl_span("", 0),
+            pql_note(op, step, A_IGNORED_IN_AGG, op->node->from, kl_span("", 0),
                      kl_span_str(pql_tok_text(c->op)), 0, 0);
         } else if (c->op == T_LIMIT_RATIO) {
             if (pql_ratio_takes(ratio, c->ratios[row]))

@@ -36,6 +36,7 @@ struct pql_params {
     uint64_t memory_max_bytes, samples_max, series_max;    /* 0: 512 MiB, 50 M, 5 M */
     uint32_t result_limit;                             /* series in the answer, 0: all */
     bool    tally, samples_per_step;                   /* whether to count them, for stats; of each step */
+    bool    notes_by_steps;                            /* see pql_said */
     bool    step_each;                                 /* a step ends with its operator, as WORK of no
                                                           items, so that each one's time can be told */
     /* Where a need says `once`, floats may be fed without their columns: `later` not NULL, count at
@@ -132,6 +133,31 @@ bool pql_result_json_piece(const struct pql_result *r, struct pql_cursor *c, siz
 
 /* A sample's value as the API writes it, without quotes. */
 void pql_value_json(struct kl_buf *out, double v);
+
+/* ---- what was said at which steps: after DONE, of a range query with notes_by_steps. One thread. ---- */
+/* A warning or info of the language, apart from the query that noted it. */
+struct pql_said {
+    uint8_t what;
+    int32_t at;
+    uint32_t order;
+    const char *name, *more;
+    double  x, y;
+    const uint64_t *steps;                             /* a bit a step */
+};
+/* Is it known of all of them at which steps they were noted? Else what follows tells less. */
+bool pql_said_by_steps(const struct pql_query *q);
+/* What was noted at steps [first, first + count), those counted from 0 on; false: it is more than the arena
+ * may hold. */
+bool pql_said_cut(const struct pql_query *q, uint32_t first, uint32_t count, struct kl_arena *arena,
+                  const struct pql_said **said, uint32_t *said_count);
+/* As if q, of the same text, had noted it: what was said at steps [from, to], of which the first is q's step
+ * `at`. */
+void pql_said_again(struct pql_query *q, const struct pql_said *said, uint32_t said_count, uint32_t from,
+                    uint32_t to, uint32_t at);
+/* The lists of pql_result anew; false: no memory. */
+bool pql_said_tell(struct pql_query *q);
+/* What pql_warn or pql_info were told: q's own. */
+size_t pql_said_besides(const struct pql_query *q, bool infos, const char *const **texts);
 
 /* ---- what it does, for query_explain ---- */
 /* Operators run in order: pql_operator tells which one is next or at work, so that the caller, who has

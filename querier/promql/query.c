@@ -192,7 +192,7 @@ struct pql_query *pql_new(const struct pql_params *params, struct pql_failure *f
         q->params.step_ms = 0;
     }
     q->ops_tail = &q->ops;
-    q->annos = pql_annos_new();
+    q->annos = pql_annos_new(&q->params);
     q->worker_arenas = kl_new(PQL_WORKERS_MAX * sizeof *q->worker_arenas);
     q->label_arenas = kl_new(PQL_WORKERS_MAX * sizeof *q->label_arenas);
     for (unsigned i = 0; i < PQL_WORKERS_MAX; i++) {

@@ -218,7 +218,7 @@ bool pql_range_hist_sum(struct pql_range_call *c, const struct pql_window *w, st
         for (uint32_t i = 0; i < w->h.count; i++)
             hint(w->h.h[i]->reset, &resets, &no_resets);
         if (resets && no_resets)
-            pql_note(c->op->q, A_RESET_COLLISION, c->at, kl_span("", 0), kl_span_str("aggregation"),
+            pql_note(c->op, c->step, A_RESET_COLLISION, c->at, kl_span("", 0), kl_span_str("aggregation"),
                      0, 0);
         pql_range_said(c, &said, "aggregation");
         out->h = pql_hist_store(c->op, c->worker, &sum, false);

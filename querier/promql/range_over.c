@@ -51,7 +51,7 @@ bool pql_range_float(struct pql_range_call *c, const struct pql_window *w, struc
     if (w->f.count == 0)
         return false;
     if (c->id == FN_QUANTILE_OVER_TIME && !(c->p[0] >= 0 && c->p[0] <= 1))
-        pql_note(c->op->q, A_INVALID_QUANTILE, c->at, kl_span("", 0), kl_span("", 0), c->p[0], 0);
+        pql_note(c->op, c->step, A_INVALID_QUANTILE, c->at, kl_span("", 0), kl_span("", 0), c->p[0], 0);
     if (w->h.count > 0)
         pql_range_note(c, A_IGNORED_IN_RANGE);
     switch (c->id) {

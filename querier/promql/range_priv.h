@@ -10,6 +10,7 @@ struct pql_range_call {
     bool anchored, smoothed;
     int32_t at;                                        /* the place warnings name */
     int64_t range_ms;
+    uint32_t step;                                     /* of the operator's grid */
     double range_s, p[2];                              /* the other arguments at this step */
     struct kl_span name;
     const struct pql_source *src;
@@ -45,13 +46,13 @@ static inline int64_t pql_start_at(const int64_t *st, uint32_t i) { return st !=
 bool pql_start_overlaps(int64_t before_start, int64_t before, int64_t start);
 static inline void pql_range_note(struct pql_range_call *c, enum pql_note what)
 {
-    pql_note(c->op->q, what, c->at, c->name, kl_span("", 0), 0, 0);
+    pql_note(c->op, c->step, what, c->at, c->name, kl_span("", 0), 0, 0);
 }
 static inline void pql_range_said(struct pql_range_call *c, const struct pql_hist_said *said,
                                   const char *operation)
 {
     if (said->reconciled)
-        pql_note(c->op->q, A_MISMATCHED_BOUNDS, c->at, kl_span("", 0), kl_span_str(operation), 0, 0);
+        pql_note(c->op, c->step, A_MISMATCHED_BOUNDS, c->at, kl_span("", 0), kl_span_str(operation), 0, 0);
 }
 /* Under `anchored`: where the function's view begins; false where it sees nothing. */
 bool pql_range_first(const struct pql_range_call *c, const struct pql_window *w, uint32_t *f,

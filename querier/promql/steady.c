@@ -22,6 +22,19 @@ static bool plain(const struct pql_when *w)
     return !w->has_at && w->at_edge == 0 && w->offset_expr == NULL;
 }
 
+/* Does an expression of this kind never warn, whatever it meets? */
+static bool quiet(const struct pql_node *n)
+{
+    switch (n->kind) {
+    case N_NUMBER: case N_VECTOR:
+        return true;
+    case N_UNARY: case N_PAREN: case N_INVARIANT:
+        return quiet(n->a);
+    default:
+        return false;
+    }
+}
+
 static bool steady_call(const struct pql_node *n)
 {
     switch (n->func->id) {
@@ -37,6 +50,8 @@ static bool steady_call(const struct pql_node *n)
 /* *slack_ms: how much further back the pieces of a subquery may begin for one step than for another. */
 static bool steady(const struct pql_node *n, int64_t step_ms, int64_t *slack_ms)
 {
+    int64_t own_ms;
+
     if (n == NULL)
         return true;
     switch (n->kind) {
@@ -47,9 +62,11 @@ static bool steady(const struct pql_node *n, int64_t step_ms, int64_t *slack_ms)
     case N_MATRIX:
         return n->range_expr == NULL && steady(n->a, step_ms, slack_ms);
     case N_SUBQUERY:
-        *slack_ms += n->step_ns > 0 ? n->step_ns / 1000000 + 1 : step_ms > 60000 ? step_ms : 60000;
+        own_ms = n->step_ns > 0 ? n->step_ns / 1000000 + 1 : step_ms > 60000 ? step_ms : 60000;
+        *slack_ms += own_ms;
+        /* It is evaluated between the windows of two steps as well, and may warn there. */
         return plain(&n->when) && n->range_expr == NULL && n->step_expr == NULL &&
-               steady(n->a, step_ms, slack_ms);
+               (n->range_ns / 1000000 >= step_ms || quiet(n->a)) && steady(n->a, own_ms, slack_ms);
     case N_CALL:
         for (uint32_t i = 0; i < n->count; i++)
             if (!steady(n->args[i], step_ms, slack_ms))

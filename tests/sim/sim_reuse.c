@@ -20,6 +20,7 @@ struct life {
 };
 
 static uint64_t hits, steps;                           /* of all lives */
+static struct { uint64_t hists, warnings, infos; } pieced;     /* answers that had some, and pieces */
 
 static uint64_t draw(struct life *l) { return kit_draw(&l->draws); }
 
@@ -42,6 +43,57 @@ static void push(struct life *l, unsigned count, int64_t back_ms)
     ck_assert(w_until(&l->w, &s->done));
     ck_assert_uint_eq(s->p.status, 204);
     free(s);                                           /* the body was given away */
+}
+
+static struct kl_fp hist_labels(const char *name, const char *code, struct kl_buf *out)
+{
+    static struct kl_labels_builder b;
+    struct kl_err err;
+
+    kl_labels_start(&b);
+    kl_labels_add(&b, kl_span_str("__name__"), kl_span_str(name), &err);
+    kl_labels_add(&b, kl_span_str("code"), kl_span_str(code), &err);
+    ck_assert_int_eq(kl_labels_finish(&b, out, &err), KL_OK);
+    return kl_labels_fp((struct kl_labels){ (const uint8_t *)out->at, out->size });
+}
+
+/* Histograms into the log, as a doorman would put them: exponential ones of two schemas and of custom bounds,
+ * counters that start again and gauges; now and then a float among them. */
+static void push_hists(struct life *l, unsigned count, int64_t back_ms)
+{
+    static const struct kl_hist_span span = { 0, 3 };
+    static const double bounds[] = { 0.1, 1, 10 };
+    struct tsp_placement *one = tsp_placement_new(PARTITIONS);
+    uint32_t              partition, more;
+
+    for (unsigned i = 0; i < count; i++) {
+        unsigned      n = (unsigned)(draw(l) % 6), kind = (unsigned)(draw(l) % 16);
+        const char   *name = n % 3 == 0 ? "h" : n % 3 == 1 ? "h_total" : "g";
+        int64_t       at = w_now(&l->w) - (back_ms > 0 ? (int64_t)(draw(l) % (uint64_t)back_ms) : 0);
+        double        b[] = { (double)(draw(l) % 9), (double)(at / 60000 % 500), (double)(draw(l) % 3) }, v = b[1];
+        bool          custom = n == 5 || kind == 14;
+        struct kl_hist h = { .schema = custom ? KL_HIST_CUSTOM : n % 2 ? 2 : 3 - (int32_t)(kind % 2),
+                             .reset = n % 3 == 2 ? KL_HIST_GAUGE : kind % 3, .count = b[0] + b[1] + b[2], .sum = b[1] * 1.7,
+                             .pos_span_count = 1, .pos_spans = &span, .pos_count = 3, .pos = b,
+                             .bound_count = custom ? 3 : 0, .bounds = custom ? bounds : NULL };
+        struct kl_buf labels = { 0 };
+        struct kl_fp  fp;
+        char          code[12];
+
+        snprintf(code, sizeof code, "%u", n % 4);
+        fp = hist_labels(name, code, &labels);
+        at = at / 1000 * 1000;
+        tsp_record_define(l->w.writer, kl_span_str("anonymous"), n, fp,
+                          (struct kl_labels){ (const uint8_t *)labels.at, labels.size });
+        if (kind == 15)
+            tsp_record_floats(l->w.writer, kl_span_str("anonymous"), n, &at, &v, 1);
+        else
+            tsp_record_hist(l->w.writer, kl_span_str("anonymous"), n, at, &h);
+        tsp_placement_range(one, kl_span_str("anonymous"), kl_span_str(name), &partition, &more);
+        w_send_wait(&l->w, partition);
+        kl_buf_deinit(&labels);
+    }
+    tsp_placement_free(one);
 }
 
 /* Some series over some hours, from the log of each partition, and into its catalogue. */
@@ -92,6 +144,11 @@ static void lose(struct life *l, uint32_t partition)
 
 /* ---- queries ---- */
 
+static uint64_t counted(struct life *l, const char *name)
+{
+    return kl_metrics_add(l->metrics, KL_COUNTER, name, "", "")->bits;
+}
+
 static const char *const texts[] = {
     "a_total", "sum by (code) (b)", "rate(a_total[1h])", "sum(increase(c_total[2h]))", "b > 500", "b or a_total",
     "max_over_time(b[3h])", "a_total offset 1h", "c_total / on (host) group_left b", "avg_over_time(b[30m:10m])",
@@ -100,6 +157,12 @@ static const char *const texts[] = {
     "max_over_time(rate(a_total[1h])[4h:])", "quantile_over_time(0.3, b[2h])", "deriv(b[2h])", "-b offset -20m",
     "double_exponential_smoothing(b[3h], 0.4, 0.4)", "changes(b[5h])", "last_over_time(b[1h])", "timestamp(b)",
     "label_replace(b, \"x\", \"$1\", \"host\", \"(.*)\")", "{code=\"1\"}", "b and a_total", "histogram_quantile(0.9, b)",
+    "h", "sum(rate(h[2h]))", "histogram_quantile(0.9, sum by (code) (rate(h_total[1h])))", "g", "sum(h)", "avg(g)",
+    "rate(h[90m])", "increase(h_total[3h])", "delta(g[2h])", "sum_over_time(g[2h])", "avg_over_time(h[90m])", "max(h)",
+    "histogram_count(h_total)", "histogram_fraction(0, 2, h)", "h + ignoring(code) group_left h_total", "h - g", "h * 2",
+    "topk(1, h)", "last_over_time(h[1h])", "max_over_time(h[2h])", "max_over_time(h_total[3h:20m])", "irate(h[2h])",
+    "sum_over_time(rate(b[1h])[2h:10m])", "max_over_time(rate(h[1h])[20m:5m])", "quantile_over_time(2, b[1h])",
+    "histogram_quantile(1.5, h)", "quantile(scalar(count(b)) / 4, a_total)", "h == h_total", "h > 1", "resets(h[3h])",
     "irate(a_total[2h])", "predict_linear(b[2h], 600)", "sort(b)", "limitk(2, b)", "quantile(2, b)",
 };
 
@@ -129,22 +192,48 @@ static void differ(struct life *l, struct kit_query *a, struct kit_query *b)
                  b->got.size > at ? (char *)b->got.at + at : "");
 }
 
+/* How an answer was made is not what it says: one out of pieces tells how these were. */
+static void drop_rows_info(struct kit_query *a)
+{
+    const char *at = memmem(a->got.at, a->got.size, " read rows of ", 14), *line = at;
+
+    if (at == NULL)
+        return;
+    while (*line != '\n')
+        line--;
+    a->got.size = (size_t)(line - (const char *)a->got.at);            /* it is the last one said */
+}
+
+static bool has(const struct kit_query *a, const char *what)
+{
+    return memmem(a->got.at, a->got.size, what, strlen(what)) != NULL;
+}
+
 static void compare(struct life *l)
 {
     static const int64_t sizes[] = { 60000, 300000, 600000, 1800000 };
     int64_t      step_ms = sizes[draw(l) % 4], now = w_now(&l->w);
     int64_t      end_ms = now / step_ms * step_ms - (int64_t)(draw(l) % 3) * HOUR / step_ms * step_ms;
     int64_t      hours = 1 + (int64_t)(draw(l) % (step_ms == 60000 ? 6 : 30));
-    const char  *text = texts[draw(l) % (draw(l) % 2 ? 6 : sizeof texts / sizeof *texts)];
+    const char  *text = texts[draw(l) % (draw(l) % 3 == 0 ? 6 : sizeof texts / sizeof *texts)];
     struct kit_query a, b;
 
     if (draw(l) % 5 == 0)
         end_ms += (int64_t)(draw(l) % (uint64_t)step_ms);
     ask(l, l->forgets, &b, text, end_ms - hours * HOUR, end_ms, step_ms);
+    drop_rows_info(&b);
     for (int i = 0; i < 2; i++) {
+        uint64_t before = counted(l, "koalemos_querier_results_cache_hits_total");
+
         ask(l, l->keeps, &a, text, end_ms - hours * HOUR, end_ms, step_ms);
+        drop_rows_info(&a);
         if (!kl_span_eq(kl_buf_span(&a.got), kl_buf_span(&b.got)))
             differ(l, &a, &b);
+        if (counted(l, "koalemos_querier_results_cache_hits_total") > before) {
+            pieced.hists += has(&a, "\"histograms\"");
+            pieced.warnings += has(&a, "\nwarning: PromQL");
+            pieced.infos += has(&a, "\ninfo: PromQL");
+        }
         kl_buf_deinit(&a.got);
     }
     kl_buf_deinit(&b.got);
@@ -169,11 +258,6 @@ static void begin(struct life *l)
     ck_assert_msg(dm_ready(l->d, &err) && qr_ready(l->keeps, &err), "%s", err.text);
 }
 
-static uint64_t counted(struct life *l, const char *name)
-{
-    return kl_metrics_add(l->metrics, KL_COUNTER, name, "", "")->bits;
-}
-
 static void live(uint64_t seed)
 {
     struct life *l = kl_new(sizeof *l);
@@ -183,6 +267,7 @@ static void live(uint64_t seed)
     w_init(&l->w, seed, PARTITIONS);
     l->w.window_ms = 2 * HOUR;
     l->w.compacts = seed % 2 == 0;
+    l->w.rollup_ms[0] = l->w.rollup_ms[1] = seed % 8 == 4 ? 1000 * (int64_t)HOUR : 0;
     l->w.orphans_ms = 0;
     l->w.spill_least_bytes = 1;
     w_start(&l->w);
@@ -190,6 +275,7 @@ static void live(uint64_t seed)
     begin(l);
     for (unsigned i = 0; i < 40; i++)
         push(l, 40, 30 * HOUR);
+    push_hists(l, 300, 30 * HOUR);
     if (seed % 4 == 1)                                 /* before anything is kept: what holds is younger */
         lose(l, (uint32_t)(seed / 4 % PARTITIONS));
     for (unsigned round = 0; round < ROUNDS; round++) {
@@ -201,6 +287,8 @@ static void live(uint64_t seed)
             push(l, 1 + (unsigned)(draw(l) % 3), 30 * HOUR);
         } else if (what == 7) {
             kit_flush(l->w.ing, l->w.loop);
+        } else if (what < 13 && what > 8) {
+            push_hists(l, 1 + (unsigned)(draw(l) % 4), what == 9 ? 30 * HOUR : 60000);
         }
         if (what == 8)
             delete(l);
@@ -222,9 +310,12 @@ static void live(uint64_t seed)
 
 START_TEST(answers_out_of_pieces_are_those_of_a_whole_evaluation)
 {
-    if (kit_lives(_i, AT_ONCE, LIVES, live))
-        ck_assert_msg(hits * 4 > steps, "%" PRIu64 " of %" PRIu64 " steps were not evaluated again", hits,
-                      steps);
+    if (!kit_lives(_i, AT_ONCE, LIVES, live))
+        return;
+    ck_assert_msg(hits * 4 > steps, "%" PRIu64 " of %" PRIu64 " steps were not evaluated again", hits, steps);
+    ck_assert_msg(pieced.hists > 20 && pieced.warnings > 20 && pieced.infos > 20,
+                  "answers out of pieces: %" PRIu64 " with histograms, %" PRIu64 " with warnings, %" PRIu64
+                  " with infos", pieced.hists, pieced.warnings, pieced.infos);
 }
 END_TEST
 

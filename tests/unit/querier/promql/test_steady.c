@@ -65,6 +65,16 @@ START_TEST(a_subquery_s_pieces_may_begin_at_another_place)
 }
 END_TEST
 
+START_TEST(a_subquery_that_leaves_a_gap_between_steps_is_steady_where_nothing_can_be_said_in_it)
+{
+    ck_assert(is("max_over_time(a[10s:1s])"));
+    ck_assert(!is("max_over_time(rate(a[5m])[10s:1s])"));
+    ck_assert(is("max_over_time(rate(a[5m])[30s:1s])"));
+    ck_assert(!is("max_over_time(avg_over_time(rate(a[5m])[10s:5s])[1h:1m])"));
+    ck_assert(is("max_over_time(avg_over_time(rate(a[5m])[61s:5s])[1h:1m])"));
+}
+END_TEST
+
 int main(void)
 {
     Suite   *suite = suite_create("querier/promql/steady");
@@ -76,6 +86,7 @@ int main(void)
     tcase_add_test(t, what_looks_at_the_range_is_not);
     tcase_add_test(t, what_looks_at_several_steps_or_series_of_any_name_is_not);
     tcase_add_test(t, a_subquery_s_pieces_may_begin_at_another_place);
+    tcase_add_test(t, a_subquery_that_leaves_a_gap_between_steps_is_steady_where_nothing_can_be_said_in_it);
     suite_add_tcase(suite, t);
     srunner_run_all(r, CK_ENV);
     failed = srunner_ntests_failed(r);
