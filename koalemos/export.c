@@ -24,14 +24,17 @@ static const char usage[] =
     "  --url URL          the server (http://127.0.0.1:4480)\n"
     "  --match SELECTOR   which series; may be repeated ({__name__!=\"\"})\n"
     "  --start, --end     Unix seconds or RFC 3339 in UTC; without: the 24 h before --end, and now\n"
-    "  --format FORMAT    json: lines that /api/v1/import takes, {\"metric\":..,\"values\":..,\"timestamps\":..}, of a\n"
-    "                     series one a piece of time; csv; openmetrics: what promtool makes blocks of (json)\n"
-    "  --columns LIST     of csv: names of labels, __name__, __value__, __timestamp__:unix_s|unix_ms|unix_ns|rfc3339\n"
+    "  --format FORMAT    json: lines that /api/v1/import takes, {\"metric\":..,\"values\":..,\"timestamps\":..,\n"
+    "                     \"histograms\":..}, of a series one a piece of time; csv; openmetrics: what promtool makes\n"
+    "                     blocks of (json)\n"
+    "  --columns LIST     of csv: names of labels, __name__, __value__, __timestamp__:unix_s|unix_ms|unix_ns|rfc3339,\n"
+    "                     and of native histograms __count__, __sum__, __histogram__ (all of it, as JSON)\n"
     "                     (__name__,job,instance,__timestamp__:unix_ms,__value__)\n"
     "  --header           csv begins with the names of its columns\n"
     "  --slice SECONDS    how much time is asked for at once, at most (86400)\n"
     "  --tenant NAME      --token-file FILE      --ca-file FILE\n"
-    "  Native histograms have no place in these forms: how many were left out is said on stderr.\n"
+    "  JSON has all that is stored. OpenMetrics has no place for native histograms, nor has CSV without a column\n"
+    "  for them: how many were left out is said on stderr.\n"
     "Exit status: 0 all is well; 1 it failed, with words; 2 wrong usage.\n";
 
 struct export {
@@ -395,7 +398,9 @@ int koalemos_export(int argc, char **argv, int first)
     fprintf(stderr, "koalemos export: %" PRIu64 " metrics in %" PRIu64 " pieces%s\n", x.metrics, x.pieces,
             good ? "" : ", and then it failed: what was written is not all");
     if (x.histograms > 0)
-        fprintf(stderr, "koalemos export: %" PRIu64 " native histograms left out\n", x.histograms);
+        fprintf(stderr, "koalemos export: %" PRIu64 " native histograms left out: %s\n", x.histograms,
+                x.format[0] == 'c' ? "ask for a column __histogram__, __count__ or __sum__, or for json"
+                                   : "OpenMetrics has no place for them; json has");
     kl_app_wait_free(x.wait);
     kl_http_client_free(x.client);
     return good ? 0 : 1;

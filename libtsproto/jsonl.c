@@ -229,7 +229,8 @@ static bool element(struct tsp_jsonl *t, struct kl_err *err)
 }
 
 /* [a, b, ...]: how many. */
-static bool array(struct tsp_jsonl *t, const char **begin, size_t *count, struct kl_err *err)
+static bool array(struct tsp_jsonl *t, bool (*one)(struct tsp_jsonl *t, struct kl_err *err),
+                  const char **begin, size_t *count, struct kl_err *err)
 {
     if (!here(t, '['))
         return bad(t, err, "an array should be here");
@@ -243,11 +244,36 @@ static bool array(struct tsp_jsonl *t, const char **begin, size_t *count, struct
             t->pos++;
             skip_blanks(t);
         }
-        if (!element(t, err))
+        if (!one(t, err))
             return false;
         skip_blanks(t);
     }
     t->pos++;
+    return true;
+}
+
+/* One element of an array of objects, whatever it holds: brackets are counted, not matched by kind. */
+static bool object_element(struct tsp_jsonl *t, struct kl_err *err)
+{
+    struct kl_span raw;
+    int            depth = 0;
+
+    if (!here(t, '{'))
+        return bad(t, err, "an object should be here");
+    do {
+        if (t->pos == t->end)
+            return bad(t, err, "the object is not closed");
+        if (here(t, '"')) {
+            if (!raw_text(t, &raw, err))
+                return false;
+        } else {
+            char c = *t->pos++;
+            depth += (c == '{' || c == '[') - (c == '}' || c == ']');
+            if (depth > TSP_JSONL_DEPTH_MAX)
+                return bad(t, err, "nested too deep");
+        }
+        skip_blanks(t);
+    } while (depth > 0);
     return true;
 }
 
@@ -278,7 +304,8 @@ static bool pass_over(struct tsp_jsonl *t, struct kl_err *err)
     return true;
 }
 
-static bool member(struct tsp_jsonl *t, struct tsp_jsonl_series *s, size_t *times, struct kl_err *err)
+static bool member(struct tsp_jsonl *t, struct tsp_jsonl_series *s, size_t *times, size_t *starts,
+                   struct kl_err *err)
 {
     struct kl_span name;
 
@@ -292,15 +319,19 @@ static bool member(struct tsp_jsonl *t, struct tsp_jsonl_series *s, size_t *time
     if (kl_span_eq(name, kl_span_str("metric")))
         return metric(t, s, err);
     if (kl_span_eq(name, kl_span_str("values")))
-        return array(t, &s->value, &s->count, err);
+        return array(t, element, &s->value, &s->count, err);
     if (kl_span_eq(name, kl_span_str("timestamps")))
-        return array(t, &s->time, times, err);
+        return array(t, element, &s->time, times, err);
+    if (kl_span_eq(name, kl_span_str("starts")))
+        return array(t, element, &s->start, starts, err);
+    if (kl_span_eq(name, kl_span_str("histograms")))
+        return array(t, object_element, &s->hist, &s->hist_count, err);
     return pass_over(t, err);
 }
 
 static bool object(struct tsp_jsonl *t, struct tsp_jsonl_series *s, struct kl_err *err)
 {
-    size_t times = 0;
+    size_t times = 0, starts = 0;
 
     if (!here(t, '{'))
         return bad(t, err, "an object should be here");
@@ -313,15 +344,18 @@ static bool object(struct tsp_jsonl *t, struct tsp_jsonl_series *s, struct kl_er
             t->pos++;
             skip_blanks(t);
         }
-        if (!member(t, s, &times, err))
+        if (!member(t, s, &times, &starts, err))
             return false;
         skip_blanks(t);
     }
     t->pos++;
-    if (s->labels == NULL || s->value == NULL || s->time == NULL)
+    s->end = t->pos;
+    if (s->labels == NULL || (s->value == NULL) != (s->time == NULL) || (s->value == NULL && s->hist == NULL))
         return bad(t, err, "\"metric\", \"values\" and \"timestamps\" belong to a series");
     if (s->count != times)
         return bad(t, err, "there are as many timestamps as values");
+    if (s->start != NULL && s->count != starts)
+        return bad(t, err, "there are as many starts as values");
     return unescape_labels(t, s, err);
 }
 
@@ -385,6 +419,8 @@ static bool value_of(const char **at, double *v)
         *v = kl_bits_f64(KL_STALE_BITS);
         return true;
     }
+    if (in_quotes && tsp_number_nan(s, v))
+        return true;
     return (in_quotes || digit) && tsp_number_double(s, v);
 }
 
@@ -403,14 +439,20 @@ static bool time_of(const char **at, int64_t *ms)
     return (double)*ms == v;
 }
 
-size_t tsp_jsonl_walk(struct tsp_jsonl_series *s, int64_t *times_ms, double *values, size_t cap,
-                      uint64_t *bad_count)
+size_t tsp_jsonl_walk(struct tsp_jsonl_series *s, int64_t *times_ms, double *values, int64_t *starts_ms,
+                      size_t cap, uint64_t *bad_count)
 {
     size_t n = 0;
 
     for (; s->count > 0 && n < cap; s->count--) {
-        bool good = value_of(&s->value, &values[n]);
+        bool    good = value_of(&s->value, &values[n]);
+        int64_t start = 0;
+
         good = time_of(&s->time, &times_ms[n]) && good;
+        if (s->start != NULL)
+            good = time_of(&s->start, &start) && good;
+        if (starts_ms != NULL)
+            starts_ms[n] = start;
         n += good;
         *bad_count += !good;
     }

@@ -103,6 +103,24 @@ static bool digits(const char *at, const char *end, uint64_t most, uint64_t *v)
     return true;
 }
 
+bool tsp_number_nan(struct kl_span text, double *v)
+{
+    static const char begins[] = "NaN(0x";
+    const char *at = text.at;
+    uint64_t    bits = 0;
+
+    if (text.size != sizeof begins - 1 + 17 || memcmp(at, begins, sizeof begins - 1) != 0 || at[text.size - 1] != ')')
+        return false;
+    for (size_t i = sizeof begins - 1; i < text.size - 1; i++) {
+        char c = at[i];
+        if (!(c >= '0' && c <= '9') && !(c >= 'a' && c <= 'f'))
+            return false;
+        bits = bits << 4 | (uint64_t)(c <= '9' ? c - '0' : c - 'a' + 10);
+    }
+    *v = kl_bits_f64(bits);
+    return isnan(*v);
+}
+
 bool tsp_number_int64(struct kl_span text, int64_t *v)
 {
     const char *at = text.at, *end = at + text.size;

@@ -13,6 +13,7 @@
 enum { TSP_NUMBER_MAX = 400 };
 #define TSP_NAN_BITS 0x7ff8000000000001ull
 bool tsp_number_double(struct kl_span text, double *v);
+bool tsp_number_nan(struct kl_span text, double *v);           /* NaN(0x7ff8000000000000), of these bits */
 bool tsp_number_int64(struct kl_span text, int64_t *v);        /* decimal, with a sign or without */
 bool tsp_number_uint64(struct kl_span text, uint64_t *v);      /* decimal, no sign */
 #endif

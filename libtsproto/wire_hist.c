@@ -254,7 +254,7 @@ static enum kl_code check_custom(const struct kl_hist *h, struct kl_err *err)
     return index > (int64_t)h->bound_count + 1 ? unfit(err, "whose spans lead out of its bounds") : KL_OK;
 }
 
-static enum kl_code check(const struct kl_hist *h, struct kl_err *err)
+enum kl_code tsp_hist_check(const struct kl_hist *h, struct kl_err *err)
 {
     double buckets = 0;
 
@@ -312,7 +312,7 @@ enum kl_code tsp_wire_hist(struct kl_span message, struct kl_arena *arena, int64
     h.pos_count = w.has_float ? w.pos.float_count : w.pos.delta_count;
     h.bounds = w.bound_count > 0 ? w.bounds : NULL;
     h.bound_count = w.bound_count;
-    if (check(&h, err) != KL_OK)
+    if (tsp_hist_check(&h, err) != KL_OK)
         return err->code;
     *out = h;
     *time_ms = time;

@@ -113,4 +113,6 @@ static inline int64_t tsp_wire_zigzag(uint64_t v) { return (int64_t)(v >> 1 ^ (0
 struct kl_arena;
 enum kl_code tsp_wire_hist(struct kl_span message, struct kl_arena *arena, int64_t *time_ms,
                            int64_t *start_ms, struct kl_hist *h, struct kl_err *err);
+/* What is refused of a histogram, whatever form it came in. KL_EINVAL, in words. */
+enum kl_code tsp_hist_check(const struct kl_hist *h, struct kl_err *err);
 #endif

@@ -1,11 +1,11 @@
 /*
- * Series with their samples: /export (one JSON object a line: metric, values, timestamps in ms),
- * /export/openmetrics (what promtool makes blocks of) and /federate (the text format: the newest sample of
- * each series within the lookback, at its time).
- * Floats only: a native histogram has no place in these forms; a header says how many were left out.
+ * Series with their samples: /export (one JSON object a line: metric, values, timestamps in ms, histograms;
+ * libtsproto/jsonl.h), /export/openmetrics (what promtool makes blocks of) and /federate (the text format: the newest
+ * sample of each series within the lookback, at its time).
+ * A native histogram has no place in the last two; a header says how many were left out.
  *
  * `koalemos export` asks for much in pieces: `metric` narrows match[] to one metric, `stale=1` tells stale
- * markers of JSON from NaN, `part=1` gives OpenMetrics without what stands once before and behind it all.
+ * markers of JSON, and other NaNs by their bits, from NaN, `part=1` gives OpenMetrics without what stands once before and behind it all.
  */
 #include <ctype.h>
 #include <inttypes.h>
@@ -14,51 +14,73 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "libtsproto/jsonl.h"
 #include "querier/api_priv.h"
 
-static void export_value(struct kl_buf *out, double v, bool stale)
-{
-    char text[KL_F64_TEXT_MAX];
+static bool is_hist(const struct pql_series *s, uint32_t k) { return s->hists != NULL && s->hists[k] != NULL; }
 
-    if (stale && kl_is_stale(v))
-        kl_buf_adds(out, "\"StaleNaN\"");
-    else if (isnan(v))
-        kl_buf_adds(out, "null");
-    else if (isinf(v))
-        kl_buf_adds(out, v > 0 ? "\"Infinity\"" : "\"-Infinity\"");
-    else
-        kl_buf_add(out, text, kl_f64_text(v, text));
+/* A member of the floats' own: [value, value, ...]. */
+static void floats(const struct pql_series *s, const char *name, struct kl_buf *out,
+                   void (*put)(const struct pql_series *s, uint32_t k, bool exact, struct kl_buf *out), bool exact)
+{
+    bool any = false;
+
+    kl_buf_addf(out, ",\"%s\":[", name);
+    for (uint32_t k = 0; k < s->count; k++) {
+        if (is_hist(s, k))
+            continue;
+        if (any)
+            kl_buf_add8(out, ',');
+        put(s, k, exact, out);
+        any = true;
+    }
+    kl_buf_add8(out, ']');
+}
+
+static void put_value(const struct pql_series *s, uint32_t k, bool exact, struct kl_buf *out)
+{
+    tsp_jsonl_put_value(out, s->values[k], exact);
+}
+
+static void put_time(const struct pql_series *s, uint32_t k, bool exact, struct kl_buf *out)
+{
+    (void)exact;
+    kl_buf_addf(out, "%" PRId64, s->times_ms[k]);
+}
+
+static void put_start(const struct pql_series *s, uint32_t k, bool exact, struct kl_buf *out)
+{
+    (void)exact;
+    kl_buf_addf(out, "%" PRId64, s->starts_ms[k]);
 }
 
 static void export_item(struct qr_listing *l, size_t i, struct kl_buf *out)
 {
     const struct pql_series *s = &l->names.series[i];
-    size_t                   start = out->size;
-    bool                     any = false;
+    bool                     any_float = false, any_start = false, any = false;
 
+    if (s->count == 0)
+        return;
+    for (uint32_t k = 0; k < s->count; k++) {
+        any_float |= !is_hist(s, k);
+        any_start |= !is_hist(s, k) && s->starts_ms != NULL && s->starts_ms[k] != 0;
+    }
     kl_buf_adds(out, "{\"metric\":");
     qr_json_labels(out, s->labels);
-    kl_buf_adds(out, ",\"values\":[");
-    for (uint32_t k = 0; k < s->count; k++) {
-        if (s->hists != NULL && s->hists[k] != NULL)
+    if (any_float) {
+        floats(s, "values", out, put_value, l->samples);
+        floats(s, "timestamps", out, put_time, l->samples);
+    }
+    if (any_start)
+        floats(s, "starts", out, put_start, l->samples);
+    for (uint32_t k = 0; s->hists != NULL && k < s->count; k++) {
+        if (s->hists[k] == NULL)
             continue;
-        kl_buf_adds(out, any ? "," : "");
-        export_value(out, s->values[k], l->samples);
+        kl_buf_adds(out, any ? "," : ",\"histograms\":[");
+        tsp_jsonl_put_hist(out, s->hists[k], s->times_ms[k], s->starts_ms != NULL ? s->starts_ms[k] : 0, l->samples);
         any = true;
     }
-    if (!any) {                                        /* histograms alone */
-        out->size = start;
-        return;
-    }
-    kl_buf_adds(out, "],\"timestamps\":[");
-    any = false;
-    for (uint32_t k = 0; k < s->count; k++) {
-        if (s->hists != NULL && s->hists[k] != NULL)
-            continue;
-        kl_buf_addf(out, any ? ",%" PRId64 : "%" PRId64, s->times_ms[k]);
-        any = true;
-    }
-    kl_buf_adds(out, "]}\n");
+    kl_buf_adds(out, any ? "]}\n" : "}\n");
 }
 
 void qr_api_left_out(struct qr_listing *l)
@@ -97,7 +119,6 @@ static void export(void *ctx, struct kl_http_request *r)
     /* Half of it, and no place to say so, is worse than none. */
     l->names.job.partial = false;
     l->samples = is_set(r, "stale");
-    l->decide = qr_api_left_out;
     if (qr_listing_range(l) && qr_listing_match(l, true) && qr_listing_metric(l))
         qr_listing_go(l);
 }

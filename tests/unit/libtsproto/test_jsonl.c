@@ -29,7 +29,7 @@ static void put(struct kl_span x) { kl_buf_addf(&shown, "%.*s", (int)x.size, (co
 
 static void show_series(struct tsp_jsonl_series *s)
 {
-    int64_t  times[64];
+    int64_t  times[64], starts[64];
     double   values[64];
     uint64_t bad = 0;
     size_t   n;
@@ -40,9 +40,12 @@ static void show_series(struct tsp_jsonl_series *s)
         kl_buf_adds(&shown, "=");
         put(s->labels->pairs[i].value);
     }
-    while ((n = tsp_jsonl_walk(s, times, values, cap, &bad)) > 0)
-        for (size_t i = 0; i < n; i++)
+    while ((n = tsp_jsonl_walk(s, times, values, starts, cap, &bad)) > 0)
+        for (size_t i = 0; i < n; i++) {
             kl_buf_addf(&shown, " %.17g@%lld", values[i], (long long)times[i]);
+            if (starts[i] != 0)
+                kl_buf_addf(&shown, "since%lld", (long long)starts[i]);
+        }
     if (bad > 0)
         kl_buf_addf(&shown, " bad %llu", (unsigned long long)bad);
 }
@@ -77,6 +80,8 @@ static const struct { const char *body, *says; } good[] = {
     { "{\"metric\":{\"a\":\"b\"},\"values\":[null,\"NaN\",\"Infinity\",\"-Infinity\",\"+Inf\",\"-Inf\",\"7\"],"
       "\"timestamps\":[1,2,3,4,5,6,7]}", "a=b nan@1 nan@2 inf@3 -inf@4 inf@5 -inf@6 7@7;" },
     { "{\"metric\":{\"a\":\"b\"},\"values\":[1],\"timestamps\":[1.7e12]}", "a=b 1@1700000000000;" },
+    { "{\"metric\":{\"a\":\"b\"},\"values\":[1,2,3],\"timestamps\":[5,6,7],\"starts\":[4,0,-3]}",
+      "a=b 1@5since4 2@6 3@7since-3;" },
     { "{\"x\":[{\"y\":[1,\"]}\"]},true],\"metric\":{\"a\":\"b\"},\"z\":null,\"values\":[1],\"timestamps\":[2]}",
       "a=b 1@2;" },
     { "{\"metric\":{\"a\\u00e9\\n\":\"\\\"\\\\\\/\\b\\f\\r\\t\\u20ac\\ud83d\\ude00\\ud800x\"},\"values\":[1],\"timestamps\":[2]}",
@@ -120,6 +125,11 @@ static const struct { const char *body, *says; } wrong[] = {
     { "{\"values\":[[1]]}", "line 1, column 12: a value should be here;" },
     { "{\"values\":[1 2]}", "line 1, column 14: \",\" or \"]\" should be here;" },
     { "{\"values\":[1", "line 1, column 13: \",\" or \"]\" should be here;" },
+    { "{\"metric\":{},\"values\":[1],\"timestamps\":[1],\"starts\":[]}",
+      "line 1, column 56: there are as many starts as values;" },
+    { "{\"metric\":{},\"histograms\":[1]}", "line 1, column 28: an object should be here;" },
+    { "{\"metric\":{},\"histograms\":[{\"a\":[1}", "line 1, column 36: the object is not closed;" },
+    { "{\"metric\":{},\"histograms\":[{}]", "line 1, column 31: \",\" or \"}\" should be here;" },
     { "{\"x\":}", "line 1, column 6: a value should be here;" },
     { "{\"x\":[", "line 1, column 7: the object is not closed;" },
     { "{", "line 1, column 2: a text in quotes should be here;" },
@@ -161,11 +171,11 @@ START_TEST(null_is_the_ordinary_nan_and_the_stale_marker_has_a_text_of_its_own)
 
     tsp_jsonl_open(jsonl, kl_span_str("{\"metric\":{},\"values\":[null],\"timestamps\":[1]}"));
     ck_assert_int_eq(tsp_jsonl_next(jsonl, &s, &err), TSP_JSONL_SERIES);
-    ck_assert_uint_eq(tsp_jsonl_walk(&s, &time, &value, 1, &bad), 1);
+    ck_assert_uint_eq(tsp_jsonl_walk(&s, &time, &value, NULL, 1, &bad), 1);
     ck_assert_uint_eq(kl_f64_bits(value), 0x7ff8000000000001ull);
     tsp_jsonl_open(jsonl, kl_span_str("{\"metric\":{},\"values\":[\"StaleNaN\"],\"timestamps\":[1]}"));
     ck_assert_int_eq(tsp_jsonl_next(jsonl, &s, &err), TSP_JSONL_SERIES);
-    ck_assert_uint_eq(tsp_jsonl_walk(&s, &time, &value, 1, &bad), 1);
+    ck_assert_uint_eq(tsp_jsonl_walk(&s, &time, &value, NULL, 1, &bad), 1);
     ck_assert(kl_is_stale(value));
 }
 END_TEST
