@@ -15,7 +15,8 @@
  * What is exact. Over times that are multiples of the resolution, of a range that is one:
  *   min_over_time, max_over_time, last_over_time, first_over_time, present_over_time, count_over_time
  * give bit for bit what the samples give: the fold over a bucket, and then over buckets, takes the same
- * sample; counts are integers. sum_over_time adds in another order, so it may differ in the last digits.
+ * sample; counts are integers. sum_over_time adds in another order, so it may differ in the last digits; so do rate
+ * and increase, where a counter was reset more than once in a bucket. Start times of counters are not in rows.
  *
  * A series that has histograms in the window is kept as it is, sample by sample.
  */

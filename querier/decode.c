@@ -22,6 +22,8 @@ struct qr_scratch {
     int64_t *times, *start_times;
     double  *values;
     const struct kl_hist **hists;
+    size_t   unseen_room;                              /* where rows become their ends */
+    struct pql_unseen *unseen;
     uint32_t *index, *other;
     size_t   run_room;
     struct run { uint32_t from, to; } *runs;
@@ -71,7 +73,7 @@ static enum kl_code survey(const struct work *w, const struct qr_found *g, size_
                 *plain = false;
             first = false;
             last_ms = head.last_ms;
-            *total += head.count;
+            *total += head.kind != BLK_FLOATS && qr_rows_ends(w->f) ? 2 * (uint64_t)head.count : head.count;
         }
     return KL_OK;
 }
@@ -91,6 +93,8 @@ static void trim(const struct qr_fetch *f, struct pql_series *out)
 
     while (skip < out->count && out->times_ms[skip] < f->from_ms)
         skip++;
+    if (out->unseen != NULL && skip > 0 && skip < out->count && out->unseen[skip].count > 0)
+        skip--;                                        /* what the row that begins there is told by */
     while (out->count > skip && out->times_ms[out->count - 1] > f->to_ms)
         out->count--;
     out->count -= skip;
@@ -100,6 +104,8 @@ static void trim(const struct qr_fetch *f, struct pql_series *out)
         out->hists += skip;
     if (out->starts_ms != NULL)
         out->starts_ms += skip;
+    if (out->unseen != NULL)
+        out->unseen += skip;
 }
 
 /* Into `times` and `values`, which have room for all. */
@@ -154,6 +160,12 @@ static bool scratch_room(const struct work *w, size_t total)
     struct qr_scratch *s = w->s;
     size_t             each = 3 * sizeof(int64_t) + sizeof(void *) + 2 * sizeof(uint32_t);
 
+    if (qr_rows_ends(w->f) && total > s->unseen_room) {
+        if (!kl_budget_take(&w->d->job->budget, (total - s->unseen_room) * sizeof *s->unseen))
+            return false;
+        s->unseen_room = total;
+        s->unseen = kl_resize(s->unseen, total * sizeof *s->unseen);
+    }
     if (total <= s->room)
         return true;
     if (!kl_budget_take(&w->d->job->budget, (total - s->room) * each))
@@ -184,6 +196,8 @@ static enum kl_code decode_into_scratch(const struct work *w, const struct blk_c
         for (uint32_t i = 0; counted(w->f) && i < *count; i++)
             if (!kl_is_stale(s->values[at + i]))
                 s->values[at + i] = 1;
+        if (qr_rows_ends(w->f))
+            memset(s->unseen + at, 0, *count * sizeof *s->unseen);
         return KL_OK;
     }
     hists = kl_arena_alloc(w->arena, c->count * sizeof *hists);
@@ -192,6 +206,12 @@ static enum kl_code decode_into_scratch(const struct work *w, const struct blk_c
     if (blk_chunk_decode_hists(c->bytes, w->arena, s->times + at, hists, s->start_times + at,
                                count, w->err) != KL_OK)
         return w->err->code;
+    if (qr_rows_ends(w->f)) {
+        for (uint32_t i = 0; i < *count; i++)
+            s->hists[at + i] = &hists[i];
+        *count = qr_rows_widen(*count, s->times + at, s->start_times + at, s->values + at, s->hists + at, s->unseen + at);
+        return KL_OK;
+    }
     for (uint32_t i = 0; i < *count; i++) {
         struct kl_hist *h = &hists[i];
 
@@ -267,7 +287,8 @@ static enum kl_code decode_runs(const struct work *w, const struct qr_found *g, 
     struct qr_scratch *s = w->s;
     size_t             run_count = 0;
     uint32_t           at = 0, count = 0;
-    bool               hists = false, starts = false;
+    bool               hists = false, starts = false, unseen = qr_rows_ends(w->f);
+    struct pql_unseen *unseen_at = NULL;
     int64_t           *times, *start_times = NULL;
     double            *values;
     const struct kl_hist **hist_at = NULL;
@@ -296,8 +317,10 @@ static enum kl_code decode_runs(const struct work *w, const struct qr_found *g, 
         hist_at = kl_arena_alloc(w->arena, count * sizeof *hist_at);
     if (starts)
         start_times = kl_arena_alloc(w->arena, count * sizeof *start_times);
+    if (unseen)
+        unseen_at = kl_arena_alloc(w->arena, count * sizeof *unseen_at);
     if (times == NULL || values == NULL || (hists && hist_at == NULL) ||
-        (starts && start_times == NULL))
+        (starts && start_times == NULL) || (unseen && unseen_at == NULL))
         return no_room(w);
     for (uint32_t i = 0; i < count; i++) {
         uint32_t from = s->index[i];
@@ -308,12 +331,15 @@ static enum kl_code decode_runs(const struct work *w, const struct qr_found *g, 
             hist_at[i] = s->hists[from];
         if (starts)
             start_times[i] = s->start_times[from];
+        if (unseen)
+            unseen_at[i] = s->unseen[from];
     }
     out->count = count;
     out->times_ms = times;
     out->values = values;
     out->hists = hist_at;
     out->starts_ms = start_times;
+    out->unseen = unseen_at;
     return KL_OK;
 }
 
@@ -492,6 +518,7 @@ void qr_decode_deinit(struct qr_decode *d)
         free(s->start_times);
         free(s->values);
         free(s->hists);
+        free(s->unseen);
         free(s->index);
         free(s->other);
         free(s->runs);

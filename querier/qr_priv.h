@@ -356,7 +356,7 @@ struct qr_fetch {
     uint32_t id;                                       /* the asker's */
     bool later;                                        /* floats are decoded when they are looked at */
     enum pql_fold fold;                                /* what is wanted of them: rollups may do (rows.c) */
-    int64_t fold_ms, range_ms;                         /* as pql_need */
+    int64_t fold_ms, range_ms;                         /* as pql_need: fold_ms, fold_range_ms */
     int64_t rows_max_ms;                               /* -1: exact ones; 0: none; else up to it, also if near */
     /* out: runs of equal fingerprints, in order of precedence; or texts, or metadata */
     struct qr_found *found;
@@ -417,6 +417,13 @@ bool         qr_rows_fit(const struct qr_fetch *f, int64_t resolution_ms);
 bool         qr_rows_alone(const struct qr_fetch *f, const struct blk_manifest *m, const struct blk_info *info);
 void         qr_rows_choose(struct qr_part *p);
 bool         qr_rows_clash(const struct qr_fetch *f);
+/* To the end of a row that `to` may lie in, where rows are read whose ends count. */
+int64_t      qr_rows_to(const struct qr_fetch *f);
+/* Whether a row becomes its first and last sample; then: how many of `count` histograms at `times` that they become,
+ * in place (room for twice as many), floats by NULL in `hists`. */
+bool         qr_rows_ends(const struct qr_fetch *f);
+uint32_t     qr_rows_widen(uint32_t count, int64_t *times, int64_t *starts, double *values, const struct kl_hist **hists,
+                           struct pql_unseen *unseen);
 void         qr_rows_value(const struct qr_fetch *f, struct kl_hist **hist, double *value);
 void         qr_rows_tell(const struct qr_fetch *f, struct pql_query *q);
 /* hidden.c: what deletions hide of a fileset. NULL: nothing. On the worker that selects. */

@@ -133,13 +133,14 @@ static void fetch(struct qr_query *x)
         f->later = needs[i].once;
         f->fold = needs[i].fold;
         f->fold_ms = needs[i].fold_ms;
-        f->range_ms = needs[i].range_ms;
+        f->range_ms = needs[i].fold_range_ms;
         f->rows_max_ms = x->rows_max_ms;
         f->what = TSP_SEL_SERIES;
         f->matchers = needs[i].matchers;
         f->matcher_count = needs[i].matcher_count;
         f->from_ms = needs[i].from_ms;
         f->to_ms = needs[i].to_ms;
+        f->to_ms = qr_rows_to(f);
         f->done = fetched;
     }
     qr_hold(&x->job);                                  /* one that fails at once ends the job */

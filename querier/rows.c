@@ -18,7 +18,7 @@
 
 static bool exact(const struct qr_fetch *f, int64_t resolution_ms)
 {
-    return f->fold != PQL_FOLD_NONE && f->fold != PQL_FOLD_SUM && f->fold_ms % resolution_ms == 0;
+    return f->fold != PQL_FOLD_NONE && f->fold != PQL_FOLD_SUM && f->fold != PQL_FOLD_RATE && f->fold_ms % resolution_ms == 0;
 }
 
 bool qr_rows_fit(const struct qr_fetch *f, int64_t resolution_ms)
@@ -126,6 +126,53 @@ bool qr_rows_clash(const struct qr_fetch *f)
     return false;
 }
 
+int64_t qr_rows_to(const struct qr_fetch *f)
+{
+    int64_t more = 0, to;
+
+    for (unsigned i = 0; i < BLK_ROLLUPS_MAX && f->fold == PQL_FOLD_RATE; i++)
+        if (blk_rollup_ms[i] > more && qr_rows_fit(f, blk_rollup_ms[i]))
+            more = blk_rollup_ms[i];
+    return __builtin_add_overflow(f->to_ms, more, &to) ? INT64_MAX : to;
+}
+
+bool qr_rows_ends(const struct qr_fetch *f) { return f->rows_ms > 0 && f->fold == PQL_FOLD_RATE; }
+
+/* Backwards, as none ends before the place it is read from. */
+uint32_t qr_rows_widen(uint32_t count, int64_t *times, int64_t *starts, double *values, const struct kl_hist **hists,
+                       struct pql_unseen *unseen)
+{
+    struct blk_row row;
+    uint32_t       total = 0, at;
+
+    for (uint32_t i = 0; i < count; i++)
+        total += 1 + (blk_row_get(hists[i], &row) && row.count > 1);
+    at = total;
+    for (uint32_t i = count; i-- > 0; ) {
+        const struct kl_hist *h = hists[i];
+        int64_t               time = times[i], start = starts[i];
+        bool                  is_row = blk_row_get(h, &row);
+
+        at--;
+        times[at] = time;
+        starts[at] = is_row ? 0 : start;
+        values[at] = is_row ? row.last : 0;
+        hists[at] = is_row ? NULL : h;
+        unseen[at] = (struct pql_unseen){ 0, 0 };
+        if (!is_row || !(row.count > 1))
+            continue;
+        if (row.count > 2)
+            unseen[at] = (struct pql_unseen){ row.count - 2, row.resets };
+        at--;
+        times[at] = time - (int64_t)row.since_ms;
+        starts[at] = 0;
+        values[at] = row.first;
+        hists[at] = NULL;
+        unseen[at] = (struct pql_unseen){ 0, 0 };
+    }
+    return total;
+}
+
 void qr_rows_value(const struct qr_fetch *f, struct kl_hist **hist, double *value)
 {
     struct blk_row row;
@@ -153,8 +200,16 @@ void qr_rows_value(const struct qr_fetch *f, struct kl_hist **hist, double *valu
 void qr_rows_tell(const struct qr_fetch *f, struct pql_query *q)
 {
     static const char *const names[] = { "", "min_over_time", "max_over_time", "first_over_time",
-                                         "last_over_time or present_over_time", "count_over_time", "sum_over_time" };
+                                         "last_over_time or present_over_time", "count_over_time", "sum_over_time", "rate or increase" };
 
+    if (f->fold == PQL_FOLD_RATE) {
+        pql_info(q, "%s read rows of %" PRId64 " minutes in place of samples: %s", names[f->fold], f->rows_ms / 60000,
+                 f->fold_ms % f->rows_ms == 0
+                     ? "ranges end with rows, so this is exact but for the last digits, and for start times of counters"
+                     : "near by at most what a counter rises in a row at each end of a range; "
+                       "max_source_resolution allows it");
+        return;
+    }
     pql_info(q, "%s read rows of %" PRId64 " minutes in place of samples; this is %s", names[f->fold],
              f->rows_ms / 60000, exact(f, f->rows_ms) ? "exact" : "near: max_source_resolution allows it");
 }

@@ -232,7 +232,13 @@ extern const struct pql_op_kind pql_op_empty, pql_op_number, pql_op_string, pql_
     pql_op_info, pql_op_result;
 
 /* ---- samples of a range ---- */
-struct pql_samples { const int64_t *t; const double *v; const int64_t *st; uint32_t count; };
+struct pql_samples {
+    const int64_t *t;
+    const double *v;
+    const int64_t *st;
+    uint32_t count;
+    const struct pql_unseen *u;
+};
 struct pql_hists { const int64_t *t; const struct kl_hist *const *h; const int64_t *st; uint32_t count; };
 /* What a range function sees at one step: samples in (start, end], floats and histograms apart.
  * Under anchored and smoothed it reaches a lookback further. */
@@ -249,6 +255,7 @@ struct pql_room {
     uint32_t room;
     int64_t *ft, *fst, *ht, *hst;
     double *fv;
+    struct pql_unseen *fu;
     const struct kl_hist **hv;
 };
 void     pql_room_free(struct pql_room *r);

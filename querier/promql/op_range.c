@@ -63,10 +63,12 @@ static struct plan *make_plan(struct pql_op *op)
     return allowed(op, p) ? p : NULL;
 }
 
-static pql_range_fn *function(uint16_t id, const struct plan *p)
+static pql_range_fn *function(uint16_t id, const struct plan *p, bool rows)
 {
     switch (id) {
     case FN_RATE: case FN_INCREASE: case FN_DELTA:
+        if (rows)
+            return pql_range_rate_rows;
         return p->anchored || p->smoothed ? pql_range_extended : pql_range_rate;
     case FN_IRATE: case FN_IDELTA:
         return pql_range_instant;
@@ -189,7 +191,7 @@ static void parameters(struct pql_range_call *c, const struct plan *p, uint32_t 
 static void series(struct pql_range_call *c, const struct plan *p, const struct pql_source *s,
                    struct pql_row *row)
 {
-    pql_range_fn *f = function(c->id, p);
+    pql_range_fn *f = function(c->id, p, s->f.u != NULL);
     struct ends   e = { 0 };
     struct pql_op *op = c->op;
 

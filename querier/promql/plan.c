@@ -104,23 +104,27 @@ static enum pql_fold fold_of(uint16_t id)
     case FN_LAST_OVER_TIME: case FN_PRESENT_OVER_TIME: return PQL_FOLD_LAST;
     case FN_COUNT_OVER_TIME:   return PQL_FOLD_COUNT;
     case FN_SUM_OVER_TIME:     return PQL_FOLD_SUM;
+    case FN_RATE: case FN_INCREASE: return PQL_FOLD_RATE;
     default:                   return PQL_FOLD_NONE;
     }
 }
 
 /* Every use of the need must be content with the same fold; what was there before this one was not if it
  * had none. */
-static void set_fold(struct pql_query *q, uint32_t need, bool fresh, enum pql_fold fold, int64_t fold_ms)
+static void set_fold(struct pql_query *q, uint32_t need, bool fresh, enum pql_fold fold, int64_t fold_ms,
+                     int64_t range_ms)
 {
     struct pql_need *n = &q->needs[need - 1].need;
 
     if (fresh) {
         n->fold = fold;
         n->fold_ms = fold_ms;
+        n->fold_range_ms = range_ms;
         return;
     }
     n->fold = n->fold == fold ? fold : PQL_FOLD_NONE;
     n->fold_ms = common_divisor(n->fold_ms, fold_ms);
+    n->fold_range_ms = range_ms < n->fold_range_ms ? range_ms : n->fold_range_ms;
 }
 
 static bool join_need(struct pql_need *n, int64_t from, int64_t to, const char *func, int64_t step,
@@ -197,7 +201,7 @@ static uint32_t selector_need(struct pql_query *q, const struct pql_selector_nod
         last += q->lookback_ms;
     need = pql_need_new(q, s->matchers, s->count, first, last, up.func, g.step, range, up.agg,
                         s->stats_only);
-    set_fold(q, need, need > known, fold, fold_ms);
+    set_fold(q, need, need > known, fold, fold_ms, range);
     q->needs[need - 1].stats_only = s->stats_only;
     if (s->stats_only) {
         q->needs[need - 1].seen_from_ms = first;

@@ -64,11 +64,15 @@ struct pql_series {
     const double  *values;
     const struct kl_hist *const *hists;
     const int64_t *starts_ms;
+    const struct pql_unseen *unseen;                   /* FOLD_RATE alone; NULL: all samples are here */
     const void *later;                                 /* the caller's: the samples come by `load` */
 };
+/* Of the samples between one that is fed and the one before: how many there are, and what a counter lost in them, up
+ * to and with this one: each value that a lower one followed, added up. Where `count` is 0 `lost` is not looked at. */
+struct pql_unseen { double count, lost; };
 /* What an operator takes of a range of samples, where nothing else of them matters. */
 enum pql_fold { PQL_FOLD_NONE, PQL_FOLD_MIN, PQL_FOLD_MAX, PQL_FOLD_FIRST, PQL_FOLD_LAST, PQL_FOLD_COUNT,
-                PQL_FOLD_SUM };
+                PQL_FOLD_SUM, PQL_FOLD_RATE };
 struct pql_need {
     uint32_t id;
     uint32_t matcher_count;
@@ -80,9 +84,11 @@ struct pql_need {
     bool once;                                         /* each series is looked at once: see load */
     /* Floats may be fed that are already folded, each over a bucket (k * m, (k + 1) * m] and at a time in
      * it, of any m that divides fold_ms: for the answer it is the same, bit for bit; of sums, nearly.
-     * COUNT: then all are counts (of one sample: 1), and pql_feed_counts is called besides. */
+     * COUNT: then all are counts (of one sample: 1), and pql_feed_counts is called besides.
+     * RATE: of a bucket its first and its last sample, and `unseen`; where `to_ms` lies between these two, both. A range
+     * that begins or ends between two such samples is taken to hold its share of what lies between (range_rows.c). */
     enum pql_fold fold;
-    int64_t fold_ms;
+    int64_t fold_ms, fold_range_ms;                    /* the least range of all who look at it */
 };
 
 enum pql_state { PQL_NEED, PQL_WORK, PQL_DONE };

@@ -25,7 +25,7 @@ struct pql_val { double v; const struct kl_hist *h; };
 /* False: no sample at this step. */
 typedef bool pql_range_fn(struct pql_range_call *c, const struct pql_window *w, struct pql_val *out);
 
-pql_range_fn pql_range_rate, pql_range_instant, pql_range_float, pql_range_ends, pql_range_trend,
+pql_range_fn pql_range_rate, pql_range_rate_rows, pql_range_instant, pql_range_float, pql_range_ends, pql_range_trend,
     pql_range_changes, pql_range_sum, pql_range_hist_rate, pql_range_hist_instant,
     pql_range_hist_sum, pql_range_extended, pql_range_hist_extended;
 

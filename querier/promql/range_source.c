@@ -12,6 +12,7 @@ void pql_room_free(struct pql_room *r)
     free(r->ht);
     free(r->hst);
     free(r->fv);
+    free(r->fu);
     free(r->hv);
 }
 
@@ -39,12 +40,14 @@ static bool has_stale(const double *v, uint32_t count)
 
 void pql_source_series(const struct pql_series *in, struct pql_room *r, struct pql_source *s)
 {
-    s->f = (struct pql_samples){ in->times_ms, in->values, in->starts_ms, in->count };
+    s->f = (struct pql_samples){ in->times_ms, in->values, in->starts_ms, in->count, in->unseen };
     s->h = (struct pql_hists){ .count = 0 };
     if (in->hists == NULL && !has_stale(in->values, in->count))
         return;
     make_room(r, in->count);
-    s->f = (struct pql_samples){ r->ft, r->fv, in->starts_ms != NULL ? r->fst : NULL, 0 };
+    if (in->unseen != NULL)
+        r->fu = kl_resize(r->fu, r->room * sizeof *r->fu);
+    s->f = (struct pql_samples){ r->ft, r->fv, in->starts_ms != NULL ? r->fst : NULL, 0, in->unseen != NULL ? r->fu : NULL };
     s->h = (struct pql_hists){ r->ht, r->hv, in->starts_ms != NULL ? r->hst : NULL, 0 };
     for (uint32_t i = 0; i < in->count; i++) {
         const struct kl_hist *h = in->hists != NULL ? in->hists[i] : NULL;
@@ -57,6 +60,8 @@ void pql_source_series(const struct pql_series *in, struct pql_room *r, struct p
         } else if (h == NULL && !kl_is_stale(in->values[i])) {
             r->ft[s->f.count] = in->times_ms[i];
             r->fst[s->f.count] = st;
+            if (in->unseen != NULL)
+                r->fu[s->f.count] = in->unseen[i];
             r->fv[s->f.count++] = in->values[i];
         }
     }

@@ -26,6 +26,7 @@ def load(base, begin, end):
                           if not (s == 4 and t // 3600_000 % 3 == 0)]
                 if points:
                     batch.append(({"__name__": f"rolled_{m}", "job": f"j{s % 2}", "series": str(s)}, points))
+        batch.append(({"__name__": "steady_total"}, [(t, 1e6 + (t - begin) / 1000) for t in range(at, min(at + 600_000, end), STEP)]))
         status, words = koa.push(base, batch)
         check(status == 204, f"push: {status} {words}")
 
@@ -86,6 +87,25 @@ def test_rows_answer_as_samples_do_where_they_are_exact(world):
         check(a["metric"] == b["metric"] and len(a["values"]) == len(b["values"]), "sums: other series or times")
         for (t, x), (u, y) in zip(a["values"], b["values"], strict=True):
             check(t == u and koa.close_to(float(x), float(y), 1e-12), f"sum at {t}: {x}, not {y}")
+    # Rates: of values that are added exactly they are the same where ranges end with rows; else near, by what is said.
+    for query, step, most in (("rate(rolled_1[15m])", 900, "5m"), ("sum by (job) (increase(rolled_0[2h]))", 3600, "1h"),
+                              ("increase(rolled_2[1h] offset 1h)", 3600, "1h"),
+                              ("rate(rolled_0[2h]) / rate(rolled_2[1h])", 3600, "5m")):
+        rows, infos = ask(ours.query, "query_range", query=query, step=step, max_source_resolution=most, **at)
+        raw, none = ask(ours.query, "query_range", query=query, step=step, **at)
+        check(len(raw) > 0 and rows == raw, f"{query}: {json.dumps(rows)[:400]} is not {json.dumps(raw)[:400]}")
+        check(any("rate or increase read rows of" in i and "this is exact" in i for i in infos) and
+              not any("rows" in i for i in none), f"{query}: {infos} {none}")
+    query, span = "rate(steady_total[47m])", {"start": at["start"] + 77, "end": at["end"] - 100}
+    rows, infos = ask(ours.query, "query_range", query=query, step=433, max_source_resolution="5m", **span)
+    raw, _ = ask(ours.query, "query_range", query=query, step=433, **span)
+    check(any("rows of 5 minutes in place of samples: near by at most" in i for i in infos), infos)
+    check(len(rows) == len(raw) == 1 and all(t == u and koa.close_to(float(x), float(y), 1e-9) for (t, x), (u, y) in
+                                             zip(rows[0]["values"], raw[0]["values"], strict=True)), f"{rows} {raw}")
+    for query in ("rate(rolled_1[9m])", "irate(rolled_1[1h])", "delta(rolled_1[1h])"):
+        _, infos = ask(ours.query, "query_range", query=query, step=3600, max_source_resolution="5m", **at)
+        check(not any("rows" in i for i in infos), f"{query}: {infos}")
+
     status, _, body = http(f"{ours.query}/api/v1/query?query=up&max_source_resolution=often")
     check(status == 400 and b"max_source_resolution" in body, f"{status} {body!r}")
 

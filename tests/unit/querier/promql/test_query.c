@@ -275,6 +275,10 @@ START_TEST(a_need_says_which_fold_of_buckets_would_do)
     ck_assert(n[0].fold == PQL_FOLD_MIN && n[0].fold_ms == 600000);        /* the steps do not matter */
     needs_of("last_over_time(m_total[5m]) + present_over_time(m_total[10m])", true, n, &count);
     ck_assert(count == 1 && n[0].fold == PQL_FOLD_LAST && n[0].fold_ms == 100000);
+    needs_of("rate(m_total[10m]) + increase(m_total[5m])", true, n, &count);
+    ck_assert(count == 1 && n[0].fold == PQL_FOLD_RATE && n[0].range_ms == 600000 && n[0].fold_range_ms == 300000);
+    needs_of("rate(m_total[10m] anchored)", true, n, &count);
+    ck_assert_int_eq(n[0].fold, PQL_FOLD_NONE);
     needs_of("max_over_time(m_total[5m]) - min_over_time(m_total[5m])", true, n, &count);
     ck_assert(count == 1 && n[0].fold == PQL_FOLD_NONE);                   /* no one fold does */
     needs_of("max_over_time(m_total[5m]) - m_total", true, n, &count);
@@ -282,9 +286,9 @@ START_TEST(a_need_says_which_fold_of_buckets_would_do)
     needs_of("m_total - max_over_time(m_total[5m])", true, n, &count);
     ck_assert(n[0].fold == PQL_FOLD_NONE);
     for (int i = 0; i < 6; i++) {
-        static const char *const others[] = { "rate(m_total[5m])", "m_total", "absent_over_time(m_total[5m])",
+        static const char *const others[] = { "irate(m_total[5m])", "m_total", "absent_over_time(m_total[5m])",
                                               "stddev_over_time(m_total[5m])", "m_total[5m]",
-                                              "max_over_time(rate(m_total[5m])[10m:5m])" };
+                                              "max_over_time(delta(m_total[5m])[10m:5m])" };
 
         needs_of(others[i], true, n, &count);
         ck_assert_int_eq(n[0].fold, PQL_FOLD_NONE);
