@@ -53,6 +53,27 @@ struct dm_cluster_text {
 void dm_coordinator_text(struct dm_coordinator *c, struct dm_cluster_text *t);
 
 /*
+ * What would be missed if an ingestor went, of each that is known, by name. `members`: the partitions that the
+ * table gives it; `alone`: those of them of which no other member is alive, has caught up and carries no mark.
+ * Made on the coordinator's loop, where `done` is called too. `complete`: everything was seen that there is to see.
+ */
+struct dm_standing {
+    char              name[TSP_NAME_MAX + 1];
+    enum tsp_presence presence;
+    enum tsp_mark     mark;
+    unsigned          members, alone;
+};
+struct dm_standings {
+    struct dm_standing all[TSP_NODES_MAX];
+    unsigned count;
+    bool complete;
+    void (*done)(struct dm_standings *s);
+    struct kl_env_task task;
+    struct dm_coordinator *c;
+};
+void dm_coordinator_standings(struct dm_coordinator *c, struct dm_standings *s);
+
+/*
  * Twice as many partitions: one compare-and-set of the table. Everybody must have room for them first
  * (`partitions` of the configuration): this doorman and all ingestors, who tell it with each heartbeat, are
  * looked at; another doorman without room refuses pushes. Streams of the log are made when they are first needed. Writers go by the new number split_delay_ms later, readers by both at once.

@@ -222,7 +222,6 @@ static void leader(struct call *call)
 
 static void nodes(struct call *call)
 {
-    static const char *const marks[] = { "", "drain", "removed" };
     const struct dm_coordinator *c = call->h->c;
     struct tsp_present all[TSP_NODES_MAX];
     int64_t            now_ns = kl_env_mono_ns(c->env);
@@ -248,7 +247,7 @@ static void nodes(struct call *call)
         kl_buf_addf(&b, ",\"capacity\":%" PRIu32 ",\"presence\":\"%s\",\"state\":\"%s\",\"mark\":\"%s\","
                     "\"partitions\":%" PRIu32 ",\"behind\":%" PRIu64 ",\"started\":", n->capacity,
                     presence_text(all[i].presence), n->state == TSP_NODE_UP ? "up" : "draining",
-                    marks[tsp_roster_mark(c->roster, n->name)], n->holding_count, behind);
+                    tsp_mark_text(tsp_roster_mark(c->roster, n->name)), n->holding_count, behind);
         kl_json_ms(&b, n->started_ms);
         kl_buf_adds(&b, "}");
     }

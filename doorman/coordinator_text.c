@@ -26,7 +26,7 @@ static void nodes(const struct dm_coordinator *c, struct kl_buf *b)
             owns += c->held[p].there && strcmp(c->held[p].lease.owner, n->name) == 0 && dm_coordinator_owned(c, p);
         kl_buf_addf(b, "%-24s %-10s %8" PRIu32 "  %-8s %-9s %10" PRIu32 " %5u %10" PRIu64 "  %s\n", n->name,
                     n->zone[0] == '\0' ? "-" : n->zone, n->capacity, presences[all[i].presence],
-                    mark == TSP_MARK_REMOVED ? "removed" : n->state == TSP_NODE_UP ? "up" : "draining",
+                    mark == TSP_MARK_REMOVED ? "removed" : mark == TSP_MARK_LEAVING ? "leaving" : n->state == TSP_NODE_UP ? "up" : "draining",
                     n->holding_count, owns, behind, n->address);
     }
     if (count == 0)

@@ -215,7 +215,47 @@ static void nodes_current(struct kl_bus_watch *w)
     name_tick(m);
 }
 
-static void marks_current(struct kl_bus_watch *w) { (void)w; }
+static bool is_our_mark(const struct ing_member *m, const char *key)
+{
+    size_t prefix = strlen(TSP_MARK_PREFIX);
+
+    return strncmp(key, TSP_MARK_PREFIX, prefix) == 0 && strcmp(key + prefix, m->node.name) == 0;
+}
+
+static void mark_change(struct kl_bus_watch *w, const char *key, struct kl_span value, uint64_t revision)
+{
+    struct ing_member *m = w->ctx;
+
+    if (!m->marks_current && is_our_mark(m, key))
+        m->old_mark = value.at != NULL && tsp_mark_until_start(value) ? revision : 0;
+    node_change(w, key, value, revision);
+}
+
+/* A failure leaves the mark: the operator sees it in the status, and may take it back. */
+static void mark_taken(struct kl_bus_kv *op)
+{
+    struct ing_member *m = kl_container_of(op, struct ing_member, mark_op);
+
+    if (op->code != KL_OK && op->code != KL_ECANCELED)
+        kl_logf(m->o.log, KL_WARN, "ingestor: member %s: the mark that says it leaves could not be taken back: %s",
+                m->node.name, op->err.text);
+}
+
+/* We left, and have come back: others may count on us again. */
+static void marks_current(struct kl_bus_watch *w)
+{
+    struct ing_member *m = w->ctx;
+
+    if (m->marks_current)
+        return;
+    m->marks_current = true;
+    if (m->old_mark == 0)
+        return;
+    m->mark_op = (struct kl_bus_kv){ .kind = KL_BUS_KV_DELETE, .expect = m->old_mark, .loop = m->loop,
+                                     .done = mark_taken };
+    snprintf(m->mark_op.key, sizeof m->mark_op.key, TSP_MARK_PREFIX "%s", m->node.name);
+    m->bus->kv(m->bus, &m->mark_op);
+}
 
 /* ---- coming and going ---- */
 
@@ -227,7 +267,7 @@ static void begin(struct kl_env_task *task)
     m->node_watch = (struct kl_bus_watch){ .prefix = TSP_NODE_PREFIX, .loop = m->loop,
                                            .change = node_change, .current = nodes_current, .ctx = m };
     m->mark_watch = (struct kl_bus_watch){ .prefix = TSP_MARK_PREFIX, .loop = m->loop,
-                                           .change = node_change, .current = marks_current, .ctx = m };
+                                           .change = mark_change, .current = marks_current, .ctx = m };
     m->bus->watch(m->bus, &m->mark_watch);
     m->bus->watch(m->bus, &m->node_watch);
     ing_leases_watch(m);

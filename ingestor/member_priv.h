@@ -27,7 +27,8 @@ struct ing_member {
     struct tsp_roster    *roster;
     struct tsp_placement *table;                       /* NULL: not seen */
     uint64_t table_revision;                           /* of its key; 0: the key was deleted since */
-    bool     nodes_current, leases_current;
+    bool     nodes_current, leases_current, marks_current;
+    uint64_t old_mark;                                 /* of a mark that our last life left: its revision; 0: none */
 
     bool     leaving, told;                            /* holds and owns nothing any more; the KV says so */
     void   (*left)(void *ctx); void *left_ctx;         /* NULL once it was called */
@@ -43,7 +44,7 @@ struct ing_member {
     struct ing_lease *leases;
 
     struct kl_bus_watch node_watch, mark_watch, lease_watch, table_watch;
-    struct kl_bus_kv  op;
+    struct kl_bus_kv  op, mark_op;
     struct kl_buf     bytes;
     struct kl_env_task  begin, end, leave;
     struct kl_env_timer tick;

@@ -1,7 +1,7 @@
 /*
  * `koalemos cluster init` makes what the log and the keys of a cell need in NATS; `koalemos cluster status`
  * prints who is in the cell and who has what, read from the keys alone: it works while every doorman is
- * down. `koalemos cluster split` doubles the number of partitions.
+ * down. `koalemos cluster split` doubles the number of partitions. cluster_drain.c has what ingestors do that go.
  */
 #include "koalemos/cluster.h"
 
@@ -10,29 +10,32 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "doorman/coordinator.h"
-#include "libkoal/app/app.h"
+#include "koalemos/cluster_priv.h"
 #include "libkoal/bus/options.h"
 
 static const char usage[] =
     "usage: koalemos cluster init|status|split [flags]\n"
+    "       koalemos cluster drain NODE... [--wait 10m] [--undo] [flags]\n"
+    "       koalemos cluster leave [NODE] [--wait 10m] [flags]\n"
+    "       koalemos cluster keep --prefix TEXT --names NODE,... [--wait 10m] [flags]\n"
     "\n"
     "  init      makes the streams of the log and the bucket of keys in NATS, with log.replicas and\n"
     "            log.bytes_max; what is there already is left as it is\n"
     "  status    who is in the cell, who has which partition, and how far behind\n"
     "  split     twice as many partitions, once every service was restarted with that number\n"
+    "  drain     an ingestor's partitions go to others, and it takes none until --undo; ends when it has none\n"
+    "  leave     what an ingestor (ingestor.name) is to do before it is stopped: ends when each of its partitions\n"
+    "            is had by another one that has caught up; drains it where that does not come by itself. It counts\n"
+    "            again once it was started again\n"
+    "  keep      drains every ingestor whose name begins with TEXT and is not one of --names; those take\n"
+    "            partitions again\n"
     "\n"
     "Flags are those of every service, as --nats.url and --cell; `koalemos cluster status --help` lists them.\n"
-    "Exit status: 0; 1 when NATS was not reached or something could not be made; 2 wrong usage.\n";
+    "Exit status: 0; 1 when NATS was not reached, something could not be made, or time was over; 2 wrong usage.\n";
 
-struct cluster {
-    struct kl_app      *app;
-    struct kl_bus      *bus;
-    struct kl_env_loop *loop;
-    struct kl_app_wait *wait;
-};
+enum { WAIT_MS = 600000 };
 
-static int fail(const char *what, const struct kl_err *err)
+int cluster_fail(const char *what, const struct kl_err *err)
 {
     fprintf(stderr, "koalemos cluster: %s: %s\n", what, err->text);
     return 1;
@@ -94,15 +97,18 @@ static void init_begin(struct kl_env_task *task)
     init_next(kl_container_of(task, struct init, begin));
 }
 
-static int init(struct cluster *c, uint32_t partitions)
+static int init(struct cluster *c)
 {
+    uint32_t    partitions = (uint32_t)kl_config_int(c->app->config, "partitions");
     struct init i = { .c = c, .begin.run = init_begin, .count = partitions };
 
+    c->wait = kl_app_wait_new();
     c->app->env->sched->post(c->loop, &i.begin);
     kl_app_wait_for(c->wait, INT64_C(86400000));       /* each step has a bound of its own */
     c->bus->close(c->bus);
+    kl_app_wait_free(c->wait);
     if (i.err.code != KL_OK)
-        return fail("init", &i.err);
+        return cluster_fail("init", &i.err);
     printf("%" PRIu32 " streams and the bucket of keys are there\n", partitions);
     return 0;
 }
@@ -116,8 +122,7 @@ static void status_done(struct dm_cluster_text *t)
     kl_app_wait_tell(kl_container_of(t, struct status, text)->wait);
 }
 
-/* One that only looks. Who lives is seen by a heartbeat that comes: two of them pass. */
-static struct dm_coordinator *looker(struct cluster *c)
+struct dm_coordinator *cluster_looker(struct cluster *c)
 {
     const struct kl_config       *config = c->app->config;
     struct dm_coordinator_options o = {
@@ -128,14 +133,16 @@ static struct dm_coordinator *looker(struct cluster *c)
         .split_delay_ms = kl_config_int(config, "placement.spread_delay"), .log = c->app->log,
     };
     struct dm_coordinator *who = dm_coordinator_new(c->app->env, c->bus, &o);
+    struct kl_app_wait    *never = kl_app_wait_new();
 
-    kl_app_wait_for(c->wait, o.heartbeat_ms * 5 / 2);
+    kl_app_wait_for(never, o.heartbeat_ms * 5 / 2);
+    kl_app_wait_free(never);
     return who;
 }
 
 static int status(struct cluster *c)
 {
-    struct dm_coordinator *who = looker(c);
+    struct dm_coordinator *who = cluster_looker(c);
     struct status          s = { .text.done = status_done, .wait = kl_app_wait_new() };
     int                    code = 0;
 
@@ -148,7 +155,7 @@ static int status(struct cluster *c)
 
         if (c->bus->healthy(c->bus, &err))
             kl_fail(&err, KL_EAGAIN, "the keys were not read in time: try again");
-        code = fail("status", &err);
+        code = cluster_fail("status", &err);
     }
     c->bus->close(c->bus);
     dm_coordinator_free(who);
@@ -178,16 +185,16 @@ static int split(struct cluster *c)
         kl_fail(&err, KL_EINVAL, "placement.static gives the partitions: only a cell whose coordinator gives "
                 "them can be split");
         c->bus->close(c->bus);
-        return fail("split", &err);
+        return cluster_fail("split", &err);
     }
-    who = looker(c);
+    who = cluster_looker(c);
     s.wait = kl_app_wait_new();
     dm_coordinator_split(who, &s.split);
     kl_app_wait_for(s.wait, INT64_C(86400000));        /* the bus gives the put a bound of its own */
     c->bus->close(c->bus);
     dm_coordinator_free(who);
     if (s.split.code != KL_OK)
-        code = fail("split", &s.split.err);
+        code = cluster_fail("split", &s.split.err);
     else
         printf("%" PRIu32 " partitions from %" PRId64 " on (milliseconds since 1970)\n", s.split.partitions,
                s.split.valid_from_ms);
@@ -195,36 +202,139 @@ static int split(struct cluster *c)
     return code;
 }
 
+/* ---- the words ---- */
+
+static const struct verb {
+    const char *name;
+    int       (*run)(struct cluster *c);
+    unsigned    names_least, names_most;
+    bool        takes_time;                            /* --wait */
+} verbs[] = {
+    { "init", init, 0, 0, false },       { "status", status, 0, 0, false },
+    { "split", split, 0, 0, false },     { "drain", cluster_drain, 1, CLUSTER_NAMES_MAX, true },
+    { "leave", cluster_leave, 0, 1, true }, { "keep", cluster_keep, 0, 0, true },
+};
+
+static int wrong(const char *what, const char *of)
+{
+    fprintf(stderr, "koalemos cluster: %s%s\n%s", what, of, usage);
+    return 2;
+}
+
+/* 90s, 5m, 1h. */
+static bool read_wait(const char *text, int64_t *ms)
+{
+    char *end;
+    long  n = strtol(text, &end, 10);
+    long  unit = strcmp(end, "s") == 0 ? 1000 : strcmp(end, "m") == 0 ? 60000 : strcmp(end, "h") == 0 ? 3600000 : 0;
+
+    *ms = unit == 0 || n < 1 || n > 100000 ? 0 : (int64_t)n * unit;
+    return *ms > 0;
+}
+
+/* The names in `list`, which is cut into pieces. */
+static bool read_names(struct cluster *c, char *list)
+{
+    char *rest = list;
+
+    for (char *one = strsep(&rest, ","); one != NULL; one = strsep(&rest, ",")) {
+        if (c->name_count == CLUSTER_NAMES_MAX)
+            return false;
+        if (one[0] != '\0')
+            c->names[c->name_count++] = one;
+    }
+    return true;
+}
+
+/* Takes what is ours out of argv; the rest is a service's, behind argv[first]. Exit status, or 0. */
+static int read_words(struct cluster *c, const struct verb *v, int *argc, char **argv, int first, char **list)
+{
+    int kept = first + 1;
+
+    for (int i = first + 1; i < *argc; i++) {
+        const struct { const char *flag; bool takes; } ours[] = {
+            { "--wait", v->takes_time }, { "--prefix", v->run == cluster_keep }, { "--names", v->run == cluster_keep } };
+        const char *value = NULL, *flag = NULL;
+
+        for (size_t k = 0; k < sizeof ours / sizeof ours[0] && flag == NULL; k++) {
+            size_t size = strlen(ours[k].flag);
+
+            if (!ours[k].takes || strncmp(argv[i], ours[k].flag, size) != 0 || (argv[i][size] != '=' && argv[i][size] != '\0'))
+                continue;
+            flag = ours[k].flag;
+            value = argv[i][size] == '=' ? argv[i] + size + 1 : i + 1 < *argc ? argv[++i] : NULL;
+        }
+        if (flag == NULL && v->run == cluster_drain && strcmp(argv[i], "--undo") == 0) {
+            c->undo = true;
+        } else if (flag == NULL && argv[i][0] == '-') {
+            argv[kept++] = argv[i];
+            if (strchr(argv[i], '=') == NULL && i + 1 < *argc && argv[i + 1][0] != '-' && strcmp(argv[i], "--help") != 0)
+                argv[kept++] = argv[++i];
+        } else if (flag == NULL && c->name_count < v->names_most) {
+            c->names[c->name_count++] = argv[i];
+        } else if (flag == NULL || value == NULL) {
+            return wrong("is not understood: ", argv[i]);
+        } else if (strcmp(flag, "--wait") == 0 && !read_wait(value, &c->wait_ms)) {
+            return wrong("--wait is a time, as 90s, 5m, 1h: ", value);
+        } else if (strcmp(flag, "--prefix") == 0) {
+            c->prefix = value;
+        } else if (strcmp(flag, "--names") == 0) {
+            free(*list);
+            *list = kl_strdup(value);
+            c->name_count = 0;
+            if (!read_names(c, *list))
+                return wrong("more names than a cell has room for: ", value);
+        }
+    }
+    *argc = kept;
+    argv[kept] = NULL;
+    if (c->name_count < v->names_least)
+        return wrong("say which ingestor", "");
+    if (v->run == cluster_keep && (c->prefix == NULL || c->name_count == 0))
+        return wrong("say who shall stay: --prefix and --names", "");
+    return 0;
+}
+
 int koalemos_cluster(int argc, char **argv, int first)
 {
-    const char    *verb = argc > first ? argv[first] : "";
-    struct cluster c = { 0 };
+    const char        *name = argc > first ? argv[first] : "";
+    const struct verb *v = NULL;
+    struct cluster     c = { .wait_ms = WAIT_MS };
     struct kl_bus_nats_options o;
-    struct kl_err  err;
-    int            code;
+    struct kl_err      err;
+    char              *list = NULL;
+    bool               help = false;
+    int                code;
 
-    if (strcmp(verb, "init") != 0 && strcmp(verb, "status") != 0 && strcmp(verb, "split") != 0) {
-        fputs(usage, strcmp(verb, "--help") == 0 ? stdout : stderr);
-        return strcmp(verb, "--help") == 0 ? 0 : 2;
+    for (size_t i = 0; i < sizeof verbs / sizeof verbs[0]; i++)
+        if (strcmp(name, verbs[i].name) == 0)
+            v = &verbs[i];
+    if (v == NULL) {
+        fputs(usage, strcmp(name, "--help") == 0 ? stdout : stderr);
+        return strcmp(name, "--help") == 0 ? 0 : 2;
     }
-    c.app = kl_app_open("koalemos cluster", argc, argv, first + 1, KL_APP_TOOL, &code);
-    if (c.app == NULL)
+    for (int i = first + 1; i < argc; i++)
+        help = help || strcmp(argv[i], "--help") == 0;
+    code = help ? 0 : read_words(&c, v, &argc, argv, first, &list);
+    if (code == 0)
+        c.app = kl_app_open("koalemos cluster", argc, argv, first + 1, KL_APP_TOOL, &code);
+    if (c.app == NULL) {
+        free(list);
         return code;
+    }
     kl_bus_nats_options_read(c.app->config, &o);
-    o.service = "koalemos";
+    o.service = v->run == cluster_leave ? "ingestor" : "koalemos";   /* it has that one's user, in its pod */
     o.log = c.app->log;
-    o.create = strcmp(verb, "init") == 0;
-    c.wait = kl_app_wait_new();
+    o.create = v->run == init;
     if (kl_bus_nats_open(c.app->env, &o, &c.bus, &err) != KL_OK) {
-        code = fail(verb, &err);
+        code = cluster_fail(name, &err);
     } else {
         c.loop = c.app->env->sched->loop_new(c.app->env->sched, "cluster", 16);
-        code = o.create ? init(&c, o.partitions)                       /* each closes the bus */
-             : strcmp(verb, "split") == 0 ? split(&c) : status(&c);
+        code = v->run(&c);                             /* which closes the bus */
         c.app->env->sched->loop_free(c.loop);
         c.bus->free(c.bus);
     }
-    kl_app_wait_free(c.wait);
     kl_app_close(c.app);
+    free(list);
     return code;
 }

@@ -104,9 +104,24 @@ static void forget_idle(struct tsp_roster *r, const char *name)
 
 enum tsp_mark tsp_mark_of(struct kl_span value)
 {
-    if (kl_span_eq(value, kl_span_str("drain")))
+    if (kl_span_eq(value, kl_span_str("drain")) || kl_span_eq(value, kl_span_str(TSP_MARK_LEAVES_DRAINED)))
         return TSP_MARK_DRAIN;
+    if (kl_span_eq(value, kl_span_str(TSP_MARK_LEAVES)))
+        return TSP_MARK_LEAVING;
     return kl_span_eq(value, kl_span_str("removed")) ? TSP_MARK_REMOVED : TSP_MARK_NONE;
+}
+
+bool tsp_mark_until_start(struct kl_span value)
+{
+    return kl_span_eq(value, kl_span_str(TSP_MARK_LEAVES)) ||
+           kl_span_eq(value, kl_span_str(TSP_MARK_LEAVES_DRAINED));
+}
+
+const char *tsp_mark_text(enum tsp_mark mark)
+{
+    static const char *const texts[] = { "", "drain", "removed", TSP_MARK_LEAVES };
+
+    return texts[mark];
 }
 
 static enum kl_code too_many(struct kl_err *err)

@@ -9,14 +9,18 @@
  * settled; an observer that decides for others waits until it is.
  *
  * What an operator wants of a node stands in the KV beside it, so that it can be said of a dead one too:
- *   mark.<name>    "drain": takes nothing new and its partitions move away; "removed": counts as gone
+ *   mark.<name>    "drain": takes nothing new and its partitions move away; "removed": counts as gone;
+ *                  "leaving": is about to stop, and others do not count on it; "leaving drain": both. Of these
+ *                  two the node itself takes what it finds when it starts: it has come back
  *
  * Plain memory, one thread.
  */
 #include "libtsproto/rebalance.h"
 
 #define TSP_MARK_PREFIX "mark."
-enum tsp_mark { TSP_MARK_NONE, TSP_MARK_DRAIN, TSP_MARK_REMOVED };
+#define TSP_MARK_LEAVES "leaving"
+#define TSP_MARK_LEAVES_DRAINED "leaving drain"
+enum tsp_mark { TSP_MARK_NONE, TSP_MARK_DRAIN, TSP_MARK_REMOVED, TSP_MARK_LEAVING };
 
 struct tsp_roster;
 struct tsp_roster *tsp_roster_new(int64_t silent_ms, int64_t gone_ms);
@@ -35,6 +39,9 @@ enum tsp_mark tsp_roster_mark(const struct tsp_roster *r, const char *name);
 unsigned tsp_roster_list(const struct tsp_roster *r, struct tsp_present *all, int64_t now_ns);
 /* Whether each node was seen to move, or was watched for long enough to be called silent. */
 bool tsp_roster_settled(const struct tsp_roster *r, int64_t now_ns);
-/* "drain" and "removed", and back; an unknown word is TSP_MARK_NONE. */
+/* What stands there: "leaving drain" is TSP_MARK_DRAIN, an unknown word TSP_MARK_NONE. */
 enum tsp_mark tsp_mark_of(struct kl_span value);
+/* One that goes when its node starts: it was said by who leaves, not by an operator. */
+bool tsp_mark_until_start(struct kl_span value);
+const char *tsp_mark_text(enum tsp_mark mark);         /* "drain", "removed", "leaving", or "" */
 #endif

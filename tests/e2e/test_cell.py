@@ -101,6 +101,62 @@ def test_cell_grows_from_two_to_four_and_back_and_a_member_comes_back_with_an_em
     check(verify(cell.query, writers) > 0, "after the flush")
 
 
+def cluster(world, *words):
+    """A verb of `koalemos cluster`, which has to be understood."""
+    p = subprocess.run([os.path.join(koa.BIN, "koalemos"), "cluster", *words, "--config", world.path("cell.yaml")],
+                       capture_output=True, text=True, timeout=120)
+    check(p.returncode != 2, p.stderr)
+    return p.returncode, p.stdout + p.stderr
+
+
+def test_cell_who_leaves_waits_until_others_have_what_it_has_and_counts_again_when_it_is_back(world):
+    cell = Cell(world)
+    both, marks = ["ingestor-0", "ingestor-1"], lambda: {n["name"]: n["mark"] for n in cell.ask("nodes")["nodes"]}
+    cell.settled(both)
+    writers = writers_of(cell)
+    # The other has all of it: at once, and nothing moves.
+    code, said = cluster(world, "leave", "ingestor-1", "--wait=60s")
+    check(code == 0 and "another one, who has caught up" in said, said)
+    cell.settled(both)
+    check(marks()["ingestor-1"] == "leaving", f"{marks()}")
+    # Two that leave do not count on each other: the second stays the last one.
+    code, said = cluster(world, "leave", "ingestor-0", "--wait", "60s")
+    check(code == 0 and "nobody stays who could take over" in said, said)
+    cell.ingestors[1].stop()
+    cell.add_ingestor(1)
+    eventually("what is back says so", lambda: marks()["ingestor-1"] == "", 30)
+    # With a third, whose partitions are on nobody else that stays are moved first.
+    cell.add_ingestor(2, zone="a")
+    eventually("the third has some", lambda: any(m["node"] == "ingestor-2" for p in cell.shards() for m in p["members"]), 60)
+    cell.wish("drain", node="ingestor-1")
+    code, said = cluster(world, "leave", "ingestor-0", "--wait=8s")
+    check(code == 0, said)
+    check(not any(m["node"] == "ingestor-0" and len(p["members"]) == 1 for p in cell.shards() for m in p["members"]), f"{cell.shards()}")
+    done(cell, writers)
+
+
+def test_cell_a_drain_waits_for_its_end_and_names_who_is_not_there(world):
+    cell = Cell(world, ingestors=3)
+    all_ = [f"ingestor-{i}" for i in range(3)]
+    cell.settled(all_)
+    writers = writers_of(cell)
+    code, said = cluster(world, "drain", "ingestor-9")
+    check(code == 1 and "there is no ingestor ingestor-9" in said, said)
+    # A chart that says who stays: the third goes, empty when the command ends.
+    code, said = cluster(world, "keep", "--prefix=ingestor-", "--names", "ingestor-0,ingestor-1", "--wait", "90s")
+    check(code == 0 and "ingestor-2: others have what it had" in said, said)
+    cell.settled(all_[:2], 5)
+    cell.ingestors[2].stop()
+    code, said = cluster(world, "drain", "ingestor-0", "ingestor-1", "--wait=60s")
+    check(code == 1 and "no other ingestor is alive and stays" in said, said)
+    check(cluster(world, "drain", "ingestor-0", "ingestor-1", "--undo")[0] == 0, "undo")
+    cell.add_ingestor(2)
+    code, said = cluster(world, "keep", "--prefix=ingestor-", "--names=" + ",".join(all_))
+    check(code == 0 and "nobody has to go" in said, said)
+    cell.settled(all_, 90)
+    done(cell, writers)
+
+
 def test_cell_an_owner_that_slept_past_its_lease_changes_nothing_when_it_wakes(world):
     cell = Cell(world)
     cell.settled(["ingestor-0", "ingestor-1"])

@@ -103,6 +103,13 @@ def test_each_service_works_with_the_permissions_that_we_ship_and_not_beyond(wor
     eventually("the other answers", count, 60)
     cell.ingestors[0].start()
     eventually("it comes back", lambda: http(f"{cell.url('ingestor-0')}/-/ready")[0] == 200, 60)
+    p = subprocess.run([os.path.join(koa.BIN, "koalemos"), "cluster", "leave", "ingestor-0", "--wait=60s", "--config", world.path("cell.yaml"),
+                        "--nats.nkey.file", cell.keys["ingestor"].file, "--nats.nkey.public", cell.keys["ingestor"].public],
+                       capture_output=True, text=True, timeout=120)
+    check(p.returncode == 0 and "Permission" not in p.stdout + p.stderr, f"leave, as an ingestor: {p.stdout} {p.stderr}")
+    cell.ingestors[0].stop()
+    cell.ingestors[0].start()
+    eventually("it comes back", lambda: {n["mark"] for n in cell.ask("nodes")["nodes"]} == {""}, 60)
     cell.wish("drain", node="ingestor-1")
     eventually("it is drained", lambda: all("ingestor-1" not in [m["node"] for m in p["members"]] for p in cell.shards()), 60)
     agent = cell.keys["agent"].connect(cell.nats_ports[0])

@@ -257,6 +257,51 @@ START_TEST(a_drained_node_gives_all_away_and_takes_again_when_told)
 }
 END_TEST
 
+static struct dm_standings standings;
+static bool                 looked;
+
+static void look_done(struct dm_standings *s)
+{
+    ck_assert_ptr_eq(s, &standings);
+    looked = true;
+}
+
+static const struct dm_standing *standing(const char *name)
+{
+    looked = false;
+    standings.done = look_done;
+    dm_coordinator_standings(c[1], &standings);
+    run_s(1);
+    ck_assert(looked && standings.complete);
+    for (unsigned i = 0; i < standings.count; i++)
+        if (strcmp(standings.all[i].name, name) == 0)
+            return &standings.all[i];
+    return NULL;
+}
+
+START_TEST(one_is_alone_with_partitions_of_which_no_other_is_ready_alive_and_staying)
+{
+    unsigned owns;
+
+    nodes[0].lives = nodes[1].lives = true;
+    run_s(120);
+    ck_assert_uint_eq(standing("i0")->members, P);
+    ck_assert_uint_eq(standing("i0")->alone, 0);
+    ck_assert_ptr_null(standing("i5"));
+    wish_for(KL_BUS_KV_PUT, "mark.i1", "leaving");     /* does not count, and loses nothing */
+    run_s(60);
+    ck_assert_uint_eq(has("i1", &owns), P);
+    ck_assert_uint_eq(standing("i0")->alone, P);
+    ck_assert_int_eq(standing("i1")->mark, TSP_MARK_LEAVING);
+    ck_assert_uint_eq(standing("i1")->alone, 0);
+    wish_for(KL_BUS_KV_DELETE, "mark.i1", "");
+    nodes[1].lives = false;
+    run_s(10);
+    ck_assert_uint_eq(standing("i0")->alone, P);
+    ck_assert_int_eq(standing("i1")->presence, TSP_SILENT);
+}
+END_TEST
+
 START_TEST(a_table_that_was_wiped_is_made_anew_with_a_higher_revision)
 {
     uint64_t before;
@@ -382,6 +427,7 @@ int main(void)
     tcase_add_test(t, a_coordinator_that_goes_is_followed_by_the_other);
     tcase_add_test(t, a_silent_node_owns_nothing_and_one_that_is_gone_has_nothing);
     tcase_add_test(t, a_drained_node_gives_all_away_and_takes_again_when_told);
+    tcase_add_test(t, one_is_alone_with_partitions_of_which_no_other_is_ready_alive_and_staying);
     tcase_add_test(t, a_table_that_was_wiped_is_made_anew_with_a_higher_revision);
     tcase_add_test(t, a_split_waits_for_room_everywhere_and_gives_the_new_partitions_owners);
     tcase_add_test(t, a_clock_is_wrong_where_most_ingestors_agree_that_it_is);

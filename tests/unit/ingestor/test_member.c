@@ -318,6 +318,45 @@ START_TEST(a_removed_member_owns_nothing_and_says_why)
 }
 END_TEST
 
+static enum kl_code mark_code;
+static struct kl_bus_kv mark_op;
+
+static void mark_read(struct kl_bus_kv *op)
+{
+    mark_code = op->code;
+    free(op->got);
+    done = true;
+}
+
+static bool marked(const char *name)
+{
+    done = false;
+    mark_op = (struct kl_bus_kv){ .kind = KL_BUS_KV_GET, .loop = loop, .done = mark_read };
+    snprintf(mark_op.key, sizeof mark_op.key, "mark.%s", name);
+    bus->kv(bus, &mark_op);
+    run_s(2);
+    ck_assert(done);
+    return mark_code == KL_OK;
+}
+
+/* _i: what its last life said, what an operator said, and what is said while it runs. */
+START_TEST(one_that_comes_back_takes_back_that_it_leaves_and_nothing_else)
+{
+    static const char *const marks[] = { "leaving", "leaving drain", "drain" };
+
+    place("a", "b");
+    kv(KL_BUS_KV_PUT, "mark.a", kl_span_str(marks[_i]));
+    kv(KL_BUS_KV_PUT, "mark.b", kl_span_str("leaving"));
+    start(0, "a", 1, 1);
+    run_s(10);
+    ck_assert_int_eq(marked("a"), _i == 2);
+    ck_assert(marked("b"));
+    kv(KL_BUS_KV_PUT, "mark.a", kl_span_str("leaving"));
+    run_s(20);
+    ck_assert(marked("a"));
+}
+END_TEST
+
 START_TEST(keys_that_are_wiped_come_again_with_higher_epochs)
 {
     place("a", "b");
@@ -364,6 +403,7 @@ int main(void)
     tcase_add_test(t, one_that_leaves_is_followed_at_once);
     tcase_add_test(t, a_first_that_is_not_ready_owns_nothing);
     tcase_add_test(t, a_removed_member_owns_nothing_and_says_why);
+    tcase_add_loop_test(t, one_that_comes_back_takes_back_that_it_leaves_and_nothing_else, 0, 3);
     tcase_add_test(t, keys_that_are_wiped_come_again_with_higher_epochs);
     tcase_add_test(t, a_name_that_is_a_wildcard_is_refused);
     suite_add_tcase(s, t);

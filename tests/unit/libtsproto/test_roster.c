@@ -105,6 +105,24 @@ START_TEST(marks_hold_for_nodes_that_come_later_too)
 }
 END_TEST
 
+START_TEST(who_says_that_it_leaves_is_drained_only_if_it_says_so)
+{
+    put("mark.a", "leaving", 0);
+    beat("a", 1, 1, 0);
+    ck_assert_int_eq(tsp_roster_node(r, "a", NULL)->state, TSP_NODE_UP);
+    ck_assert_int_eq(tsp_roster_mark(r, "a"), TSP_MARK_LEAVING);
+    put("mark.a", "leaving drain", 0);
+    ck_assert_int_eq(tsp_roster_node(r, "a", NULL)->state, TSP_NODE_DRAINING);
+    ck_assert_int_eq(tsp_roster_mark(r, "a"), TSP_MARK_DRAIN);
+    ck_assert(tsp_mark_until_start(kl_span_str("leaving")));
+    ck_assert(tsp_mark_until_start(kl_span_str("leaving drain")));
+    ck_assert(!tsp_mark_until_start(kl_span_str("drain")));
+    ck_assert(!tsp_mark_until_start(kl_span_str("removed")));
+    ck_assert_int_eq(tsp_mark_of(kl_span_str("leaving soon")), TSP_MARK_NONE);
+    ck_assert_str_eq(tsp_mark_text(TSP_MARK_LEAVING), "leaving");
+}
+END_TEST
+
 START_TEST(another_nodes_words_under_a_key_are_refused)
 {
     ck_assert_int_eq(beat("a", 1, 1, 0), KL_OK);
@@ -142,6 +160,7 @@ int main(void)
     tcase_add_test(t, a_beat_that_moves_is_life_for_as_long_as_the_bound_says);
     tcase_add_test(t, states_repeated_after_a_reconnection_take_nothing_back);
     tcase_add_test(t, marks_hold_for_nodes_that_come_later_too);
+    tcase_add_test(t, who_says_that_it_leaves_is_drained_only_if_it_says_so);
     tcase_add_test(t, another_nodes_words_under_a_key_are_refused);
     tcase_add_test(t, a_list_is_by_name_and_bounded);
     suite_add_tcase(s, t);
