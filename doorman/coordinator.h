@@ -37,7 +37,8 @@ struct dm_coordinator *dm_coordinator_new(struct kl_env *env, struct kl_bus *bus
 void dm_coordinator_free(struct dm_coordinator *c);
 
 /* By how much most ingestors' clocks are ahead of this machine's, where that is far and they agree; else 0;
- * DM_CLOCK_UNKNOWN until two were seen that agree with it, or all that there are. Any thread; lives as long
+ * DM_CLOCK_UNKNOWN until two were seen that agree with it, or all that there are; nor does one count as right while
+ * all that are known are silent and what one of them told last is far from it. Any thread; lives as long
  * as the coordinator. */
 const _Atomic int64_t *dm_coordinator_clock_off(const struct dm_coordinator *c);
 

@@ -20,14 +20,18 @@ void dm_coordinator_clocks(struct dm_coordinator *c)
     struct tsp_present all[TSP_NODES_MAX];
     int64_t  now_ms = kl_env_now_ms(c->env), most_ms = 0, was = atomic_load(&c->clock_off_ms);
     int64_t  now_ns = kl_env_mono_ns(c->env);
-    unsigned count = tsp_roster_list(c->roster, all, now_ns), alive = 0, most = 0;
+    unsigned count = tsp_roster_list(c->roster, all, now_ns), alive = 0, most = 0, far_before = 0;
 
     c->clocks_apart = 0;
     for (unsigned i = 0; i < count; i++) {
         const struct tsp_node *n = all[i].node;
 
-        if (all[i].presence != TSP_ALIVE || n->now_ms == 0)
+        if (n->now_ms == 0)
             continue;
+        if (all[i].presence != TSP_ALIVE) {
+            far_before += apart(n->now_ms, now_ms);
+            continue;
+        }
         alive++;
         c->clocks_apart += apart(n->now_ms, now_ms);
     }
@@ -48,10 +52,11 @@ void dm_coordinator_clocks(struct dm_coordinator *c)
     }
     /* One ingestor's word is not enough, nor is half of them. */
     most_ms = most >= 2 && 2 * most > alive && apart(most_ms, now_ms) ? most_ms - now_ms : 0;
-    /* Neither is it right because those who said otherwise are silent now. */
+    /* Neither is it right because those who said otherwise are silent now, or were when we came: what they
+     * told last may be long ago, or we may be wrong and cut off since. */
     if (most_ms == 0 && alive - c->clocks_apart < 2 &&
-        (c->clocks_apart > 0 || (alive == 0 && was != DM_CLOCK_UNKNOWN) || !c->nodes_current ||
-         !tsp_roster_settled(c->roster, now_ns)))
+        (c->clocks_apart > 0 || (alive == 0 && (was != DM_CLOCK_UNKNOWN || far_before > 0)) ||
+         !c->nodes_current || !tsp_roster_settled(c->roster, now_ns)))
         return;
     atomic_store(&c->clock_off_ms, most_ms);
     if (most_ms != 0 && (was == 0 || was == DM_CLOCK_UNKNOWN))

@@ -1,5 +1,6 @@
 /* Doubling the number of partitions: what must be so before, and the change of the table. */
 #include "doorman/coordinator_priv.h"
+#include "doorman/dm_priv.h"
 
 #include <assert.h>
 #include <inttypes.h>
@@ -30,6 +31,9 @@ static enum kl_code decide(struct dm_coordinator *c, struct dm_split *s, struct 
 
     if (!c->nodes_current || !c->marks_current || !c->table_current || c->table == NULL)
         return kl_fail(&s->err, KL_EAGAIN, "the placement table and the ingestors have not been seen yet");
+    /* It begins by this clock: years ago, and readers would not look where their samples are. */
+    if (dm_clock_check(&c->clock_off_ms, &s->err) != KL_OK)
+        return s->err.code = KL_EAGAIN;
     wanted = 2 * tsp_placement_partitions(c->table);
     if (s->partitions != 0 && s->partitions != wanted)
         return kl_fail(&s->err, KL_EINVAL, "there are %" PRIu32 " partitions: a split makes %" PRIu32

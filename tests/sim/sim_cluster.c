@@ -10,7 +10,7 @@
  */
 #include "tests/sim/cluster.h"
 
-enum { LIVES = 24, AT_ONCE = 4, ROUNDS = 36, WRITERS = 2, SERIES = 5, BATCH = 4, SENT_MAX = 4000 };
+enum { LIVES = 24, AT_ONCE = 4, ROUNDS = 36, WRITERS = 2, SERIES = 5, BATCH = 4, SENT_MAX = 4000, DAYS_MS = 2 * 86400000 };
 
 struct life;
 struct writer {
@@ -182,7 +182,7 @@ static void query_start(struct life *l, struct writer *w, bool must)
     x->acked = w->acked;
     x->must = must;
     x->n.what = TSP_SEL_SERIES;
-    x->n.from_ms = 0;
+    x->n.from_ms = kl_env_now_ms(c->env) - DAYS_MS;    /* no longer ago than an older layout is asked */
     x->n.to_ms = INT64_C(4000000000000);
     qr_names_init(&x->n);
     x->n.answer = query_answer;

@@ -405,6 +405,47 @@ START_TEST(a_clock_is_wrong_where_most_ingestors_agree_that_it_is)
 }
 END_TEST
 
+/* A doorman that starts finds ingestors in the KV and hears none of them: it may be cut off, and wrong. */
+START_TEST(a_clock_is_not_right_because_those_that_told_another_time_are_silent)
+{
+    const _Atomic int64_t *off;
+
+    nodes[0].lives = nodes[1].lives = true;
+    nodes[0].ahead_ms = nodes[1].ahead_ms = INT64_C(315576000000);
+    run_s(10);
+    nodes[0].lives = nodes[1].lives = false;
+    run_s(30);
+    dm_coordinator_free(c[1]);
+    c[1] = coordinator("d1");
+    off = dm_coordinator_clock_off(c[1]);
+    run_s(60);
+    ck_assert_int_eq(*off, DM_CLOCK_UNKNOWN);
+    nodes[0].lives = nodes[1].lives = true;
+    nodes[0].ahead_ms = nodes[1].ahead_ms = 0;
+    run_s(10);
+    ck_assert_int_eq(*off, 0);
+}
+END_TEST
+
+START_TEST(who_has_a_wrong_clock_does_not_split)
+{
+    struct dm_split s;
+
+    nodes[0].lives = nodes[1].lives = true;
+    run_s(60);
+    nodes[0].node.partitions = nodes[1].node.partitions = c[0]->o.partitions = c[1]->o.partitions = 2 * P;
+    nodes[0].ahead_ms = nodes[1].ahead_ms = INT64_C(315576000000);
+    run_s(10);
+    s = split_into(0, 0);
+    ck_assert_int_eq(s.code, KL_EAGAIN);
+    ck_assert_msg(strstr(s.err.text, "s off those of most ingestors") != NULL, "%s", s.err.text);
+    nodes[0].ahead_ms = nodes[1].ahead_ms = 0;
+    run_s(10);
+    s = split_into(0, 0);
+    ck_assert_msg(s.code == KL_OK, "%s", s.err.text);
+}
+END_TEST
+
 START_TEST(an_unreadable_table_is_left_as_it_is)
 {
     wish_for(KL_BUS_KV_PUT, "placement", "\xff\xff not a table");
@@ -431,6 +472,8 @@ int main(void)
     tcase_add_test(t, a_table_that_was_wiped_is_made_anew_with_a_higher_revision);
     tcase_add_test(t, a_split_waits_for_room_everywhere_and_gives_the_new_partitions_owners);
     tcase_add_test(t, a_clock_is_wrong_where_most_ingestors_agree_that_it_is);
+    tcase_add_test(t, a_clock_is_not_right_because_those_that_told_another_time_are_silent);
+    tcase_add_test(t, who_has_a_wrong_clock_does_not_split);
     tcase_add_test(t, an_unreadable_table_is_left_as_it_is);
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_NORMAL);
