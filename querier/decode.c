@@ -357,8 +357,11 @@ static enum kl_code decode_series(const struct work *w, const struct qr_found *g
         return kl_fail(w->err, KL_ELIMIT, "query processing would load too many samples into "
                        "memory in query execution");
     plain = plain && !counted(w->f);
+    out->part = g[n - 1].partition;                    /* the newest of its places */
     if (plain && w->f->later && total <= LATER_MAX) {
-        *out = (struct pql_series){ .labels = g->labels, .count = (uint32_t)total, .later = g };
+        out->labels = g->labels;
+        out->count = (uint32_t)total;
+        out->later = g;
         return KL_OK;
     }
     if ((plain ? decode_plain : decode_runs)(w, g, n, (size_t)total, out) != KL_OK)

@@ -27,6 +27,7 @@ struct pql_row {
     const struct kl_hist **h;                          /* NULL: no histogram anywhere */
     uint32_t have;                                     /* steps with something */
     bool drop_name;                                    /* the name goes at the very end */
+    uint32_t part;                                     /* its series', right over a selector; else 0 */
 };
 struct pql_rows { uint32_t count; struct pql_row *at; };
 
@@ -250,7 +251,13 @@ struct pql_window {
 
 /* Series of a range vector, from a selector or a subquery, as arrays: floats and histograms apart,
  * stale markers gone. Where that needs a copy it is in `room`, reused for the next series. */
-struct pql_source { struct kl_labels labels; bool drop_name; struct pql_samples f; struct pql_hists h; };
+struct pql_source {
+    struct kl_labels labels;
+    uint32_t part;
+    bool drop_name;
+    struct pql_samples f;
+    struct pql_hists h;
+};
 struct pql_room {
     uint32_t room;
     int64_t *ft, *fst, *ht, *hst;

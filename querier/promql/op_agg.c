@@ -1,7 +1,9 @@
 /*
  * Aggregations that give one row a group. A group's rows are folded in canonical order, each step for
  * itself with compensated sums, so the answer does not depend on how the work was cut: into blocks of
- * groups and, where groups are few and long, of steps.
+ * groups and, where groups are few and long, of steps. Where rows are of several parts, sums, averages and
+ * extremes go through a part's rows before the next part's, and each part has a sum of its own that is then
+ * added to that of all before: a part may be folded elsewhere.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -14,10 +16,36 @@ struct agg {
     uint32_t groups, step_blocks;
 };
 
-/* Sorted by group, within a group in the input's order. */
-bool pql_group(struct pql_op *op, const struct pql_rows *in, bool without, struct pql_names names,
+/* The rows in the order of their parts, else as they are. NULL: they already stand so, or memory is out. */
+static uint32_t *order_of_parts(struct pql_op *op, const struct pql_rows *in)
+{
+    uint32_t *begins, *order, most = 0;
+    bool      falls = false;
+
+    for (uint32_t i = 0; i < in->count; i++) {
+        falls |= i > 0 && in->at[i].part < in->at[i - 1].part;
+        most = in->at[i].part > most ? in->at[i].part : most;
+    }
+    if (!falls || most > PQL_PART_MAX)
+        return NULL;
+    begins = pql_zalloc(op, 0, (most + 2) * sizeof *begins);
+    order = pql_alloc(op, 0, (in->count + 1) * sizeof *order);
+    if (begins == NULL || order == NULL)
+        return NULL;
+    for (uint32_t i = 0; i < in->count; i++)
+        begins[in->at[i].part + 1]++;
+    for (uint32_t i = 1; i <= most; i++)
+        begins[i] += begins[i - 1];
+    for (uint32_t i = 0; i < in->count; i++)
+        order[begins[in->at[i].part]++] = i;
+    return order;
+}
+
+/* Sorted by group. */
+bool pql_group(struct pql_op *op, const struct pql_rows *in, bool without, struct pql_names names, bool by_part,
                struct pql_groups *g)
 {
+    const uint32_t *order = by_part ? order_of_parts(op, in) : NULL;
     struct kl_buf scratch;
     uint32_t     *group_of = pql_alloc(op, 0, (in->count + 1) * sizeof *group_of);
 
@@ -44,8 +72,11 @@ bool pql_group(struct pql_op *op, const struct pql_rows *in, bool without, struc
         g->begins[group_of[i] + 2]++;
     for (uint32_t i = 2; i < g->count + 2; i++)
         g->begins[i] += g->begins[i - 1];
-    for (uint32_t i = 0; i < in->count; i++)
-        g->members[g->begins[group_of[i] + 1]++] = i;
+    for (uint32_t i = 0; i < in->count; i++) {
+        uint32_t row = order != NULL ? order[i] : i;
+
+        g->members[g->begins[group_of[row] + 1]++] = row;
+    }
     return true;
 }
 
@@ -84,6 +115,11 @@ static void note_quantile(struct pql_op *op)
         pql_note(op, PQL_ANY_STEP, A_INVALID_QUANTILE, op->node->b->from, kl_span("", 0), kl_span("", 0), least, 0);
 }
 
+static bool folds_by_part(uint8_t op)
+{
+    return op == T_SUM || op == T_AVG || op == T_MIN || op == T_MAX;
+}
+
 static void prepare(struct pql_op *op)
 {
     const struct pql_rows *in = &op->in[0]->out;
@@ -92,8 +128,8 @@ static void prepare(struct pql_op *op)
     uint64_t               work;
 
     op->own = a;
-    if (a == NULL || !pql_group(op, in, op->node->without,
-                                pql_grouping_names(op, op->node, kl_span("", 0)), &g))
+    if (a == NULL || !pql_group(op, in, op->node->without, pql_grouping_names(op, op->node, kl_span("", 0)),
+                                folds_by_part(op->node->op), &g))
         return;
     a->op = op->node->op;
     a->members = g.members;
@@ -264,37 +300,31 @@ static struct run run_of(const struct part *p, const struct pql_row *r)
     return run;
 }
 
-static void add_some(struct part *p, const struct pql_row *r, double *c, double *count, uint32_t from, uint32_t to)
+/* What sums have come to, of each of a part's steps. */
+struct pile { double *v, *c, *count; uint8_t *has; };
+
+static void add_some(const struct part *p, const struct pql_row *r, struct pile *to, uint32_t k, uint32_t end)
 {
-    for (uint32_t k = from; k < to; k++) {
+    for (; k < end; k++) {
         uint32_t i = p->from + k;
 
         if (r->has[i] == P_NONE)
             continue;
-        count[k]++;
-        if (p->out->has[i] == P_NONE)
-            set(p, i, r->v[i]);
+        to->count[k]++;
+        if (to->has[k] == P_NONE)
+            to->v[k] = r->v[i];
         else
-            pql_kahan(r->v[i], &p->out->v[i], &c[k]);
+            pql_kahan(r->v[i], &to->v[k], &to->c[k]);
+        to->has[k] = P_FLOAT;
     }
 }
 
-/* Sums and averages of floats only; false when a histogram or an overflow stands in the way. */
-static bool sums(struct part *p, bool average)
+/* Members [m, end), in this order. */
+static void pile_up(const struct part *p, uint32_t m, uint32_t end, struct pile *to)
 {
-    uint32_t   n = p->to - p->from;
-    double    *c, *count;
-    bool       fine = true;
     struct run begun = { 0, 0 };                       /* here every step has a sum */
 
-    for (uint32_t m = 0; m < p->count; m++) {
-        const struct pql_row *r = &p->rows[p->members[m]];
-        if (r->h != NULL && memchr(r->has + p->from, P_HIST, n) != NULL)
-            return false;
-    }
-    c = kl_new(2 * ((size_t)n + 1) * sizeof *c);
-    count = c + n + 1;
-    for (uint32_t m = 0; m < p->count; m++) {
+    for (; m < end; m++) {
         const struct pql_row *r = &p->rows[p->members[m]];
         struct run            run = run_of(p, r), both;
 
@@ -303,23 +333,86 @@ static bool sums(struct part *p, bool average)
         both.from = run.from > begun.from ? run.from : begun.from;
         both.to = run.to < begun.to ? run.to : begun.to;
         if (both.from < both.to) {
-            add_some(p, r, c, count, run.from, both.from);
-            add_whole(r->v + p->from + both.from, p->out->v + p->from + both.from, c + both.from,
-                      count + both.from, both.to - both.from);
-            add_some(p, r, c, count, both.to, run.to);
+            add_some(p, r, to, run.from, both.from);
+            add_whole(r->v + p->from + both.from, to->v + both.from, to->c + both.from,
+                      to->count + both.from, both.to - both.from);
+            add_some(p, r, to, both.to, run.to);
         } else {
-            add_some(p, r, c, count, 0, n);
+            add_some(p, r, to, 0, p->to - p->from);
         }
         if (run.to - run.from > begun.to - begun.from)
             begun = run;
     }
-    for (uint32_t i = p->from, k = 0; i < p->to; i++, k++) {
-        if (p->out->has[i] == P_NONE)
+}
+
+void pql_sum_join(double v, double c, double *sum, double *sum_c)
+{
+    pql_kahan(v, sum, sum_c);
+    if (!isinf(*sum))
+        *sum_c += c;
+}
+
+static void join(struct pile *to, const struct pile *more, uint32_t n)
+{
+    for (uint32_t k = 0; k < n; k++) {
+        if (more->has[k] == P_NONE)
             continue;
-        fine = fine && !(average && !isfinite(p->out->v[i]));
-        p->out->v[i] = average ? p->out->v[i] / count[k] + c[k] / count[k] : p->out->v[i] + c[k];
+        to->count[k] += more->count[k];
+        if (to->has[k] != P_NONE) {
+            pql_sum_join(more->v[k], more->c[k], &to->v[k], &to->c[k]);
+            continue;
+        }
+        to->v[k] = more->v[k];
+        to->c[k] = more->c[k];
+        to->has[k] = P_FLOAT;
     }
-    free(c);
+}
+
+static uint32_t part_end(const struct part *p, uint32_t m)
+{
+    uint32_t part = p->rows[p->members[m]].part;
+
+    while (m < p->count && p->rows[p->members[m]].part == part)
+        m++;
+    return m;
+}
+
+/* Sums and averages of floats only; false when a histogram or an overflow stands in the way. */
+static bool sums(struct part *p, bool average)
+{
+    uint32_t    n = p->to - p->from, first;
+    double     *room;
+    struct pile all, next;
+    bool        fine = true;
+
+    for (uint32_t m = 0; m < p->count; m++) {
+        const struct pql_row *r = &p->rows[p->members[m]];
+        if (r->h != NULL && memchr(r->has + p->from, P_HIST, n) != NULL)
+            return false;
+    }
+    first = p->count > 0 ? part_end(p, 0) : 0;
+    room = kl_new(6 * ((size_t)n + 1) * sizeof *room);
+    all = (struct pile){ p->out->v + p->from, room, room + n + 1, p->out->has + p->from };
+    next = (struct pile){ room + 2 * ((size_t)n + 1), room + 3 * ((size_t)n + 1), room + 4 * ((size_t)n + 1),
+                          (uint8_t *)(room + 5 * ((size_t)n + 1)) };
+    pile_up(p, 0, first, &all);
+    for (uint32_t m = first; m < p->count;) {
+        uint32_t end = part_end(p, m);
+
+        memset(next.v, 0, (size_t)((char *)(next.has + n) - (char *)next.v));
+        pile_up(p, m, end, &next);
+        join(&all, &next, n);
+        m = end;
+    }
+    for (uint32_t k = 0; k < n; k++) {
+        double v = all.v[k];
+
+        if (all.has[k] == P_NONE)
+            continue;
+        fine = fine && !(average && !isfinite(v));
+        all.v[k] = average ? v / all.count[k] + all.c[k] / all.count[k] : v + all.c[k];
+    }
+    free(room);
     return fine;
 }
 

@@ -264,6 +264,7 @@ static void item(struct pql_op *op, size_t item, unsigned worker)
         if (!pql_source_get(op, worker, i, &room, &s))
             break;
         row->labels = s.labels;
+        row->part = s.part;
         row->drop_name = !keeps_name || s.drop_name;
         c.src = &s;
         c.name = pql_metric_name(s.labels);

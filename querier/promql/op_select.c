@@ -25,6 +25,7 @@ const struct pql_series *pql_op_series(const struct pql_op *op, unsigned worker,
     if (!op->q->params.load(op->q->params.load_ctx, s, worker, room))
         return NULL;
     room->labels = s->labels;
+    room->part = s->part;
     return room;
 }
 
@@ -149,6 +150,7 @@ static void item(struct pql_op *op, size_t item, unsigned worker)
         if (s == NULL)
             break;
         r->labels = s->labels;
+        r->part = s->part;
         r->drop_name = l->times || l->starts;
         if (s->count == 0)
             continue;

@@ -141,7 +141,8 @@ static void prepare(struct pql_op *op)
 
     op->own = c;
     if (c == NULL || !parameter(op) || in->count == 0
-        || !pql_group(op, in, op->node->without, pql_grouping_names(op, op->node, kl_span("", 0)), &c->g)
+        || !pql_group(op, in, op->node->without, pql_grouping_names(op, op->node, kl_span("", 0)), false,
+                      &c->g)
         || pql_out_rows(op, in->count) == NULL || !pql_rows_new(op, 0, op->out.at, in->count, false))
         return;
     c->op = op->node->op;

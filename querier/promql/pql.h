@@ -11,7 +11,9 @@
  * It never blocks and never pulls. One thread at a time, except pql_work of different items.
  * Evaluation is columnar: a selector's series come whole, as sorted columns; every operator turns
  * matrices (series x steps) into matrices. An instant query is a range of one step. Aggregates fold in
- * canonical series order (kl_labels_cmp) with compensated sums, so answers do not depend on threads.
+ * canonical series order (kl_labels_cmp) with compensated sums, so answers do not depend on threads; an
+ * aggregate right over a selector, or over a function of its range, each part of the series by itself
+ * first, then the parts in the order of their numbers: so it does not matter where a part was folded.
  * Everything is charged to the budget; past it the query ends with PQL_EXECUTION and words.
  */
 #include <stdbool.h>
@@ -24,7 +26,7 @@
 #include "libkoal/base/match.h"
 #include "libkoal/base/mem.h"
 
-enum { PQL_TEXT_MAX = 1 << 20, PQL_DEPTH_MAX = 1000, PQL_POINTS_MAX = 11000 };
+enum { PQL_TEXT_MAX = 1 << 20, PQL_DEPTH_MAX = 1000, PQL_POINTS_MAX = 11000, PQL_PART_MAX = 65535 };
 
 struct pql_series;
 struct pql_params {
@@ -66,6 +68,8 @@ struct pql_series {
     const int64_t *starts_ms;
     const struct pql_unseen *unseen;                   /* FOLD_RATE alone; NULL: all samples are here */
     const void *later;                                 /* the caller's: the samples come by `load` */
+    uint32_t part;                                     /* which part of all series it is of: a partition;
+                                                          at most PQL_PART_MAX */
 };
 /* Of the samples between one that is fed and the one before: how many there are, and what a counter lost in them, up
  * to and with this one: each value that a lower one followed, added up. Where `count` is 0 `lost` is not looked at. */

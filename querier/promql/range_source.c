@@ -115,6 +115,7 @@ bool pql_source_get(struct pql_op *op, unsigned worker, uint32_t i, struct pql_r
     const struct pql_op *sub = subquery(op);
 
     if (sub != NULL) {
+        s->part = 0;
         s->labels = sub->out.at[i].labels;
         s->drop_name = sub->out.at[i].drop_name;
         return from_row(op, worker, sub, i, room, s);
@@ -125,6 +126,7 @@ bool pql_source_get(struct pql_op *op, unsigned worker, uint32_t i, struct pql_r
     if (in == NULL)
         return false;
     s->labels = in->labels;
+    s->part = in->part;
     s->drop_name = false;
     pql_source_series(in, room, s);
     return true;

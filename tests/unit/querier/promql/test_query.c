@@ -1,5 +1,6 @@
 /* The life of a query: needs, budgets, failures, hostile texts, many threads. */
 #include <check.h>
+#include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -217,6 +218,62 @@ START_TEST(samples_that_cannot_be_loaded_end_the_query_with_words)
     ck_assert_str_eq(pql_result(q)->failure.text, "a chunk is damaged");
     pql_free(q);
     later = NONE_LATER;
+}
+END_TEST
+
+/* What a part's own sum is, as Prometheus compensates it. */
+static void add(double v, double *sum, double *c)
+{
+    double t = *sum + v;
+
+    *c += fabs(*sum) >= fabs(v) ? (*sum - t) + v : (v - t) + *sum;
+    *sum = t;
+}
+
+START_TEST(each_part_is_summed_by_itself_and_then_they_are_in_the_order_of_their_numbers)
+{
+    static const char *const texts[] = { "sum(m_total)", "sum(last_over_time(m_total[1m]))",
+                                         "avg(m_total)", "sum(m_total + 0)" };
+    double            sum = 0, c = 0, got;
+    struct pql_query *q;
+
+    for (int k = 0; k < SERIES; k++)                   /* by their labels they are in another order */
+        stock[k].part = (uint32_t)(k % 5 == 0 ? 9 : k % 3);
+    q = ask(params(texts[_i], true), 2);
+    ck_assert(pql_result(q)->series_count == 1);
+    got = pql_result(q)->series[0].points[0].value;
+    for (uint32_t part = 0; part < (_i == 3 ? 1 : 10); part++) {
+        struct kl_labels at[SERIES];
+        double           v[SERIES], own = 0, own_c = 0;
+        uint32_t         n = 0;
+
+        for (int k = 0; k < SERIES; k++)
+            if (_i == 3 || stock[k].part == part) {    /* not right over the selector: all as one */
+                uint32_t i = n++;
+
+                for (; i > 0 && kl_labels_cmp(at[i - 1], stock[k].labels) > 0; i--) {
+                    at[i] = at[i - 1];
+                    v[i] = v[i - 1];
+                }
+                at[i] = stock[k].labels;
+                v[i] = values[k][133];
+            }
+        for (uint32_t i = 0; i < n; i++)
+            add(v[i], &own, &own_c);
+        if (n == 0)
+            continue;
+        if (part == 0) {
+            sum = own;
+            c = own_c;
+        } else {
+            add(own, &sum, &c);
+            c += own_c;
+        }
+    }
+    ck_assert_msg(got == (_i == 2 ? sum / SERIES + c / SERIES : sum + c), "%.17g, not %.17g", got, sum + c);
+    pql_free(q);
+    for (int k = 0; k < SERIES; k++)
+        stock[k].part = 0;
 }
 END_TEST
 
@@ -582,6 +639,7 @@ int main(void)
     tcase_add_loop_test(t, an_answer_does_not_depend_on_threads, 0, sizeof answers / sizeof *answers);
     tcase_add_loop_test(t, samples_that_come_later_give_the_same_answer, 0, sizeof answers / sizeof *answers);
     tcase_add_test(t, samples_that_cannot_be_loaded_end_the_query_with_words);
+    tcase_add_loop_test(t, each_part_is_summed_by_itself_and_then_they_are_in_the_order_of_their_numbers, 0, 4);
     tcase_add_test(t, a_need_spans_exactly_the_times_its_operators_can_see);
     tcase_add_test(t, a_need_says_which_fold_of_buckets_would_do);
     tcase_add_test(t, equal_selectors_of_overlapping_times_are_fetched_once);
