@@ -476,6 +476,7 @@ struct dm_gate *dm_gate_new(struct dm_doorman *d, unsigned number)
     g->flush.run = dm_batch_flush;
     snprintf(name, sizeof name, "gate-%u", number);
     g->loop = g->env->sched->loop_new(g->env->sched, name, PUSHES_QUEUED_MAX);
+    g->env->sched->lend(g->loop);
     if (number == 0 && d->options.heartbeat_ms > 0)
         g->peers = dm_peers_new(d, g->loop, g->who_hex);
     g->env->sched->post(g->loop, &g->begin);

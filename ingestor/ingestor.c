@@ -186,6 +186,7 @@ struct ing_ingestor *ing_new(struct kl_env *env, struct kl_bus *bus, struct kl_e
         snprintf(name, sizeof name, "ingestor-%u", n);
         s->i = i;
         s->loop = env->sched->loop_new(env->sched, name, LOOP_QUEUE_MAX);
+        env->sched->lend(s->loop);
         s->start.run = start;
         s->stop.run = stop;
         s->linger.run = linger;

@@ -195,6 +195,7 @@ struct qr_querier *qr_new(struct kl_env *env, struct kl_bus *bus, struct kl_stor
                                       .most_ms = QR_HEDGE_MOST_MS, .burst = QR_HEDGE_BURST };
         s->keep.cap_bytes = (size_t)(q->o.cache_max_bytes / q->shard_count);
         s->loop = env->sched->loop_new(env->sched, "querier", LOOP_QUEUE_MAX);
+        env->sched->lend(s->loop);
         s->open_task.run = on_open;
         env->sched->post(s->loop, &s->open_task);
         if (q->o.live != NULL) {

@@ -1,5 +1,7 @@
 #include "libkoal/app/app_priv.h"
 
+#include "libkoal/http/around.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -198,6 +200,10 @@ static void make_tracer(struct app *a)
         .send = post_spans, .ctx = a, .log = a->app.log, .metrics = a->app.metrics });
 }
 
+/* A thread of the server runs the small things that a request asks of our loops itself. */
+static void enter(void *ctx) { ((struct kl_env_sched *)ctx)->enter(ctx); }
+static void leave(void *ctx) { ((struct kl_env_sched *)ctx)->leave(ctx); }
+
 static void make_server(struct app *a, const char *default_listen)
 {
     const struct kl_config *c = a->begun_with;
@@ -213,6 +219,8 @@ static void make_server(struct app *a, const char *default_listen)
         .log = &a->log.log, .metrics = a->app.metrics, .tracer = a->app.tracer,
         .logs = strcmp(logs, "all") == 0 ? KL_HTTP_LOG_ALL
               : strcmp(logs, "errors") == 0 ? KL_HTTP_LOG_ERRORS : KL_HTTP_LOG_NONE });
+    kl_http_around(a->app.http, &(struct kl_http_around){ .before = enter, .after = leave,
+                                                          .ctx = a->app.env->sched });
 }
 
 /* What one thread frees another shall find: with an arena a thread, as is usual, the memory of a series

@@ -184,6 +184,8 @@ static bool offer(struct kl_env_loop *l, struct kl_env_task *task)
     return true;
 }
 
+static void lend(struct kl_env_loop *l) { (void)l; }
+static void no_guest(struct kl_env_sched *s) { (void)s; }
 static bool on_loop(struct kl_env_loop *l) { return l->in->sim->running == l; }
 
 static void arm(struct kl_env_loop *l, struct kl_env_timer *timer, int64_t delay_ms)
@@ -223,7 +225,8 @@ struct kl_env *kl_env_sim_process(struct kl_env_sim *s)
     p->sched = (struct kl_env_sched){ .loop_new = loop_new, .loop_free = loop_free, .post = post,
                                       .offer = offer, .on_loop = on_loop, .arm = arm,
                                       .disarm = disarm, .work = work, .errand = work,
-                                      .workers = workers };
+                                      .workers = workers, .lend = lend, .enter = no_guest,
+                                      .leave = no_guest };
     p->env = (struct kl_env){ .clock = &p->clock, .random = &p->random, .sched = &p->sched };
     queue_init(&p->work);
     while (*at != NULL)

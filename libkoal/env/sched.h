@@ -15,6 +15,11 @@
  * its reply. A task is posted at most once at a time (asserted): it is the poster's again when its
  * function begins to run. What bounds a queue is how many such things there may be; `offer` is for
  * work that comes from outside and may be refused.
+ *
+ * To wake a thread costs more than most tasks do. So a loop whose tasks never wait for anything may be
+ * lent: a thread that is a *guest* does not wake it when it has nothing to do, but runs it itself, once
+ * it has done what it was at. Still one task at a time, in order: who else posts meanwhile wakes the
+ * loop's own thread, or finds it run already.
  */
 struct kl_env_loop;                                    /* opaque */
 struct kl_env_sched;
@@ -55,6 +60,13 @@ struct kl_env_sched {
      * its own, so that what waits there keeps nothing from being computed. */
     void (*errand)(struct kl_env_sched *s, struct kl_env_task *task);
     unsigned (*workers)(struct kl_env_sched *s);       /* how many run at once, at least 1 */
+
+    void (*lend)(struct kl_env_loop *loop);            /* right after loop_new */
+    /* The thread that calls, which is no loop's, is a guest until it leaves: what it has posted since to
+     * loops that are lent, and what that has posted, is run in leave; past some ms the loop's thread goes
+     * on with it. Not nested. Those of work and errands are guests always. Simulated nobody is one. */
+    void (*enter)(struct kl_env_sched *s);
+    void (*leave)(struct kl_env_sched *s);
 };
 
 #define kl_container_of(ptr, type, member) ((type *)((char *)(ptr) - offsetof(type, member)))

@@ -8,6 +8,7 @@
  * two: which happens first decides who queues the response. It is held for a few instructions,
  * and taken before any lock of the library's.
  */
+#include "libkoal/http/around.h"
 #include "libkoal/http/http_priv.h"
 #include "libkoal/http/tls_priv.h"
 
@@ -46,6 +47,7 @@ struct kl_http_server {
     struct kl_budget    bodies;
     struct kl_metric_hist *seconds;
     struct kl_http_teller teller;
+    struct kl_http_around around;
 
     pthread_mutex_t     lock;                          /* of what follows, and states of requests */
     struct kl_http_request *suspended;
@@ -595,7 +597,11 @@ static enum MHD_Result handle(struct kl_http_request *r)
         return queue(r);
     }
     atomic_fetch_add(&r->refs, 1);                     /* the handler's, until it answers */
+    if (s->around.before != NULL)
+        s->around.before(s->around.ctx);
     r->route->is.handle(r->route->is.ctx, r);
+    if (s->around.before != NULL)
+        s->around.after(s->around.ctx);
 
     pthread_mutex_lock(&s->lock);
     if (!r->answered && s->stopping) {
@@ -690,6 +696,12 @@ void kl_http_tls(struct kl_http_server *s, struct kl_tls *tls)
 {
     assert(s->daemon == NULL);
     s->tls = tls;
+}
+
+void kl_http_around(struct kl_http_server *s, const struct kl_http_around *around)
+{
+    assert(s->daemon == NULL);
+    s->around = *around;
 }
 
 void kl_http_route_add(struct kl_http_server *s, const struct kl_http_route *route)

@@ -296,6 +296,202 @@ START_TEST(many_threads_post_to_one_loop)
 }
 END_TEST
 
+/* ---- guests: a loop that is lent is run by who posted to it ---- */
+
+struct visit {
+    struct kl_env_task  task;
+    struct kl_env_loop *to;                            /* where it posts `next`, when it runs */
+    struct visit       *next;
+    unsigned            order;
+    pthread_t           ran_on;
+};
+static void visited(struct kl_env_task *task)
+{
+    struct visit *v = kl_container_of(task, struct visit, task);
+
+    v->ran_on = pthread_self();
+    v->order = atomic_load(&done);
+    if (v->to != NULL)
+        env->sched->post(v->to, &v->next->task);
+    atomic_fetch_add(&done, 1);
+}
+
+START_TEST(guest_runs_what_it_posted_to_loops_that_are_lent_and_what_that_posted)
+{
+    struct kl_env_loop *other, *kept;
+    struct visit        back = { .task.run = visited }, there = { .task.run = visited },
+                        first = { .task.run = visited }, own = { .task.run = visited };
+
+    start(REAL);
+    other = env->sched->loop_new(env->sched, "other", 3);
+    kept = env->sched->loop_new(env->sched, "kept", 3);
+    env->sched->lend(loop);
+    env->sched->lend(other);
+    first.to = other, first.next = &there;
+    there.to = loop, there.next = &back;
+    env->sched->enter(env->sched);
+    env->sched->post(kept, &own.task);                 /* not lent: its thread's */
+    until(REAL, &done, 1);
+    env->sched->post(loop, &first.task);
+    ck_assert(first.task.queued);
+    ck_assert_uint_eq(atomic_load(&done), 1);
+    env->sched->leave(env->sched);
+    ck_assert_uint_eq(atomic_load(&done), 4);
+    ck_assert(!pthread_equal(own.ran_on, pthread_self()));
+    ck_assert(pthread_equal(first.ran_on, pthread_self()));
+    ck_assert(pthread_equal(there.ran_on, pthread_self()));
+    ck_assert(pthread_equal(back.ran_on, pthread_self()));
+    ck_assert_uint_lt(first.order, there.order);
+    ck_assert_uint_lt(there.order, back.order);
+    first = (struct visit){ .task.run = visited };
+    env->sched->post(loop, &first.task);               /* no guest any more */
+    env->sched->loop_free(loop);
+    env->sched->loop_free(other);
+    env->sched->loop_free(kept);
+    ck_assert(!pthread_equal(first.ran_on, pthread_self()));
+}
+END_TEST
+
+static void *post_one(void *arg)
+{
+    env->sched->post(loop, arg);
+    return NULL;
+}
+
+START_TEST(what_a_guest_has_promised_is_run_at_once_when_somebody_else_posts)
+{
+    struct visit mine = { .task.run = visited }, theirs = { .task.run = visited };
+    pthread_t    thread;
+
+    start(REAL);
+    env->sched->lend(loop);
+    env->sched->enter(env->sched);
+    env->sched->post(loop, &mine.task);
+    ck_assert_int_eq(pthread_create(&thread, NULL, post_one, &theirs.task), 0);
+    until(REAL, &done, 2);                             /* by the loop's thread: the guest is still at it */
+    pthread_join(thread, NULL);
+    env->sched->leave(env->sched);
+    env->sched->loop_free(loop);
+    ck_assert_uint_lt(mine.order, theirs.order);
+    ck_assert(!pthread_equal(mine.ran_on, pthread_self()));
+}
+END_TEST
+
+static void arm_soon(struct kl_env_task *task)
+{
+    (void)task;
+    ticking.began_ns = kl_env_mono_ns(env);
+    env->sched->arm(loop, &ticking.a, 30);
+}
+static void fire_once(struct kl_env_timer *timer)
+{
+    (void)timer;
+    ck_assert(env->sched->on_loop(loop));
+    ck_assert_int_ge(kl_env_mono_ns(env) - ticking.began_ns, 30000000);
+    atomic_fetch_add(&done, 1);
+}
+
+START_TEST(timer_that_a_guest_arms_fires_on_the_loop)
+{
+    start(REAL);
+    env->sched->lend(loop);
+    ticking = (struct ticking){ .task.run = arm_soon, .a.fire = fire_once };
+    env->sched->enter(env->sched);
+    env->sched->post(loop, &ticking.task);
+    env->sched->leave(env->sched);
+    until(REAL, &done, 1);
+    env->sched->loop_free(loop);
+}
+END_TEST
+
+/* Guests and others at once, while a timer goes round: nothing is lost, no two run the loop. */
+static unsigned    beats;
+static atomic_uint inside;
+static void        beat(struct kl_env_timer *timer)
+{
+    beats++;
+    env->sched->arm(loop, timer, 1);
+}
+static void begin_beats(struct kl_env_task *task) { beat(&kl_container_of(task, struct ticking, task)->a); }
+
+static void alone(struct kl_env_task *task)
+{
+    (void)task;
+    ck_assert_uint_eq(atomic_fetch_add(&inside, 1), 0);
+    ck_assert(env->sched->on_loop(loop));
+    next_number++;
+    atomic_fetch_sub(&inside, 1);
+    atomic_fetch_add(&done, 1);
+}
+static void *be_guest(void *arg)
+{
+    struct numbered *mine = arg;
+
+    for (unsigned i = 0; i < TASKS / 4; i++) {
+        if (i % 5 > 0)
+            env->sched->enter(env->sched);
+        env->sched->post(loop, &mine[i].task);
+        if (i % 5 > 0)
+            env->sched->leave(env->sched);
+    }
+    return NULL;
+}
+
+START_TEST(guests_and_the_loops_thread_take_turns)
+{
+    pthread_t threads[4];
+
+    start(REAL);
+    env->sched->lend(loop);
+    beats = 0;
+    ticking = (struct ticking){ .task.run = begin_beats, .a.fire = beat };
+    env->sched->post(loop, &ticking.task);
+    for (unsigned round = 1; round <= 20; round++) {
+        for (unsigned i = 0; i < TASKS; i++)
+            many[i] = (struct numbered){ .task.run = alone };
+        for (unsigned i = 0; i < 4; i++)
+            ck_assert_int_eq(pthread_create(&threads[i], NULL, be_guest, many + i * (TASKS / 4)), 0);
+        for (unsigned i = 0; i < 4; i++)
+            pthread_join(threads[i], NULL);
+        until(REAL, &done, round * TASKS);
+    }
+    env->sched->loop_free(loop);
+    ck_assert_uint_eq(next_number, 20 * TASKS);
+    ck_assert_uint_gt(beats, 0);
+}
+END_TEST
+
+static struct kl_env_loop *short_lived;
+static void to_the_short_lived(struct kl_env_task *task)
+{
+    struct job *j = kl_container_of(task, struct job, work);
+
+    env->sched->post(short_lived, &j->back);
+}
+static void note(struct kl_env_task *task)
+{
+    (void)task;
+    atomic_fetch_add(&done, 1);
+}
+
+START_TEST(loop_may_be_freed_while_guests_are_on_their_way_to_it)
+{
+    start(REAL);
+    for (unsigned round = 0; round < 200; round++) {
+        short_lived = env->sched->loop_new(env->sched, "short", 3);
+        env->sched->lend(short_lived);
+        atomic_store(&done, 0);
+        for (unsigned i = 0; i < 8; i++) {
+            jobs[i] = (struct job){ .work.run = to_the_short_lived, .back.run = note };
+            env->sched->work(env->sched, &jobs[i].work);
+        }
+        until(REAL, &done, 8);
+        env->sched->loop_free(short_lived);            /* perhaps before the last guest has left */
+    }
+    env->sched->loop_free(loop);
+}
+END_TEST
+
 /* Two loops and work write who ran when; the story is a function of the seed. */
 static char     story[64];
 static unsigned told;
@@ -427,6 +623,11 @@ int main(void)
     tcase_add_loop_test(t, task_may_be_posted_again_from_its_own_run, 0, KINDS);
     tcase_add_loop_test(t, time_passes_and_random_bytes_differ, 0, KINDS);
     tcase_add_test(t, many_threads_post_to_one_loop);
+    tcase_add_test(t, guest_runs_what_it_posted_to_loops_that_are_lent_and_what_that_posted);
+    tcase_add_test(t, what_a_guest_has_promised_is_run_at_once_when_somebody_else_posts);
+    tcase_add_test(t, timer_that_a_guest_arms_fires_on_the_loop);
+    tcase_add_test(t, guests_and_the_loops_thread_take_turns);
+    tcase_add_test(t, loop_may_be_freed_while_guests_are_on_their_way_to_it);
     tcase_add_test(t, one_seed_is_one_run_and_another_seed_another);
     tcase_add_test(t, killed_process_runs_nothing_more_and_the_others_go_on);
     tcase_add_test(t, paused_process_runs_nothing_until_it_goes_on_and_its_clock_may_be_another);

@@ -1,6 +1,7 @@
 /*
  * libkoal/http: the server as a client sees it, byte for byte, over real sockets on loopback.
  */
+#include "libkoal/http/around.h"
 #include "libkoal/http/http.h"
 
 #include <check.h>
@@ -116,6 +117,25 @@ static void take(void *ctx, struct kl_http_request *r)
     kl_http_answer(r, 200, "text/plain", kl_span_str(text));
 }
 
+/* Around each call: one that the handler has put there is answered afterwards, by the same thread. */
+struct rounds { atomic_uint before, after; };
+static struct rounds rounds;
+static _Thread_local struct kl_http_request *put_off;
+
+static void before(void *ctx) { atomic_fetch_add(&((struct rounds *)ctx)->before, 1); }
+static void after(void *ctx)
+{
+    atomic_fetch_add(&((struct rounds *)ctx)->after, 1);
+    if (put_off != NULL)
+        kl_http_answer(put_off, 200, "text/plain", kl_span_str("afterwards"));
+    put_off = NULL;
+}
+static void put_it_off(void *ctx, struct kl_http_request *r)
+{
+    (void)ctx;
+    put_off = r;
+}
+
 static unsigned idle_s = 2;
 
 static void setup(void)
@@ -130,6 +150,7 @@ static void setup(void)
         { "GET", "/keep", 0, keep, NULL },
         { "GET,POST", "/later", LARGE_MAX, later, NULL },
         { "GET", "/race", 0, later, NULL },
+        { "GET", "/off", 0, put_it_off, NULL },
         { "GET", "/large", 0, large, NULL },
         { "GET", "/packed", 0, packed, NULL },
     };
@@ -139,6 +160,7 @@ static void setup(void)
                                  .connections_max = 200 };
 
     server = kl_http_server_new(&o);
+    kl_http_around(server, &(struct kl_http_around){ .before = before, .after = after, .ctx = &rounds });
     for (size_t i = 0; i < sizeof routes / sizeof routes[0]; i++)
         kl_http_route_add(server, &routes[i]);
     ck_assert_msg(kl_http_server_start(server, &err) == KL_OK, "%s", err.text);
@@ -721,6 +743,23 @@ START_TEST(answers_are_counted_by_route_and_class)
 }
 END_TEST
 
+START_TEST(who_is_around_a_handler_may_answer_for_it)
+{
+    int fd = dial();
+
+    atomic_store(&rounds.before, 0);
+    atomic_store(&rounds.after, 0);
+    for (unsigned i = 1; i <= 20; i++) {
+        say(fd, "GET /off HTTP/1.1\r\nHost: x\r\n\r\n");
+        ck_assert_uint_eq(hear(fd, false), 200);
+        ck_assert_ptr_nonnull(strstr(answer, "\r\n\r\nafterwards"));
+        ck_assert_uint_eq(atomic_load(&rounds.before), i);
+        ck_assert_uint_eq(atomic_load(&rounds.after), i);
+    }
+    close(fd);
+}
+END_TEST
+
 int main(void)
 {
     Suite   *s = suite_create("libkoal/http/server");
@@ -756,6 +795,7 @@ int main(void)
     tcase_add_test(t, idle_connections_are_closed_but_waiting_ones_are_not);
     tcase_add_test(t, address_that_cannot_be_had_is_named_with_the_reason);
     tcase_add_test(t, answers_are_counted_by_route_and_class);
+    tcase_add_test(t, who_is_around_a_handler_may_answer_for_it);
     suite_add_tcase(s, t);
     suite_add_tcase(s, patient);
     srunner_run_all(r, CK_ENV);
