@@ -123,7 +123,7 @@ uint8_t ing_tidy_rolls(const struct ing_tidy_rules *r, const char *tenant, int64
     r->tenant(r->ctx, tenant, &retention_ms, &of_tenant_ms);
     r->rollups(r->ctx, tenant, keep_ms);
     for (unsigned i = 0; i < BLK_ROLLUPS_MAX; i++)
-        if (keep_ms[i] > 0 && window_ms == of_tenant_ms && window_ms % blk_rollup_ms[i] == 0)
+        if (keep_ms[i] > 0 && window_ms <= of_tenant_ms && window_ms % blk_rollup_ms[i] == 0)
             rolls |= (uint8_t)(1u << i);
     return rolls;
 }
@@ -211,24 +211,44 @@ static bool worthwhile(const struct ing_tidy_rules *r, const struct blk_info *co
             big = set[i]->chunk_bytes;
         }
     }
-    if (all > r->bytes_max)
-        return false;
-    if (count == 1 && (rolls & ~set[0]->rolled) != 0)  /* for its rollups */
-        return true;
-    if (count < 2)
+    if (count == 1)                                    /* for its rollups, however large it is */
+        return (rolls & ~set[0]->rolled) != 0;
+    if (count < 2 || all > r->bytes_max)
         return false;
     return !made || count > r->files_min || (all - big) >= big / 4;
 }
 
+/* Is the tenant's window that has `start_ms` over, and more than is merged at once? Then it stays in parts. */
+static bool in_parts(const struct group *g, const struct ing_tidy_rules *r, int64_t start_ms, int64_t whole_ms,
+                     int64_t now_ms)
+{
+    int64_t  last_ms;
+    uint64_t all = 0;
+
+    start_ms = floor_to(start_ms, whole_ms);
+    if (!window_end(start_ms, whole_ms, &last_ms) || last_ms >= now_ms - r->settle_ms)
+        return false;
+    for (uint32_t i = 0; i < g->count; i++)
+        if (g->at[i]->max_ms >= start_ms && g->at[i]->min_ms <= last_ms)
+            all += g->at[i]->chunk_bytes;
+    return all > r->bytes_max;
+}
+
+/* whole_ms: the tenant's window, of which this one may be a part. */
 static bool plan_window(const struct group *g, const struct ing_tidy_rules *r, int64_t start_ms,
-                        int64_t window_ms, int64_t now_ms, struct ing_tidy_plan *plan)
+                        int64_t window_ms, int64_t whole_ms, int64_t now_ms, struct ing_tidy_plan *plan)
 {
     const struct blk_info *set[BLK_INPUTS_MAX];
     uint32_t               count = 0;
     int64_t                last_ms;
-    uint8_t                rolls;
+    uint8_t                rolls = 0;
+    bool                   final = window_ms >= whole_ms;
 
     if (!window_end(start_ms, window_ms, &last_ms) || last_ms >= now_ms - r->settle_ms)
+        return false;
+    if (!final)
+        final = in_parts(g, r, start_ms, whole_ms, now_ms);
+    if (!final && window_ms > r->block_ms)             /* it will be merged with the whole */
         return false;
     for (uint32_t i = 0; i < g->count; i++) {
         const struct blk_info *f = g->at[i];
@@ -242,7 +262,8 @@ static bool plan_window(const struct group *g, const struct ing_tidy_rules *r, i
     }
     if (count == 0)
         return false;
-    rolls = ing_tidy_rolls(r, set[0]->tenant, window_ms);
+    if (final)
+        rolls = ing_tidy_rolls(r, set[0]->tenant, window_ms);
     if (!worthwhile(r, set, count, window_ms, rolls))
         return false;
     take(plan, set, count);
@@ -259,7 +280,7 @@ static int by_time(const void *a, const void *b)
 
 /* Where two overlap, they do so in a window that one of them begins or ends in. */
 static bool plan_windows(const struct group *g, const struct ing_tidy_rules *r, int64_t window_ms,
-                         int64_t now_ms, struct ing_tidy_plan *plan)
+                         int64_t whole_ms, int64_t now_ms, struct ing_tidy_plan *plan)
 {
     int64_t *starts = kl_resize(NULL, ((size_t)2 * g->count + 1) * sizeof *starts);
     uint32_t count = 0;
@@ -272,7 +293,7 @@ static bool plan_windows(const struct group *g, const struct ing_tidy_rules *r, 
     qsort(starts, count, sizeof *starts, by_time);
     for (uint32_t i = 0; i < count && !found; i++)
         if (i == 0 || starts[i] != starts[i - 1])
-            found = plan_window(g, r, starts[i], window_ms, now_ms, plan);
+            found = plan_window(g, r, starts[i], window_ms, whole_ms, now_ms, plan);
     free(starts);
     return found;
 }
@@ -374,9 +395,12 @@ static bool plan_merge(const struct blk_manifest *m, const struct ing_tidy_rules
         r->tenant(r->ctx, all[from]->tenant, &retention_ms, &window_ms);
         if (g.count < 2 && ing_tidy_rolls(r, all[from]->tenant, window_ms) == 0)
             continue;
-        found = plan_windows(&g, r, window_ms, now_ms, plan);
-        if (!found && window_ms > r->block_ms)         /* the large window may be too much at once */
-            found = plan_windows(&g, r, r->block_ms, now_ms, plan);
+        found = plan_windows(&g, r, window_ms, window_ms, now_ms, plan);
+        /* One that is too much at once stays in halves, or in quarters, ... or in windows of cuts. */
+        for (int64_t part = window_ms / 2; !found && part > r->block_ms && part % r->block_ms == 0; part /= 2)
+            found = plan_windows(&g, r, part, window_ms, now_ms, plan);
+        if (!found && window_ms > r->block_ms)
+            found = plan_windows(&g, r, r->block_ms, window_ms, now_ms, plan);
         if (!found)
             found = plan_run(&g, r, plan);
     }

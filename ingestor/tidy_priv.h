@@ -76,7 +76,7 @@ void ing_tidy_plan_deinit(struct ing_tidy_plan *plan);
 /* tidy_obey.c, part of it: filesets whose deletions are due. False: none. */
 bool ing_tidy_plan_obey(const struct blk_manifest *m, const struct ing_tidy_rules *rules, int64_t now_ms,
                         struct ing_tidy_plan *plan);
-/* Which rollups shall be made of a window of the tenant. */
+/* Which rollups shall be made of a window of the tenant, or of a part of one that stays in parts. */
 uint8_t ing_tidy_rolls(const struct ing_tidy_rules *r, const char *tenant, int64_t window_ms);
 /* Where a rollup of that fileset is in the manifest; fileset_count: nowhere. */
 uint32_t ing_tidy_rollup_of(const struct blk_manifest *m, const struct blk_info *f, unsigned roll);

@@ -193,7 +193,7 @@ const struct kl_option kl_app_options[] = {
 
     T_MS("compaction.window", "24h", 60000, YEARS, "time span that blocks are merged into; taken as the next multiple of ingestor.window"),
     INT("compaction.files", "8", 2, 256, "so many small blocks of one window are worth a merge", LIVE),
-    BYTES("compaction.bytes_max", "256MiB", 0, 1024 * TIB, "chunks that are merged at once; 0: nothing is merged", LIVE),
+    BYTES("compaction.bytes_max", "256MiB", 0, 1024 * TIB, "chunks that are merged at once: a window that is more stays in halves, quarters, ...; 0: nothing is merged", LIVE),
     MS("compaction.deletions", "24h", 0, YEARS, "what was deleted has left the object storage within about this time; until then it is hidden. Rewriting for its own sake begins at half of it", LIVE),
     MS("compaction.orphans", "48h", 0, YEARS, "a fileset in the object storage that nothing names is removed after this; 0: never", LIVE),
 

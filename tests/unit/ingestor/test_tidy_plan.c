@@ -91,12 +91,66 @@ START_TEST(a_day_that_is_over_becomes_one_fileset)
     ck_assert_int_eq(plan.outputs[0].window_start_ms, day0);
     ck_assert_int_eq(plan.outputs[0].window_ms, DAY);
     ck_assert_int_eq(plan.outputs[0].to_ms, day0 + DAY - 1);
-    rules.bytes_max = 11999;                           /* too much at once: blocks stay as they are */
-    look(25);
-    ck_assert_int_eq(plan.what, ING_TIDY_NOTHING);
     rules.bytes_max = 0;
     look(25);
     ck_assert_int_eq(plan.what, ING_TIDY_NOTHING);
+    rules.bytes_max = 1000000;
+}
+END_TEST
+
+static void rollups(void *ctx, const char *name, int64_t keep_ms[BLK_ROLLUPS_MAX])
+{
+    (void)ctx;
+    (void)name;
+    keep_ms[0] = keep_ms[1] = 1000 * (int64_t)DAY;
+}
+
+/* As if it had been done. */
+static void done(void)
+{
+    struct blk_info made = plan.inputs[plan.input_count - 1];
+
+    ck_assert_uint_eq(plan.output_count, 1);
+    made.window_start_ms = plan.outputs[0].window_start_ms;
+    made.window_ms = plan.outputs[0].window_ms;
+    made.rolled = plan.outputs[0].rolls;
+    made.chunk_bytes = 0;
+    made.generation++;
+    for (uint32_t i = 0; i < plan.input_count; i++) {
+        made.chunk_bytes += plan.inputs[i].chunk_bytes;
+        if (plan.inputs[i].min_ms < made.min_ms)
+            made.min_ms = plan.inputs[i].min_ms;
+        blk_manifest_drop(&m, blk_manifest_find(&m, &plan.inputs[i]), 0);
+    }
+    blk_manifest_add(&m, &made);
+}
+
+/* Twelve blocks of which the last two weigh more: 14 in all. */
+START_TEST(a_day_that_is_too_large_stays_in_parts_and_has_its_rollups)
+{
+    static const struct { uint64_t most; uint32_t parts, merges; } some[] = {
+        { 14000, 1, 1 }, { 13999, 2, 2 }, { 7999, 3, 3 }, { 4999, 6, 6 }, { 2999, 12, 12 }, { 999, 12, 12 } };
+
+    rules.rollups = rollups;
+    rules.bytes_max = some[_i].most;
+    for (int h = 0; h < 24; h += 2)
+        add("t", 100 + (uint64_t)h, 2, h, h + 2, h >= 20 ? 2000 : 1000);
+    look(14);
+    ck_assert_int_eq(plan.what, ING_TIDY_NOTHING);     /* a half is not merged while the whole may be */
+    for (uint32_t i = 0; i < some[_i].merges; i++) {
+        look(25);
+        ck_assert_msg(plan.what == ING_TIDY_COMPACT, "after %u of %u", i, some[_i].merges);
+        ck_assert_uint_eq(plan.outputs[0].rolls, 3);
+        done();
+    }
+    look(25);
+    ck_assert_int_eq(plan.what, ING_TIDY_NOTHING);
+    look(500);
+    ck_assert_int_eq(plan.what, ING_TIDY_NOTHING);
+    ck_assert_uint_eq(m.fileset_count, some[_i].parts);
+    for (uint32_t i = 0; i < m.fileset_count; i++)
+        ck_assert_uint_eq(m.filesets[i].rolled, 3);
+    rules.rollups = NULL;
     rules.bytes_max = 1000000;
 }
 END_TEST
@@ -244,7 +298,7 @@ static uint64_t draw(uint64_t below)
 /* Every fileset has, in this model, a sample at every hour it spans, whose value is the cut's id.
  * What is at an hour, by fileset: */
 enum { HOURS = 24 * 8, FILES = 400 };
-struct model { struct blk_info info; uint64_t at[HOURS]; };
+struct model { struct blk_info info; uint64_t at[HOURS]; uint32_t weight[HOURS]; };
 static struct model files[FILES];
 static uint32_t     file_count;
 
@@ -273,10 +327,12 @@ static void bounds(struct model *f)
 {
     int first = HOURS, last = -1;
 
+    f->info.chunk_bytes = 0;
     for (int h = 0; h < HOURS; h++)
         if (f->at[h] != 0) {
             first = first == HOURS ? h : first;
             last = h;
+            f->info.chunk_bytes += f->weight[h];
         }
     f->info.series_count = last >= 0;
     f->info.min_ms = day0 + (int64_t)first * HOUR;
@@ -290,12 +346,14 @@ static void model_add(uint64_t id, int from, int to, int window_hours)
     memset(f, 0, sizeof *f);
     strcpy(f->info.tenant, "t");
     f->info = (struct blk_info){ .partition = 1, .id = id, .incarnation = 1, .first_seq = id,
-                                 .window_ms = (int64_t)window_hours * HOUR, .chunk_bytes = 1 + draw(1000),
+                                 .window_ms = (int64_t)window_hours * HOUR,
                                  .window_start_ms = day0 + (int64_t)from * HOUR };
     strcpy(f->info.tenant, "t");
     for (int h = from; h < to; h++)
         if (h == from || draw(3) > 0)
             f->at[h] = id;
+    for (int h = from; h < to; h++)
+        f->weight[h] = f->at[h] == 0 ? 0 : window_hours > 0 ? 100 : 3;  /* what is late or early is little */
     bounds(f);
 }
 
@@ -323,15 +381,15 @@ static void model_compact(uint64_t generation)
         f->info.generation = generation;
         f->info.window_start_ms = x->window_start_ms;
         f->info.window_ms = x->window_ms;
-        f->info.chunk_bytes = 0;
         for (uint32_t i = x->first; i < x->first + x->count; i++) {
-            f->info.chunk_bytes += inputs[i].info.chunk_bytes;
             for (int h = 0; h < HOURS; h++) {
                 int64_t t = day0 + (int64_t)h * HOUR;
 
                 if (inputs[i].at[h] != 0 && ((x->from_ms == 0 && x->to_ms == 0) ||
-                                             (t >= x->from_ms && t <= x->to_ms)))
+                                             (t >= x->from_ms && t <= x->to_ms))) {
                     f->at[h] = inputs[i].at[h];
+                    f->weight[h] = inputs[i].weight[h] > f->weight[h] ? inputs[i].weight[h] : f->weight[h];
+                }
             }
         }
         bounds(f);
@@ -352,7 +410,8 @@ START_TEST(no_merge_changes_what_wins_and_merging_comes_to_an_end)
 
     seed = (uint64_t)_i;
     file_count = 0;
-    window = _i % 3 == 0 ? 6 * HOUR : DAY;
+    window = _i % 3 == 0 ? 8 * HOUR : DAY;
+    rules.bytes_max = _i % 4 == 1 ? 2000 : _i % 4 == 2 ? 1000 : 1000000;   /* a day has 1900, and what came late */
     for (int h = 0; h < HOURS - 30; h += 2) {
         int late = (int)draw(4), flushes = (int)draw(3);
 
@@ -393,7 +452,7 @@ START_TEST(no_merge_changes_what_wins_and_merging_comes_to_an_end)
         ck_assert_int_eq(memcmp(before, after, sizeof before), 0);
     }
     ck_assert_uint_gt(merges, 3);
-    ck_assert_uint_lt(file_count, 8u * (uint32_t)(DAY / window) * 4);
+    ck_assert_uint_lt(file_count, rules.bytes_max < 1000000 ? 8u * 13 : 8u * (uint32_t)(DAY / window) * 4);
 }
 END_TEST
 
@@ -408,6 +467,7 @@ int main(void)
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, what_is_past_its_retention_is_dropped_whole_and_nothing_else);
     tcase_add_test(t, a_day_that_is_over_becomes_one_fileset);
+    tcase_add_loop_test(t, a_day_that_is_too_large_stays_in_parts_and_has_its_rollups, 0, 6);
     tcase_add_test(t, a_merged_day_is_written_again_only_when_it_is_worth_it);
     tcase_add_test(t, what_lies_outside_of_the_window_stays_apart);
     tcase_add_test(t, a_run_of_small_filesets_becomes_one_even_today);
