@@ -388,78 +388,107 @@ START_TEST(any_life_ends_with_what_should_be_there)
 }
 END_TEST
 
+static uint32_t rollups(void)
+{
+    struct blk_manifest m;
+    uint32_t            n = 0;
+
+    w_catalogue(&w, 0, &m);
+    for (uint32_t i = 0; i < m.fileset_count; i++)
+        n += m.filesets[i].resolution_ms != 0;
+    blk_manifest_deinit(&m);
+    return n;
+}
+
 /* Filesets, a merge that is due, a flush and a deletion under way: the process dies at the nth call of
- * its disk, which is the store's, too, before it does anything; and what happens then is as always. */
+ * its disk, which is the store's, too, before it does anything; and what happens then is as always. False:
+ * there were not so many. `power`: what was not synced is torn. `more`: rollups, local copies and snapshots, too. */
+static bool die_at(uint64_t nth, bool power, bool more)
+{
+    struct kl_err    err = { 0 };
+    struct w_objects o;
+    struct w_append  a;
+    struct kl_matcher m = { KL_MATCH_RE, kl_span_str("__name__"), kl_span_str("req.*"), NULL };
+    struct tsp_deletion d = { .from_ms = at(1), .to_ms = at(4) - 1, .matcher_count = 1 };
+    bool             acked, hit;
+    uint64_t         calls;
+
+    w_stop(&w);
+    begin(nth);
+    w.compacts = true;
+    w.deletion_ms = 1000;
+    if (more) {
+        w.window_ms = 75000;                           /* four of them are merged: five minutes */
+        w.rollup_ms[0] = INT64_C(48) * 3600000;
+        w.local_ms = 20 * 60000;
+        w.snapshot_ms = 5000;
+    }
+    restart();
+    for (unsigned n = 0; n < 2; n++) {
+        puts_to(n * 2, n * 2 + 2, 10 * n);
+        put(0, 0, 100 + n);
+        flush();
+    }
+    puts_to(4, 6, 0);
+    put(1, 1, -1);
+    d.matchers[0] = m;
+    tsp_record_delete(w.writer, kl_span_str(T), &d);
+    d.from_ms = d.to_ms = at(5);
+    tsp_record_delete(w.writer, kl_span_str(T), &d);
+    calls = kl_env_disk_sim_calls(w.disk);
+    kl_env_disk_sim_die(w.disk, nth);
+    w_send(&w, 0, &a);
+    w_flush(&w, NULL, &err);
+    kl_env_sim_run(w.sim, 45000);
+    hit = kl_env_disk_sim_calls(w.disk) - calls >= nth;
+    acked = a.done && a.op.code == KL_OK;
+    w_crash(&w, power, nth);
+    crashed = true;
+    w_start(&w);
+    w_ready(&w);
+    if (!acked) {                                      /* as who got no answer would: once more */
+        w_delete(&w, 0, T, &m, 1, at(1), at(4) - 1);
+        w_deleted(&w, 0, w_delete(&w, 0, T, &m, 1, at(5), at(5)));
+    }
+    for (unsigned s = 1; s < SERIES; s += 2)
+        has[s][1] = has[s][2] = has[s][3] = has[s][5] = false;
+    if (acked)
+        w_deleted(&w, 0, a.op.seq);
+    check("after the kill");
+    put(1, 2, 5);                                      /* after it */
+    flush();
+    kl_env_sim_run(w.sim, 5 * 60000);
+    check("later");
+    check_raw("rewritten");
+    kl_env_sim_run(w.sim, 40 * 60000);
+    put(0, 7, 1);
+    flush();
+    kl_env_sim_run(w.sim, 40 * 60000);
+    check("in the end");
+    ck_assert_uint_eq(deletions(NULL), 0);
+    ck_assert_int_eq(rollups() > 0, more);
+    w_objects(&w, &o);
+    ck_assert_msg(o.strange == 0, "call %u: %u objects that nobody knows, such as %s", (unsigned)nth,
+                  o.strange, o.first);
+    kl_buf_deinit(&a.bytes);
+    return hit;
+}
+
+/* Every second call, as a process dies or as power fails, and every sixth with `more`; all of it with KOA_LONG=1. */
 START_TEST(kill_at_any_call_of_flush_merge_and_deletion_loses_doubles_and_leaves_nothing)
 {
-    /* Every third call; every one with KOA_LONG=1, which takes ten seconds. */
-    uint64_t stride = getenv("KOA_LONG") != NULL ? 12 : 36;
+    bool     all = getenv("KOA_LONG") != NULL, more = _i >= 12;
+    uint64_t part = (uint64_t)_i % 12, each = all ? 1 : more ? 6 : 2, nth;
 
-    for (uint64_t nth = 1 + (uint64_t)_i * stride / 12;; nth += stride) {
-        struct kl_err    err = { 0 };
-        struct w_objects o;
-        struct w_append  a;
-        struct kl_matcher m = { KL_MATCH_RE, kl_span_str("__name__"), kl_span_str("req.*"), NULL };
-        struct tsp_deletion d = { .from_ms = at(1), .to_ms = at(4) - 1, .matcher_count = 1 };
-        bool             acked, hit;
-        uint64_t         calls;
+    for (nth = 1 + part * each;; nth += 12 * each) {
+        bool power = (nth / each) % 2 == 1, hit = die_at(nth, power, more);
 
-        w_stop(&w);
-        begin(nth);
-        w.compacts = true;
-        w.deletion_ms = 1000;
-        restart();
-        for (unsigned n = 0; n < 2; n++) {
-            puts_to(n * 2, n * 2 + 2, 10 * n);
-            put(0, 0, 100 + n);
-            flush();
-        }
-        puts_to(4, 6, 0);
-        put(1, 1, -1);
-        d.matchers[0] = m;
-        tsp_record_delete(w.writer, kl_span_str(T), &d);
-        d.from_ms = d.to_ms = at(5);
-        tsp_record_delete(w.writer, kl_span_str(T), &d);
-        calls = kl_env_disk_sim_calls(w.disk);
-        kl_env_disk_sim_die(w.disk, nth);
-        w_send(&w, 0, &a);
-        w_flush(&w, NULL, &err);
-        kl_env_sim_run(w.sim, 45000);
-        hit = kl_env_disk_sim_calls(w.disk) - calls >= nth;
-        acked = a.done && a.op.code == KL_OK;
-        w_crash(&w, nth % 2, nth);
-        crashed = true;
-        w_start(&w);
-        w_ready(&w);
-        if (!acked) {                                  /* as who got no answer would: once more */
-            w_delete(&w, 0, T, &m, 1, at(1), at(4) - 1);
-            w_deleted(&w, 0, w_delete(&w, 0, T, &m, 1, at(5), at(5)));
-        }
-        for (unsigned s = 1; s < SERIES; s += 2)
-            has[s][1] = has[s][2] = has[s][3] = has[s][5] = false;
-        if (acked)
-            w_deleted(&w, 0, a.op.seq);
-        check("after the kill");
-        put(1, 2, 5);                                  /* after it */
-        flush();
-        kl_env_sim_run(w.sim, 5 * 60000);
-        check("later");
-        check_raw("rewritten");
-        kl_env_sim_run(w.sim, 40 * 60000);
-        put(0, 7, 1);
-        flush();
-        kl_env_sim_run(w.sim, 40 * 60000);
-        check("in the end");
-        ck_assert_uint_eq(deletions(NULL), 0);
-        w_objects(&w, &o);
-        ck_assert_msg(o.strange == 0, "call %u: %u objects that nobody knows, such as %s", (unsigned)nth,
-                      o.strange, o.first);
-        kl_buf_deinit(&a.bytes);
-        if (!hit) {
-            ck_assert_uint_gt(nth, 300);               /* they were many */
+        if (all)
+            hit = die_at(nth, !power, more) || hit;
+        if (!hit)
             break;
-        }
     }
+    ck_assert_uint_gt(nth, 300);                       /* they were many */
 }
 END_TEST
 
@@ -483,7 +512,7 @@ int main(void)
     tcase_add_test(t, cleaning_on_request_rewrites_at_once_only_what_has_it);
     tcase_add_loop_test(t, any_life_ends_with_what_should_be_there, 0, getenv("KOA_LONG") != NULL ? 30 : 10);
     tcase_add_loop_test(t, kill_at_any_call_of_flush_merge_and_deletion_loses_doubles_and_leaves_nothing,
-                        0, 12);
+                        0, 24);
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_ENV);
     failed = srunner_ntests_failed(r);
