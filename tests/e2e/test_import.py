@@ -416,6 +416,124 @@ def test_blocks_in_a_bucket_are_imported_from_there(world):
         check("no block" in words, words)
 
 
+CRC = [0] * 256
+for n in range(256):
+    c = n
+    for _ in range(8):
+        c = c >> 1 ^ 0x82f63b78 * (c & 1)
+    CRC[n] = c
+
+
+def crc32c(bytes_):
+    c = 0xffffffff
+    for b in bytes_:
+        c = c >> 8 ^ CRC[(c ^ b) & 255]
+    return struct.pack(">I", c ^ 0xffffffff)
+
+
+def uvarint(n):
+    out = bytearray()
+    while n > 127:
+        out.append(n & 127 | 128)
+        n >>= 7
+    return bytes(out + bytes([n]))
+
+
+class Bytes:
+    def __init__(self, bytes_, at):
+        self.bytes, self.at = bytes_, at
+
+    def uvarint(self):
+        n = shift = 0
+        while True:
+            b = self.bytes[self.at]
+            self.at += 1
+            n |= (b & 127) << shift
+            shift += 7
+            if b < 128:
+                return n
+
+    def be32(self):
+        self.at += 4
+        return struct.unpack_from(">I", self.bytes, self.at - 4)[0]
+
+    def text(self):
+        n = self.uvarint()
+        self.at += n
+        return self.bytes[self.at - n:self.at]
+
+
+def section(content):
+    return struct.pack(">I", len(content)) + content + crc32c(content)
+
+
+def index_of_version_1(old):
+    """What Prometheus wrote before 2.1: symbols are named by where they lie in the file, series are not aligned, and
+    named by where they lie, too."""
+    symbols_at, series_at, label_at, _, _, table_at = struct.unpack(">6Q", old[-52:-4])
+    r = Bytes(old, symbols_at + 4)
+    texts = [r.text() for _ in range(r.be32())]
+    out, where = bytearray(b"\xba\xaa\xd7\x00\x01"), []
+    content = bytearray(struct.pack(">I", len(texts)))
+    for t in texts:
+        where.append(len(out) + 4 + len(content))
+        content += uvarint(len(t)) + t
+    out += section(bytes(content))
+    new_series = len(out)
+    refs, r = {}, Bytes(old, series_at)
+    while r.at < label_at:
+        r.at += -r.at % 16
+        if r.at >= label_at:
+            break
+        ref, size = r.at // 16, r.uvarint()
+        end = r.at + size
+        content = uvarint(labels := r.uvarint()) + b"".join(uvarint(where[r.uvarint()]) for _ in range(2 * labels)) + old[r.at:end]
+        refs[ref] = len(out)
+        out += uvarint(len(content)) + content + crc32c(content)
+        r.at = end + 4
+    label_indices = len(out)
+    out += section(struct.pack(">II", 1, 0))
+    label_table = len(out)
+    out += section(struct.pack(">I", 0))
+    postings, table, r = len(out), bytearray(), Bytes(old, table_at + 4)
+    entries = r.be32()
+    for _ in range(entries):
+        check(r.uvarint() == 2, "a postings' table that is none")
+        name, value, at = r.text(), r.text(), r.uvarint()
+        p = Bytes(old, at + 4)
+        table += b"\x02" + uvarint(len(name)) + name + uvarint(len(value)) + value + uvarint(len(out))
+        n = p.be32()
+        out += section(struct.pack(f">I{n}I", n, *(refs[p.be32()] for _ in range(n))))
+    new_table = len(out)
+    out += section(struct.pack(">I", entries) + bytes(table))
+    toc = struct.pack(">6Q", 5, new_series, label_indices, label_table, postings, new_table)
+    return bytes(out) + toc + crc32c(toc)
+
+
+def test_blocks_with_an_index_of_version_1_are_taken_as_those_of_version_2(world):
+    blocks, start_ms = small(world)
+    dumps = []
+    os.makedirs(os.path.join(blocks, "wal"))           # promtool wants one
+    for version in (2, 1):
+        for block in [b for b in os.listdir(blocks) if len(b) == 26] if version == 1 else ():
+            path = os.path.join(blocks, block, "index")
+            with open(path, "rb") as f:
+                old = f.read()
+            with open(path, "wb") as f:
+                f.write(index_of_version_1(old))
+        done = subprocess.run([os.path.join(koa.PEERS, "promtool"), "tsdb", "dump", blocks], capture_output=True, text=True)
+        check(done.returncode == 0, done.stderr)       # Prometheus reads what we made
+        dumps.append(sorted(done.stdout.splitlines()))
+    check(len(dumps[0]) == 60 * 700 and dumps[0] == dumps[1], "what was made of it is not what it was")
+    words = koalemos(world, "import", "--prometheus", blocks, "--data-dir", world.path("data"))
+    check("2 blocks taken" in words and "42000 samples" in words, words)
+    ours = koa.Serve(world)
+    _, answer = Asker(ours.query)("query", query="{__name__=~'m.'}[5h]", time=start_ms // 1000 + 4 * 3600)
+    got = {(s["metric"]["__name__"], s["metric"]["i"], round(t * 1000), float(v)) for s in answer["data"]["result"] for t, v in s["values"]}
+    want = {(m[1], m[2], int(m[4]), float(m[3])) for m in (re.match(r'\{__name__="(\w+)", i="(\d+)"\} (\S+) (\d+)', line) for line in dumps[0])}
+    check(len(want) == 42000 and got == want, f"{len(got)} of {len(want)}; {sorted(got ^ want)[:4]}")
+
+
 def test_what_was_deleted_before_an_import_is_there_after_it_and_may_be_deleted_again(world):
     blocks, start_ms = small(world)
     at = start_ms / 1000 + 4 * 3600
