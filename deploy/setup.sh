@@ -8,7 +8,7 @@ set -eu
 build="gcc g++ make pkg-config protobuf-compiler nanopb libnanopb-dev libnats-dev libzstd-dev
  libsnappy-dev zlib1g-dev libmicrohttpd-dev libgnutls28-dev libnghttp2-dev libroaring-dev libxxhash-dev libisal-dev libre2-dev
  libyaml-dev libcurl4-openssl-dev libssl-dev libs3-dev curl"
-test="check python3 python3-yaml iproute2 binutils dpkg openssl zstd"
+test="check python3 python3-yaml iproute2 nftables binutils dpkg openssl zstd"
 deb="dpkg-dev debootstrap curl python3"
 fuzz="clang-14 libclang-rt-14-dev llvm"        # llvm: names of functions in what a fuzzer found
 

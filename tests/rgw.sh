@@ -10,7 +10,7 @@
 #   KOA_S3_READY                a file: "up" once the server answers, or words why it never will
 #
 # and who needs S3 waits for that file. Where KOA_S3_ENDPOINT is set already, or KOA_S3=none says that
-# there shall be no server, COMMAND is all that runs. One log a daemon lies in the server's folder.
+# there shall be no server, COMMAND is all that runs. KOA_S3_ADDRESS: where it listens, if not at 127.0.0.1. One log a daemon lies in the server's folder.
 set -eu
 peers=$1; shift
 [ -z "${KOA_S3_ENDPOINT:-}" ] && [ "${KOA_S3:-}" != none ] || exec "$@"
@@ -54,6 +54,7 @@ while True:
 }
 
 d=$(mktemp -d /tmp/koa-rgw-XXXXXX)
+address=${KOA_S3_ADDRESS:-127.0.0.1}
 port=$(free_port) mon_port=$(free_port)
 mkdir -p "$d/mon" "$d/osd" "$d/rgw" "$d/log" "$d/run"
 fsid=$(cat /proc/sys/kernel/random/uuid)
@@ -94,7 +95,7 @@ mon data = $d/mon
 osd data = $d/osd
 rgw data = $d/rgw
 rgw dns name =
-rgw frontends = beast endpoint=127.0.0.1:$port
+rgw frontends = beast endpoint=$address:$port
 rgw run sync thread = false
 rgw enable usage log = false
 ms bind ipv6 = false
@@ -119,7 +120,7 @@ daemon() { # name, program and flags: in the foreground, as our child, so that i
         >"$d/log/$name.out" 2>&1 & echo $! >>"$d/pids"
 }
 osd_is_up() { ceph_run ceph osd stat 2>/dev/null | grep -q '1 up'; }
-answers() { curl --noproxy '*' -s -o /dev/null "http://127.0.0.1:$port/"; }
+answers() { curl --noproxy '*' -s -o /dev/null "http://$address:$port/"; }
 
 up() {
     ceph_run monmaptool --create --fsid "$fsid" --addv a "[v2:127.0.0.1:$mon_port]" "$d/monmap"
@@ -143,7 +144,7 @@ up() {
     daemon rgw radosgw -n client.rgw.a --keyring="$d/keyring"
     until_ok answers
     curl --noproxy '*' -sf -o /dev/null --aws-sigv4 aws:amz:us-east-1:s3 --user AKTEST:SKTEST \
-         -H 'x-amz-content-sha256: UNSIGNED-PAYLOAD' -X PUT "http://127.0.0.1:$port/koalemos-tests"
+         -H 'x-amz-content-sha256: UNSIGNED-PAYLOAD' -X PUT "http://$address:$port/koalemos-tests"
 }
 
 start() { # what failed is told to whoever waits
@@ -167,6 +168,6 @@ trap 'exit 1' INT TERM HUP
 start & starter=$!
 
 status=0
-env KOA_S3_ENDPOINT="http://127.0.0.1:$port" KOA_S3_ACCESS_KEY=AKTEST KOA_S3_SECRET_KEY=SKTEST \
+env KOA_S3_ENDPOINT="http://$address:$port" KOA_S3_ACCESS_KEY=AKTEST KOA_S3_SECRET_KEY=SKTEST \
     KOA_S3_BUCKET=koalemos-tests KOA_S3_READY="$d/ready" "$@" || status=$?
 exit $status

@@ -48,12 +48,15 @@ def alone():
 
 
 class Pod:
+    namespace = "koalemos"
+
     def __init__(self, cluster, name, owner, number):
         self.cluster, self.name, self.owner, self.number = cluster, name, owner, number
         self.template = owner["spec"]["template"]
-        self.labels = self.template["metadata"]["labels"]
+        self.labels = dict(self.template["metadata"]["labels"])
         self.spec = self.template["spec"]
         self.container = self.spec["containers"][0]
+        self.ports = {p["name"]: p["containerPort"] for p in self.container.get("ports", [])}
         self.address = (NET if cluster.root else LOOPBACK) + str(10 + number)
         self.folder = os.path.join(cluster.folder, "pods", name)
         self.log = os.path.join(cluster.folder, name + ".log")
@@ -88,22 +91,33 @@ class Pod:
         """(source, mountPath, read-only) of each."""
         volumes = {v["name"]: v for v in self.spec.get("volumes", [])}
         volumes.update({v["metadata"]["name"]: {"name": v["metadata"]["name"]} for v in self.owner["spec"].get("volumeClaimTemplates", [])})
-        return [(self.source(volumes[m["name"]]), m["mountPath"], m.get("readOnly", False)) for m in self.container["volumeMounts"]]
+        mounts = []
+        for m in self.container["volumeMounts"]:
+            source = self.source(volumes[m["name"]])
+            if self.cluster.root and "subPathExpr" in m:
+                source = os.path.join(source, self.expanded(m["subPathExpr"]))
+                os.makedirs(source, exist_ok=True)
+                os.chown(source, 10001, 10001)
+            mounts.append((source, m["mountPath"], m.get("readOnly", False)))
+        return mounts
 
     # ---- its command ----
 
     def environment(self):
-        fields = {"metadata.name": self.name, "metadata.namespace": "koalemos", "status.podIP": self.address}
+        fields = {"metadata.name": self.name, "metadata.namespace": self.namespace, "status.podIP": self.address}
+        fields.update({f"metadata.labels['{k}']": v for k, v in self.labels.items()})
         env = {"PATH": "/usr/bin:/bin"}
         for e in self.container.get("env", []):
             env[e["name"]] = e["value"] if "value" in e else fields[e["valueFrom"]["fieldRef"]["fieldPath"]]
         return env
 
-    def command(self):
-        words = [*self.container.get("command", ["/usr/bin/nats-server"]), *self.container.get("args", [])]
+    def expanded(self, word):
         for k, v in self.environment().items():
-            words = [w.replace(f"$({k})", v) for w in words]
-        return words
+            word = word.replace(f"$({k})", v)
+        return word
+
+    def command(self):
+        return [self.expanded(w) for w in (*self.container.get("command", ["/usr/bin/nats-server"]), *self.container.get("args", []))]
 
     # ---- on loopback: everything is a text ----
 
@@ -114,7 +128,6 @@ class Pod:
             text = text.replace(f"//{name}:", f"//{addresses[0]}:")
         for m in sorted(self.container["volumeMounts"], key=lambda m: -len(m["mountPath"])):
             text = text.replace(m["mountPath"], os.path.join(self.folder, "volumes", m["name"]))
-        text = text.replace("dir:/objects", "dir:" + self.cluster.objects)
         text = text.replace("0.0.0.0:", self.address + ":")
         for line in ("port: 4222", "port: 6222"):
             text = text.replace(line, f"host: {self.address}\n{line}")
@@ -147,6 +160,8 @@ class Pod:
         sh("ip", "link", "set", link, "master", "koa0", "up")
         for words in (["addr", "add", self.address + "/24", "dev", "eth0"], ["link", "set", "eth0", "up"], ["link", "set", "lo", "up"]):
             sh("nsenter", "-t", str(pid), "-n", "ip", *words)
+        if self.cluster.policies is not None:
+            self.cluster.policies.impose(self, pid)
         os.write(go[1], b"g")
         os.close(ready[0])
         os.close(go[1])
@@ -176,7 +191,8 @@ class Pod:
             f.write("127.0.0.1 localhost\n" + "".join(f"{a} {n}\n" for n, all_ in self.cluster.names().items() for a in all_))
         with open(os.path.join(root, "etc/nsswitch.conf"), "w") as f:
             f.write("hosts: files\n")
-        bind(self.cluster.objects, root + "/objects")  # stands in for the object storage
+        if self.cluster.objects is not None:           # a folder in the place of an S3 that is not to be had
+            bind(self.cluster.objects, root + "/objects")
         for source, path, read_only in mounts:
             bind(source, root + path, read_only)
         if self.container["securityContext"]["readOnlyRootFilesystem"]:
@@ -184,6 +200,10 @@ class Pod:
         os.write(ready, b"r")
         check(os.read(go, 1) == b"g", "no network")
         log = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        self.run_as(root, log, self.command())
+
+    def run_as(self, root, log, words):
+        """Below its root, as its user, without privileges; does not return."""
         user = self.spec["securityContext"]
         os.chroot(root)
         os.chdir("/")
@@ -198,19 +218,55 @@ class Pod:
         os.dup2(log, 1)
         os.dup2(log, 2)
         os.closerange(3, 256)
-        words = self.command()
         os.execve(words[0], words, self.environment())
+
+    def exec(self, words, seconds):
+        """As `kubectl exec` and a kubelet's hooks: beside the pod's process, with its environment; $(NAME) stays as it is.
+        (exit status, what it said)"""
+        path = os.path.join(self.folder, "exec.log")
+        log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        if not self.cluster.root:
+            words = [self.cluster.programs.get(os.path.basename(words[0]), words[0]), *(self.replaced(w) for w in words[1:])]
+            child = subprocess.Popen(words, env={**self.environment(), "PATH": os.environ["PATH"]}, stdout=log, stderr=log, cwd=self.folder)
+        else:
+            namespace = os.open(f"/proc/{self.child.pid}/ns/net", os.O_RDONLY)
+            pid = os.fork()
+            if pid == 0:
+                try:
+                    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+                    check(libc.setns(namespace, NEWNET) == 0, "setns")
+                    self.run_as(f"/proc/{self.child.pid}/root", log, words)
+                except BaseException as e:
+                    os.write(2, f"{self.name}: {words[0]}: {e!r}\n".encode())
+                os._exit(127)
+            os.close(namespace)
+            child = Child(pid)
+        os.close(log)
+        try:
+            status = child.wait(seconds)
+        except subprocess.TimeoutExpired:
+            os.kill(child.pid, signal.SIGKILL)
+            child.wait(30)
+            status = -signal.SIGKILL
+        with open(path, errors="replace") as f:
+            return status, f.read()
 
     def words(self):
         with open(self.log, errors="replace") as f:
             return f.read()
 
     def stop(self):
-        """As a kubelet does: what preStop says, SIGTERM, and SIGKILL when the time is over, which is a failure."""
+        """As a kubelet does: what preStop says, SIGTERM, and SIGKILL when the time is over, which is a failure. What
+        preStop said is in self.said, a failure of it is one here."""
         grace = self.spec.get("terminationGracePeriodSeconds", 30)
         begin = time.monotonic()
-        for word in self.container.get("lifecycle", {}).get("preStop", {}).get("exec", {}).get("command", [])[1:]:
-            time.sleep(min(float(word), 1))            # only ever a sleep, and nobody has to forget us here
+        command = self.container.get("lifecycle", {}).get("preStop", {}).get("exec", {}).get("command", [])
+        self.said = ""
+        if command[:1] == ["/bin/sleep"]:
+            command = ["/bin/sleep", "1"]              # nobody here has to forget an endpoint
+        if command:
+            status, self.said = self.exec(command, grace)
+            check(status == 0, f"{self.name}: preStop: {status} {self.said}")
         os.kill(self.child.pid, signal.SIGTERM)
         status = self.child.wait(max(1.0, grace - (time.monotonic() - begin)))
         self.child = None
@@ -247,19 +303,54 @@ class Child:
         return self.returncode
 
 
+class Stranger:
+    """A pod that is none of the chart's: a network namespace with an address, labels and nothing in it."""
+    ports = {}
+
+    def __init__(self, cluster, name, namespace, labels):
+        self.cluster, self.name, self.namespace, self.labels = cluster, name, namespace, labels
+        self.number = 100 + len(cluster.strangers)
+        self.address = NET + str(10 + self.number)
+        self.child = subprocess.Popen(["unshare", "--net", "sleep", "infinity"], stdin=subprocess.DEVNULL, start_new_session=True)
+        end, own = time.monotonic() + 30, os.readlink("/proc/self/ns/net")
+        while os.readlink(f"/proc/{self.child.pid}/ns/net") == own:
+            check(time.monotonic() < end, f"{name} has no namespace of its own")
+            time.sleep(0.02)
+        link = f"v{self.number}"
+        sh("ip", "link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", str(self.child.pid))
+        sh("ip", "link", "set", link, "master", "koa0", "up")
+        for words in (["addr", "add", self.address + "/24", "dev", "eth0"], ["link", "set", "eth0", "up"], ["link", "set", "lo", "up"]):
+            sh("nsenter", "-t", str(self.child.pid), "-n", "ip", *words)
+        cluster.strangers.append(self)
+
+
 class PodCluster:
-    def __init__(self, documents, folder, programs, secrets, config_edit, root):
+    """`objects`: a folder that stands in for S3, or None. `names`: what the DNS knows besides."""
+
+    def __init__(self, documents, folder, programs, secrets, config_edit, root, objects=None, names=None):
         self.documents, self.folder, self.programs, self.secrets, self.root = documents, folder, programs, secrets, root
-        self.config_edit = config_edit
-        self.objects = os.path.join(folder, "objects")
-        os.makedirs(self.objects)
-        if root:
-            os.chown(self.objects, 10001, 10001)
-        self.pods = []
+        self.config_edit, self.objects, self.more_names = config_edit, objects, names or {}
+        if objects is not None:
+            os.makedirs(objects)
+            if root:
+                os.chown(objects, 10001, 10001)
+        self.pods, self.strangers, self.policies = [], [], None
+        self.add(documents)
+
+    def add(self, documents):
+        """The pods of these documents."""
+        added = []
         for d in documents:
             if d["kind"] in ("Deployment", "StatefulSet", "Job"):
                 for i in range(self.count(d)):
-                    self.pods.append(Pod(self, f"{d['metadata']['name']}-{i}", d, len(self.pods)))
+                    added.append(Pod(self, f"{d['metadata']['name']}-{i}", d, len(self.pods) + len(added)))
+        self.pods += added
+        if self.policies is not None:                  # as a cluster's network learns of new pods
+            self.policies.pods += added
+            for p in self.pods:
+                if p.child is not None:
+                    self.policies.impose(p, p.child.pid)
+        return added
 
     def count(self, d):
         for h in self.documents:
@@ -273,7 +364,7 @@ class PodCluster:
 
     def names(self):
         """Name -> addresses, as the cluster's DNS has them."""
-        names = {}
+        names = dict(self.more_names)
         for s in (d for d in self.documents if d["kind"] == "Service"):
             service = s["metadata"]["name"]
             chosen = [p for p in self.pods if all(p.labels.get(k) == v for k, v in s["spec"]["selector"].items())]
@@ -288,3 +379,6 @@ class PodCluster:
     def end(self):
         for p in self.pods:
             p.kill()
+        for s in self.strangers:
+            s.child.kill()
+            s.child.wait(30)

@@ -26,7 +26,8 @@ MANIFESTS = os.path.join(TOP, "k8s", "manifests")
 HEADER = ("# Made by `make k8s-manifests` out of k8s/koalemos and its values-{0}.yaml; `make test-k8s` refuses one that is not.\n"
           "#   kubectl create namespace koalemos && kubectl -n koalemos apply -f k8s/manifests/{0}.yaml\n")
 # Secrets that the values files name, with the keys that the chart's mounts and options count on. They are the installer's.
-SECRETS = {"koalemos-s3": {"access_key", "secret_key"}, "koalemos-keys": {"keys"}, "koalemos-metrics-key": {"key"}}
+SECRETS = {"koalemos-s3": {"access_key", "secret_key"}, "koalemos-keys": {"keys"}, "koalemos-metrics-key": {"key"},
+           "koalemos-audit-key": {"key"}}
 
 
 class Failed(Exception):
@@ -137,6 +138,27 @@ def check_pod(d, by_kind):
         check(by_kind["Service"][d["spec"]["serviceName"]]["spec"]["clusterIP"] == "None", f"{label(d)}: its service has an address")
 
 
+def check_ends(d, spec):
+    """What runs before a pod is stopped is ours or a sleep, is there, and leaves time for the stop itself."""
+    for c in spec["containers"]:
+        words = c.get("lifecycle", {}).get("preStop", {}).get("exec", {}).get("command")
+        if c["name"] == "ingestor":
+            check(words and words[:3] == ["/usr/bin/koalemos", "cluster", "leave"], f"{label(d)} is stopped without leaving: {words}")
+            wait = next(int(w[7:-1]) for w in words if w.startswith("--wait="))
+            check(wait + 30 <= spec["terminationGracePeriodSeconds"], f"{label(d)}: {wait} s of {spec['terminationGracePeriodSeconds']} s")
+            check(any(e["name"] == "KOALEMOS_INGESTOR_NAME" for e in c["env"]), f"{label(d)}: who leaves?")
+            zones = [a[len("--ingestor.zone="):] for a in c["args"] if a.startswith("--ingestor.zone=")]
+            pinned = [v for t in spec["affinity"].get("nodeAffinity", {}).get("requiredDuringSchedulingIgnoredDuringExecution", {})
+                      .get("nodeSelectorTerms", []) for e in t["matchExpressions"] for v in e["values"]]
+            check(zones == pinned, f"{label(d)} says that it is in {zones}, and is bound to {pinned}")
+        elif words:
+            check(words[0] == "/bin/sleep" and int(words[1]) < spec["terminationGracePeriodSeconds"], f"{label(d)}: {words}")
+        if c["name"] in ("doorman", "ingestor", "querier"):
+            folder = next((a[len("--audit.dir="):] for a in c["args"] if a.startswith("--audit.dir=")), None)
+            at = [m for m in c["volumeMounts"] if folder and (folder + "/").startswith(m["mountPath"] + "/") and not m.get("readOnly")]
+            check(at, f"{label(d)} keeps its audit log in {folder}, which is on no volume")
+
+
 def check_together(docs):
     by_kind = {}
     for d in docs:
@@ -146,6 +168,7 @@ def check_together(docs):
     pods = [d for d in docs if pod_spec(d)]
     for d in pods:
         check_pod(d, by_kind)
+        check_ends(d, pod_spec(d)["spec"])
 
     def chosen(selector, who):
         found = [p for p in pods if matches(selector, pod_spec(p)["metadata"]["labels"])]
@@ -161,9 +184,14 @@ def check_together(docs):
         chosen(d["spec"]["selector"]["matchLabels"], label(d))
     for d in by_kind.get("NetworkPolicy", {}).values():
         for p in chosen(d["spec"]["podSelector"]["matchLabels"], label(d)):
-            inside = {port["containerPort"] for port in pod_spec(p)["spec"]["containers"][0]["ports"]}
+            inside = {port["containerPort"] for port in pod_spec(p)["spec"]["containers"][0].get("ports", ()) if port["name"] != "monitor"}
             told = {port["port"] for rule in d["spec"]["ingress"] for port in rule["ports"]}
             check(told == inside, f"{label(d)} opens {told}, and {label(p)} has {inside}")
+            check("Egress" in d["spec"]["policyTypes"], f"{label(d)}: whatever {label(p)} asks for")
+    if by_kind.get("NetworkPolicy"):
+        for p in pods:
+            check(any(matches(d["spec"]["podSelector"]["matchLabels"], pod_spec(p)["metadata"]["labels"])
+                      for d in by_kind["NetworkPolicy"].values()), f"no policy for {label(p)}")
     for d in by_kind.get("HorizontalPodAutoscaler", {}).values():
         target = d["spec"]["scaleTargetRef"]
         check(target["name"] in by_kind[target["kind"]], f"{label(d)}: no {target}")
@@ -229,12 +257,7 @@ def check_configs(args, name, docs):
             check(os.path.exists(os.path.join(args.bin, program)), f"{label(d)} runs {program}, which is not ours")
             flags = [a.replace("$(POD_NAME)", "pod-0").replace("/etc/koalemos/koalemos.yaml", os.path.join(args.work, f"{name}.koalemos.koalemos.yaml"))
                      for a in c["args"]]
-            if program == "koalemos":
-                flags = [f for f in flags if f.startswith("--")]
-                program_args = ["serve", *flags]
-            else:
-                program_args = flags
-            p = run(os.path.join(args.bin, program), *program_args, "--print-config")
+            p = run(os.path.join(args.bin, program), *flags, "--print-config")
             check(p.returncode == 0, f"{label(d)} does not take its flags: {p.stderr}")
 
 
@@ -273,6 +296,35 @@ def check_types(args, rendered):
     return len(named)
 
 
+# ---- an upgrade ----
+
+def check_keep(helm, name):
+    """Before pods are taken away: a job that names those who stay, which are the StatefulSets' pods, all of them."""
+    docs = documents(render(helm, name, "--is-upgrade"))
+    jobs = [d for d in docs if d["kind"] == "Job" and d["metadata"].get("annotations", {}).get("helm.sh/hook") == "pre-upgrade"]
+    check(len(jobs) == 1, f"{name}: {len(jobs)} jobs before an upgrade")
+    words = pod_spec(jobs[0])["spec"]["containers"][0]["args"]
+    named = next(w[len("--names="):] for w in words if w.startswith("--names=")).split(",")
+    pods = [f"{d['metadata']['name']}-{i}" for d in docs if d["kind"] == "StatefulSet" and "nats" not in d["metadata"]["name"]
+            for i in range(d["spec"]["replicas"])]
+    check(named == pods, f"{name}: {named} stay, and {pods} are there")
+    prefix = next(w[len("--prefix="):] for w in words if w.startswith("--prefix="))
+    check(all(p.startswith(prefix) for p in pods), f"{name}: {prefix}")
+    plain = documents(render(helm, name, "--is-upgrade", "--set", "ingestor.drain.beforeUpgrade=false"))
+    check(not any("keep" in d["metadata"]["name"] for d in plain if d["kind"] == "Job"), f"{name}: a job that is not wanted")
+    return jobs
+
+
+def check_features(args):
+    """Each switch that there is stands in values.yaml, with what it does, and is taken."""
+    p = run(os.path.join(args.bin, "koalemos"), "config", "schema")
+    check(p.returncode == 0, p.stderr)
+    there = set(json.loads(p.stdout)["properties"]["features"]["properties"])
+    text = open(os.path.join(CHART, "values.yaml")).read()
+    told = set(re.findall(r"^#   (\w+): ", text[:text.index("\nfeatures:")].rsplit("\n\n", 1)[1], re.M))
+    check(there == told, f"features: values.yaml tells of {sorted(told)}, and there are {sorted(there)}")
+
+
 # ---- all of it ----
 
 def refusals(helm):
@@ -283,6 +335,8 @@ def refusals(helm):
                         (["--set", "doorman.replicaz=3"], "additional properties 'replicaz' not allowed"),
                         (["--set", "log.replicas=2"], "/log/replicas"),
                         (["--set", "partitions=12"], "/partitions"),
+                        (["--set", "ingestor.terminationGracePeriodSeconds=60"], "/ingestor/terminationGracePeriodSeconds"),
+                        (["--set", "features.hedging=101"], "/features/hedging"),
                         (["--set", "ingestor.storage.size=lots"], "/ingestor/storage/size")):
         said = render(helm, "small", *more, fails=True)
         check(words in said, f"{more}: {said}")
@@ -304,16 +358,26 @@ def main():
                 f.write(text)
         return
     rendered = {name: documents(text) for name, text in texts.items()}
+    # What no values file says by itself.
+    rendered["more"] = documents(render(helm, "small", "--is-upgrade", "--set", "audit.keySecret=koalemos-audit-key,features.hedging=50,"
+                                        "audit.volume.persistentVolumeClaim.claimName=audit,nats.enabled=false,"
+                                        "nats.url=tls://a.example:4333\\,tls://b.example,ingestor.zoneFromPodLabel=true"))
+    check_together(rendered["more"])
+    check_configs(args, "more", rendered["more"])
+    asked = {p["port"] for d in rendered["more"] if d["kind"] == "NetworkPolicy" for rule in d["spec"]["egress"] for p in rule["ports"]}
+    check(asked == {53, 443, 4222, 4333}, f"with NATS elsewhere pods may ask for ports {asked}")
     for name, text in texts.items():
         lint = run(helm, "lint", "--strict", CHART, "-f", os.path.join(CHART, f"values-{name}.yaml"))
         check(lint.returncode == 0, f"helm lint, {name}: {lint.stdout}{lint.stderr}")
         path = os.path.join(MANIFESTS, f"{name}.yaml")
         check(os.path.exists(path) and open(path).read() == text, f"k8s/manifests/{name}.yaml is stale: make k8s-manifests")
-        check_together(rendered[name])
+        jobs = rendered[f"{name}, upgraded"] = check_keep(helm, name)
+        check_together([*rendered[name], *jobs])
         check_room(name, rendered[name])
         check_memory(name, rendered[name])
         check_configs(args, name, rendered[name])
         print(f"ok  {name}: {len(rendered[name])} documents", flush=True)
+    check_features(args)
     refusals(helm)
     print("ok  what is missing or wrong in values is said", flush=True)
     print(f"ok  {check_types(args, rendered)} documents have the types of Kubernetes, and no unknown key", flush=True)

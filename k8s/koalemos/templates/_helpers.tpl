@@ -67,6 +67,9 @@ readinessProbe:
 {{- if .Values.auth.keysSecret }}
 - { name: keys, mountPath: /etc/koalemos-keys, readOnly: true }
 {{- end }}
+{{- if and .Values.audit.enabled .Values.audit.keySecret }}
+- { name: audit-key, mountPath: /etc/koalemos-audit, readOnly: true }
+{{- end }}
 {{- end }}
 
 {{- define "koalemos.volumes" -}}
@@ -84,6 +87,45 @@ readinessProbe:
 - name: keys
   secret: { secretName: {{ .Values.auth.keysSecret }}, defaultMode: 0440 }
 {{- end }}
+{{- if and .Values.audit.enabled .Values.audit.keySecret }}
+- name: audit-key
+  secret: { secretName: {{ .Values.audit.keySecret }}, defaultMode: 0440 }
+{{- end }}
+{{- end }}
+
+{{- /* The audit log of a service without a volume of its own: each pod a folder of its own in it. */ -}}
+{{- define "koalemos.auditMount" -}}
+{{- if .Values.audit.enabled }}
+- { name: audit, mountPath: /var/log/koalemos, subPathExpr: $(POD_NAME) }
+{{- end }}
+{{- end }}
+
+{{- define "koalemos.auditVolume" -}}
+{{- if .Values.audit.enabled }}
+- name: audit
+  {{- toYaml (.Values.audit.volume | default (dict "emptyDir" (dict "sizeLimit" "1Gi"))) | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{- /* All names that ingestors of this release have. */ -}}
+{{- define "koalemos.ingestorNames" -}}
+{{- $names := list }}
+{{- range $zone := (.Values.ingestor.zones | default (list "")) }}
+{{- range $i := until (int $.Values.ingestor.replicas) }}
+{{- $names = append $names (printf "%s-ingestor%s-%d" (include "koalemos.name" $) (ternary "" (printf "-%s" $zone) (eq $zone "")) $i) }}
+{{- end }}
+{{- end }}
+{{- join "," $names }}
+{{- end }}
+
+{{- /* NetworkPolicy peers: pods of this release of these components. (dict "root" $ "components" (list "doorman")) */ -}}
+{{- define "koalemos.peers" -}}
+- podSelector:
+    matchLabels:
+      app.kubernetes.io/name: koalemos
+      app.kubernetes.io/instance: {{ .root.Release.Name }}
+    matchExpressions:
+      - { key: app.kubernetes.io/component, operator: In, values: [{{ join ", " .components }}] }
 {{- end }}
 
 {{- /* A changed configuration restarts the pods. */ -}}
