@@ -181,9 +181,14 @@ test-k8s: setup-test
 	@$(MAKE) --no-print-directory all
 	@tests/peers.sh $(peers) >/dev/null
 	@python3 tests/k8s/run.py --bin $(B)/bin --peers $(peers)/bin --work build/k8s
+# deploy/compose.yaml without Docker: its services as processes in namespaces (as root), with every dashboard's panels asked.
+test-compose: setup-test
+	@$(MAKE) --no-print-directory all
+	@tests/peers.sh $(peers) >/dev/null
+	@python3 tests/k8s/compose.py --bin $(B)/bin --peers $(peers)/bin
 k8s-manifests: ; @python3 tests/k8s/run.py --bin $(B)/bin --peers $(peers)/bin --work build/k8s --write
 -include bench/bench.mk
 clean: ; rm -rf build
-.PHONY: all check fuzz fuzz-run layers pure clean setup-build setup-test setup-fuzz run run-cluster test e2e test-cluster-long conformance config-doc metrics-doc deb test-deb test-image test-k8s k8s-manifests
+.PHONY: all check fuzz fuzz-run layers pure clean setup-build setup-test setup-fuzz run run-cluster test e2e test-cluster-long conformance config-doc metrics-doc deb test-deb test-image test-k8s test-compose k8s-manifests
 .SECONDARY:
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

@@ -10,7 +10,8 @@
 #   KOA_S3_READY                a file: "up" once the server answers, or words why it never will
 #
 # and who needs S3 waits for that file. Where KOA_S3_ENDPOINT is set already, or KOA_S3=none says that
-# there shall be no server, COMMAND is all that runs. KOA_S3_ADDRESS: where it listens, if not at 127.0.0.1. One log a daemon lies in the server's folder.
+# there shall be no server, COMMAND is all that runs. KOA_S3_ADDRESS, KOA_S3_PORT: where it listens, if
+# not on a free port of 127.0.0.1. One log a daemon lies in the server's folder.
 set -eu
 peers=$1; shift
 [ -z "${KOA_S3_ENDPOINT:-}" ] && [ "${KOA_S3:-}" != none ] || exec "$@"
@@ -55,7 +56,7 @@ while True:
 
 d=$(mktemp -d /tmp/koa-rgw-XXXXXX)
 address=${KOA_S3_ADDRESS:-127.0.0.1}
-port=$(free_port) mon_port=$(free_port)
+port=${KOA_S3_PORT:-$(free_port)} mon_port=$(free_port)
 mkdir -p "$d/mon" "$d/osd" "$d/rgw" "$d/log" "$d/run"
 fsid=$(cat /proc/sys/kernel/random/uuid)
 cat >"$d/ceph.conf" <<C

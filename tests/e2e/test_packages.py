@@ -38,6 +38,7 @@ def test_compose_gives_each_service_flags_it_takes_and_files_that_are_there(worl
             check(how["condition"] != "service_healthy" or "healthcheck" in services[other], f"{other} is never healthy")
         for secret in s.get("secrets", []):
             check(secret in compose["secrets"], f"{name}: no secret {secret}")
+            check("file" in compose["secrets"][secret], f"secret {secret}: Compose puts only files into a container that is read-only")
         for volume in s.get("volumes", []):
             source = volume.split(":")[0]
             check(source in compose["volumes"] or os.path.exists(os.path.join(DEPLOY, source)), f"{name}: no {source}")

@@ -94,7 +94,9 @@ class Pod:
         mounts = []
         for m in self.container["volumeMounts"]:
             source = self.source(volumes[m["name"]])
-            if self.cluster.root and "subPathExpr" in m:
+            if "subPath" in m:
+                source = os.path.join(source, m["subPath"])
+            elif self.cluster.root and "subPathExpr" in m:
                 source = os.path.join(source, self.expanded(m["subPathExpr"]))
                 os.makedirs(source, exist_ok=True)
                 os.chown(source, 10001, 10001)

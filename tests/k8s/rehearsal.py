@@ -346,7 +346,8 @@ def main():
             shutil.rmtree(folder, ignore_errors=True)
 
 
-try:
-    main()
-except (Failed, subprocess.TimeoutExpired) as e:
-    sys.exit(f"failed: {e}")
+if __name__ == "__main__":
+    try:
+        main()
+    except (Failed, subprocess.TimeoutExpired) as e:
+        sys.exit(f"failed: {e}")
