@@ -185,7 +185,8 @@ static void judge_key(struct kl_auth *a, const struct kl_guard_ask *ask, const s
         refuse(a, v, 403, "no role may ask for this");
     } else if ((e->role & k.roles) == 0) {
         kl_auth_roles_print(e->role, &role);
-        refuse(a, v, 403, "key %s has no role %.*s", k.id, (int)role.size, role.at);
+        refuse(a, v, 403, "key %s has no role %.*s%s", k.id, (int)role.size, role.at,
+               (e->role & (e->role - 1)) != 0 ? ": one of these is needed" : "");
         kl_buf_deinit(&role);
     } else if (e->cell && !k.everywhere) {
         refuse(a, v, 403, "key %s is for some tenants; this is for a key of all of them", k.id);

@@ -5,6 +5,9 @@
 #define OPEN(method, path)  { method, path, 0, false }
 #define READ(method, path)  { method, path, KL_ROLE_READ, false }
 #define WRITE(method, path) { method, path, KL_ROLE_WRITE, false }
+/* What evaluates rules needs: answers to expressions, and a way for what comes of them. No lists, no exports. */
+#define READ_OR_RULES(method, path)  { method, path, KL_ROLE_READ | KL_ROLE_RULES, false }
+#define WRITE_OR_RULES(method, path) { method, path, KL_ROLE_WRITE | KL_ROLE_RULES, false }
 #define ADMIN(method, path) { method, path, KL_ROLE_ADMIN, false }
 #define CELL_READ(method, path)  { method, path, KL_ROLE_READ, true }
 #define CELL_ADMIN(method, path) { method, path, KL_ROLE_ADMIN, true }
@@ -20,8 +23,8 @@ static const struct kl_auth_endpoint table[] = {
     OPEN("GET", "/page.css"),
 
     /* Pushes. */
-    WRITE(NULL, "/api/v1/write"),
-    WRITE(NULL, "/api/v1/push"),
+    WRITE_OR_RULES(NULL, "/api/v1/write"),
+    WRITE_OR_RULES(NULL, "/api/v1/push"),
     WRITE(NULL, "/api/v1/otlp/v1/metrics"),
     WRITE(NULL, "/otlp/v1/metrics"),
     WRITE("POST", "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export"),      /* gRPC */
@@ -35,8 +38,8 @@ static const struct kl_auth_endpoint table[] = {
     WRITE(NULL, "/query"),                             /* what Influx clients ask before they write */
 
     /* Questions. */
-    READ(NULL, "/api/v1/query"),
-    READ(NULL, "/api/v1/query_range"),
+    READ_OR_RULES(NULL, "/api/v1/query"),
+    READ_OR_RULES(NULL, "/api/v1/query_range"),
     READ(NULL, "/api/v1/query_explain"),
     READ(NULL, "/api/v1/query_exemplars"),
     READ(NULL, "/api/v1/format_query"),
@@ -58,13 +61,13 @@ static const struct kl_auth_endpoint table[] = {
     READ(NULL, "/api/v1/export/openmetrics"),
     READ(NULL, "/federate"),
     READ("GET", "/api/v1/notifications"),
-    READ("GET", "/api/v1/rules"),
-    READ("GET", "/api/v1/alerts"),
+    READ_OR_RULES("GET", "/api/v1/rules"),
+    READ_OR_RULES("GET", "/api/v1/alerts"),
     READ("GET", "/api/v1/targets"),
     READ("GET", "/api/v1/targets/metadata"),
     READ("GET", "/api/v1/scrape_pools"),
     READ("GET", "/api/v1/alertmanagers"),
-    READ("GET", "/api/v1/status/buildinfo"),
+    READ_OR_RULES("GET", "/api/v1/status/buildinfo"),
     READ("GET", "/api/v1/status/walreplay"),
     READ("GET", "/api/v1/status/tsdb"),
     READ("GET", "/api/v1/status/tsdb/blocks"),

@@ -9,7 +9,7 @@
 struct kl_auth_endpoint {
     const char *methods;                               /* "GET"; NULL: every one */
     const char *route;                                 /* as it was registered */
-    unsigned    role;                                  /* one; 0: anyone, without a key */
+    unsigned    role;                                  /* any of these; 0: anyone, without a key */
     bool        cell;                                  /* speaks of more than one tenant: a key of * */
 };
 /* NULL: there is no row. HEAD is GET. */

@@ -61,7 +61,10 @@ def endpoints(base, key):
     return sorted((m, path) for methods, path in found for m in methods.split(","))
 
 
-def walk(base, operator, useless, least):
+RULES = {"/api/v1/query", "/api/v1/query_range", "/api/v1/write", "/api/v1/push", "/api/v1/rules", "/api/v1/alerts", "/api/v1/status/buildinfo"}
+
+
+def walk(base, operator, rules, admin, least):
     all_of_them = endpoints(base, operator)
     check(len(all_of_them) >= least, f"only {len(all_of_them)} endpoints")
     for method, path in all_of_them:
@@ -72,21 +75,23 @@ def walk(base, operator, useless, least):
             check(status == 200, f"{method} {path}: {status}")
             continue
         check(status == 401 and "Basic" in headers["WWW-Authenticate"] and (b"key" in body or method == "HEAD"), f"{method} {path} without a key: {status} {body}")
-        status, _, body = http(url, data, bearer(useless), method=method)
+        ruled = path.removeprefix("/prometheus") in RULES
+        check(not ruled or http(url, data, bearer(rules), method=method)[0] != 403, f"{method} {path}: not for rules")
+        status, _, body = http(url, data, bearer(admin if ruled else rules), method=method)
         check(status == 403 and (b"has no role" in body or method == "HEAD"), f"{method} {path}: {status} {body}: it has no row in libkoal/auth/endpoints.c")
     return {path.removeprefix("/prometheus") for _, path in all_of_them}
 
 
 def test_every_endpoint_of_every_service_wants_a_key_with_its_role(world):
     keys = Keys(world)
-    operator, useless = keys.new("read,write,admin", "*"), keys.new("rules", "*")
+    operator, rules, admin = keys.new("read,write,admin", "*"), keys.new("rules", "*"), keys.new("admin", "*")
     serve = koa.Serve(world, "--http.lifecycle", "true", *keys.flags)
-    found = walk(serve.push, operator, useless, 80)
+    found = walk(serve.push, operator, rules, admin, 80)
     check(http(f"{serve.push}/nowhere")[0] == 401, "what is not there is told to nobody")
     check(http(f"{serve.push}/nowhere", headers=bearer(operator))[0] == 404, "but to a key")
     cell = koa_cell.Cell(world, *keys.flags)
     for name in ("doorman-0", "ingestor-0", "querier"):
-        found |= walk(cell.url(name), operator, useless, 8)
+        found |= walk(cell.url(name), operator, rules, admin, 8)
     with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "libkoal", "auth", "endpoints.c")) as f:
         rows = set(re.findall(r'^    [A-Z_]+\([^,]+, "(/[^"]*)"\)', f.read(), re.M))
     nobody = {r for r in rows - found if not r.startswith("/opentelemetry.")}      # gRPC's

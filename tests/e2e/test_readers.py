@@ -7,6 +7,7 @@ import time
 
 import koa
 from koa import api, check, eventually, http, instant, one, push, same_vectors
+from test_keys import Keys, bearer
 
 STEP, COUNT = 15, 241
 
@@ -81,8 +82,21 @@ def test_promtool_asks_and_understands(world):
     check(promtool("series", "--match", "hard", ours.query).strip() == '{__name__="hard"}', "series")
 
 
-def test_vmalert_evaluates_its_rules_on_us_and_writes_back(world):
-    ours = koa.Serve(world)
+def test_vmalert_evaluates_its_rules_on_us_with_a_key_for_that_and_writes_back(world):
+    keys = Keys(world)
+    rules, both = keys.new("rules", "team-a"), keys.new("read,write", "team-a")
+    ours = koa.Serve(world, *keys.flags)
+    http = koa.http
+    koa.http = lambda url, data=None, headers=None, *a, **kw: http(url, data, {**(headers or {}), **bearer(both)}, *a, **kw)
+    try:
+        vmalert(world, ours, rules)
+    finally:
+        koa.http = http
+    check(http(f"{ours.query}/api/v1/labels", headers=bearer(rules))[0] == 403, "what evaluates rules lists labels")
+    check(http(f"{ours.push}/api/v1/import/prometheus", b"x 1\n", bearer(rules))[0] == 403, "and imports")
+
+
+def vmalert(world, ours, key):
     load(ours.push)
     with open(world.path("rules.yml"), "w") as f:
         f.write("""
@@ -99,7 +113,8 @@ groups:
 """)
     port = koa.free_port()
     world.run("vmalert", os.path.join(koa.PEERS, "vmalert"), f"-rule={world.path('rules.yml')}",
-              f"-datasource.url={ours.query}/prometheus", f"-remoteWrite.url={ours.push}",
+              f"-datasource.url={ours.query}/prometheus", f"-remoteWrite.url={ours.push}", f"-remoteRead.url={ours.query}/prometheus",
+              *(w for of in ("datasource", "remoteWrite", "remoteRead") for w in (f"-{of}.basicAuth.username=vmalert", f"-{of}.basicAuth.password={key}")),
               "-remoteWrite.flushInterval=500ms", "-notifier.url=http://127.0.0.1:9", f"-httpListenAddr=127.0.0.1:{port}")
     eventually("the recorded series is there", lambda: len(instant(ours.query, "mode:cpu:sum")) == 2, 60)
     sums = lambda q: {dict(k)["mode"]: v for k, v in instant(ours.query, q).items()}

@@ -138,6 +138,26 @@ START_TEST(a_file_that_is_bad_leaves_what_was_known)
 }
 END_TEST
 
+START_TEST(a_role_of_rules_asks_expressions_and_writes_what_came_of_them_and_no_more)
+{
+    static const struct { const char *method, *route; unsigned status; } all[] = {
+        { "POST", "/api/v1/query", 0 }, { "GET", "/api/v1/query_range", 0 }, { "POST", "/api/v1/write", 0 },
+        { "POST", "/api/v1/push", 0 }, { "GET", "/api/v1/rules", 0 }, { "GET", "/api/v1/alerts", 0 },
+        { "GET", "/api/v1/labels", 403 }, { "GET", "/api/v1/series", 403 }, { "POST", "/api/v1/read", 403 },
+        { "GET", "/api/v1/export", 403 }, { "GET", "/federate", 403 }, { "POST", "/api/v1/import", 403 },
+        { "POST", "/api/v1/otlp/v1/metrics", 403 }, { "POST", "/api/v1/admin/tsdb/delete_series", 403 },
+        { "GET", "/metrics", 403 },
+    };
+    char rules[200];
+
+    add("rules", "a", 0, rules);
+    ck_assert_int_eq(kl_auth_reload(auth, &(bool){ false }, &err), KL_OK);
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+        ck_assert_msg(ask(rules, all[i].method, all[i].route, NULL).status == all[i].status, "%s", all[i].route);
+    ck_assert_uint_eq(ask(rules, "GET", "/api/v1/query", "b").status, 403);
+}
+END_TEST
+
 START_TEST(an_order_that_cannot_be_recorded_is_not_carried_out)
 {
     struct kl_audit_options o = { .folder = folder, .name = "t" };
@@ -177,6 +197,7 @@ int main(void)
     tcase_add_test(t, the_key_says_the_tenant_where_the_request_does_not);
     tcase_add_test(t, a_rate_is_kept_and_filled_again_by_time);
     tcase_add_test(t, a_file_that_is_bad_leaves_what_was_known);
+    tcase_add_test(t, a_role_of_rules_asks_expressions_and_writes_what_came_of_them_and_no_more);
     tcase_add_test(t, an_order_that_cannot_be_recorded_is_not_carried_out);
     suite_add_tcase(s, t);
     r = srunner_create(s);
