@@ -28,4 +28,14 @@ void kl_gcm_seal(const uint8_t key[KL_AES_KEY], const uint8_t nonce[KL_GCM_NONCE
  * not to be looked at. */
 bool kl_gcm_open(const uint8_t key[KL_AES_KEY], const uint8_t nonce[KL_GCM_NONCE], struct kl_span aad,
                  const void *sealed, size_t size, uint8_t *out);
+
+/* The same with one key again and again, in one direction, without a key's set-up each time: for small
+ * frames. One thread at a time. */
+struct kl_gcm;
+struct kl_gcm *kl_gcm_new(const uint8_t key[KL_AES_KEY], bool seals);
+void kl_gcm_free(struct kl_gcm *g);                    /* NULL is fine; wipes */
+void kl_gcm_seal_next(struct kl_gcm *g, const uint8_t nonce[KL_GCM_NONCE], struct kl_span aad, const void *plain,
+                      size_t size, uint8_t *out);
+bool kl_gcm_open_next(struct kl_gcm *g, const uint8_t nonce[KL_GCM_NONCE], struct kl_span aad, const void *sealed,
+                      size_t size, uint8_t *out);
 #endif

@@ -1,2 +1,2 @@
-USES := libkoal/base
+USES := libkoal/base libkoal/env
 LIBS := -lcrypto
