@@ -5,6 +5,7 @@
 #include "ingestor/options.h"
 #include "libkoal/app/app.h"
 #include "libkoal/bus/options.h"
+#include "libkoal/crypt/vault.h"
 #include "libkoal/store/options.h"
 #include "overrides/overrides.h"
 
@@ -31,11 +32,11 @@ static enum kl_code open_folders(struct program *p, struct kl_app *a, struct kl_
 
     if (data == NULL || data[0] == '\0')
         return kl_fail(err, KL_EINVAL, "say where the data shall lie: --data-dir DIR");
-    if (kl_env_dir_real_open(data, true, &p->data, err) != KL_OK ||
+    if (kl_vault_open(data, true, a->keys, true, &p->data, err) != KL_OK ||
         p->data->lock(p->data, err) != KL_OK)
         return kl_within(err, "data-dir %s", data);
     return kl_store_open(&(struct kl_store_place){ .env = a->env, .config = a->config, .writes = true,
-                                                   .log = a->log, .metrics = a->metrics },
+                                                   .keys = a->keys, .log = a->log, .metrics = a->metrics },
                          &p->store, err);
 }
 

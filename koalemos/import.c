@@ -4,6 +4,7 @@
 #include "koalemos/import.h"
 
 #include "koalemos/import_priv.h"
+#include "libkoal/crypt/vault.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -249,7 +250,7 @@ static enum kl_code open_work(struct import *x, struct kl_err *err)
     struct kl_env_dir *data = x->reach.data;
 
     if (x->work_path != NULL) {
-        if (kl_env_dir_real_open(x->work_path, true, &x->work, err) != KL_OK)
+        if (kl_vault_open(x->work_path, true, x->reach.app->keys, true, &x->work, err) != KL_OK)
             return kl_within(err, "work-dir %s", x->work_path);
     } else if (data == NULL) {
         return kl_fail(err, KL_EINVAL, "say where to work: --work-dir DIR");

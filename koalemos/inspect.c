@@ -12,12 +12,13 @@
 #include <string.h>
 
 static const char usage[] =
-    "usage: koalemos inspect DIR [--json] [--progress]\n"
+    "usage: koalemos inspect DIR [--json] [--progress] [--encryption.keys.file FILE]\n"
     "\n"
     "  Lists the filesets below DIR: the data folder of a process, or a folder that is an object store.\n"
     "  Reads all of their data. Exit status: 0; 1 when one of them cannot be read; 2 wrong usage.\n"
     "  --json        one JSON object in place of a table\n"
-    "  --progress    says on stderr how far it is (always, where that is a terminal)\n";
+    "  --progress    says on stderr how far it is (always, where that is a terminal)\n"
+    "  --encryption.keys.file    the keys, where DIR is encrypted\n";
 
 struct inspect {
     struct tool       t;

@@ -30,7 +30,8 @@ static const char usage[] =
     "  check-config   whether files are configurations; where they are wrong if not\n"
     "  config    schema: the configuration's JSON schema; page: every option there is\n"
     "  key       new, list, revoke: API keys, in the file that auth.keys.file names\n"
-    "  rekey     another key for an object storage that is encrypted\n"
+    "  encrypt   what lies in a folder, by the first of encryption.keys; which files are not\n"
+    "  rekey     another key for an object storage whose objects are encrypted\n"
     "  audit     verify: whether the log of orders and refusals is whole\n"
     "  import    blocks of Prometheus, Thanos or Mimir, from a folder or S3\n"
     "  export    a server's samples, as JSON lines, CSV or OpenMetrics\n"
@@ -69,6 +70,8 @@ int main(int argc, char **argv)
         return koalemos_key(argc, argv, 2);
     if (argc >= 2 && strcmp(argv[1], "rekey") == 0)
         return koalemos_rekey(argc, argv, 2);
+    if (argc >= 2 && strcmp(argv[1], "encrypt") == 0)
+        return koalemos_encrypt(argc, argv, 2);
     if (argc >= 2 && strcmp(argv[1], "audit") == 0)
         return koalemos_audit(argc, argv, 2);
     if (argc >= 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0)) {

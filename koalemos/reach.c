@@ -2,6 +2,7 @@
 
 #include "koalemos/serve_catalogue.h"
 #include "libkoal/bus/options.h"
+#include "libkoal/crypt/vault.h"
 #include "libkoal/http/client.h"
 #include "libkoal/store/options.h"
 #include "libtsproto/layout.h"
@@ -138,14 +139,14 @@ static enum kl_code open_local(struct reach *r, const char *path, struct kl_err 
 {
     struct kl_bus_local_options local;
 
-    if (kl_env_dir_real_open(path, r->client == NULL, &r->data, err) != KL_OK)
+    if (kl_vault_open(path, r->client == NULL, r->app->keys, r->client == NULL, &r->data, err) != KL_OK)
         return kl_within(err, "data-dir %s", path);
     if (r->client == NULL && r->data->lock(r->data, err) != KL_OK)
         return kl_within(err, "data-dir %s, which no server may use meanwhile", path);
     /* What the server is told of must be where it looks. */
     if (r->client != NULL && r->data->lock(r->data, err) == KL_OK)
         return kl_fail(err, KL_EINVAL, "data-dir %s is used by no server: it is not that of %s", path, r->server);
-    if (r->data->enter(r->data, "store", true, &r->objects, err) != KL_OK)
+    if (kl_store_local(r->app->config, r->data, "store", true, &r->objects, err) != KL_OK)
         return kl_within(err, "data-dir %s", path);
     if (r->client != NULL)
         return KL_OK;
@@ -180,7 +181,7 @@ enum kl_code reach_open(struct reach *r, struct kl_app *app, bool writes, struct
     if (r->client == NULL)
         r->loop = app->env->sched->loop_new(app->env->sched, "command", 16);
     return kl_store_open(&(struct kl_store_place){ .env = app->env, .config = config,
-                                                   .local = r->objects, .writes = writes,
+                                                   .local = r->objects, .keys = app->keys, .writes = writes,
                                                    .log = app->log }, &r->store, err);
 }
 

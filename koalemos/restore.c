@@ -271,7 +271,8 @@ static enum kl_code one_partition(struct restore *r, size_t i, struct kl_err *er
 
 static enum kl_code run(struct restore *r, struct kl_app *app, struct kl_err *err)
 {
-    const struct kl_store_place place = { .env = app->env, .config = app->config, .log = app->log };
+    const struct kl_store_place place = { .env = app->env, .config = app->config, .keys = app->keys,
+                                          .log = app->log };
 
     r->c.reach.app = app;
     r->c.spreads = catalog_spreads_new((uint32_t)kl_config_int(app->config, "partitions"));

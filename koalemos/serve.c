@@ -11,6 +11,7 @@
 #include "libkoal/app/app.h"
 #include "libkoal/bus/bus.h"
 #include "libkoal/bus/options.h"
+#include "libkoal/crypt/vault.h"
 #include "libkoal/store/options.h"
 #include "overrides/overrides.h"
 #include "querier/options.h"
@@ -51,16 +52,16 @@ static enum kl_code open_folders(struct serve *s, struct kl_err *err)
 {
     const char *path = kl_config_text(s->app->config, "data-dir");
     struct kl_store_place place = { .env = s->app->env, .config = s->app->config, .writes = true,
-                                    .log = s->app->log, .metrics = s->app->metrics };
+                                    .keys = s->app->keys, .log = s->app->log, .metrics = s->app->metrics };
     char        cache[4096];
 
     if (path == NULL || path[0] == '\0')
         return kl_fail(err, KL_EINVAL, "say where the data shall lie: --data-dir DIR");
-    if (kl_env_dir_real_open(path, true, &s->data, err) != KL_OK)
+    if (kl_vault_open(path, true, s->app->keys, true, &s->data, err) != KL_OK)
         return kl_within(err, "data-dir %s", path);
     if (s->data->lock(s->data, err) != KL_OK)
         return kl_within(err, "data-dir %s", path);
-    if (s->data->enter(s->data, "store", true, &s->objects, err) != KL_OK ||
+    if (kl_store_local(s->app->config, s->data, "store", true, &s->objects, err) != KL_OK ||
         s->data->sync_names(s->data, err) != KL_OK)
         return kl_within(err, "data-dir %s", path);
     place.local = s->objects;

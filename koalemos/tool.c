@@ -1,5 +1,7 @@
 #include "koalemos/tool.h"
 
+#include "libkoal/crypt/vault.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -21,6 +23,10 @@ static bool read_args(struct tool *t, const char *usage, int argc, char **argv, 
             t->progress = true;
         } else if (strcmp(a, "--json") == 0 && json_known) {
             t->json = true;
+        } else if (strcmp(a, "--encryption.keys.file") == 0 && i + 1 < argc) {
+            t->keys_file = argv[++i];
+        } else if (strncmp(a, "--encryption.keys.file=", 23) == 0) {
+            t->keys_file = a + 23;
         } else if (a[0] == '-' || t->path != NULL) {
             fprintf(stderr, "%s: \"%.80s\" is not understood\n%s", t->name, a, usage);
             return false;
@@ -36,15 +42,25 @@ static bool read_args(struct tool *t, const char *usage, int argc, char **argv, 
 bool tool_open(struct tool *t, const char *name, const char *usage, int argc, char **argv,
                int first, bool json_known, int *status)
 {
-    struct kl_err err;
+    struct kl_env_dir *raw;
+    struct kl_keys    *keys = NULL;
+    struct kl_err      err;
 
     *t = (struct tool){ .name = name, .progress = isatty(STDERR_FILENO) };
     if (!read_args(t, usage, argc, argv, first, json_known, status))
         return false;
-    if (kl_env_dir_real_open(t->path, false, &t->top, &err) != KL_OK) {
-        fprintf(stderr, "%s: %s: %s\n", name, t->path, err.text);
+    *status = 2;
+    if (t->keys_file != NULL && kl_keys_read(t->keys_file, &keys, &err) != KL_OK) {
+        fprintf(stderr, "%s: encryption.keys.file: %s\n", name, err.text);
         return false;
     }
+    if (kl_env_dir_real_open(t->path, false, &raw, &err) != KL_OK) {
+        fprintf(stderr, "%s: %s: %s\n", name, t->path, err.text);
+        kl_keys_unref(keys);
+        return false;
+    }
+    t->top = kl_vault_looking(raw, keys);
+    kl_keys_unref(keys);
     if (blk_find(t->top, &t->finds, &err) != KL_OK) {
         fprintf(stderr, "%s: look through %s: %s\n", name, t->path, err.text);
         t->top->leave(t->top);

@@ -16,12 +16,13 @@
 #include <string.h>
 
 static const char usage[] =
-    "usage: koalemos verify DIR [--progress]\n"
+    "usage: koalemos verify DIR [--progress] [--encryption.keys.file FILE]\n"
     "\n"
     "  Reads every byte of every fileset and manifest below DIR: the data folder of a process, or a\n"
     "  folder that is an object store. What is bad is named on stdout.\n"
     "  Exit status: 0 all is well, 1 something is bad, 2 it could not be told.\n"
-    "  --progress    says on stderr how far it is (always, where that is a terminal)\n";
+    "  --progress    says on stderr how far it is (always, where that is a terminal)\n"
+    "  --encryption.keys.file    the keys, where DIR is encrypted\n";
 
 struct verify {
     struct tool t;

@@ -1,4 +1,5 @@
 #include "libkoal/app/app_priv.h"
+#include "libkoal/base/hex.h"
 
 #include "libkoal/http/around.h"
 
@@ -232,6 +233,27 @@ static void share_memory(void)
     mallopt(M_ARENA_MAX, cores > 7 ? (int)(cores / 4) : 1);
 }
 
+/* A doorman keeps nothing in folders: it is not to hold the keys, though its configuration may name them. */
+static enum kl_code read_keys(struct app *a, bool is_server, struct kl_err *err)
+{
+    char        id[KL_KEY_ID_TEXT];
+    const char *file = kl_config_text(a->config, "encryption.keys.file");
+    const char *command = kl_config_text(a->config, "encryption.keys.command");
+
+    if (strcmp(a->app.name, "doorman") == 0)
+        return KL_OK;
+    if (file != NULL && kl_keys_read(file, &a->app.keys, err) != KL_OK)
+        return kl_within(err, "encryption.keys.file");
+    if (command != NULL && kl_keys_run(command, &a->app.keys, err) != KL_OK)
+        return kl_within(err, "encryption.keys.command");
+    if (a->app.keys != NULL && is_server) {
+        kl_hex(kl_keys_id(a->app.keys, 0), KL_KEY_ID, id);
+        kl_logf(a->app.log, KL_INFO, "folders are encrypted by the key %s%s", id,
+                kl_keys_count(a->app.keys) > 1 ? "; others are there for what is older" : "");
+    }
+    return KL_OK;
+}
+
 struct kl_app *kl_app_open(const char *name, int argc, char **argv, int first,
                            const char *default_listen, int *status)
 {
@@ -239,6 +261,7 @@ struct kl_app *kl_app_open(const char *name, int argc, char **argv, int first,
     struct kl_config *config = NULL;
     struct kl_err     err;
     struct app       *a = NULL;
+    bool              is_server;
     enum kl_code      code = read_flags(argc, argv, first, &f, &err);
 
     *status = 0;
@@ -275,7 +298,9 @@ struct kl_app *kl_app_open(const char *name, int argc, char **argv, int first,
             kl_app_log_init(&a->log, name);
             kl_app_log_configure(&a->log, config);
             a->app.log = &a->log.log;
-            if (strcmp(default_listen, KL_APP_TOOL) != 0)
+            is_server = strcmp(default_listen, KL_APP_TOOL) != 0;
+            code = read_keys(a, is_server, &err);      /* a command can be run now, and not later */
+            if (code == KL_OK && is_server)
                 code = kl_app_sandbox(a, &err);
             a->app.metrics = kl_metrics_new();
             a->app.env = kl_env_real_new(0);
@@ -403,6 +428,7 @@ void kl_app_close(struct kl_app *app)
     kl_metrics_free(app->metrics);
     kl_app_reloads_end(a);
     kl_env_live_free(app->live);
+    kl_keys_unref(app->keys);
     kl_config_free(a->config);
     kl_config_free(a->begun_with);
     free(a->file);

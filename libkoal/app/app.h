@@ -10,6 +10,7 @@
 #include "libkoal/base/log.h"
 #include "libkoal/base/metrics.h"
 #include "libkoal/base/trace.h"
+#include "libkoal/crypt/keys.h"
 #include "libkoal/env/env.h"
 #include "libkoal/env/live.h"
 #include "libkoal/http/http.h"
@@ -34,6 +35,7 @@ struct kl_app {
     struct kl_metrics *metrics;
     struct kl_tracer *tracer;                          /* NULL: trace.otlp_url is not set */
     struct kl_env *env;
+    struct kl_keys *keys;                              /* of encryption.keys: what is in folders; NULL: none */
     const char *hostname, *folder;                     /* this machine's, and where it was started */
     const struct kl_guard *guard;                      /* of every listener, from kl_app_secure on */
     struct kl_tls *tls;                                /* from then on; NULL: cleartext */

@@ -60,5 +60,10 @@ enum kl_code kl_app_check(const struct kl_config *c, struct kl_err *err)
         return kl_fail(err, KL_EINVAL, "%s: cluster.silent should be at least three of cluster.heartbeat",
                        where);
     }
+    if (kl_config_text(c, "encryption.keys.file") != NULL && kl_config_text(c, "encryption.keys.command") != NULL) {
+        kl_config_where(c, "encryption.keys.command", where, sizeof where);
+        return kl_fail(err, KL_EINVAL, "%s: encryption.keys.file and encryption.keys.command are both set: which of them?",
+                       where);
+    }
     return kl_app_secure_check(c, err);
 }

@@ -1,1 +1,1 @@
-USES := libkoal/base libkoal/env libkoal/http libkoal/auth
+USES := libkoal/base libkoal/env libkoal/crypt libkoal/http libkoal/auth

@@ -46,6 +46,8 @@ const struct kl_config_section kl_app_sections[] = {
     { "bus", "What is the same over NATS and in one process." },
     { "auth", "Who may ask: API keys." },
     { "audit", "The log of what operators order and of what is refused." },
+    { "encryption", "What a process keeps in folders: the local log, snapshots, filesets, caches, and the object storage where that is a "
+                    "folder. Off where no key is named." },
     { "tls", "TLS of every listener: HTTP and OTLP over gRPC. Off where no certificate is named." },
     { "http", "The HTTP server of every service." },
     { "trace", "Spans of requests, for a collector of traces. Off by default." },
@@ -103,6 +105,9 @@ const struct kl_option kl_app_options[] = {
     INT("auth.rate", "0", 0, 1000000, "requests a second of a key whose line says no rate; past it 429; 0: any"),
     TEXT("audit.dir", NULL, "folder of the log of what operators order and of what is refused; unset: serve keeps it in its data-dir, others keep none"),
     TEXT("audit.key.file", NULL, "file with a secret, without which nobody can make the audit log anew"),
+
+    TEXT("encryption.keys.file", NULL, "file with keys, of 64 hex digits, a line each: what this process keeps in folders is encrypted by the first, and may be by any"),
+    TEXT("encryption.keys.command", NULL, "or a command that prints them, run once at the start; what it is told is no secret"),
 
     TEXT("tls.cert.file", NULL, "our certificate, PEM, and what signed it: HTTP and gRPC speak TLS, 1.2 or 1.3; files are read again when they change"),
     TEXT("tls.key.file", NULL, "its key"),

@@ -51,6 +51,12 @@ static const uint8_t *look(struct scan *s, uint64_t offset, size_t size, struct 
         }
         s->window_size = 0;
         if (s->bus->dir->view_read(s->view, offset, s->window, want, err) != KL_OK) {
+            /* In an encrypted folder what is read ahead may be damaged where nobody looks yet. */
+            want = err->code == KL_ECORRUPT ? size : want;
+            if (want > size || s->bus->dir->view_read(s->view, offset, s->window, want, err) != KL_OK)
+                want = 0;
+        }
+        if (want == 0) {
             kl_within(err, "log segment %s", s->name);
             return NULL;
         }

@@ -227,13 +227,31 @@ struct listing {
     const struct vault *v;
 };
 
-/* Of a folder that is only looked at nobody knows which files are encrypted: sizes as they lie there. */
+/* Of a folder that is only looked at nobody knows which files are encrypted: each is asked. */
+static bool sealed(const struct vault *v, const char *name)
+{
+    uint8_t             head[8];
+    struct kl_env_view *view;
+    struct kl_err       unheard;
+    uint64_t            size;
+    bool                is;
+
+    if (!v->looking)
+        return true;
+    if (v->inner->view(v->inner, name, &view, &size, &unheard) != KL_OK)
+        return false;
+    is = size >= sizeof head && v->inner->view_read(view, 0, head, sizeof head, &unheard) == KL_OK &&
+         kl_vault_is_head(head, sizeof head);
+    v->inner->view_close(view);
+    return is;
+}
+
 static void pass_on(void *ctx, const char *name, bool is_dir, uint64_t stored)
 {
     struct listing *l = ctx;
 
     if (!l->v->root || is_dir || strcmp(name, KL_VAULT_MARK) != 0)
-        l->each(l->ctx, name, is_dir, l->v->looking ? stored : kl_vault_plain_size(stored));
+        l->each(l->ctx, name, is_dir, !is_dir && sealed(l->v, name) ? kl_vault_plain_size(stored) : stored);
 }
 
 static enum kl_code list(struct kl_env_dir *dir,
@@ -317,4 +335,12 @@ struct kl_env_dir *kl_vault_looking(struct kl_env_dir *inner, struct kl_keys *ke
 struct kl_env_dir *kl_vault_over(struct kl_env_dir *inner, struct kl_keys *keys)
 {
     return made(inner, keys, false, false);
+}
+
+enum kl_code kl_vault_enter_raw(struct kl_env_dir *dir, const char *name, bool make, struct kl_env_dir **child,
+                                struct kl_err *err)
+{
+    struct kl_env_dir *raw = dir->create == create ? vault(dir)->inner : dir;
+
+    return raw->enter(raw, name, make, child, err);
 }

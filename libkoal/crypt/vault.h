@@ -45,6 +45,10 @@ struct kl_env_dir *kl_vault_new(struct kl_env_dir *inner_take, struct kl_keys *k
  * encrypted is KL_EINVAL, and the words say by which key. */
 struct kl_env_dir *kl_vault_looking(struct kl_env_dir *inner_take, struct kl_keys *keys);
 
+/* The folder `name` in it as it lies, though this one is encrypted (or is not). */
+enum kl_code kl_vault_enter_raw(struct kl_env_dir *dir, const char *name, bool make, struct kl_env_dir **child,
+                                struct kl_err *err);
+
 /* ---- which folders are encrypted: vault_mark.c ---- */
 
 struct kl_vault_mark {
@@ -74,7 +78,8 @@ struct kl_vault_file {                                 /* a path below the root;
     uint8_t        id[KL_KEY_ID];
     uint64_t       size_bytes;                         /* on disk */
 };
-/* Every file but the folder's own (LOCK, ENCRYPTED), and those of the folder `audit`, which are never encrypted. */
+/* Every file but the folder's own (LOCK, ENCRYPTED), those of the folder `audit`, which are never encrypted, and
+ * those of an object storage whose objects are, by a key of its own (libkoal/store/sealed.h). */
 enum kl_code kl_vault_each(struct kl_env_dir *raw, void (*each)(void *ctx, const struct kl_vault_file *f), void *ctx,
                            struct kl_err *err);
 struct kl_vault_change {

@@ -43,6 +43,28 @@ static bool own(const struct name *n, unsigned depth)
                                     : strcmp(n->text, KL_VAULT_MARK) == 0 || strcmp(n->text, KL_VAULT_MARK ".tmp") == 0);
 }
 
+static void has_key(void *ctx, const char *name, bool is_dir, uint64_t size_bytes)
+{
+    (void)size_bytes;
+    *(bool *)ctx |= !is_dir && strncmp(name, "sealed-", 7) == 0;
+}
+
+/* An object storage that encrypts its objects itself (libkoal/store/sealed.h): its files are as they shall be. */
+static bool sealed_store(struct kl_env_dir *dir, const struct names *n)
+{
+    struct kl_env_dir *catalogue;
+    struct kl_err      unheard;
+    bool               is = false;
+
+    for (size_t i = 0; i < n->count; i++)
+        if (n->at[i].is_dir && strcmp(n->at[i].text, "catalogue") == 0 &&
+            dir->enter(dir, "catalogue", false, &catalogue, &unheard) == KL_OK) {
+            catalogue->list(catalogue, has_key, &is, &unheard);
+            catalogue->leave(catalogue);
+        }
+    return is;
+}
+
 static enum kl_code walk(struct walk *w, struct kl_env_dir *dir, size_t length, unsigned depth, struct kl_err *err)
 {
     struct names n = { 0 };
@@ -50,6 +72,8 @@ static enum kl_code walk(struct walk *w, struct kl_env_dir *dir, size_t length, 
 
     if (code == KL_OK && n.count > 0)
         qsort(n.at, n.count, sizeof *n.at, by_name);
+    if (code == KL_OK && sealed_store(dir, &n))
+        n.count = 0;
     for (size_t i = 0; code == KL_OK && i < n.count; i++) {
         const struct name *x = &n.at[i];
         struct kl_env_dir *below;

@@ -141,7 +141,10 @@ static enum kl_code admit(struct kl_env_dir *raw, struct kl_keys *keys, bool wri
     if (m.count == KL_KEYS_MAX)
         return kl_fail(err, KL_EINVAL, "files in it are encrypted with %d keys: `koalemos encrypt` them with one", KL_KEYS_MAX);
     memcpy(m.ids[m.count++], kl_keys_id(keys, 0), KL_KEY_ID);
-    return kl_vault_mark_write(raw, &m, err);
+    if (kl_vault_mark_write(raw, &m, err) == KL_OK)
+        return KL_OK;
+    /* Of several who share a folder and begin at once, another may have written the same. */
+    return kl_vault_mark_read(raw, &m, &(struct kl_err){ 0 }) == KL_OK && has(&m, kl_keys_id(keys, 0)) ? KL_OK : err->code;
 }
 
 enum kl_code kl_vault_admit(struct kl_env_dir *raw, struct kl_keys *keys, bool writes, const struct kl_vault_mark *above,

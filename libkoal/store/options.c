@@ -1,4 +1,6 @@
 #include "libkoal/store/options.h"
+#include "libkoal/crypt/vault.h"
+#include "libkoal/store/folders.h"
 #include "libkoal/store/sealed.h"
 
 #include <string.h>
@@ -115,6 +117,27 @@ static enum kl_code open_s3(const struct kl_store_place *p, struct kl_store_opti
     return (o->v2 ? kl_store_s3v2_open : kl_store_s3_open)(p->env, &o->s3, s, err);
 }
 
+/* A folder that the configuration, or an operator, names. */
+static enum kl_code open_dir(const struct kl_store_place *p, const char *path, bool make, struct kl_store **s,
+                             struct kl_err *err)
+{
+    struct kl_env_dir *dir;
+    bool               by_objects = text(p->config, "store.encryption_key.file") != NULL;
+
+    if ((by_objects ? kl_env_dir_real_open(path, make, &dir, err)
+                    : kl_vault_open(path, make, p->keys, p->writes, &dir, err)) != KL_OK)
+        return err->code;
+    *s = kl_store_dir_owning_new(p->env, dir);
+    return KL_OK;
+}
+
+enum kl_code kl_store_local(const struct kl_config *c, struct kl_env_dir *data, const char *name, bool make,
+                            struct kl_env_dir **dir, struct kl_err *err)
+{
+    return text(c, "store.encryption_key.file") != NULL ? kl_vault_enter_raw(data, name, make, dir, err)
+                                                        : data->enter(data, name, make, dir, err);
+}
+
 static enum kl_code open_raw(const struct kl_store_place *p, struct kl_store_options *o, struct kl_store **s,
                              struct kl_err *err)
 {
@@ -125,7 +148,7 @@ static enum kl_code open_raw(const struct kl_store_place *p, struct kl_store_opt
                        "s3://bucket/prefix (or --store.dir DIR), the same for every ingestor and querier");
     if (o->kind == KL_STORE_NONE)
         *s = kl_store_dir_shared_new(p->env, p->local);
-    else if (o->kind == KL_STORE_DIR && kl_store_dir_open(p->env, o->path, s, err) != KL_OK)
+    else if (o->kind == KL_STORE_DIR && open_dir(p, o->path, true, s, err) != KL_OK)
         return kl_within(err, "store %s", o->path);
     else if (o->kind == KL_STORE_S3 && open_s3(p, o, s, err) != KL_OK)
         return err->code;
@@ -150,17 +173,17 @@ static enum kl_code seal(const struct kl_store_place *p, struct kl_store **s, st
     return KL_OK;
 }
 
-static enum kl_code open_folder(const struct kl_store_place *p, const char *path, struct kl_store **s,
-                                struct kl_err *err)
+/* One that is only read, to be taken from, may be encrypted or not. */
+static enum kl_code open_at_dir(const struct kl_store_place *p, const char *path, struct kl_store **s, struct kl_err *err)
 {
     struct kl_env_dir *dir;
 
-    if (!p->writes) {                                  /* is it there? */
-        if (kl_env_dir_real_open(path, false, &dir, err) != KL_OK)
-            return err->code;
-        dir->leave(dir);
-    }
-    return kl_store_dir_open(p->env, path, s, err);
+    if (p->writes)
+        return open_dir(p, path, true, s, err);
+    if (kl_env_dir_real_open(path, false, &dir, err) != KL_OK)
+        return err->code;
+    *s = kl_store_dir_owning_new(p->env, kl_vault_looking(dir, p->keys));
+    return KL_OK;
 }
 
 enum kl_code kl_store_open_at(const struct kl_store_place *p, const char *where, bool as_ours,
@@ -169,8 +192,11 @@ enum kl_code kl_store_open_at(const struct kl_store_place *p, const char *where,
     struct kl_store_options o;
 
     if (strncmp(where, "s3://", 5) != 0) {
-        if (open_folder(p, where, s, err) != KL_OK)
+        if (open_at_dir(p, where, s, err) != KL_OK)
             return err->code;
+    } else if (as_ours && p->writes && p->keys != NULL && text(p->config, "store.encryption_key.file") == NULL) {
+        /* encryption.keys are for folders; what lies there encrypted would lie open in the bucket. */
+        return kl_fail(err, KL_EINVAL, "what encryption.keys encrypts would not be encrypted there: name a folder, and copy that");
     } else if (kl_store_options_read(p->config, &o, err) != KL_OK || read_bucket(where, &o, err) != KL_OK ||
                open_s3(p, &o, s, err) != KL_OK) {
         return err->code;
@@ -240,6 +266,8 @@ enum kl_code kl_store_open_cache(const struct kl_store_place *p, struct kl_store
     struct kl_store_options o;
     const char             *path = text(p->config, "store.cache.dir");
     int64_t                 bytes = kl_config_int(p->config, "store.cache.bytes_max");
+    struct kl_env_dir      *dir;
+    struct kl_keys         *own;
 
     *s = *flights = NULL;
     if (kl_store_options_read(p->config, &o, err) != KL_OK)
@@ -251,5 +279,13 @@ enum kl_code kl_store_open_cache(const struct kl_store_place *p, struct kl_store
                                                 p->metrics);
     if (path == NULL || bytes == 0)
         return KL_OK;
-    return kl_store_cache_open(p->env, inner, path, (uint64_t)bytes, p->log, p->metrics, s, err);
+    if (p->keys == NULL)
+        return kl_store_cache_open(p->env, inner, path, (uint64_t)bytes, p->log, p->metrics, s, err);
+    if (kl_env_dir_real_open(path, true, &dir, err) != KL_OK)
+        return kl_within(err, "cache");
+    /* It begins empty each time, so nobody but this process has to know by which key it is. */
+    own = kl_keys_random();
+    dir = kl_vault_new(dir, own);
+    kl_keys_unref(own);
+    return kl_store_cache_open_in(p->env, inner, dir, path, (uint64_t)bytes, p->log, p->metrics, s, err);
 }

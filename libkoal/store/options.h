@@ -6,6 +6,7 @@
 #include "libkoal/base/config.h"
 #include "libkoal/base/log.h"
 #include "libkoal/base/metrics.h"
+#include "libkoal/crypt/keys.h"
 #include "libkoal/store/store.h"
 
 struct kl_store_options {
@@ -24,11 +25,17 @@ struct kl_store_place {
     struct kl_env     *env;
     const struct kl_config *config;
     struct kl_env_dir *local;                          /* where the config names none; NULL: it must */
+    struct kl_keys    *keys;                           /* of encryption.keys, by which folders are; or NULL */
     bool               writes;                         /* false: this process only reads */
     struct kl_log     *log;
     struct kl_metrics *metrics;
 };
-/* The store that the config names, bound to its cell. What cannot be (no bucket, wrong keys, another
+/* A folder `name` of the data folder `data` for a store: where store.encryption_key.file encrypts objects one by one,
+ * it is entered as it lies, else as `data` is. */
+enum kl_code kl_store_local(const struct kl_config *c, struct kl_env_dir *data, const char *name, bool make,
+                            struct kl_env_dir **dir, struct kl_err *err);
+/* The store that the config names, bound to its cell. A folder is encrypted by `keys`, but for one whose objects
+ * are, by store.encryption_key.file. What cannot be (no bucket, wrong keys, another
  * cell's data) is refused, in a sentence; a service out of reach is not: then only the log says so,
  * and calls fail with KL_EAGAIN until it is back. Blocks. */
 enum kl_code kl_store_open(const struct kl_store_place *place, struct kl_store **s,

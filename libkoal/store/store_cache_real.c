@@ -13,7 +13,7 @@
  * One lock guards the index, the list of segments and the one that grows. Pieces are read outside it:
  * whoever reads holds the segment.
  */
-#include "libkoal/store/store.h"
+#include "libkoal/store/folders.h"
 
 #include "libkoal/base/hash.h"
 #include "libkoal/base/log.h"
@@ -431,11 +431,18 @@ enum kl_code kl_store_cache_open(struct kl_env *env, struct kl_store *inner, con
                                  struct kl_store **store, struct kl_err *err)
 {
     struct kl_env_dir *dir;
-    struct left        l;
-    struct cache      *c;
 
-    if (kl_env_dir_real_open(path, true, &dir, err) != KL_OK)
-        return kl_within(err, "cache");
+    return kl_env_dir_real_open(path, true, &dir, err) == KL_OK
+         ? kl_store_cache_open_in(env, inner, dir, path, bytes_max, log, metrics, store, err) : kl_within(err, "cache");
+}
+
+enum kl_code kl_store_cache_open_in(struct kl_env *env, struct kl_store *inner, struct kl_env_dir *dir, const char *path,
+                                    uint64_t bytes_max, struct kl_log *log, struct kl_metrics *metrics,
+                                    struct kl_store **store, struct kl_err *err)
+{
+    struct left   l;
+    struct cache *c;
+
     l.dir = dir;
     if (dir->lock(dir, err) != KL_OK || dir->list(dir, remove_left, &l, err) != KL_OK) {
         dir->leave(dir);

@@ -1,4 +1,4 @@
-#include "libkoal/store/store.h"
+#include "libkoal/store/folders.h"
 
 #include <inttypes.h>
 #include <stdatomic.h>
@@ -341,6 +341,14 @@ struct kl_store *kl_store_dir_shared_new(struct kl_env *env, struct kl_env_dir *
     return s;
 }
 
+struct kl_store *kl_store_dir_owning_new(struct kl_env *env, struct kl_env_dir *dir)
+{
+    struct kl_store *s = kl_store_dir_shared_new(env, dir);
+
+    ((struct dir_store *)s)->owned = true;
+    return s;
+}
+
 enum kl_code kl_store_dir_open(struct kl_env *env, const char *path, struct kl_store **store,
                                struct kl_err *err)
 {
@@ -348,7 +356,6 @@ enum kl_code kl_store_dir_open(struct kl_env *env, const char *path, struct kl_s
 
     if (kl_env_dir_real_open(path, true, &dir, err) != KL_OK)
         return err->code;
-    *store = kl_store_dir_shared_new(env, dir);
-    ((struct dir_store *)*store)->owned = true;
+    *store = kl_store_dir_owning_new(env, dir);
     return KL_OK;
 }

@@ -1,7 +1,8 @@
 /*
  * The first simulated cluster life: samples are written, cut, flushed, read, while the process is
  * killed or the power fails at a random instant, again and again; then every acked sample is there
- * with its exact value, and nothing that was never sent. Replayable: SEED=n runs one life alone.
+ * with its exact value, and nothing that was never sent. On half of all disks everything is encrypted.
+ * Replayable: SEED=n runs one life alone.
  */
 #include "../unit/ingestor/world.h"
 
@@ -183,6 +184,16 @@ static void store_weather(struct life *l)
     l->faults.down = draw(l) % 6 == 0;
 }
 
+/* Half of all lives, by twenties: so that each kind of life above is among them. */
+static void encrypted(struct life *l)
+{
+    struct kl_err err;
+
+    if (l->seed / 20 % 2 == 1)
+        ck_assert_int_eq(kl_keys_parse(kl_span_str("00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"),
+                                       &l->w.keys, &err), KL_OK);
+}
+
 static void store_well(struct life *l)
 {
     l->faults = (struct kl_store_faults){ .seed = l->faults.seed };
@@ -200,6 +211,7 @@ static void live(uint64_t seed)
     l->w.orphans_ms = seed % 5 == 0 ? 0 : 20000;
     l->w.compacts = seed % 4 != 0;                     /* most lives merge filesets beside all else */
     snapshots(l);
+    encrypted(l);
     w_start(&l->w);
     w_ready(&l->w);
     for (unsigned round = 0; round < ROUNDS; round++) {
@@ -253,6 +265,7 @@ static void live(uint64_t seed)
     w_ready(&l->w);
     check(l);
     w_stop(&l->w);
+    kl_keys_unref(l->w.keys);
     tsp_record_writer_free(l->w.writer);               /* the disk has handles of killed processes */
     for (unsigned p = 0; p < PARTITIONS; p++)
         for (unsigned n = 0; n < SERIES; n++)
@@ -337,6 +350,7 @@ static void live_pushed(uint64_t seed)
     l->w.orphans_ms = seed % 5 == 0 ? 0 : 20000;
     l->w.compacts = seed % 4 != 0;
     snapshots(l);
+    encrypted(l);
     w_start(&l->w);
     w_ready(&l->w);
     d = doorman_new(l);
@@ -380,6 +394,7 @@ static void live_pushed(uint64_t seed)
     w_ready(&l->w);
     check_everywhere(l);
     w_stop(&l->w);
+    kl_keys_unref(l->w.keys);
     tsp_record_writer_free(l->w.writer);
     for (unsigned n = 0; n < SERIES; n++)
         free(l->truths[0][n]);

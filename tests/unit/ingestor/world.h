@@ -14,6 +14,7 @@
 #include "ingestor/ingestor.h"
 #include "libblock/manifest.h"
 #include "libkoal/bus/bus.h"
+#include "libkoal/crypt/vault.h"
 #include "libkoal/env/env.h"
 #include "libkoal/store/store.h"
 #include "libtsproto/logmark.h"
@@ -28,6 +29,7 @@ struct world {
     struct kl_env_sim      *sim;
     struct kl_env          *env;
     struct kl_env_disk_sim *disk;
+    struct kl_keys         *keys;                      /* NULL: the disk is not encrypted */
     struct kl_env_dir      *root, *bus_dir, *data_dir, *store_dir;
     struct kl_bus          *bus;
     struct kl_store        *store;
@@ -131,6 +133,8 @@ static inline bool w_start(struct world *w)
 
     w->env = kl_env_sim_env(w->sim);
     w->root = kl_env_disk_sim_root(w->disk);
+    if (w->keys != NULL)
+        w->root = kl_vault_new(w->root, w->keys);
     w->bus_dir = w_enter(w, "bus");
     w->data_dir = w_enter(w, "data");
     w->store_dir = w_enter(w, "store");
