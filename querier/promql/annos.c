@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "querier/promql/annos_priv.h"
+#include "querier/promql/partial_priv.h"
 
 enum { SHOWN_MAX = 10 };
 
@@ -183,6 +184,22 @@ void pql_note_monotonic(struct pql_op *op, int32_t at, struct kl_span name, int6
     if (e != NULL)
         pql_annos_step(op, op->q->annos, e, PQL_ANY_STEP);
     pql_annos_unlock(op->q->annos);
+}
+
+bool pql_annos_carry(const struct pql_annos *a, struct pql_partial_note notes[PQL_PARTIAL_NOTES_MAX], uint32_t *count)
+{
+    if (a->own_count > 0 || a->info_count > 0 || a->count > PQL_PARTIAL_NOTES_MAX)
+        return false;
+    for (uint32_t i = 0; i < a->count; i++) {
+        const struct pql_anno *e = &a->at[i];
+
+        if ((e->what != A_NON_COUNTER && e->what != A_NON_COUNTER_LABEL) || (a->by_steps && e->steps == NULL))
+            return false;
+        notes[i] = (struct pql_partial_note){ .what = e->what == A_NON_COUNTER ? 1 : 2, .name = kl_span_str(e->name),
+                                              .more = kl_span_str(e->more), .bits = e->steps };
+    }
+    *count = a->count;
+    return true;
 }
 
 static bool is_info(uint8_t what)

@@ -51,6 +51,7 @@ struct pql_op {
     uint32_t users, phase, number;
     uint32_t order, times;                             /* when Prometheus would last evaluate it, and how
                                                           often: what is written twice is run once */
+    uint64_t rows_elsewhere, points_elsewhere;         /* that it has in other places: partial_priv.h */
     uint32_t weight;                                   /* how often its samples count: see tally.c */
     uint64_t rows_made, points_made, items_made, bytes_used;   /* told when it is done */
     uint32_t inputs_had, *input_numbers;
@@ -63,8 +64,10 @@ struct pql_op {
 };
 
 struct pql_fed { uint32_t count; const struct pql_series *at; };
+struct pql_partials;
 struct pql_need_state {
     struct pql_need need;
+    struct pql_partials *partials;                     /* in place of `fed`; NULL: none */
     struct pql_fed fed;
     bool done, stats_only;                             /* histograms without buckets will do */
     bool counts;                                       /* what was fed are counts of samples */
@@ -86,6 +89,7 @@ struct pql_query {
     size_t memory_max;
     uint64_t samples_max, series_max;
     _Atomic uint64_t memory, samples, samples_peak, series;
+    _Atomic uint64_t charged;                          /* of the samples, by pql_charge */
     _Atomic uint64_t samples_total, each_step;         /* each_step: of what is the same at each */
     bool tally;                                        /* count as tally.c does; then there are: */
     _Atomic uint64_t *per_step, *reads;                /* of each step */

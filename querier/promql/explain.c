@@ -1,5 +1,5 @@
 /* The plan and what became of it: one entry an operator, in the order they run. */
-#include "querier/promql/eval_priv.h"
+#include "querier/promql/partial_priv.h"
 
 #include "libkoal/base/json.h"
 
@@ -46,6 +46,8 @@ static void one_json(const struct pql_op *op, const int64_t *ns, struct kl_buf *
     kl_buf_add8(out, ']');
     if (op->need != 0)
         field(out, "need", op->need - 1);
+    if (pql_op_partials(op) != NULL)
+        kl_buf_adds(out, ",\"pushed\":true");
     field(out, "steps", op->grid.count);
     field(out, "series", op->rows_made);
     field(out, "points", op->points_made);
@@ -82,7 +84,8 @@ void pql_explain_text(const struct pql_query *q, const int64_t *ns, struct kl_bu
         for (uint32_t i = 0; i < op->inputs_had; i++)
             if (op->input_numbers[i] != UINT32_MAX)
                 kl_buf_addf(out, "%s%u", i == 0 ? "  of " : ",", op->input_numbers[i]);
-        kl_buf_addf(out, "  %.*s\n", (int)text.size, text.size > 0 ? text.at : "");
+        kl_buf_addf(out, "  %.*s%s\n", (int)text.size, text.size > 0 ? text.at : "",
+                    pql_op_partials(op) != NULL ? "  (pushed)" : "");
         kl_buf_deinit(&text);
     }
 }

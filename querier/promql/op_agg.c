@@ -8,12 +8,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "querier/promql/agg_priv.h"
+#include "querier/promql/partial_priv.h"
 
 struct agg {
     uint8_t op;
     uint32_t *members, *begins;                        /* rows of group g: members[begins[g]...] */
     uint32_t groups, step_blocks;
+    /* Of a partial: what sums were compensated by and how many values they have, of each group and step, and
+     * the labels of each group's first row. */
+    double *c, *count;
+    struct kl_labels *first;
 };
 
 /* The rows in the order of their parts, else as they are. NULL: they already stand so, or memory is out. */
@@ -120,14 +124,67 @@ static bool folds_by_part(uint8_t op)
     return op == T_SUM || op == T_AVG || op == T_MIN || op == T_MAX;
 }
 
+static double finished(uint8_t op, double v, double c, double count)
+{
+    return op == T_AVG ? v / count + c / count : op == T_SUM ? v + c : v;
+}
+
+/* All was folded elsewhere: only what is last is done here. */
+static void from_partials(struct pql_op *op, const struct pql_partials *p)
+{
+    if (pql_out_rows(op, p->count) == NULL || !pql_rows_new(op, 0, op->out.at, p->count, false))
+        return;
+    for (uint32_t k = 0; k < p->count; k++) {
+        const struct pql_folded *g = &p->groups[k];
+        struct pql_row          *r = &op->out.at[k];
+
+        r->labels = g->labels;
+        r->drop_name = g->drop_name;
+        memcpy(r->has, g->has, op->grid.count);
+        for (uint32_t i = 0; i < op->grid.count; i++)
+            if (r->has[i] != P_NONE)
+                r->v[i] = finished(op->node->op, g->v[i], g->c[i], g->count[i]);
+    }
+}
+
+static bool keep_unfinished(struct pql_op *op, struct agg *a, const struct pql_rows *in)
+{
+    size_t cells = (size_t)a->groups * op->grid.count;
+
+    a->first = pql_alloc(op, 0, (a->groups + 1) * sizeof *a->first);
+    if (a->first == NULL)
+        return false;
+    for (uint32_t g = 0; g < a->groups; g++)
+        a->first[g] = in->at[a->members[a->begins[g]]].labels;
+    if (a->op != T_SUM && a->op != T_AVG)
+        return true;
+    a->c = pql_zalloc(op, 0, (2 * cells + 1) * sizeof *a->c);
+    a->count = a->c + cells;
+    return a->c != NULL;
+}
+
+struct pql_unfinished pql_agg_unfinished(const struct pql_op *op, uint32_t group)
+{
+    const struct agg *a = op->own;
+    size_t            at = (size_t)group * op->grid.count;
+
+    return (struct pql_unfinished){ a->c != NULL ? a->c + at : NULL, a->c != NULL ? a->count + at : NULL,
+                                    &a->first[group] };
+}
+
 static void prepare(struct pql_op *op)
 {
-    const struct pql_rows *in = &op->in[0]->out;
-    struct agg            *a = pql_zalloc(op, 0, sizeof *a);
-    struct pql_groups      g;
-    uint64_t               work;
+    const struct pql_rows     *in = &op->in[0]->out;
+    struct agg                *a = pql_zalloc(op, 0, sizeof *a);
+    const struct pql_partials *partials = pql_op_partials(op->in[0]);
+    struct pql_groups          g;
+    uint64_t                   work;
 
     op->own = a;
+    if (a != NULL && partials != NULL) {
+        from_partials(op, partials);
+        return;
+    }
     if (a == NULL || !pql_group(op, in, op->node->without, pql_grouping_names(op, op->node, kl_span("", 0)),
                                 folds_by_part(op->node->op), &g))
         return;
@@ -139,6 +196,8 @@ static void prepare(struct pql_op *op)
         return;
     for (uint32_t i = 0; i < g.count; i++)
         op->out.at[i].labels = g.index.keys[i];
+    if (op->q->params.partial && !keep_unfinished(op, a, in))
+        return;
     if (a->op == T_QUANTILE)
         note_quantile(op);
     /* Few groups over many steps are cut by steps. A row of histograms is too, but needs its column. */
@@ -154,7 +213,7 @@ static void prepare(struct pql_op *op)
 
 /* ---- one group, steps [from, to), column after column ---- */
 
-struct part { struct pql_op *op; const struct pql_row *rows; const uint32_t *members; uint32_t count;
+struct part { struct pql_op *op; const struct pql_row *rows; const uint32_t *members; uint32_t count, group;
               struct pql_row *out; uint32_t from, to; unsigned worker; };
 
 /* There are histograms among what only takes floats. */
@@ -404,13 +463,21 @@ static bool sums(struct part *p, bool average)
         join(&all, &next, n);
         m = end;
     }
+    if (p->op->q->params.partial) {                    /* whoever gets it makes the rest */
+        struct pql_unfinished u = pql_agg_unfinished(p->op, p->group);
+
+        memcpy(u.c + p->from, all.c, n * sizeof *all.c);
+        memcpy(u.count + p->from, all.count, n * sizeof *all.count);
+        free(room);
+        return true;
+    }
     for (uint32_t k = 0; k < n; k++) {
         double v = all.v[k];
 
         if (all.has[k] == P_NONE)
             continue;
         fine = fine && !(average && !isfinite(v));
-        all.v[k] = average ? v / all.count[k] + all.c[k] / all.count[k] : v + all.c[k];
+        all.v[k] = finished(average ? T_AVG : T_SUM, v, all.c[k], all.count[k]);
     }
     free(room);
     return fine;
@@ -443,7 +510,7 @@ static void item(struct pql_op *op, size_t item, unsigned worker)
         uint32_t    g = u / a->step_blocks, block = u % a->step_blocks;
         struct part p = { .op = op, .rows = op->in[0]->out.at, .members = a->members + a->begins[g],
                           .count = a->begins[g + 1] - a->begins[g], .out = &op->out.at[g],
-                          .worker = worker,
+                          .worker = worker, .group = g,
                           .from = (uint32_t)((uint64_t)op->grid.count * block / a->step_blocks),
                           .to = (uint32_t)((uint64_t)op->grid.count * (block + 1) / a->step_blocks) };
         fold(&p, a->op);
@@ -458,9 +525,10 @@ static void finish(struct pql_op *op)
         struct pql_row *r = &op->out.at[g];
         for (uint32_t i = 0; i < op->grid.count; i++)
             r->have += r->has[i] != P_NONE;
-        for (uint32_t m = a->begins[g]; m < a->begins[g + 1]; m++)
+        for (uint32_t m = a->begins != NULL ? a->begins[g] : 0; a->begins != NULL && m < a->begins[g + 1]; m++)
             r->drop_name |= op->in[0]->out.at[a->members[m]].drop_name;
     }
-    pql_drop_empty(op);
+    if (!op->q->params.partial)                        /* there a row's number is its group's */
+        pql_drop_empty(op);
 }
 const struct pql_op_kind pql_op_agg = { "aggregation", prepare, item, finish };

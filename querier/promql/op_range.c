@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "querier/promql/partial_priv.h"
 #include "querier/promql/range_priv.h"
 
 struct plan {
@@ -91,6 +92,10 @@ static void prepare(struct pql_op *op)
     uint32_t count = pql_source_count(op);
 
     op->own = make_plan(op);
+    if (op->own != NULL && pql_op_partials(op) != NULL) {
+        pql_partial_stand_in(op, ((struct plan *)op->own)->at);
+        return;
+    }
     if (op->own != NULL && pql_out_rows(op, count) != NULL)
         pql_slice(op, count, 100 + 30ull * op->grid.count);
 }

@@ -2,7 +2,7 @@
  * Both walk forward, so a whole range costs one pass over samples and steps. */
 #include <stdlib.h>
 
-#include "querier/promql/eval_priv.h"
+#include "querier/promql/partial_priv.h"
 
 struct look {
     const struct pql_selector_node *sel;
@@ -44,6 +44,10 @@ static void prepare(struct pql_op *op)
     if (l == NULL)
         return;
     op->own = l;
+    if (pql_op_partials(op) != NULL) {
+        pql_partial_stand_in(op, 0);
+        return;
+    }
     if (n->kind == N_CALL) {
         l->times = n->func->id == FN_TIMESTAMP;
         l->starts = n->func->id == FN_START_TIMESTAMP;

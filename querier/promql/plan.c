@@ -9,6 +9,7 @@
  */
 #include <string.h>
 
+#include "querier/promql/partial_priv.h"
 #include "querier/promql/plan_priv.h"
 
 #include "querier/promql/pql.h"
@@ -561,7 +562,11 @@ bool pql_plan(struct pql_query *q)
                                                          : plan(q, q->root, g, (struct around){ .func = "" });
     if (q->top == NULL)
         return false;
-    if (q->top->kind != &pql_op_top_matrix && q->top->kind != &pql_op_string) {
+    if (p->partial && (!pql_may_push(q->top) || q->op_count != 2 || q->need_count != 1)) {
+        pql_fail(q, PQL_BAD_DATA, "it is no aggregate that can be folded by itself");
+        return false;
+    }
+    if (!p->partial && q->top->kind != &pql_op_top_matrix && q->top->kind != &pql_op_string) {
         struct pql_op *last = pql_op_new(q, &pql_op_result, NULL, q->top->grid, 1);
         if (!input(last, 0, q->top))
             return false;
@@ -569,5 +574,6 @@ bool pql_plan(struct pql_query *q)
     }
     q->top->users++;                                   /* the answer reads it */
     q->root = (struct pql_node *)n;
+    pql_push_plan(q);
     return !pql_failed(q);
 }

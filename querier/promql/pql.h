@@ -39,6 +39,7 @@ struct pql_params {
     uint32_t result_limit;                             /* series in the answer, 0: all */
     bool    tally, samples_per_step;                   /* whether to count them, for stats; of each step */
     bool    notes_by_steps;                            /* see pql_said */
+    bool    partial;                                   /* the text is that of a push: see pql_partial */
     bool    step_each;                                 /* a step ends with its operator, as WORK of no
                                                           items, so that each one's time can be told */
     /* Where a need says `once`, floats may be fed without their columns: `later` not NULL, count at
@@ -77,6 +78,8 @@ struct pql_unseen { double count, lost; };
 /* What an operator takes of a range of samples, where nothing else of them matters. */
 enum pql_fold { PQL_FOLD_NONE, PQL_FOLD_MIN, PQL_FOLD_MAX, PQL_FOLD_FIRST, PQL_FOLD_LAST, PQL_FOLD_COUNT,
                 PQL_FOLD_SUM, PQL_FOLD_RATE };
+/* An aggregate that may be folded where the series are: its text, and the steps that it is asked for. */
+struct pql_push { struct kl_span text; int64_t start_ms, step_ms; uint32_t steps; };
 struct pql_need {
     uint32_t id;
     uint32_t matcher_count;
@@ -93,6 +96,7 @@ struct pql_need {
      * that begins or ends between two such samples is taken to hold its share of what lies between (range_rows.c). */
     enum pql_fold fold;
     int64_t fold_ms, fold_range_ms;                    /* the least range of all who look at it */
+    const struct pql_push *push;                       /* NULL, or its only reader: pql_feed_partials will do */
 };
 
 enum pql_state { PQL_NEED, PQL_WORK, PQL_DONE };
@@ -106,6 +110,22 @@ bool   pql_charge(struct pql_query *q, uint64_t samples, uint64_t series);
 /* `series` need not be sorted; the array is copied, what it points at is not. */
 void   pql_feed(struct pql_query *q, uint32_t need, const struct pql_series *series, size_t count);
 void   pql_feed_counts(struct pql_query *q, uint32_t need);
+
+/* ---- folded elsewhere ----
+ * Where all series of a need that can be pushed lie in parts, of which none has a series that another has
+ * too, each part may be folded by itself: by a query of `partial`, of the push's text and steps, which is fed
+ * that part's series alone. Its bytes, and those of all other parts, are fed in place of the series; the
+ * answer is the same, bit for bit, and so are statistics and budgets. What cannot be had that way (native
+ * histograms, other notes than that something is no counter, averages that overflow) is refused with words,
+ * by the one or the other; then the series are to be fed.
+ */
+/* After DONE. KL_ELIMIT: it failed, or is larger than `out` may be; KL_EINVAL: refused. */
+enum kl_code pql_partial(struct pql_query *q, struct kl_buf *out, struct kl_err *err);
+/* In the order of the parts. Copies what it keeps. On a failure nothing was fed: KL_ECORRUPT where the bytes
+ * are not what they should be, KL_ELIMIT, KL_EINVAL. Any thread, one at a time a need. */
+struct pql_fed_partials { uint64_t samples, series, groups; };
+enum kl_code pql_feed_partials(struct pql_query *q, uint32_t need, const struct kl_span *parts, size_t count,
+                               struct pql_fed_partials *fed, struct kl_err *err);
 void   pql_info(struct pql_query *q, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* The caller could not fetch: the query will end with this failure. Any time before DONE. */
 void   pql_fail(struct pql_query *q, enum pql_error kind, const char *fmt, ...)

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "querier/promql/eval_priv.h"
+#include "querier/promql/partial_priv.h"
 
 enum { PHASE_PREPARE, PHASE_WAIT, PHASE_WORK, PHASE_FINISH };
 enum { INLINE_ITEMS = 1 };
@@ -140,6 +140,7 @@ bool pql_charge(struct pql_query *q, uint64_t samples, uint64_t series)
                  (unsigned long long)q->series_max);
         return false;
     }
+    atomic_fetch_add(&q->charged, samples);
     return pql_count_points(q, samples) && !pql_failed(q);
 }
 
@@ -237,8 +238,10 @@ void pql_free(struct pql_query *q)
         return;
     for (struct pql_op *op = q->ops; op != NULL; op = op->next)
         free_arenas(op);
-    for (uint32_t i = 0; i < q->need_count; i++)
+    for (uint32_t i = 0; i < q->need_count; i++) {
         free((void *)q->needs[i].fed.at);
+        pql_partials_free(q->needs[i].partials);
+    }
     free(q->needs);
     free(q->needs_out);
     free((void *)q->per_step);
@@ -259,10 +262,11 @@ void pql_free(struct pql_query *q)
 /* An operator whose rows point into its inputs holds them for as long as it is held itself. */
 void pql_op_release(struct pql_op *op)
 {
-    uint64_t points = 0;
+    uint64_t points;
 
     if (op == NULL || --op->users > 0)
         return;
+    points = op->points_elsewhere;
     for (uint32_t i = 0; i < op->out.count; i++)
         points += op->out.at[i].have;
     atomic_fetch_sub(&op->q->samples, points);
@@ -300,11 +304,12 @@ static void end(struct pql_op *op)
 
     if (!pql_failed(op->q) && op->kind->finish != NULL)
         op->kind->finish(op);
+    points += op->points_elsewhere;
     for (uint32_t i = 0; i < op->out.count; i++)
         points += op->out.at[i].have;
     if (op->kind != &pql_op_result)                    /* the same points once more: not live twice */
         pql_count_points(op->q, points);
-    op->rows_made = op->out.count;
+    op->rows_made = op->out.count + op->rows_elsewhere;
     op->points_made = points;
     op->items_made = op->items;
     for (unsigned i = 0; i < PQL_WORKERS_MAX; i++)

@@ -34,7 +34,7 @@ static void limit(struct pql_query *q)
 void pql_finish(struct pql_query *q)
 {
     q->done = true;
-    if (!pql_failed(q))
+    if (!pql_failed(q) && !q->params.partial)
         make_result(q);
     limit(q);
     if (!pql_annos_result(q))
