@@ -11,6 +11,7 @@
 #include <stdlib.h>
 
 #include "libblock/chunk.h"
+#include "libblock/runs.h"
 #include "querier/qr_priv.h"
 
 enum { ITEM_SERIES = 64, LATER_MAX = 1 << 20 };
@@ -25,8 +26,7 @@ struct qr_scratch {
     size_t   unseen_room;                              /* where rows become their ends */
     struct pql_unseen *unseen;
     uint32_t *index, *other;
-    size_t   run_room;
-    struct run { uint32_t from, to; } *runs;
+    struct blk_runs runs;
 };
 
 struct work {                                          /* one series, while it is decoded */
@@ -222,70 +222,10 @@ static enum kl_code decode_into_scratch(const struct work *w, const struct blk_c
     return KL_OK;
 }
 
-static void add_run(struct qr_scratch *s, size_t *count, uint32_t from, uint32_t to)
-{
-    if (*count > 0 && s->times[from] > s->times[s->runs[*count - 1].to - 1]) {
-        s->runs[*count - 1].to = to;
-        return;
-    }
-    if (*count == s->run_room) {
-        s->run_room = s->run_room == 0 ? 16 : s->run_room * 2;
-        s->runs = kl_resize(s->runs, s->run_room * sizeof *s->runs);
-    }
-    s->runs[(*count)++] = (struct run){ from, to };
-}
-
-/* Of index runs a and b (b is the later one) into `out` at `at`; returns where it ends. */
-static uint32_t merge_two(const int64_t *times, const uint32_t *in, uint32_t *out, uint32_t at,
-                          struct run a, struct run b)
-{
-    while (a.from < a.to && b.from < b.to) {
-        int64_t ta = times[in[a.from]], tb = times[in[b.from]];
-
-        if (ta < tb) {
-            out[at++] = in[a.from++];
-        } else {
-            a.from += ta == tb;
-            out[at++] = in[b.from++];
-        }
-    }
-    while (a.from < a.to)
-        out[at++] = in[a.from++];
-    while (b.from < b.to)
-        out[at++] = in[b.from++];
-    return at;
-}
-
-static uint32_t merge_runs(struct qr_scratch *s, size_t count, uint32_t total)
-{
-    for (uint32_t i = 0; i < total; i++)
-        s->index[i] = i;
-    while (count > 1) {
-        size_t    n = 0;
-        uint32_t  at = 0, *swap = s->index;
-
-        for (size_t i = 0; i < count; i += 2) {
-            struct run a = s->runs[i], b = { 0, 0 };
-            uint32_t   begin = at;
-
-            if (i + 1 < count)
-                b = s->runs[i + 1];
-            at = merge_two(s->times, s->index, s->other, at, a, b);
-            s->runs[n++] = (struct run){ begin, at };
-        }
-        count = n;
-        total = at;
-        s->index = s->other;
-        s->other = swap;
-    }
-    return total;
-}
-
 static enum kl_code decode_runs(const struct work *w, const struct qr_found *g, size_t n,
                                 size_t total, struct pql_series *out)
 {
     struct qr_scratch *s = w->s;
-    size_t             run_count = 0;
     uint32_t           at = 0, count = 0;
     bool               hists = false, starts = false, unseen = qr_rows_ends(w->f);
     struct pql_unseen *unseen_at = NULL;
@@ -295,6 +235,7 @@ static enum kl_code decode_runs(const struct work *w, const struct qr_found *g, 
 
     if (total > UINT32_MAX - BLK_CHUNK_MAX || !scratch_room(w, total))
         return no_room(w);
+    s->runs.count = 0;                                 /* a series before it may have failed */
     for (size_t i = 0; i < n; i++)
         for (uint32_t k = 0; k < g[i].chunk_count; k++) {
             const struct blk_chunk_ref *c = &g[i].chunks[k];
@@ -307,10 +248,10 @@ static enum kl_code decode_runs(const struct work *w, const struct qr_found *g, 
             for (uint32_t x = 0; c->kind != BLK_FLOATS && x < count && !hists; x++)
                 hists = s->hists[at + x] != NULL;
             starts = starts || any_start(s->start_times + at, count);
-            add_run(s, &run_count, at, at + count);
+            blk_runs_add(&s->runs, s->times, at, at + count);
             at += count;
         }
-    count = merge_runs(s, run_count, at);
+    count = blk_runs_merge(&s->runs, s->times, at, &s->index, &s->other);
     times = kl_arena_alloc(w->arena, count * sizeof *times);
     values = kl_arena_alloc(w->arena, count * sizeof *values);
     if (hists)
@@ -524,7 +465,7 @@ void qr_decode_deinit(struct qr_decode *d)
         free(s->unseen);
         free(s->index);
         free(s->other);
-        free(s->runs);
+        free(s->runs.at);
         free(s);
         d->scratch[i] = NULL;
     }
