@@ -132,6 +132,8 @@ struct ing_ask {                                       /* a question to one part
     int64_t  until_ns, asked_ns;
     bool     unsure;                                   /* where the log ends was not known of late */
     struct ing_plan *plan;
+    struct ing_partial *partial;                       /* of PARTIAL, once it is begun */
+    bool             more;                             /* of its pages */
     struct kl_env_task work, back;
     struct kl_buf    page;
     enum kl_code     code;
@@ -375,7 +377,7 @@ struct ing_shard {
 
 struct ing_counters {
     struct kl_metric *repeats, *anew, *skipped, *records, *samples, *hists, *cuts, *flushes, *flush_failures, *unknown_refs,
-                     *alarms, *selects, *select_pages, *select_bytes, *select_refused, *filesets,
+                     *alarms, *selects, *select_pages, *select_bytes, *select_refused, *partials, *partials_refused, *filesets,
                      *exemplars_dropped, *compactions, *compacted, *compacted_samples, *expired,
                      *quarantined, *swept, *evicted, *orphan_filesets, *tidy_failures, *leftovers, *disk_used, *disk_full, *replayed,
                      *snapshots, *snapshot_failures, *set_aside, *restored, *from_peer, *deletions, *rewritten;
@@ -419,6 +421,7 @@ struct ing_ingestor {
     _Atomic bool     compacting;                       /* some partition's housekeeping merges */
     _Atomic uint32_t passing;                          /* partitions whose snapshot is being made */
     _Atomic uint32_t out;                              /* operations and work under way */
+    _Atomic uint32_t partials;                         /* aggregates being made */
     _Atomic bool stopping;
     struct kl_env_listener listener;                   /* on the first shard's loop */
     struct ing_counters m;
@@ -571,6 +574,14 @@ void ing_plan_render(struct ing_plan *plan, struct kl_buf *out, enum kl_code *co
 bool ing_plan_is_small(const struct ing_plan *plan);   /* to be made on the loop itself */
 size_t ing_plan_size(const struct ing_plan *plan);     /* bytes of the page, about */
 void ing_plan_free(struct ing_plan *plan);
+/* partial.c. An ask's aggregate: new, then its question to ing_plan_new and what that renders to _page while
+ * there is more, then _finish, which makes the whole answer. _new and _question on the loop, the others as
+ * work, one at a time. After a failure only _free is left. */
+struct ing_partial *ing_partial_new(struct ing_ask *a, struct kl_err *err);
+struct ing_question *ing_partial_question(struct ing_partial *x);
+enum kl_code ing_partial_page(struct ing_partial *x, struct kl_span bytes, bool *more, struct kl_err *err);
+enum kl_code ing_partial_finish(struct ing_partial *x, struct kl_buf *out, struct kl_err *err);
+void ing_partial_free(struct ing_partial *x);
 /* told.c: spans of records that are traced, and of questions; a word of questions refused */
 void ing_told_record(struct ing_partition *p, const struct kl_bus_record *rec, int64_t begin_ns);
 void ing_told_question(struct ing_question *of);

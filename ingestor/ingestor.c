@@ -150,6 +150,8 @@ static void on_change(struct kl_env_listener *l)
     i->o.deletion_ms = now.deletion_ms;
     i->o.snapshot_ms = now.snapshot_ms;
     i->o.snapshot_samples = now.snapshot_samples;
+    i->o.pushdown_max = now.pushdown_max;
+    i->o.pushdown_memory_max_bytes = now.pushdown_memory_max_bytes;
     i->o.disk_high_percent = now.disk_high_percent;
     i->o.disk_low_percent = now.disk_low_percent;
     kl_config_free(c);

@@ -62,6 +62,9 @@ void ing_metrics_init(struct ing_ingestor *i)
     m->select_pages = counter(i, "koalemos_ingestor_select_pages_total", "Pages answered");
     m->select_bytes = counter(i, "koalemos_ingestor_select_bytes_total", "Bytes answered");
     m->select_refused = counter(i, "koalemos_ingestor_selects_refused_total", "Questions refused");
+    m->partials = counter(i, "koalemos_ingestor_aggregates_total", "Aggregates made for queriers, in place of series");
+    m->partials_refused = counter(i, "koalemos_ingestor_aggregates_refused_total",
+                                  "Aggregates that could not be made here: the series are sent instead");
     m->skipped = counter(i, "koalemos_ingestor_records_skipped_total",
                          "Records passed over because an operator said so");
     m->anew = counter(i, "koalemos_ingestor_logs_made_anew_total",

@@ -14,6 +14,8 @@ void ing_options_read(const struct kl_config *c, struct ing_options *o)
         .snapshot_samples = (uint64_t)kl_config_int(c, "ingestor.snapshot_samples"),
         .spill_least_bytes = (uint64_t)kl_config_int(c, "ingestor.spill_least"),
         .memory_max_bytes = (uint64_t)kl_config_int(c, "ingestor.memory_max"),
+        .pushdown_max = (unsigned)kl_config_int(c, "ingestor.pushdown_max"),
+        .pushdown_memory_max_bytes = (uint64_t)kl_config_int(c, "ingestor.pushdown_memory_max"),
         .spread_series = (uint64_t)kl_config_int(c, "placement.spread_series"),
         .spread_window_ms = kl_config_int(c, "placement.spread_window"),
         .census_ms = kl_config_int(c, "ingestor.census"),

@@ -69,6 +69,8 @@ static void settle(struct ing_ask *a, enum kl_code code, const char *words)
         kl_count(p->i->m.select_pages, 1);
         kl_count(p->i->m.select_bytes, a->page.size);
     }
+    if (of->select.what == TSP_SEL_PARTIAL)
+        kl_count(code == KL_OK ? p->i->m.partials : p->i->m.partials_refused, 1);
     if (p->number == of->select.partition) {
         of->code = code;
         if (code != KL_OK)
@@ -80,6 +82,7 @@ static void settle(struct ing_ask *a, enum kl_code code, const char *words)
     }
     kl_buf_deinit(&a->page);
     ing_plan_free(a->plan);
+    ing_partial_free(a->partial);
     p->ask_count--;
     free(a);
     if (--of->left == 0)
@@ -91,17 +94,62 @@ static void render(struct kl_env_task *task)
     struct ing_ask *a = kl_container_of(task, struct ing_ask, work);
 
     ing_plan_render(a->plan, &a->page, &a->code, &a->err);
+    if (a->partial != NULL && a->code == KL_OK) {
+        a->code = ing_partial_page(a->partial, kl_buf_span(&a->page), &a->more, &a->err);
+        kl_buf_deinit(&a->page);
+    }
     a->p->i->env->sched->post(a->p->shard->loop, &a->back);
+}
+
+static void finish(struct kl_env_task *task)
+{
+    struct ing_ask *a = kl_container_of(task, struct ing_ask, work);
+
+    kl_buf_init(&a->page, KL_BUS_MESSAGE_MAX);
+    a->code = ing_partial_finish(a->partial, &a->page, &a->err);
+    a->p->i->env->sched->post(a->p->shard->loop, &a->back);
+}
+
+static void finished(struct kl_env_task *task)
+{
+    struct ing_ask *a = kl_container_of(task, struct ing_ask, back);
+
+    ing_in(a->p->i);
+    settle(a, a->code, a->err.text);
+}
+
+static void answer(struct ing_ask *a);
+static bool serving(const struct ing_partition *p);
+
+/* An aggregate whose page has been read: the next one, or, when there is none, what it comes to. */
+static void go_on(struct ing_ask *a)
+{
+    ing_plan_free(a->plan);
+    a->plan = NULL;
+    if (!serving(a->p)) {
+        settle(a, KL_EAGAIN, a->p->words.text);
+    } else if (a->more) {
+        answer(a);
+    } else {
+        a->work = (struct kl_env_task){ .run = finish };
+        a->back = (struct kl_env_task){ .run = finished };
+        ing_out(a->p->i);
+        a->p->i->env->sched->work(a->p->i->env->sched, &a->work);
+    }
 }
 
 static void rendered(struct kl_env_task *task)
 {
     struct ing_ask       *a = kl_container_of(task, struct ing_ask, back);
     struct ing_partition *p = a->p;
+    struct ing_ask       *partial = NULL;
 
     ing_in(p->i);
     p->rendering--;
-    settle(a, a->code, a->err.text);
+    if (a->partial == NULL || a->code != KL_OK)
+        settle(a, a->code, a->err.text);
+    else
+        partial = a;
     ing_snap_damaged(p);
     if (p->rendering == 0 && p->jobs != NULL && p->jobs->step == ING_LET_GO)
         ing_job_start(p);
@@ -110,6 +158,8 @@ static void rendered(struct kl_env_task *task)
             ing_chunks_bury(p->tenants[t].head);
         ing_pass_swap(p);
     }
+    if (partial != NULL)
+        go_on(partial);
 }
 
 static void answer(struct ing_ask *a)
@@ -126,14 +176,19 @@ static void answer(struct ing_ask *a)
         settle(a, KL_ELIMIT, "");
         return;
     }
-    a->plan = ing_plan_new(p, a->of, &a->err);
+    if (a->of->select.what == TSP_SEL_PARTIAL && a->partial == NULL &&
+        (a->partial = ing_partial_new(a, &a->err)) == NULL) {
+        settle(a, a->err.code, a->err.text);
+        return;
+    }
+    a->plan = ing_plan_new(p, a->partial != NULL ? ing_partial_question(a->partial) : a->of, &a->err);
     if (a->plan == NULL) {
         settle(a, a->err.code, a->err.text);
         return;
     }
     a->of->planned += ing_plan_size(a->plan);
     kl_buf_init(&a->page, KL_BUS_MESSAGE_MAX);
-    if (ing_plan_is_small(a->plan)) {                  /* less than a hop to a worker and back */
+    if (a->partial == NULL && ing_plan_is_small(a->plan)) {                  /* less than a hop to a worker and back */
         ing_plan_render(a->plan, &a->page, &a->code, &a->err);
         settle(a, a->code, a->err.text);
         return;
@@ -264,7 +319,7 @@ static uint32_t at_hand(const struct ing_question *of, const struct ing_partitio
 {
     uint32_t count = 0;
 
-    for (uint32_t k = 0; k < of->select.also_count; k++) {
+    for (uint32_t k = 0; k < of->select.also_count && of->select.what != TSP_SEL_PARTIAL; k++) {
         uint32_t              n = of->select.also[k];
         struct ing_partition *x = n < p->i->o.partitions ? &p->i->partitions[n] : NULL;
         bool                  again = x == p;

@@ -364,6 +364,12 @@ uint32_t tsp_placement_of(const struct tsp_placement *p, struct kl_span tenant,
     return place(base, spread, fp, tsp_placement_partitions_at(p, now_ms));
 }
 
+uint32_t tsp_placement_place(struct kl_span tenant, struct kl_span metric, struct kl_fp fp, uint32_t spread,
+                             uint32_t partitions)
+{
+    return place(tsp_placement_base(tenant, metric), (uint8_t)spread, fp, partitions);
+}
+
 void tsp_placement_range(const struct tsp_placement *p, struct kl_span tenant,
                          struct kl_span metric, uint32_t *first, uint32_t *count)
 {

@@ -59,6 +59,9 @@ unsigned     tsp_placement_layouts(const struct tsp_placement *p, int64_t from_m
 /* For a writer, at `now_ms`. `base` once a metric, `of` once a series. */
 uint32_t tsp_placement_of(const struct tsp_placement *p, struct kl_span tenant,
                           struct kl_span metric, struct kl_fp fp, int64_t now_ms);
+/* By a layout of so many partitions, and the metric's spread. */
+uint32_t tsp_placement_place(struct kl_span tenant, struct kl_span metric, struct kl_fp fp, uint32_t spread,
+                             uint32_t partitions);
 /* For a reader: the first partition and how many follow it (modulo P) that may hold `metric`. */
 void     tsp_placement_range(const struct tsp_placement *p, struct kl_span tenant,
                              struct kl_span metric, uint32_t *first, uint32_t *count);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "libtsproto/pb_priv.h"
+#include "libtsproto/placement.h"
 #include "libtsproto/select.pb.h"
 
 enum { PAGE_VERSION = 1, PAGE_MORE = 1, PAGE_STALE = 2 };
@@ -72,6 +73,10 @@ enum kl_code tsp_select_encode(const struct tsp_select *s, struct kl_buf *out, s
         .cursor_text = tsp_pb_put(&s->cursor_text), .limit = s->limit,
         .consistency = s->consistency, .min_seq = s->min_seq, .timeout_ms = s->timeout_ms,
         .also = { .funcs.encode = put_also, .arg = (void *)s },
+        .push_version = s->push.version, .push_text = tsp_pb_put(&s->push.text),
+        .push_start_ms = s->push.start_ms, .push_step_ms = s->push.step_ms, .push_steps = s->push.steps,
+        .push_lookback_ms = s->push.lookback_ms, .push_samples_max = s->push.samples_max,
+        .push_tally = s->push.tally, .push_partitions = s->push.partitions, .push_spread = s->push.spread,
         .trace = tsp_pb_put(&trace), .request_id = tsp_pb_put(&s->request_id),
     };
 
@@ -111,12 +116,22 @@ static bool get_matcher(pb_istream_t *stream, const pb_field_t *field, void **ar
     return true;
 }
 
+static bool push_is_fit(const koalemos_Select *m, struct kl_span text)
+{
+    uint32_t partitions = m->push_partitions;
+
+    return m->push_version == TSP_PUSH_VERSION && text.size > 0 && text.size <= TSP_PUSH_TEXT_MAX &&
+           m->push_steps > 0 && m->push_steps <= TSP_PUSH_STEPS_MAX && m->push_step_ms >= 0 &&
+           m->push_lookback_ms > 0 && partitions > 0 && partitions <= TSP_PARTITIONS_MAX &&
+           (partitions & (partitions - 1)) == 0 && m->push_spread < 32 && !m->has_cursor;
+}
+
 enum kl_code tsp_select_decode(struct kl_span bytes, struct kl_arena *arena, struct tsp_select *s,
                                struct kl_err *err)
 {
-    struct kl_span  tenant = kl_span("", 0), label = tenant, text = tenant, trace = tenant, id = tenant;
+    struct kl_span  tenant = kl_span("", 0), label = tenant, text = tenant, trace = tenant, id = tenant, push = tenant;
     struct tsp_pb_bytes to_tenant = { arena, &tenant }, to_label = { arena, &label },
-                        to_text = { arena, &text }, to_trace = { arena, &trace }, to_id = { arena, &id };
+                        to_text = { arena, &text }, to_trace = { arena, &trace }, to_id = { arena, &id }, to_push = { arena, &push };
     struct matchers matchers = { s, arena };
     koalemos_Select m = koalemos_Select_init_zero;
 
@@ -125,14 +140,17 @@ enum kl_code tsp_select_decode(struct kl_span bytes, struct kl_arena *arena, str
     m.tenant = tsp_pb_get(&to_tenant);
     m.label = tsp_pb_get(&to_label);
     m.cursor_text = tsp_pb_get(&to_text);
+    m.push_text = tsp_pb_get(&to_push);
     m.trace = tsp_pb_get(&to_trace);
     m.request_id = tsp_pb_get(&to_id);
     m.matchers = (pb_callback_t){ .funcs.decode = get_matcher, .arg = &matchers };
     if (tsp_pb_decode(koalemos_Select_fields, bytes, &m, "select", err) != KL_OK)
         return err->code;
-    if (m.what < TSP_SEL_SERIES || m.what > TSP_SEL_MARKS || m.consistency > TSP_READ_ANY ||
+    if (m.what < TSP_SEL_SERIES || m.what > TSP_SEL_PARTIAL || m.consistency > TSP_READ_ANY ||
         tenant.size == 0 || tenant.size > TSP_TENANT_MAX)
         return kl_fail(err, KL_EINVAL, "select: a question that this version does not know");
+    if (m.what == TSP_SEL_PARTIAL && !push_is_fit(&m, push))
+        return kl_fail(err, KL_EINVAL, "select: an aggregate that this version does not know");
     s->what = (enum tsp_select_what)m.what;
     s->partition = m.partition;
     s->tenant = tenant;
@@ -146,6 +164,9 @@ enum kl_code tsp_select_decode(struct kl_span bytes, struct kl_arena *arena, str
     s->consistency = (enum tsp_consistency)m.consistency;
     s->min_seq = m.min_seq;
     s->timeout_ms = m.timeout_ms;
+    s->push = (struct tsp_push){ m.push_version, push, m.push_start_ms, m.push_step_ms, m.push_lookback_ms,
+                                 m.push_steps, m.push_samples_max, m.push_tally, m.push_partitions,
+                                 m.push_spread };
     (void)kl_trace_parse(trace, &s->trace);            /* one that is none: it is not traced */
     s->request_id = kl_span(id.at, id.size <= TSP_REQUEST_ID_MAX ? id.size : TSP_REQUEST_ID_MAX);
     return KL_OK;

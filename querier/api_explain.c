@@ -93,7 +93,15 @@ static void fetch_json(const struct qr_fetch *f, struct kl_buf *out)
     bytes_json("data", &f->tally.data, out);
     kl_buf_add8(out, ',');
     bytes_json("index", &f->tally.index, out);
-    kl_buf_addf(out, "},\"series\":%zu,\"samples\":%zu}", f->series_count, f->sample_count);
+    kl_buf_addf(out, "},\"series\":%zu,\"samples\":%zu,\"pushed\":", f->series_count, f->sample_count);
+    if (f->pushed)
+        kl_buf_addf(out, "{\"series\":%" PRIu64 ",\"samples\":%" PRIu64 ",\"groups\":%" PRIu64 "}",
+                    f->fed.series, f->fed.samples, f->fed.groups);
+    else
+        kl_buf_adds(out, "null");
+    kl_buf_adds(out, ",\"notPushed\":");
+    kl_json_cstr(out, f->unpushed);
+    kl_buf_add8(out, '}');
     kl_buf_deinit(&text);
 }
 
@@ -178,6 +186,11 @@ static void fetches_text(const struct qr_round *r, struct kl_buf *out)
         bytes_text("data", &f->tally.data, out);
         bytes_text("index", &f->tally.index, out);
         kl_buf_addf(out, "    %zu series, %zu samples\n", f->series_count, f->sample_count);
+        if (f->pushed)
+            kl_buf_addf(out, "    pushed to the ingestors: %" PRIu64 " groups of %" PRIu64 " series, %" PRIu64
+                        " samples\n", f->fed.groups, f->fed.series, f->fed.samples);
+        else if (f->unpushed[0] != '\0')
+            kl_buf_addf(out, "    not pushed: %s\n", f->unpushed);
     }
 }
 

@@ -210,7 +210,8 @@ void qr_fetch_plan(struct qr_fetch *f)
 
 /* ---- merging ---- */
 
-/* Everything that was found goes; then it begins anew, without rollups. */
+/* Everything that was found goes; then it begins anew, without rollups, or for series in place of an
+ * aggregate. */
 static void restart(struct qr_fetch *f)
 {
     struct qr_fetch anew = { .job = f->job, .what = f->what, .matchers = f->matchers,
@@ -218,6 +219,16 @@ static void restart(struct qr_fetch *f)
                              .label = f->label, .limit = f->limit, .quiet = f->quiet, .done = f->done,
                              .id = f->id, .later = f->later, .no_rows = true };
 
+    memcpy(anew.unpushed, f->unpushed, sizeof anew.unpushed);
+    if (f->what == TSP_SEL_PARTIAL) {
+        anew.what = TSP_SEL_SERIES;
+        anew.fold = f->fold;
+        anew.fold_ms = f->fold_ms;
+        anew.range_ms = f->range_ms;
+        anew.rows_max_ms = f->rows_max_ms;
+        anew.no_rows = false;
+        kl_count(f->job->q->m.pushes_refused, 1);
+    }
     qr_fetch_deinit(f);
     *f = anew;
     qr_fetch_start(f);
@@ -238,7 +249,10 @@ static void merged(struct kl_env_task *task)
     struct qr_fetch *f = kl_container_of(task, struct qr_fetch, task);
     struct qr_job   *j = f->job;
 
-    if (f->merge_err.code == KL_OK && !j->ended && qr_rows_clash(f)) {
+    if (f->what == TSP_SEL_PARTIAL && f->merge_err.code != KL_OK)
+        qr_push_cannot(f, true, "%s", f->merge_err.text);
+    if (!j->ended && ((f->what == TSP_SEL_PARTIAL && !f->pushed) ||
+                      (f->merge_err.code == KL_OK && qr_rows_clash(f)))) {
         task->run = again;                             /* not here: its parts may be on their way out yet */
         j->q->env->sched->post(j->shard->loop, task);
         return;
@@ -250,11 +264,19 @@ static void merged(struct kl_env_task *task)
     qr_drop(j);
 }
 
+static void merge(struct qr_fetch *f)
+{
+    if (f->what == TSP_SEL_PARTIAL)
+        qr_push_take(f);
+    else
+        qr_merge(f);
+}
+
 static void merge_work(struct kl_env_task *task)
 {
     struct qr_fetch *f = kl_container_of(task, struct qr_fetch, task);
 
-    qr_merge(f);
+    merge(f);
     task->run = merged;
     f->job->q->env->sched->post(f->job->shard->loop, task);
 }
@@ -266,7 +288,7 @@ static void collect(struct qr_fetch *f)
     for (size_t i = 0; i < f->source_count; i++)
         bytes += f->sources[i]->charged;
     if (bytes < QR_INLINE_BYTES) {
-        qr_merge(f);
+        merge(f);
         merged(&f->task);                              /* drops the fetch's hold */
     } else {
         f->task.run = merge_work;
@@ -321,7 +343,7 @@ static void start_parts(struct qr_fetch *f, size_t count)
             continue;
         group[n++] = next[i];
         for (size_t k = i + 1; k < count && n < TSP_ALSO_MAX + 1; k++)
-            if (!taken[k] && f->job->after_count == 0 && same_owner(f, next[i], next[k])) {
+            if (!taken[k] && f->job->after_count == 0 && f->what != TSP_SEL_PARTIAL && same_owner(f, next[i], next[k])) {
                 group[n++] = next[k];
                 taken[k] = true;
             }
@@ -335,7 +357,8 @@ static void go_on(struct qr_fetch *f)
     struct qr_job *j = f->job;
 
     f->starting = true;                                /* one that fails at once must not re-enter */
-    while (!j->ended && f->parts_active < QR_PARTS_ACTIVE_MAX && f->part_next < f->part_count) {
+    while (!j->ended && f->parts_active < QR_PARTS_ACTIVE_MAX && f->part_next < f->part_count &&
+           (f->what != TSP_SEL_PARTIAL || f->unpushed[0] == '\0')) {
         size_t room = QR_PARTS_ACTIVE_MAX - f->parts_active, left = f->part_count - f->part_next;
 
         start_parts(f, left < room ? left : room);
@@ -343,8 +366,13 @@ static void go_on(struct qr_fetch *f)
     f->starting = false;
     if (f->parts_active > 0)
         return;
+    if (f->what == TSP_SEL_PARTIAL && f->placement_revision > tsp_placement_revision(f->table->placement))
+        qr_push_cannot(f, false, "the placement table has changed");
     if (j->ended) {
         qr_drop(j);
+    } else if (f->what == TSP_SEL_PARTIAL && f->unpushed[0] != '\0') {
+        f->task.run = again;
+        j->q->env->sched->post(j->shard->loop, &f->task);
     } else if (f->parts_failed == f->part_count && f->part_count > 0 && !f->probe) {
         if (qr_job_left_ms(j) == 0)
             qr_job_fail(j, PQL_TIMEOUT, "query timed out in expression evaluation");
@@ -413,6 +441,7 @@ void qr_fetch_start(struct qr_fetch *f)
     f->select->limit = f->limit;
     f->select->request_id = kl_span_str(j->request_id);
     plan(f);
+    qr_push_plan(f);
     qr_hold(j);                                        /* the fetch's own, until merged */
     go_on(f);
 }

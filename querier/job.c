@@ -103,6 +103,7 @@ static void read_features(struct qr_querier *q, struct qr_job *j)
 
     j->hedges = c == NULL || kl_config_feature(c, "features.hedging", kl_span_str(j->tenant));
     j->reuses = c == NULL || kl_config_feature(c, "features.results_cache", kl_span_str(j->tenant));
+    j->pushes = q->o.pushes && (c == NULL || kl_config_feature(c, "features.pushdown", kl_span_str(j->tenant)));
     kl_config_free(c);
 }
 

@@ -17,6 +17,12 @@ static void give_up(struct qr_part *p, const struct kl_err *err)
 {
     struct qr_fetch *f = p->f;
 
+    if (f->what == TSP_SEL_PARTIAL) {                  /* nothing is lost: the series are asked for */
+        qr_push_cannot(f, err->code == KL_EINVAL || err->code == KL_ELIMIT, "partition %" PRIu32 ": %s",
+                       p->partition, err->text);
+        qr_part_end(p);
+        return;
+    }
     p->failed = true;
     f->parts_failed++;
     f->last_err = *err;
@@ -86,8 +92,8 @@ static enum kl_code take_page(struct qr_part *p, struct qr_page got, bool *more,
 
     if (tsp_page_open(kl_span(got.bytes, got.size), &page, &items, err) != KL_OK)
         return kl_within(err, "partition %" PRIu32, p->partition);
-    if (page.more && f->what == TSP_SEL_METADATA)
-        return kl_fail(err, KL_ECORRUPT, "partition %" PRIu32 ": metadata in pages",
+    if (page.more && (f->what == TSP_SEL_METADATA || f->what == TSP_SEL_PARTIAL))
+        return kl_fail(err, KL_ECORRUPT, "partition %" PRIu32 ": what has no pages, in pages",
                        p->partition);
     if (page.more) {
         struct kl_span text = texts ? last_text(items) : kl_span(NULL, 0);
@@ -222,6 +228,8 @@ static struct question *question_new(struct qr_fetch *f, struct qr_part *const *
     s->timeout_ms = another(p) ? QR_ASK_PATIENCE_MS : QR_ASK_TIMEOUT_MS;
     if (left_ms < s->timeout_ms)
         s->timeout_ms = left_ms < 1 ? 1 : left_ms;
+    if (f->what == TSP_SEL_PARTIAL)
+        s->timeout_ms = qr_push_timeout_ms(j);
     s->trace = p->trace;
     s->also_count = count - 1;
     for (uint32_t i = 1; i < count; i++)
@@ -241,11 +249,12 @@ static struct question *question_new(struct qr_fetch *f, struct qr_part *const *
 static void put(struct question *q)
 {
     struct qr_job *j = q->f->job;
+    bool           pages = q->f->what != TSP_SEL_PARTIAL;   /* which take about as long as others */
 
     q->sent_ns = kl_env_mono_ns(j->q->env);
-    if (!q->second)
+    if (!q->second && pages)
         kl_hedge_asked(&j->shard->hedge, j->q->o.hedge_percent);
-    if (!q->second && j->hedges && j->q->o.hedge_percent > 0 && another(q->parts[0])) {
+    if (!q->second && pages && j->hedges && j->q->o.hedge_percent > 0 && another(q->parts[0])) {
         int64_t after_ms = kl_hedge_after_ms(&j->shard->hedge);
 
         if (after_ms < q->ask.timeout_ms) {
@@ -294,6 +303,8 @@ static void one_answered(struct question *q)
         if (op->code == KL_OK)
             free(op->answer);
         qr_part_end(p);
+    } else if (op->code != KL_OK && q->f->what == TSP_SEL_PARTIAL) {
+        give_up(p, &op->err);
     } else if ((op->code == KL_EAGAIN && p->tries + 1 < QR_ASK_TRIES) ||
                (op->code == KL_ETIMEOUT && another(p))) {
         p->tries++;
@@ -402,7 +413,7 @@ static void answered(struct kl_bus_ask *op)
     }
     if (twin != NULL)
         twin->twin = NULL;
-    if (op->code == KL_OK)
+    if (op->code == KL_OK && q->f->what != TSP_SEL_PARTIAL)
         kl_hedge_answered(&j->shard->hedge, kl_env_mono_ns(j->q->env) - q->sent_ns);
     if (q->over) {
         if (op->code == KL_OK)
@@ -509,6 +520,7 @@ void qr_live_parse(struct qr_part *p, struct qr_source *s, struct kl_err *err)
             break;
         case TSP_SEL_METADATA:
         case TSP_SEL_MARKS:
+        case TSP_SEL_PARTIAL:
             break;                                     /* merge.c reads these straight */
         }
     }

@@ -48,6 +48,7 @@ int main(int argc, char **argv)
     bo.log = a->log;
     bo.metrics = a->metrics;
     qr_options_read(a->config, &o);
+    o.pushes = true;                                   /* in serve there is no way to be saved */
     o.log = a->log;
     o.metrics = a->metrics;
     o.tracer = a->tracer;

@@ -9,6 +9,7 @@
  *   fan      n items of work on several workers                  querier.c
  *   fetch    everything that matches, of one selector            fetch.c, live.c, stored.c
  *   merge    the fetch's sources as one run by fingerprint       merge.c
+ *   push     an aggregate of the ingestors' in place of series   push.c
  *   decode   chunks into columns                                 decode.c
  *   query    a PromQL query: fetches, decodes, evaluates         query.c
  *   names    label names, values, series, metadata               names.c
@@ -75,6 +76,10 @@ struct qr_orders {                                     /* orders.c */
 /* of questions to ingestors */
 enum { QR_HEDGE_LEAST_MS = 10, QR_HEDGE_MOST_MS = 1000, QR_HEDGE_FIRST_MS = 250, QR_HEDGE_BURST = 16 };
 
+/* push.c: an aggregate that was refused, by its text. */
+enum { QR_REFUSED_MAX = 64 };
+struct qr_refused { uint64_t key; int64_t until_ns; };
+
 struct qr_losses { uint32_t partition; struct tsp_logmark mark; };
 struct qr_shard {
     struct qr_querier *q;
@@ -98,6 +103,7 @@ struct qr_shard {
     int64_t trimmed_ns;
     struct qr_orders orders;
     struct qr_results results;
+    struct qr_refused refused[QR_REFUSED_MAX];
     struct kl_hedge hedge;                             /* when a question is put to a second member */
     struct qr_job *waiting_first, *waiting_last;
     unsigned active, waiting;
@@ -113,7 +119,7 @@ struct qr_metrics {
         read_data, read_index;                         /* blk_tally */
     struct kl_metric *kept_hits, *kept_misses, *kept_bytes;
     struct kl_metric *started, *refused, *failed, *timeouts, *canceled, *samples, *series, *pages,
-                     *page_bytes, *retries, *hedges, *hedges_won, *filesets_read, *filesets_opened,
+                     *page_bytes, *retries, *hedges, *hedges_won, *pushes, *pushes_refused, *filesets_read, *filesets_opened,
                      *filesets_corrupt, *partial, *active, *slow;
     struct kl_metric_hist *seconds;
 };
@@ -165,7 +171,7 @@ struct qr_job {
     int64_t submitted_ns, begun_ns, deadline_ns;
     unsigned holds;                                    /* operations under way that will come back */
     bool running, ended, pours;
-    bool hedges, reuses;                               /* features of its tenant, as it began */
+    bool hedges, reuses, pushes;                       /* features of its tenant, as it began */
     _Atomic bool stop;                                 /* for workers: nobody wants it any more */
     struct kl_env_task task;
     struct kl_env_timer tick;
@@ -358,6 +364,13 @@ struct qr_fetch {
     enum pql_fold fold;                                /* what is wanted of them: rollups may do (rows.c) */
     int64_t fold_ms, range_ms;                         /* as pql_need: fold_ms, fold_range_ms */
     int64_t rows_max_ms;                               /* -1: exact ones; 0: none; else up to it, also if near */
+    const struct pql_push *push;                       /* NULL: series are wanted; else what could do instead */
+    int64_t lookback_ms;                               /* of the push; and whether its samples are counted */
+    bool    tallied;
+    /* out, where it could be pushed: then the need is fed; or why not */
+    bool    pushed;
+    struct pql_fed_partials fed;
+    char    unpushed[200];
     /* out: runs of equal fingerprints, in order of precedence; or texts, or metadata */
     struct qr_found *found;
     size_t found_count;
@@ -412,6 +425,13 @@ void qr_parts_end(struct qr_fetch *f);
 /* live.c: partitions of one owner, at most TSP_ALSO_MAX + 1 */
 void qr_live_start(struct qr_fetch *f, struct qr_part *const *parts, uint32_t count);
 void qr_live_parse(struct qr_part *p, struct qr_source *s, struct kl_err *err);
+/* push.c: aggregates in place of series. _plan, when the parts are planned: is it to be asked for? _cannot: it
+ * was, and it has to be asked for series; `remember`: nor is it asked for in the next half minute. */
+void    qr_push_plan(struct qr_fetch *f);
+void    qr_push_cannot(struct qr_fetch *f, bool remember, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+bool    qr_push_meets(const struct qr_fetch *f, const struct qr_manifest *m);  /* a fileset has a part of it */
+void    qr_push_take(struct qr_fetch *f);              /* in place of qr_merge: feeds, or merge_err */
+int64_t qr_push_timeout_ms(const struct qr_job *j);
 /* rows.c: rollups in place of samples */
 bool         qr_rows_fit(const struct qr_fetch *f, int64_t resolution_ms);
 bool         qr_rows_alone(const struct qr_fetch *f, const struct blk_manifest *m, const struct blk_info *info);
@@ -531,6 +551,7 @@ struct qr_query {
     struct pql_failure parse_failure;
     struct qr_round *round;                            /* the last one; all live until release */
     uint64_t fetched_samples, fetched_series;
+    uint64_t pushed_samples, pushed_series;            /* that ingestors looked at instead */
     bool unfed;                                        /* the round is decoded, not yet fed */
     int64_t *operator_ns;                              /* of each operator; NULL: not wanted */
     size_t operator_count;

@@ -62,6 +62,10 @@ static void metrics_init(struct qr_querier *q)
                                    "Bytes of pages received from ingestors.");
     m->retries = kl_metrics_add(r, KL_COUNTER, "koalemos_querier_retries_total", "",
                                 "Questions to ingestors asked again.");
+    m->pushes = kl_metrics_add(r, KL_COUNTER, "koalemos_querier_pushdowns_total", "",
+                               "Aggregates asked of ingestors in place of their series");
+    m->pushes_refused = kl_metrics_add(r, KL_COUNTER, "koalemos_querier_pushdowns_refused_total", "",
+                                       "Of these, could not be had, so that the series were asked for");
     m->hedges = kl_metrics_add(r, KL_COUNTER, "koalemos_querier_hedges_total", "",
                                "Questions put to a second member because the first was slow.");
     m->hedges_won = kl_metrics_add(r, KL_COUNTER, "koalemos_querier_hedges_won_total", "",

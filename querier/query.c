@@ -65,6 +65,8 @@ static void feed(struct qr_query *x)
         struct kl_fp     key;
         size_t           count = qr_decode_compact(f, &key);
 
+        if (f->pushed)                                 /* then it is fed already */
+            continue;
         qr_order_known(&x->job, key, f->series, count);
         pql_feed(x->job.pql, f->id, f->series, count);
         if (f->rows_ms > 0)
@@ -85,11 +87,14 @@ static void decoded(struct qr_decode *d)
             qr_job_fail(&x->job, qr_kind_of(d->failures[i].code), "%s", d->failures[i].text);
             return;
         }
-    for (size_t i = 0; i < x->round->count; i++)
+    for (size_t i = 0; i < x->round->count; i++) {
         x->fetched_series += x->round->fetches[i].found_count;
+        x->pushed_series += x->round->fetches[i].fed.series;
+        x->pushed_samples += x->round->fetches[i].fed.samples;
+    }
     x->fetched_samples = atomic_load(&d->samples);
-    x->job.cost.series = x->fetched_series;
-    x->job.cost.samples = x->fetched_samples;
+    x->job.cost.series = x->fetched_series + x->pushed_series;
+    x->job.cost.samples = x->fetched_samples + x->pushed_samples;
     x->unfed = true;
     begin_ns = x->mark_ns;
     x->decode_ns += lap(x);
@@ -135,6 +140,9 @@ static void fetch(struct qr_query *x)
         f->fold_ms = needs[i].fold_ms;
         f->range_ms = needs[i].fold_range_ms;
         f->rows_max_ms = x->rows_max_ms;
+        f->push = x->job.pushes ? needs[i].push : NULL;
+        f->lookback_ms = x->params.lookback_ms;
+        f->tallied = x->params.tally || x->params.samples_per_step;
         f->what = TSP_SEL_SERIES;
         f->matchers = needs[i].matchers;
         f->matcher_count = needs[i].matcher_count;

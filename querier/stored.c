@@ -78,6 +78,14 @@ static void looked_up(struct qr_lookup *l)
         qr_part_end(p);
         return;
     }
+    if (p->f->what == TSP_SEL_PARTIAL) {
+        if (l->code != KL_OK)
+            qr_push_cannot(p->f, false, "partition %" PRIu32 ": its stored data: %s", p->partition, l->err.text);
+        else if (qr_push_meets(p->f, p->manifest))
+            qr_push_cannot(p->f, false, "filesets have samples of these times");
+        qr_part_end(p);
+        return;
+    }
     if (l->code != KL_OK)
         qr_fetch_incomplete(p->f, "partition %" PRIu32 ": its stored data: %s", p->partition,
                             l->err.text);

@@ -203,6 +203,7 @@ const struct kl_option kl_app_options[] = {
     MS("compaction.orphans", "48h", 0, YEARS, "a fileset in the object storage that nothing names is removed after this; 0: never", LIVE),
 
     T_INT("features.results_cache", "100", 0, 100, "of 100 tenants, for how many range queries are answered out of pieces of earlier answers (querier.results_cache_max)"),
+    T_INT("features.pushdown", "100", 0, 100, "of 100 tenants, for how many aggregates are made by the ingestors where they can be (of cells: in serve there is nothing to be saved)"),
     T_INT("features.hedging", "100", 0, 100, "of 100 tenants, for how many questions may be put to a second member (querier.hedge)"),
 
     TEXT("otlp.grpc_listen", NULL, "address and port of OTLP over gRPC, as 127.0.0.1:4317; unset: there is none"),
@@ -232,6 +233,8 @@ const struct kl_option kl_app_options[] = {
     MS("ingestor.cut_delay", "10m", 0, 86400000, "a window is cut this long after its end"),
     MS("ingestor.log_keep", "6h", 0, YEARS, "the log in NATS is purged of nothing younger"),
     BYTES("ingestor.memory_max", "4GiB", 16 << 20, 1024 * TIB, "of the heads together; past it they are flushed early", LIVE),
+    INT("ingestor.pushdown_max", "4", 0, 1024, "aggregates made at once in place of queriers (features.pushdown); 0: none is, they get the series", LIVE),
+    BYTES("ingestor.pushdown_memory_max", "256MiB", 1 << 20, TIB, "memory of one of these", LIVE),
     MS("ingestor.snapshot_interval", "2m", 0, 86400000, "how often a partition's memory is put into its snapshot; 0: never, a restart replays the log", LIVE),
     INT("ingestor.snapshot_samples", "5000000", 0, (int64_t)1 << 40, "or after so many samples of a partition; 0: by time alone", LIVE),
     MS("ingestor.local_retention", "0", 0, YEARS, "filesets stay in this ingestor's own folder besides the object storage while they have samples as young as this; merges read them there, and the queries of serve; 0: none stays"),

@@ -119,6 +119,7 @@ static inline void w_ingestor(struct world *w)
                              .spill_least_bytes = w->spill_least_bytes,
                              .spread_series = w->spread_series, .census_ms = 1000,
                              .spread_window_ms = w->spread_window_ms,
+                             .pushdown_max = 8, .pushdown_memory_max_bytes = 64 << 20,
                              .log = w->log, .metrics = w->metrics };
 
     w->ing = ing_new(w->env, w->bus, w->data_dir, w->store, &o);

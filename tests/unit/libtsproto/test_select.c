@@ -67,6 +67,47 @@ START_TEST(a_question_arrives_as_it_was_asked)         /* without a cursor, and 
 }
 END_TEST
 
+START_TEST(an_aggregate_is_asked_for_as_it_was_meant_and_only_of_who_knows_its_version)
+{
+    static const struct tsp_push fit = { .version = TSP_PUSH_VERSION, .start_ms = -5, .step_ms = 15000,
+                                         .lookback_ms = 300000, .steps = 11001, .samples_max = UINT64_MAX,
+                                         .tally = true, .partitions = 64, .spread = 3 };
+
+    asked.what = TSP_SEL_PARTIAL;
+    asked.push = fit;
+    asked.push.text = text("sum by (job) (rate(up[5m]))");
+    for (int i = 0; i < 8; i++) {
+        kl_buf_reset(&out);
+        if (i == 1)
+            asked.push.version++;
+        if (i == 2)
+            asked.push.steps = 0;
+        if (i == 3)
+            asked.push.partitions = 63;
+        if (i == 4)
+            asked.push.spread = 32;
+        if (i == 5)
+            asked.push.lookback_ms = 0;
+        if (i == 6)
+            asked.push.text = text("");
+        if (i == 7)
+            asked.push.step_ms = -1;
+        ck_assert_int_eq(tsp_select_encode(&asked, &out, &err), KL_OK);
+        if (i > 0) {
+            ck_assert_int_eq(decode(), KL_EINVAL);
+            asked.push = fit;
+            asked.push.text = text("sum(up)");
+            continue;
+        }
+        ck_assert_msg(decode() == KL_OK, "%s", err.text);
+        ck_assert(got.what == TSP_SEL_PARTIAL && kl_span_eq(got.push.text, asked.push.text));
+        ck_assert(got.push.version == 1 && got.push.start_ms == -5 && got.push.step_ms == 15000 &&
+                  got.push.lookback_ms == 300000 && got.push.steps == 11001 && got.push.samples_max == UINT64_MAX &&
+                  got.push.tally && got.push.partitions == 64 && got.push.spread == 3);
+    }
+}
+END_TEST
+
 START_TEST(a_bundle_has_the_page_of_each_partition)
 {
     struct kl_cur  pages;
@@ -249,6 +290,7 @@ int main(void)
     int      failed;
 
     tcase_add_checked_fixture(t, setup, teardown);
+    tcase_add_test(t, an_aggregate_is_asked_for_as_it_was_meant_and_only_of_who_knows_its_version);
     tcase_add_loop_test(t, a_question_arrives_as_it_was_asked, 0, 2);
     tcase_add_test(t, a_bundle_has_the_page_of_each_partition);
     tcase_add_test(t, a_long_value_arrives_whole);

@@ -25,10 +25,11 @@ struct owner {
     enum kl_code fails;                                /* the next `fail_times` questions */
     unsigned fail_times;
     bool silent;                                       /* answers only when the question times out */
+    uint8_t silent_what;                               /* so it does to questions of this kind */
     int64_t slow_ms;                                   /* the owner answers after this; its members at once */
     enum kl_code member_fails;
     unsigned members_asked;                            /* of `asked`, by a member's name */
-    struct kl_buf by_what[TSP_SEL_MARKS + 1];       /* instead of `pages`, for such questions */
+    struct kl_buf by_what[TSP_SEL_PARTIAL + 1];     /* instead of `pages`, for such questions */
     uint8_t last_what;
     uint8_t last_consistency;
     uint64_t last_min_seq;
@@ -174,7 +175,7 @@ static void bus_ask(struct kl_bus *b, struct kl_bus_ask *op)
     }
     op->code = KL_OK;
     after_ms = member ? 0 : o->slow_ms;
-    if (o->silent && !member) {
+    if ((o->silent || o->silent_what == o->last_what) && !member) {
         op->code = kl_fail(&op->err, KL_ETIMEOUT, "the owner says nothing");
         after_ms = op->timeout_ms;
     } else if (member && o->member_fails != KL_OK) {
@@ -342,7 +343,7 @@ static UNUSED void cluster_deinit(struct cluster *c)
     for (unsigned i = 0; i < PARTS; i++) {
         for (unsigned k = 0; k < PAGES; k++)
             kl_buf_deinit(&c->owners[i].pages[k]);
-        for (unsigned k = 0; k <= TSP_SEL_MARKS; k++)
+        for (unsigned k = 0; k <= TSP_SEL_PARTIAL; k++)
             kl_buf_deinit(&c->owners[i].by_what[k]);
     }
     for (unsigned i = 0; i < KEYS; i++)

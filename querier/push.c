@@ -1,0 +1,142 @@
+/*
+ * Aggregates made by the ingestors. A need whose language allows it (pql_need.push) is asked of the owners of
+ * its metric's partitions as a PARTIAL: one answer a partition, no pages, no second member, no second try. The
+ * answers take the place of the series where all of this holds:
+ *
+ *   the selector names its metric, so its layout is one number
+ *   every partition answered: then each of its series with samples in the range has its place there by the
+ *     newest layout, so none is in two partitions
+ *   no fileset of the tenant meets the range, by a catalogue as new as the answers say: all is in the heads
+ *   no answer knows of a newer placement table than was asked by
+ *
+ * Else, whatever the reason, the fetch begins anew and asks for the series, as if nothing had been; the reason
+ * is told by query_explain. A text that was refused is not pushed again for a while.
+ */
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "querier/qr_priv.h"
+
+enum { NOT_AGAIN_MS = 30 * 1000, TIMEOUT_MAX_MS = 10 * 1000 };
+
+static uint64_t key_of(const struct qr_fetch *f)
+{
+    uint64_t seed = kl_hash64(f->job->tenant, strlen(f->job->tenant));
+
+    return kl_hash64_seed(f->push->text.at, f->push->text.size, seed);
+}
+
+void qr_push_cannot(struct qr_fetch *f, bool remember, const char *fmt, ...)
+{
+    struct qr_refused *r;
+    va_list            args;
+
+    if (f->unpushed[0] != '\0')                        /* the first reason is the one to tell */
+        return;
+    va_start(args, fmt);
+    vsnprintf(f->unpushed, sizeof f->unpushed, fmt, args);
+    va_end(args);
+    if (!remember)
+        return;
+    r = &f->job->shard->refused[key_of(f) % QR_REFUSED_MAX];
+    *r = (struct qr_refused){ key_of(f), kl_env_mono_ns(f->job->q->env) + NOT_AGAIN_MS * INT64_C(1000000) };
+}
+
+bool qr_push_meets(const struct qr_fetch *f, const struct qr_manifest *m)
+{
+    for (uint32_t i = 0; m != NULL && i < m->m.fileset_count; i++) {
+        const struct blk_info *x = &m->m.filesets[i];
+
+        if (x->series_count > 0 && x->min_ms <= f->to_ms && x->max_ms >= f->from_ms &&
+            strcmp(x->tenant, f->job->tenant) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* What is known of the catalogue already says that there is more than the heads. */
+static bool has_filesets(const struct qr_fetch *f)
+{
+    const struct qr_shard *s = f->job->shard;
+
+    for (size_t i = 0; i < f->part_count; i++)
+        if (f->parts[i]->partition < s->pointer_count &&
+            qr_push_meets(f, s->pointers[f->parts[i]->partition].manifest))
+            return true;
+    return false;
+}
+
+void qr_push_plan(struct qr_fetch *f)
+{
+    const struct tsp_placement *t = f->table->placement;
+    struct kl_span              metric = qr_fetch_metric(f);
+    int64_t                     since;
+    const struct qr_refused    *r;
+
+    if (f->push == NULL)
+        return;
+    r = &f->job->shard->refused[key_of(f) % QR_REFUSED_MAX];
+    if (metric.size == 0)
+        qr_push_cannot(f, false, "the selector does not name its metric");
+    else if (r->key == key_of(f) && kl_env_mono_ns(f->job->q->env) < r->until_ns)
+        qr_push_cannot(f, false, "it was refused a moment ago");
+    else if (has_filesets(f))
+        qr_push_cannot(f, false, "filesets have samples of these times");
+    if (f->unpushed[0] != '\0') {
+        f->push = NULL;
+        return;
+    }
+    kl_count(f->job->q->m.pushes, 1);
+    f->what = f->select->what = TSP_SEL_PARTIAL;
+    f->select->push = (struct tsp_push){
+        .version = TSP_PUSH_VERSION, .text = f->push->text, .start_ms = f->push->start_ms,
+        .step_ms = f->push->step_ms, .steps = f->push->steps, .lookback_ms = f->lookback_ms,
+        .samples_max = f->job->q->o.query_samples_max, .tally = f->tallied,
+        .partitions = tsp_placement_partitions(t),
+        .spread = tsp_placement_spread_of(t, kl_span_str(f->job->tenant), metric, &since),
+    };
+}
+
+int64_t qr_push_timeout_ms(const struct qr_job *j)
+{
+    int64_t half_ms = qr_job_left_ms(j) / 2;           /* the other half is for the series */
+
+    return half_ms < 1 ? 1 : half_ms < TIMEOUT_MAX_MS ? half_ms : TIMEOUT_MAX_MS;
+}
+
+static int by_number(const void *a, const void *b)
+{
+    const struct qr_part *x = *(struct qr_part *const *)a, *y = *(struct qr_part *const *)b;
+
+    return x->partition < y->partition ? -1 : x->partition > y->partition;
+}
+
+void qr_push_take(struct qr_fetch *f)
+{
+    struct qr_part **parts = kl_resize(NULL, (f->part_count + 1) * sizeof(struct qr_part *));
+    struct kl_span  *bytes = kl_resize(NULL, (f->part_count + 1) * sizeof *bytes);
+    struct kl_err    err = { .code = KL_OK };
+
+    memcpy(parts, f->parts, f->part_count * sizeof(struct qr_part *));
+    qsort(parts, f->part_count, sizeof(struct qr_part *), by_number);
+    for (size_t i = 0; i < f->part_count && err.code == KL_OK; i++) {
+        struct tsp_page page;
+        struct kl_cur   c;
+
+        if (parts[i]->page_count != 1)
+            kl_fail(&err, KL_ECORRUPT, "an answer without an aggregate");
+        else if (tsp_page_open(kl_span(parts[i]->pages[0].bytes, parts[i]->pages[0].size), &page, &c, &err) == KL_OK)
+            bytes[i] = kl_span(c.at, kl_cur_left(&c));
+    }
+    if (err.code == KL_OK)
+        pql_feed_partials(f->job->pql, f->id, bytes, f->part_count, &f->fed, &err);
+    if (err.code == KL_OK)
+        f->pushed = true;
+    else
+        f->merge_err = err;                            /* the loop makes a reason of it */
+    f->live_series = f->fed.series;
+    free(parts);
+    free(bytes);
+}

@@ -1,0 +1,78 @@
+"""Aggregates made by ingestors: what a querier that pushes them down answers is what one that does not answers."""
+import json
+import time
+import urllib.parse
+
+import koa
+from koa import api, check, eventually, http
+from koa_cell import Cell, metric
+
+QUERIES = ["sum by (group) (rate(grown_total[20s]))", "avg by (group) (grown_total)", "max(grown_total)",
+           "count(grown_total)", "sum(increase(grown_total[30s])) / count(grown_total)", "min by (group) (idelta(grown_total[10s]))",
+           "sum without (n) (avg_over_time(grown_total[15s]))", "sum(small) + count(grown_total)",
+           "max_over_time(sum(rate(grown_total[10s]))[20s:2s])"]
+FLAGS = ["--placement.spread_series=1000", "--placement.spread_delay=2s", "--placement.spread_window=4s",
+         "--ingestor.census=500ms"]
+
+
+def answer(base, query, at, window):
+    """The whole answer, with statistics, but for what is a matter of time."""
+    params = {"query": query, "stats": "all"}
+    if window:
+        what, params = "query_range", params | {"start": at - window, "end": at, "step": 3}
+    else:
+        what, params = "query", params | {"time": at}
+    status, _, body = http(f"{base}/api/v1/{what}?" + urllib.parse.urlencode(params))
+    check(status == 200, f"{query}: {status} {body[:300]!r}")
+    got = json.loads(body)
+    got["data"]["stats"].pop("timings", None)
+    return json.dumps(got)
+
+
+def test_each_second_across_a_spread_it_makes_no_difference_to_push_down(world):
+    cell = Cell(world, *FLAGS)
+    process = cell.service("querier", "fetches", "--store.dir", world.path("store"), "--features.pushdown=0")
+    fetches = cell.url("fetches")
+    koa.wait_ready(fetches, process, 60)
+    cell.settled(["ingestor-0", "ingestor-1"])
+    series, spread_at, compared, k = 900, None, 0, 0
+    begin = time.monotonic()
+    while time.monotonic() - begin < 90 and (spread_at is None or time.monotonic() - spread_at < 15):
+        now = int(time.time() * 1000)
+        for part in range(0, series, 1000):
+            status, words = koa.push(cell.push, [
+                ({"__name__": "grown_total", "n": str(i), "group": str(i % 7)}, [(now, k * 1.1 + i / 7)])
+                for i in range(part, min(part + 1000, series))] + [({"__name__": "small"}, [(now, float(k))])])
+            check(status == 204, f"push: {status} {words}")
+        k += 1
+        if k == 5:
+            series = 3000
+        for i, query in enumerate(QUERIES):
+            at, window = now / 1000 - i % 2, [0, 20][(i + k) % 2]
+            with_, without = answer(cell.query, query, at, window), answer(fetches, query, at, window)
+            check(with_ == without, f"{query} at {at}: pushed down {with_[:1500]}\nfetched {without[:1500]}")
+            compared += 1
+        if spread_at is None and len(api(fetches, "query_explain", query="grown_total")["selectors"][0]["partitions"]) == 4:
+            spread_at = time.monotonic()
+        time.sleep(max(0, now / 1000 + 1 - time.time()))
+    check(spread_at is not None, "3000 series against 1000 a partition are spread over four")
+    pushed, refused = (metric(cell.query, f"koalemos_querier_pushdowns{x}_total") for x in ("", "_refused"))
+    check(pushed > 50 and refused < pushed, f"{pushed} pushed down, {refused} of them in vain")
+    check(metric(fetches, "koalemos_querier_pushdowns_total") == 0, "one of them never does")
+    print(f"{compared} answers equal, {pushed:.0f} selectors pushed down, {refused:.0f} of them refused")
+
+    query = "sum by (group) (rate(grown_total[5s]))"
+
+    def pushed_again():                                # what was placed otherwise is out of the range
+        at = time.time()
+        koa.push(cell.push, [({"__name__": "grown_total", "n": str(i), "group": str(i % 7)}, [(int(at * 1000), 1e9 + i)])
+                             for i in range(3000)])
+        told = api(cell.query, "query_explain", query=query, time=at)["selectors"][0]
+        return told["pushed"] and told["pushed"]["groups"] == 7 and told["pushed"]["series"] == 3000 and \
+            len(told["partitions"]) == 4
+    eventually("after the spread it is pushed down to four partitions", pushed_again, 30, 1)
+    cell.flush_all()
+    at = time.time()
+    told = api(cell.query, "query_explain", query=query.replace("5s", "1m"), time=at)["selectors"][0]
+    check(told["pushed"] is None and "filesets" in told["notPushed"], f"what is stored is not pushed down: {told}")
+    check(answer(cell.query, query, at, 40) == answer(fetches, query, at, 40), "half of it in filesets")

@@ -1,0 +1,175 @@
+/* Aggregates made by an ingestor, asked for as a querier does: of many pages, of overlapping chunks; and what it refuses. */
+#include "world.h"
+
+#include "querier/promql/pql.h"
+
+static struct world w;
+static const char   T[] = "anonymous";
+static const char   TEXT[] = "sum by (code) (count_over_time(requests_total[10m]))";
+static uint32_t     home;
+static int64_t      now;
+
+static void setup(void)
+{
+    w_init(&w, 7, 2);
+    w_start(&w);
+    w_ready(&w);
+    now = w_now(&w);
+    home = tsp_placement_place(kl_span_str(T), kl_span_str("requests_total"), (struct kl_fp){ 0 }, 0, 2);
+}
+
+static void teardown(void)
+{
+    w_stop(&w);
+    w_deinit(&w);
+}
+
+static struct pql_query *query(const char *text, bool partial, struct pql_need *need)
+{
+    struct pql_params  p = { .text = kl_span_str(text), .instant = true, .start_ms = now, .partial = partial,
+                             .lookback_ms = 300000 };
+    struct pql_failure failure;
+    struct pql_query  *q = pql_new(&p, &failure);
+    const struct pql_need *needs;
+
+    ck_assert_msg(q != NULL, "%s", failure.text);
+    ck_assert_int_eq(pql_step(q), PQL_NEED);
+    ck_assert_uint_eq(pql_needs(q, &needs), 1);
+    *need = *needs;
+    return q;
+}
+
+static struct tsp_select question(const struct pql_need *need)
+{
+    struct tsp_select s = w_all(home, T);
+
+    s.what = TSP_SEL_PARTIAL;
+    s.from_ms = need->from_ms;
+    s.to_ms = need->to_ms;
+    s.matcher_count = need->matcher_count;
+    memcpy(s.matchers, need->matchers, need->matcher_count * sizeof *need->matchers);
+    ck_assert(need->push != NULL);
+    s.push = (struct tsp_push){ .version = TSP_PUSH_VERSION, .text = need->push->text,
+                                .start_ms = need->push->start_ms, .step_ms = need->push->step_ms,
+                                .steps = need->push->steps, .lookback_ms = 300000, .samples_max = 1000000,
+                                .partitions = 2 };
+    return s;
+}
+
+/* `count` series of requests_total, some samples each. */
+static void write_many(unsigned count)
+{
+    for (unsigned n = 1; n < 2 * count; n += 2)
+        w_define(&w, T, n);
+    for (int k = 0; k < 8; k++) {
+        for (unsigned n = 1; n < 2 * count; n += 2) {
+            int64_t at = now - 80000 + k * 10000;
+            double  v = k;
+
+            tsp_record_floats(w.writer, kl_span_str(T), n, &at, &v, 1);
+            if (n % 400 == 399)
+                w_send_wait(&w, home);
+        }
+        w_send_wait(&w, home);
+    }
+}
+
+START_TEST(the_aggregate_of_all_series_is_answered_however_many_pages_they_would_be)
+{
+    unsigned          count = _i == 0 ? 20 : 6000;
+    struct pql_need   need;
+    struct pql_query *q = query(TEXT, false, &need);
+    struct tsp_select s = question(&need);
+    struct pql_fed_partials fed;
+    struct tsp_page   page;
+    struct kl_cur     c;
+    struct kl_span    bytes;
+    struct kl_err     err = { 0 };
+    void             *answer;
+    size_t            size;
+
+    write_many(count);
+    w_write(&w, home, T, 1, now - 75000, 5);           /* a late one, and one for a time that has a sample */
+    w_write(&w, home, T, 3, now - 70000, 5);
+    ck_assert_msg(w_ask(&w, &s, &answer, &size, &err) == KL_OK, "%s", err.text);
+    ck_assert_int_eq(tsp_page_open(kl_span(answer, size), &page, &c, &err), KL_OK);
+    ck_assert(!page.more && page.applied_seq > 0);
+    bytes = kl_span(c.at, kl_cur_left(&c));
+    ck_assert_uint_lt(bytes.size, 400);
+    ck_assert_msg(pql_feed_partials(q, 0, &bytes, 1, &fed, &err) == KL_OK, "%s", err.text);
+    ck_assert_uint_eq(fed.series, count);
+    ck_assert_uint_eq(fed.groups, 2);
+    while (pql_step(q) != PQL_DONE)
+        ;
+    ck_assert_uint_eq(pql_result(q)->series_count, 2);
+    ck_assert_double_eq(pql_result(q)->series[0].points[0].value + pql_result(q)->series[1].points[0].value,
+                        8.0 * count + 1);
+    free(answer);
+    pql_free(q);
+}
+END_TEST
+
+static void refused(const struct tsp_select *s, enum kl_code code, const char *words)
+{
+    struct kl_err err = { 0 };
+    void         *answer;
+    size_t        size;
+
+    ck_assert_int_eq(w_ask(&w, s, &answer, &size, &err), code);
+    ck_assert_msg(strstr(err.text, words) != NULL, "%s", err.text);
+}
+
+START_TEST(what_it_cannot_answer_alone_is_refused_with_words)
+{
+    static const struct kl_hist_span span = { 0, 2 };
+    struct pql_need   need;
+    struct pql_query *q = query(TEXT, false, &need);
+    struct tsp_select s, fit = question(&need);
+    double            counts[2] = { 1, 2 };
+    struct kl_hist    h = { .schema = 2, .count = 3, .sum = 1, .pos_span_count = 1, .pos_count = 2,
+                            .pos_spans = &span, .pos = counts };
+
+    write_many(20);
+    s = fit;
+    s.push.text = kl_span_str("sum(");
+    refused(&s, KL_EINVAL, "an aggregate that is none");
+    s.push.text = kl_span_str("requests_total");
+    refused(&s, KL_EINVAL, "folded by itself");
+    s.push.text = kl_span_str("sum(temperature)");
+    refused(&s, KL_EINVAL, "of other series");
+    s.push.text = kl_span_str("sum(count_over_time(requests_total[11m]))");
+    refused(&s, KL_EINVAL, "of other series");
+    s = fit;
+    s.push.start_ms = INT64_MAX - 5;
+    refused(&s, KL_EINVAL, "out of bounds");
+    s = fit;
+    s.push.samples_max = 10;
+    refused(&s, KL_ELIMIT, "more samples than");
+    s = fit;
+    s.push.spread = 1;                                 /* half of them should be in the other partition */
+    refused(&s, KL_EINVAL, "spread otherwise");
+    tsp_record_hist(w.writer, kl_span_str(T), 1, now - 1000, &h);
+    w_send_wait(&w, home);
+    refused(&fit, KL_EINVAL, "histograms");
+    pql_free(q);
+}
+END_TEST
+
+int main(void)
+{
+    Suite   *s = suite_create("ingestor/partial");
+    TCase   *t = tcase_create("partial");
+    SRunner *r;
+    int      failed;
+
+    tcase_set_timeout(t, 60);
+    tcase_add_checked_fixture(t, setup, teardown);
+    tcase_add_loop_test(t, the_aggregate_of_all_series_is_answered_however_many_pages_they_would_be, 0, 2);
+    tcase_add_test(t, what_it_cannot_answer_alone_is_refused_with_words);
+    suite_add_tcase(s, t);
+    r = srunner_create(s);
+    srunner_run_all(r, CK_NORMAL);
+    failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed != 0;
+}
