@@ -83,7 +83,7 @@ static void unite_labels(struct qr_names *n, size_t total)
             if (k == 0 || kl_fp_cmp(f->found[k].fp, f->found[k - 1].fp) != 0)
                 all[count++] = f->found[k].labels;
     }
-    qr_order(all, order, count);
+    kl_labels_order(all, order, count);
     n->labels = kl_resize(NULL, total * sizeof *n->labels);
     for (size_t i = 0; i < count; i++)
         if (i == 0 || kl_labels_cmp(all[order[i]], n->labels[n->count - 1]) != 0)

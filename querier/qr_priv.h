@@ -506,8 +506,6 @@ size_t qr_decode_compact(struct qr_fetch *f, struct kl_fp *key);       /* key: o
 void   qr_decode_deinit(struct qr_decode *d);
 
 /* ---- order.c: any thread ---- */
-/* The indices of `l` in the order of kl_labels_cmp. */
-void qr_order(const struct kl_labels *l, uint32_t *order, size_t count);
 /* Sorts series by their labels; leaves them as they are when the job has no memory for it. NULL: the
  * caller has charged it. */
 void qr_order_series(struct qr_job *j, struct pql_series *series, size_t count);

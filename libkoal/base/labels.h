@@ -35,6 +35,9 @@ enum kl_code   kl_labels_check(struct kl_labels l, struct kl_err *err);
 struct kl_fp   kl_labels_fp(struct kl_labels l);
 /* Prometheus' order of label sets: pair by pair, name then value, the shorter set first. */
 int            kl_labels_cmp(struct kl_labels a, struct kl_labels b);
+/* The indices of `l` in that order; equal ones in any. Any thread; KL_LABELS_ORDER_BYTES for each meanwhile. */
+enum { KL_LABELS_ORDER_BYTES = 32 };
+void           kl_labels_order(const struct kl_labels *l, uint32_t *order, size_t count);
 
 /* Building: add pairs in any order, then finish. Reusable; one thread. Pairs are borrowed until
  * finish. finish drops empty values, sorts, and fails KL_EINVAL on a name given twice or empty,
