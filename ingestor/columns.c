@@ -186,6 +186,23 @@ static enum kl_code add(struct work *w, struct kl_fp fp, struct kl_span labels, 
     return KL_OK;
 }
 
+void ing_columns_feed(struct ing_columns *c)
+{
+    struct kl_labels  *labels = kl_resize(NULL, (c->count + 1) * sizeof *labels);
+    struct pql_series *sorted = kl_resize(NULL, (c->count + 1) * sizeof *sorted);
+    uint32_t          *order = kl_resize(NULL, (c->count + 1) * sizeof *order);
+
+    for (uint32_t i = 0; i < c->count; i++)
+        labels[i] = c->series[i].labels;
+    kl_labels_order(labels, order, c->count);
+    for (uint32_t i = 0; i < c->count; i++)
+        sorted[i] = c->series[order[i]];
+    pql_feed(c->q, 0, sorted, c->count);
+    free(labels);
+    free(sorted);
+    free(order);
+}
+
 enum kl_code ing_columns_page(struct ing_columns *c, struct kl_cur items, struct kl_err *err)
 {
     struct work w = { .c = c, .arena = pql_arena(c->q, 0), .err = err };

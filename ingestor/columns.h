@@ -31,5 +31,7 @@ struct ing_columns {
 /* KL_EINVAL: there is what cannot be folded here: histograms, or a series that has another place;
  * KL_ELIMIT: past the query's budget; KL_ECORRUPT. */
 enum kl_code ing_columns_page(struct ing_columns *c, struct kl_cur items, struct kl_err *err);
+/* All of them to need 0, by their labels: they came by their fingerprints. */
+void         ing_columns_feed(struct ing_columns *c);
 void         ing_columns_free(struct ing_columns *c);  /* the columns stay, as long as the query does */
 #endif

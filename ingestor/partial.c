@@ -145,7 +145,7 @@ enum kl_code ing_partial_finish(struct ing_partial *x, struct kl_buf *out, struc
         if (st == PQL_NEED && fed)
             return kl_fail(err, KL_EINVAL, "an aggregate of more than one selector");
         if (st == PQL_NEED)
-            pql_feed(x->q, 0, x->columns.series, x->columns.count);
+            ing_columns_feed(&x->columns);
         fed = true;
         for (size_t k = 0; st == PQL_WORK && k < pql_work_count(x->q); k++) {
             pql_work(x->q, k, 0);
