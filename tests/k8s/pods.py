@@ -72,6 +72,8 @@ class Pod:
             files = self.cluster.config_map(volume["configMap"]["name"])
         elif "secret" in volume:
             files = self.cluster.secrets[volume["secret"]["secretName"]]
+            if "items" in volume["secret"]:
+                files = {i["path"]: files[i["key"]] for i in volume["secret"]["items"]}
         else:
             os.makedirs(path, exist_ok=True)
             if self.cluster.root:
@@ -110,7 +112,13 @@ class Pod:
         fields.update({f"metadata.labels['{k}']": v for k, v in self.labels.items()})
         env = {"PATH": "/usr/bin:/bin"}
         for e in self.container.get("env", []):
-            env[e["name"]] = e["value"] if "value" in e else fields[e["valueFrom"]["fieldRef"]["fieldPath"]]
+            if "value" in e:
+                env[e["name"]] = e["value"]
+            elif "secretKeyRef" in e["valueFrom"]:
+                of = e["valueFrom"]["secretKeyRef"]
+                env[e["name"]] = self.cluster.secrets[of["name"]][of["key"]]
+            else:
+                env[e["name"]] = fields[e["valueFrom"]["fieldRef"]["fieldPath"]]
         return env
 
     def expanded(self, word):

@@ -4,7 +4,7 @@ network policies (policies.py), are probed as a kubelet would, and a pipeline go
 scale-down by the upgrade's job, a rolling restart of every pod by way of its preStop. Object storage is Ceph's radosgw, by the
 chart's S3 settings and Secret (KOA_S3=none: a folder instead).
 
-What is not the chart's: three ingestors, of which one goes, with a label for the zone of each, as a cluster with
+What is not values-small's: users of NATS by NKeys (nats.nkeysSecret). What is not the chart's: three ingestors, of which one goes, with a label for the zone of each, as a cluster with
 PodTopologyLabelsAdmission sets it; logs of 64 MiB, so that three servers fit a laptop's disk; and where nats-server is older than
 2.10, the line sync_interval of its configuration, which it does not know.
 
@@ -31,6 +31,7 @@ import koa                  # noqa: E402
 import koa_s3               # noqa: E402
 import policies             # noqa: E402
 from koa import Failed, check       # noqa: E402
+from test_permissions import Nkey  # noqa: E402
 from pods import NET, PodCluster, Stranger, alone  # noqa: E402
 
 SERIES, SAMPLES = 200, 30
@@ -54,7 +55,7 @@ def object_storage(root):
 def documents(args, store, replicas, *more):
     chart = os.path.join(TOP, "k8s", "koalemos")
     p = subprocess.run([args.helm, "template", "koalemos", chart, "--namespace", "koalemos", "-f", os.path.join(chart, "values-small.yaml"),
-                        "--set", f"{store},log.bytesMax=64MiB,ingestor.replicas={replicas},ingestor.zoneFromPodLabel=true", *more],
+                        "--set", f"{store},log.bytesMax=64MiB,ingestor.replicas={replicas},ingestor.zoneFromPodLabel=true,nats.nkeysSecret=koalemos-nkeys", *more],
                        capture_output=True, text=True)
     check(p.returncode == 0, p.stderr)
     return [d for d in yaml.safe_load_all(p.stdout) if d]
@@ -70,6 +71,18 @@ def make_keys(args, folder):
         keys[name] = p.stdout.strip()
     with open(path) as f:
         return keys, f.read()
+
+
+USERS = ("doorman", "ingestor", "querier", "agent", "operator")
+
+
+def make_nkeys(folder):
+    """Users of NATS, and the Secret that the chart wants of them."""
+    os.makedirs(folder)
+    keys = {u: Nkey(folder, u) for u in USERS}
+    secret = {f"{u}.public": k.public for u, k in keys.items()}
+    secret.update({f"{u}.seed": open(k.file).read() for u, k in keys.items() if u != "agent"})
+    return secret
 
 
 def nats_conf(args):
@@ -281,7 +294,7 @@ def walls(cluster, client, outside, s3_port):
 def rehearse(args, folder, root):
     keys, file = make_keys(args, folder)
     store, s3, s3_port = object_storage(root)
-    secrets = {"koalemos-keys": {"keys": file}, "koalemos-s3": s3}
+    secrets = {"koalemos-keys": {"keys": file}, "koalemos-s3": s3, "koalemos-nkeys": make_nkeys(os.path.join(folder, "nkeys"))}
     programs = {p: os.path.join(args.bin, p) for p in ("doorman", "ingestor", "querier", "koalemos")}
     programs["nats-server"] = os.path.join(args.peers, "nats-server")
     programs = {name: os.path.realpath(path) for name, path in programs.items()}
@@ -320,6 +333,10 @@ def rehearse(args, folder, root):
             status = p.stop()
             check(status == 0 or p in cluster.of("nats"), f"{p.name} ended with {status}: {p.words()[-800:]}")
         print("ok  every pod ends within its grace period", flush=True)
+        for p in cluster.pods:
+            bad = [w for w in p.words().splitlines() if "Permissions Violation" in w or "Authorization Violation" in w]
+            check(not bad, f"{p.name}: {bad[:3]}")
+        print("ok  nobody was refused anything by NATS", flush=True)
     finally:
         cluster.end()
 

@@ -27,7 +27,7 @@ HEADER = ("# Made by `make k8s-manifests` out of k8s/koalemos and its values-{0}
           "#   kubectl create namespace koalemos && kubectl -n koalemos apply -f k8s/manifests/{0}.yaml\n")
 # Secrets that the values files name, with the keys that the chart's mounts and options count on. They are the installer's.
 SECRETS = {"koalemos-s3": {"access_key", "secret_key"}, "koalemos-keys": {"keys"}, "koalemos-metrics-key": {"key"},
-           "koalemos-audit-key": {"key"}}
+           "koalemos-audit-key": {"key"}, "koalemos-nkeys": {"doorman.seed"}}
 
 
 class Failed(Exception):
@@ -365,6 +365,16 @@ def main():
     check_together(rendered["more"])
     check_configs(args, "more", rendered["more"])
     asked = {p["port"] for d in rendered["more"] if d["kind"] == "NetworkPolicy" for rule in d["spec"]["egress"] for p in rule["ports"]}
+    keyed = documents(render(helm, "small", "--is-upgrade", "--set", "nats.nkeysSecret=koalemos-nkeys,cell=blue,networkPolicy.natsClients[0].podSelector.matchLabels.app=agent"))
+    check_together(keyed)
+    words = next(d["data"]["permissions.conf"] for d in keyed if d["kind"] == "ConfigMap" and "permissions.conf" in d["data"])
+    with open(os.path.join(TOP, "deploy", "nats", "koalemos.conf")) as f:
+        ours = re.sub(r"_main\b", "_blue", re.sub(r"[.]main\b", ".blue", f.read()))
+    check(words.strip() == ours.strip() and "koa.blue.log.*" in words, "the permissions of another cell are not those of deploy/nats")
+    for d in keyed:
+        for v in pod_spec(d)["spec"]["volumes"] if pod_spec(d) else ():
+            check(v["name"] != "nkey" or len(v["secret"]["items"]) == 1, f"{label(d)} has the seeds of others")
+    rendered["keyed"] = keyed
     check(asked == {53, 443, 4222, 4333}, f"with NATS elsewhere pods may ask for ports {asked}")
     for name, text in texts.items():
         lint = run(helm, "lint", "--strict", CHART, "-f", os.path.join(CHART, f"values-{name}.yaml"))

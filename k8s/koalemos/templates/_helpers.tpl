@@ -95,13 +95,13 @@ readinessProbe:
 
 {{- /* The audit log of a service without a volume of its own: each pod a folder of its own in it. */ -}}
 {{- define "koalemos.auditMount" -}}
-{{- if .Values.audit.enabled }}
+{{- if .Values.audit.enabled -}}
 - { name: audit, mountPath: /var/log/koalemos, subPathExpr: $(POD_NAME) }
 {{- end }}
 {{- end }}
 
 {{- define "koalemos.auditVolume" -}}
-{{- if .Values.audit.enabled }}
+{{- if .Values.audit.enabled -}}
 - name: audit
   {{- toYaml (.Values.audit.volume | default (dict "emptyDir" (dict "sizeLimit" "1Gi"))) | nindent 2 }}
 {{- end }}
@@ -133,5 +133,28 @@ readinessProbe:
 checksum/config: {{ include (print $.root.Template.BasePath "/configmap.yaml") .root | sha256sum }}
 {{- with .extra }}
 {{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- /* Who a service is to NATS, by an NKey: its seed alone is in its pod. (dict "root" $ "user" "doorman") */ -}}
+{{- define "koalemos.nkeyEnv" -}}
+{{- if and .root.Values.nats.enabled .root.Values.nats.nkeysSecret -}}
+- name: KOALEMOS_NATS_NKEY_FILE
+  value: /etc/koalemos-nkey/seed
+- name: KOALEMOS_NATS_NKEY_PUBLIC
+  valueFrom: { secretKeyRef: { name: {{ .root.Values.nats.nkeysSecret }}, key: {{ .user }}.public } }
+{{- end }}
+{{- end }}
+
+{{- define "koalemos.nkeyMount" -}}
+{{- if and .Values.nats.enabled .Values.nats.nkeysSecret -}}
+- { name: nkey, mountPath: /etc/koalemos-nkey, readOnly: true }
+{{- end }}
+{{- end }}
+
+{{- define "koalemos.nkeyVolume" -}}
+{{- if and .root.Values.nats.enabled .root.Values.nats.nkeysSecret -}}
+- name: nkey
+  secret: { secretName: {{ .root.Values.nats.nkeysSecret }}, defaultMode: 0440, items: [{ key: {{ .user }}.seed, path: seed }] }
 {{- end }}
 {{- end }}
