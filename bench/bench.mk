@@ -48,6 +48,11 @@ bench-s3: all $(B)/bench/push
 	@python3 bench/s3.py --bin $(B)/bin --push $(B)/bench/push --peers build/peers/bin $(ARGS)
 .PHONY: bench-s3
 
+# A dashboard that repeats, after a flush and after a merge, with reading ahead and without. ARGS: --latency, --series, --hours
+bench-prefetch: all
+	@python3 bench/prefetch.py --bin $(B)/bin $(ARGS)
+.PHONY: bench-prefetch
+
 # PEERS=1: also Debian's victoria-metrics and prometheus, beside it. ARGS: --hours, --seconds
 bench-query: all
 	@$(if $(PEERS),tests/peers.sh build/peers >/dev/null)

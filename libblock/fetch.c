@@ -55,7 +55,7 @@ static enum kl_code get_frame(struct blk_fetch *x, uint32_t number, struct blk_d
     if (blk_fileset_data(x->f, number, &x->ahead, d, err) != KL_OK)
         return err->code;
     if (x->kept)
-        blk_kept_offer_data(x->f, number, *d);
+        blk_kept_offer_data(x->f, number, *d, x->again);
     return KL_OK;
 }
 

@@ -232,7 +232,7 @@ bool blk_kept_enter(struct blk_fileset *f);
 void blk_kept_leave(struct blk_fileset *f);
 struct blk_data *blk_kept_data(struct blk_fileset *f, uint32_t number);     /* NULL: it is not kept */
 /* From here it may be the fileset's: blk_data_free knows. */
-void blk_kept_offer_data(struct blk_fileset *f, uint32_t number, struct blk_data *d);
+void blk_kept_offer_data(struct blk_fileset *f, uint32_t number, struct blk_data *d, bool again);
 const struct blk_selection *blk_kept_selection(struct blk_fileset *f, struct kl_span key);
 bool blk_kept_wants_selection(struct blk_fileset *f, struct kl_span key);   /* is it asked for again? */
 bool blk_kept_offer_selection(struct blk_fileset *f, struct blk_selection *s);   /* true: it is its */
@@ -311,6 +311,7 @@ struct blk_fetch {
     struct kl_arena arena;
     struct blk_ahead ahead;
     bool kept;                                         /* within blk_kept_enter */
+    bool again;                                        /* what is read will be wanted again */
     struct blk_data *data;                             /* the frame at hand */
     uint32_t data_number;
     struct { struct blk_data *data; uint32_t number; uint64_t used; } lent[BLK_FETCH_LENT];

@@ -79,12 +79,13 @@ struct blk_data *blk_kept_data(struct blk_fileset *f, uint32_t number)
     return d;
 }
 
-void blk_kept_offer_data(struct blk_fileset *f, uint32_t number, struct blk_data *d)
+void blk_kept_offer_data(struct blk_fileset *f, uint32_t number, struct blk_data *d, bool again)
 {
     struct slot     *s = &f->kept->frames[number];
     struct blk_data *none = NULL;
 
-    if ((!(atomic_fetch_or(&s->marks, SEEN) & SEEN) && !roomy(f->kept->keep)) ||
+    /* What will be wanted again counts as used: the next trim leaves it. */
+    if ((!(atomic_fetch_or(&s->marks, again ? SEEN | USED : SEEN) & SEEN) && !again && !roomy(f->kept->keep)) ||
         !take(f->kept->keep, data_bytes(d)))
         return;
     d->kept = true;

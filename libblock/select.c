@@ -21,6 +21,7 @@ struct blk_select {
     struct blk_fileset *f;
     bool     with_chunks;
     bool     kept;                                     /* within blk_kept_enter */
+    bool     again;                                    /* all of it will be asked for again */
     const struct blk_match *found;
     struct blk_match *own;                             /* `found`, where it is not the fileset's */
     uint32_t found_count, at;                          /* at: the first that is in no batch yet */
@@ -100,7 +101,8 @@ static void offer(struct blk_select *s, const struct kl_buf *key)
 {
     struct blk_selection *x;
 
-    if (s->found_count > s->batch_size || !blk_kept_wants_selection(s->f, kl_buf_span(key)))
+    if (s->found_count > s->batch_size ||
+        !(blk_kept_wants_selection(s->f, kl_buf_span(key)) || s->again))
         return;
     x = kl_new(sizeof *x);
     x->key = kl_resize(NULL, key->size + 1);
@@ -143,21 +145,23 @@ static enum kl_code find_or_know(struct blk_select *s, const struct kl_matcher *
     return code;
 }
 
-enum kl_code blk_select_open(struct blk_fileset *f, const struct kl_matcher *m, size_t count,
-                             int64_t from_ms, int64_t to_ms, bool with_chunks,
-                             struct blk_select **out, struct kl_err *err)
+static enum kl_code open_select(struct blk_fileset *f, const struct kl_matcher *m, size_t count,
+                                int64_t from_ms, int64_t to_ms, bool with_chunks, bool again,
+                                struct blk_select **out, struct kl_err *err)
 {
     struct blk_select *s = kl_new(sizeof *s);
     uint64_t           each;
 
     s->f = blk_fileset_ref(f);
     s->with_chunks = with_chunks;
+    s->again = again;
     s->kept = blk_kept_enter(f);
     kl_arena_init(&s->arena, BATCH_MEMORY_MAX);
     kl_arena_init(&s->labels, BATCH_MEMORY_MAX);
     blk_ahead_init(&s->pages, f, BLK_INDEX, &f->summaries.pages);
     blk_fetch_init(&s->fetch, f, from_ms, to_ms, BATCH_MEMORY_MAX);
     s->fetch.kept = s->kept;
+    s->fetch.again = again;
     each = f->info.series_count > 0 ? f->info.chunk_bytes / f->info.series_count + 64 : 64;
     s->batch_size = (uint32_t)(BATCH_BYTES / each);
     s->batch_size = s->batch_size < 1 ? 1 : s->batch_size;
@@ -169,6 +173,19 @@ enum kl_code blk_select_open(struct blk_fileset *f, const struct kl_matcher *m, 
     }
     *out = s;
     return KL_OK;
+}
+
+enum kl_code blk_select_open(struct blk_fileset *f, const struct kl_matcher *m, size_t count,
+                             int64_t from_ms, int64_t to_ms, bool with_chunks,
+                             struct blk_select **out, struct kl_err *err)
+{
+    return open_select(f, m, count, from_ms, to_ms, with_chunks, false, out, err);
+}
+
+enum kl_code blk_select_open_ahead(struct blk_fileset *f, const struct kl_matcher *m, size_t count,
+                                   int64_t from_ms, int64_t to_ms, struct blk_select **out, struct kl_err *err)
+{
+    return open_select(f, m, count, from_ms, to_ms, true, true, out, err);
 }
 
 struct blk_tally blk_select_tally(const struct blk_select *s)

@@ -144,6 +144,20 @@ static void reuse_text(const struct qr_query *x, struct kl_buf *out)
                     steps, pieces);
 }
 
+/* What was read ahead for it since it came the last time. */
+static void ahead_json(const struct qr_query *x, struct kl_buf *out)
+{
+    kl_buf_addf(out, ",\"prefetch\":{\"repeats\":%u,\"usedBytes\":%" PRIu64 ",\"wastedBytes\":%" PRIu64 "}",
+                x->repeats, x->ahead_used, x->ahead_wasted);
+}
+
+static void ahead_text(const struct qr_query *x, struct kl_buf *out)
+{
+    if (x->repeats > 0)
+        kl_buf_addf(out, "it came again %u times; read ahead for it since: %" PRIu64 " bytes used, %" PRIu64
+                    " not\n", x->repeats, x->ahead_used, x->ahead_wasted);
+}
+
 void qr_explain_json(const struct qr_query *x, struct kl_buf *out)
 {
     bool first = true;
@@ -159,6 +173,7 @@ void qr_explain_json(const struct qr_query *x, struct kl_buf *out)
     fetches_json(x->round, &first, out);
     kl_buf_add8(out, ']');
     reuse_json(x, out);
+    ahead_json(x, out);
     kl_buf_adds(out, ",\"operators\":");
     pql_explain_json(x->job.pql, x->operator_ns, out);
     kl_buf_addf(out, ",\"result\":{\"series\":%zu,\"samplesTotal\":%" PRIu64 ",\"samplesPeak\":%"
@@ -203,6 +218,7 @@ void qr_explain_text(const struct qr_query *x, struct kl_buf *out)
                 (double)x->eval_ns * 1e-6);
     fetches_text(x->round, out);
     reuse_text(x, out);
+    ahead_text(x, out);
     pql_explain_text(x->job.pql, x->operator_ns, out);
     kl_buf_addf(out, "%zu series; %" PRIu64 " samples in all, %" PRIu64 " at once\n",
                 x->result->series_count, x->result->samples_total, x->result->samples_peak);

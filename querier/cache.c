@@ -154,7 +154,8 @@ static void opened(struct kl_env_task *task)
     if (code == KL_OK) {
         kl_count(s->q->m.filesets_opened, 1);
         o->took = *blk_fileset_opening(f);
-        qr_cache_tally(s, &(struct blk_tally){ .index = o->took });
+        if (!o->job->aside)
+            qr_cache_tally(s, &(struct blk_tally){ .index = o->took });
         blk_fileset_keep(f, &s->keep);
         c->fileset = f;                                /* the opening's reference */
         c->bytes = blk_fileset_memory(f) + sizeof *c;

@@ -152,6 +152,7 @@ static void take_pointer(struct qr_shard *s, uint32_t partition, struct kl_span 
     at->known = true;
     at->revision = p.revision;
     at->digest = p.digest;
+    qr_repeats_changed(s);
 }
 
 /* Deleted: whatever is put there next begins anew, with a lower revision perhaps. */

@@ -336,6 +336,10 @@ static void start_parts(struct qr_fetch *f, size_t count)
 
     f->part_next += count;
     f->parts_active += count;
+    for (size_t i = 0; i < count && f->ahead != NULL; i++)
+        qr_stored_start(next[i]);
+    if (f->ahead != NULL)
+        return;
     for (size_t i = 0; i < count; i++) {
         uint32_t n = 0;
 
@@ -355,11 +359,12 @@ static void start_parts(struct qr_fetch *f, size_t count)
 static void go_on(struct qr_fetch *f)
 {
     struct qr_job *j = f->job;
+    size_t         most = f->ahead != NULL ? QR_AHEAD_PARTS_MAX : QR_PARTS_ACTIVE_MAX;
 
     f->starting = true;                                /* one that fails at once must not re-enter */
-    while (!j->ended && f->parts_active < QR_PARTS_ACTIVE_MAX && f->part_next < f->part_count &&
+    while (!j->ended && f->parts_active < most && f->part_next < f->part_count &&
            (f->what != TSP_SEL_PARTIAL || f->unpushed[0] == '\0')) {
-        size_t room = QR_PARTS_ACTIVE_MAX - f->parts_active, left = f->part_count - f->part_next;
+        size_t room = most - f->parts_active, left = f->part_count - f->part_next;
 
         start_parts(f, left < room ? left : room);
     }

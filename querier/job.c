@@ -150,9 +150,14 @@ static void end(struct qr_job *j)
     j->ended = true;
     atomic_store(&j->stop, true);
     if (!j->running)
-        unqueue(j);
+        unqueue(j);                                    /* where it is in the queue */
     if (j->tick.armed)
         j->q->env->sched->disarm(j->shard->loop, &j->tick);
+    if (j->aside) {
+        j->finish(j);
+        qr_drop(j);
+        return;
+    }
     if (j->failure.kind != PQL_OK) {
         kl_count(j->q->m.failed, 1);
         if (j->pql != NULL)                            /* its workers stop at the next look */

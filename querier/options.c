@@ -16,6 +16,7 @@ void qr_options_read(const struct kl_config *c, struct qr_options *o)
         .results_cache_least = (uint64_t)kl_config_int(c, "querier.results_cache_least"),
         .concurrent_max = (unsigned)kl_config_int(c, "querier.concurrent_max"),
         .slow_ms = kl_config_int(c, "querier.slow_query"),
+        .prefetch_max_bytes = (uint64_t)kl_config_int(c, "querier.prefetch_max"),
         .hedge_percent = (unsigned)kl_config_int(c, "querier.hedge"),
         .config = c,
     };

@@ -60,6 +60,16 @@ struct qr_cached;
 struct qr_job;
 struct qr_known_order;
 struct qr_kept_query;
+struct qr_repeat;
+struct qr_ahead;
+enum { QR_REPEATS_MAX = 64, QR_REPEAT_TEXT_MAX = 4096, QR_AHEAD_PARTS_MAX = 4, QR_AHEAD_FILES_MAX = 1024 };
+struct qr_repeats {                                    /* repeats.c, ahead.c */
+    struct qr_repeat *newest, *oldest;                 /* by when they were last asked */
+    unsigned count;
+    struct kl_env_timer timer;
+    struct qr_ahead *running;                          /* one at a time */
+    int64_t room_bytes, filled_ns;                     /* what may be read ahead now; as of then */
+};
 struct qr_results {                                    /* results.c */
     struct qr_kept_query **buckets, *newest, *oldest;
     size_t bytes, bytes_max;
@@ -104,6 +114,7 @@ struct qr_shard {
     struct qr_orders orders;
     struct qr_results results;
     struct qr_refused refused[QR_REFUSED_MAX];
+    struct qr_repeats repeats;
     struct kl_hedge hedge;                             /* when a question is put to a second member */
     struct qr_job *waiting_first, *waiting_last;
     unsigned active, waiting;
@@ -115,6 +126,7 @@ struct qr_shard {
 
 struct qr_metrics {
     struct kl_metric *results_steps, *results_hits, *results_bytes;
+    struct kl_metric *repeats, *ahead_bytes, *ahead_requests, *ahead_used, *ahead_wasted, *ahead_stopped;
     struct qr_read_metrics { struct kl_metric *wanted, *memory, *disk, *store, *shared, *requests; }
         read_data, read_index;                         /* blk_tally */
     struct kl_metric *kept_hits, *kept_misses, *kept_bytes;
@@ -172,6 +184,7 @@ struct qr_job {
     unsigned holds;                                    /* operations under way that will come back */
     bool running, ended, pours;
     bool hedges, reuses, pushes;                       /* features of its tenant, as it began */
+    bool aside;                                        /* nobody asked for it: not told, not counted */
     _Atomic bool stop;                                 /* for workers: nobody wants it any more */
     struct kl_env_task task;
     struct kl_env_timer tick;
@@ -358,6 +371,8 @@ struct qr_fetch {
     uint32_t limit;
     bool probe;                                        /* what is missing fails nothing: probe_failed */
     bool quiet;                                        /* metadata: no word of filesets left unread */
+    struct qr_ahead *ahead;                            /* a probe of filesets alone, that finds nothing: what is
+                                                          read of them is kept */
     void (*done)(struct qr_fetch *f);                  /* on the loop; not after the job has ended */
     uint32_t id;                                       /* the asker's */
     bool later;                                        /* floats are decoded when they are looked at */
@@ -527,9 +542,25 @@ bool qr_reuse_start(struct qr_query *x);
 bool qr_reuse_done(struct qr_query *x);
 void qr_reuse_free(struct qr_query *x);                /* nothing is out any more */
 void qr_reuse_tell(const struct qr_query *x, uint64_t *steps, uint64_t *cached, uint32_t *pieces);
+/* The partitions that were asked how they stand. */
+void qr_reuse_parts(const struct qr_query *x, void (*each)(void *ctx, const struct qr_part *p), void *ctx);
 void qr_results_close(struct qr_results *r);
 /* At most so much from here on; what is past it goes, the oldest first. */
 void qr_results_bound(struct qr_results *r, size_t bytes_max);
+
+/* ---- repeats.c: range queries that come again. On the shard's loop. ---- */
+void qr_repeats_note(struct qr_query *x);              /* it has its answer, and not yet let go of what it read */
+void qr_repeats_close(struct qr_shard *s);
+void qr_repeats_changed(struct qr_shard *s);           /* the catalogue, or what may be read ahead */
+void qr_ahead_ended(struct qr_shard *s, bool busy);    /* the next one: soon, or when others make room */
+/* ---- ahead.c: reading what they will want ---- */
+bool qr_ahead_idle(const struct qr_shard *s);
+void qr_ahead_start(struct qr_shard *s, struct qr_repeat *r);          /* none is running */
+void qr_ahead_forget(struct qr_shard *s, const struct qr_repeat *r);
+bool qr_ahead_wants(const struct qr_fetch *f, const struct qr_part *p, const struct blk_info *info);
+bool qr_ahead_may(const struct qr_fetch *f);           /* read on. Any thread */
+void qr_ahead_select(struct qr_stored *x);             /* on a worker, of an open fileset */
+void qr_ahead_read(struct qr_stored *x);               /* on the loop: it took x->tally and x->open.took */
 
 /* ---- query.c ---- */
 struct qr_round {                                      /* what one NEED asked for */
@@ -557,6 +588,8 @@ struct qr_query {
     bool explain;                                      /* the maker's: fill them */
     struct qr_reuse *reuse;
     const char *reuse_passed;                          /* why no piece was looked for; or NULL */
+    unsigned repeats;                                  /* how often it came again, a window further */
+    uint64_t ahead_used, ahead_wasted;                 /* bytes that were read ahead for it, since the last time */
     struct qr_decode decode;
     struct qr_fan fan;
     enum pql_state state;                              /* of the step that a worker made */
@@ -565,6 +598,8 @@ struct qr_query {
 };
 void qr_query_init(struct qr_query *x);                /* job.tenant ... and params are the maker's */
 void qr_query_deinit(struct qr_query *x);
+/* What is fetched for a need; its `done` is the caller's. */
+struct qr_fetch qr_query_need(struct qr_job *j, const struct pql_need *n, int64_t rows_max_ms);
 void qr_query_go(struct qr_query *x);                  /* the next step of x->job.pql */
 void qr_query_went(struct qr_query *x);                /* what comes after x->state */
 

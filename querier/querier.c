@@ -88,6 +88,18 @@ static void metrics_init(struct qr_querier *q)
                                      "Steps of range queries that were not evaluated again.");
     m->results_bytes = kl_metrics_add(r, KL_GAUGE, "koalemos_querier_results_cache_bytes", "",
                                       "Memory of the parts of answers that are kept.");
+    m->repeats = kl_metrics_add(r, KL_GAUGE, "koalemos_querier_repeats", "",
+                                "Range queries of late that a shard remembers, to read ahead for those that come again.");
+    m->ahead_bytes = kl_metrics_add(r, KL_COUNTER, "koalemos_querier_prefetch_bytes_total", "",
+                                    "Bytes read of the object storage ahead of queries that come again.");
+    m->ahead_requests = kl_metrics_add(r, KL_COUNTER, "koalemos_querier_prefetch_requests_total", "",
+                                       "Requests to the object storage for them.");
+    m->ahead_used = kl_metrics_add(r, KL_COUNTER, "koalemos_querier_prefetch_used_bytes_total", "",
+                                   "Of them, bytes of filesets that the query read when it came.");
+    m->ahead_wasted = kl_metrics_add(r, KL_COUNTER, "koalemos_querier_prefetch_wasted_bytes_total", "",
+                                     "Of them, bytes of filesets that it did not read, or of queries that did not come.");
+    m->ahead_stopped = kl_metrics_add(r, KL_COUNTER, "koalemos_querier_prefetch_stopped_total", "",
+                                      "Times that reading ahead made room for queries, or had read what it may.");
     m->partial = kl_metrics_add(r, KL_COUNTER, "koalemos_querier_incomplete_total", "",
                                 "Times that something was missing from an answer.");
     m->slow = kl_metrics_add(r, KL_COUNTER, "koalemos_querier_slow_queries_total", "",
@@ -116,6 +128,7 @@ static void on_close(struct kl_env_task *task)
     qr_cache_close(s);
     qr_orders_free(&s->orders);
     qr_results_close(&s->results);
+    qr_repeats_close(s);
     qr_ledger_close(s);
 }
 
@@ -164,6 +177,7 @@ static void on_change(struct kl_env_listener *l)
     o->results_cache_least = now.results_cache_least;
     qr_results_bound(&s->results, (size_t)(now.results_cache_bytes / s->q->shard_count));
     kl_gauge_set(s->q->m.results_bytes, (double)s->results.bytes);
+    o->prefetch_max_bytes = now.prefetch_max_bytes;
     o->hedge_percent = now.hedge_percent;
     s->keep.cap_bytes = (size_t)(now.cache_max_bytes / s->q->shard_count);
     kl_config_free(c);

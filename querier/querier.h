@@ -32,6 +32,7 @@ struct qr_options {                                    /* what is _Atomic may ch
     _Atomic uint64_t results_cache_least;              /* samples and points; nothing is kept of less */
     _Atomic unsigned concurrent_max;                   /* queries at once; more wait in a bounded queue */
     _Atomic int64_t slow_ms;                           /* one that takes as long is told; 0: none is */
+    _Atomic uint64_t prefetch_max_bytes;               /* read ahead in ten minutes; 0: nothing is */
     _Atomic unsigned hedge_percent;                    /* of questions may be put twice; 0: none */
     bool     pushes;                                   /* aggregates may be made by ingestors (features.pushdown) */
     struct kl_log *log;

@@ -118,6 +118,17 @@ static void fetched(struct qr_fetch *f)
         decoded(&x->decode);
 }
 
+struct qr_fetch qr_query_need(struct qr_job *j, const struct pql_need *n, int64_t rows_max_ms)
+{
+    struct qr_fetch f = { .job = j, .id = n->id, .later = n->once, .fold = n->fold, .fold_ms = n->fold_ms,
+                          .range_ms = n->fold_range_ms, .rows_max_ms = rows_max_ms, .what = TSP_SEL_SERIES,
+                          .matchers = n->matchers, .matcher_count = n->matcher_count, .from_ms = n->from_ms,
+                          .to_ms = n->to_ms };
+
+    f.to_ms = qr_rows_to(&f);
+    return f;
+}
+
 static void fetch(struct qr_query *x)
 {
     const struct pql_need *needs;
@@ -133,22 +144,10 @@ static void fetch(struct qr_query *x)
     for (size_t i = 0; i < count; i++) {
         struct qr_fetch *f = r->list[i] = &r->fetches[i];
 
-        f->job = &x->job;
-        f->id = needs[i].id;
-        f->later = needs[i].once;
-        f->fold = needs[i].fold;
-        f->fold_ms = needs[i].fold_ms;
-        f->range_ms = needs[i].fold_range_ms;
-        f->rows_max_ms = x->rows_max_ms;
+        *f = qr_query_need(&x->job, &needs[i], x->rows_max_ms);
         f->push = x->job.pushes ? needs[i].push : NULL;
         f->lookback_ms = x->params.lookback_ms;
         f->tallied = x->params.tally || x->params.samples_per_step;
-        f->what = TSP_SEL_SERIES;
-        f->matchers = needs[i].matchers;
-        f->matcher_count = needs[i].matcher_count;
-        f->from_ms = needs[i].from_ms;
-        f->to_ms = needs[i].to_ms;
-        f->to_ms = qr_rows_to(f);
         f->done = fetched;
     }
     qr_hold(&x->job);                                  /* one that fails at once ends the job */
@@ -361,6 +360,8 @@ static void finish(struct qr_job *j)
         x->result = NULL;
     else
         qr_told_step(j, "evaluate", x->evaluate_ns, kl_env_mono_ns(j->q->env));
+    if (x->result != NULL)
+        qr_repeats_note(x);
     x->answer(x);
 }
 

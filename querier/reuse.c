@@ -857,6 +857,15 @@ void qr_reuse_free(struct qr_query *x)
     free(r);
 }
 
+void qr_reuse_parts(const struct qr_query *x, void (*each)(void *ctx, const struct qr_part *p), void *ctx)
+{
+    const struct qr_reuse *r = x->reuse;
+
+    for (size_t i = 0; r != NULL && r->probes != NULL && i < r->need_count; i++)
+        for (size_t k = 0; k < r->probes[i].part_count; k++)
+            each(ctx, r->probes[i].parts[k]);
+}
+
 void qr_reuse_tell(const struct qr_query *x, uint64_t *steps, uint64_t *cached, uint32_t *pieces)
 {
     const struct qr_reuse *r = x->reuse;

@@ -66,6 +66,17 @@ static size_t name_quarantined(struct qr_part *p)
     return count;
 }
 
+/* Only what was not there before is read ahead. */
+static void leave_new(struct qr_part *p)
+{
+    size_t left = 0;
+
+    for (size_t i = 0; i < p->file_count; i++)
+        if (qr_ahead_wants(p->f, p, p->files[i].info))
+            p->files[left++].info = p->files[i].info;
+    p->file_count = left;
+}
+
 static void looked_up(struct qr_lookup *l)
 {
     struct qr_part *p = kl_container_of(l, struct qr_part, lookup);
@@ -111,6 +122,8 @@ static void looked_up(struct qr_lookup *l)
         for (size_t i = 0; i < p->file_count; i++)
             p->files[i].part = p;
         qr_rows_choose(p);
+        if (p->f->ahead != NULL)
+            leave_new(p);
         /* Each cut hands on all metadata that its head has: only that of metrics that nobody has sent
          * since is in older ones. */
         if (p->f->what == TSP_SEL_METADATA && p->file_count > QR_METADATA_FILES_MAX) {
@@ -153,6 +166,8 @@ static void failed(struct qr_stored *x, enum kl_code code, const struct kl_err *
         p->file_missing = true;
         return;
     }
+    if (p->f->ahead != NULL)                           /* who asks for it will say so */
+        return;
     blk_fileset_path(x->info, path);
     if (code == KL_ECORRUPT)
         kl_count(j->q->m.filesets_corrupt, 1);
@@ -427,7 +442,10 @@ static void selected(struct kl_env_task *task)
     blk_fileset_unref(x->open.fileset);
     x->open.fileset = NULL;
     blk_tally_add(&p->f->tally, &x->tally);
-    qr_cache_tally(j->shard, &x->tally);
+    if (p->f->ahead != NULL)
+        qr_ahead_read(x);
+    else
+        qr_cache_tally(j->shard, &x->tally);
     if (x->code != KL_OK)
         failed(x, x->code, &x->err);
     qr_cache_trim(j->shard);
@@ -441,6 +459,12 @@ static void select_work(struct kl_env_task *task)
     struct qr_stored *x = kl_container_of(task, struct qr_stored, task);
     struct qr_fetch  *f = x->part->f;
 
+    if (f->ahead != NULL) {
+        qr_ahead_select(x);
+        task->run = selected;
+        f->job->q->env->sched->post(f->job->shard->loop, task);
+        return;
+    }
     x->hidden = qr_hidden_new(&x->part->manifest->m, x->info);
     if (f->what == TSP_SEL_SERIES || f->what == TSP_SEL_LABELS)
         x->code = select_series(x, &x->err);
@@ -463,13 +487,17 @@ static void begin_select(struct qr_stored *x)
 
     if (j->ended || (metric.size > 0 && !blk_fileset_has_metric(x->open.fileset, metric))) {
         f->files_pruned++;
+        if (f->ahead != NULL)
+            qr_ahead_read(x);                          /* its opening */
         blk_fileset_unref(x->open.fileset);
         x->open.fileset = NULL;
         return;
     }
-    kl_count(j->q->m.filesets_read, 1);
-    x->read = true;
-    x->source = qr_source_new(j, x->part->partition, x->info->id);
+    if (f->ahead == NULL) {
+        kl_count(j->q->m.filesets_read, 1);
+        x->read = true;
+        x->source = qr_source_new(j, x->part->partition, x->info->id);
+    }
     x->task.run = select_work;
     x->part->files_out++;
     qr_hold(j);
@@ -493,9 +521,13 @@ static void opened(struct qr_open *o)
 static void pump(struct qr_part *p)
 {
     struct qr_job *j = p->f->job;
+    size_t         most = p->f->ahead != NULL ? 1 : j->q->workers + 1;
 
-    while (!j->ended && p->file_next < p->file_count && p->files_out < j->q->workers + 1) {
+    while (!j->ended && p->file_next < p->file_count && p->files_out < most) {
         struct qr_stored *x = &p->files[p->file_next++];
+
+        if (p->f->ahead != NULL && !qr_ahead_may(p->f))
+            continue;
 
         x->open.fileset = qr_cache_get(j->shard, x->info);
         if (x->open.fileset != NULL) {

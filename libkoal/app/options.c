@@ -247,6 +247,7 @@ const struct kl_option kl_app_options[] = {
     BYTES("querier.results_cache_max", "64MiB", 0, TIB, "memory for parts of answers to range queries; 0: none is kept", LIVE),
     MS("querier.results_cache_fresh", "10m", 0, YEARS, "parts of answers that look at what is younger are not kept", LIVE),
     INT("querier.results_cache_least", "20000", 0, (int64_t)1 << 40, "nothing is kept of answers that took fewer samples and points, and no fileset: they are evaluated again as quickly as they are looked for", LIVE),
+    BYTES("querier.prefetch_max", "64MiB", 0, TIB, "what may be read of the object storage, in ten minutes and while few queries run, ahead of range queries that come again (dashboards), when the catalogue names filesets that they were not answered by before; 0: nothing is", LIVE),
     INT("querier.samples_max", "50000000", 1000, (int64_t)1 << 40, "samples that one query may load", LIVE),
     INT("querier.concurrent_max", "20", 1, 10000, "queries at once; more wait their turn", LIVE),
     MS("querier.slow_query", "10s", 0, 86400000, "a request that takes as long is told in the log, with its text and what it cost; 0: none is", LIVE),

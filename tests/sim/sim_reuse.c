@@ -1,5 +1,5 @@
 /*
- * Range queries out of pieces of earlier answers are those of a querier that keeps none, bit for bit:
+ * Range queries out of pieces of earlier answers, read ahead for, are those of a querier that keeps none, bit for bit:
  * made-up samples, in order, late and much too late, flushed, merged, deleted, lost with a log; made-up
  * queries in between, each put to both. Replayable: SEED=n runs one life alone.
  */
@@ -19,7 +19,7 @@ struct life {
     uint64_t      wrong;
 };
 
-static uint64_t hits, steps;                           /* of all lives */
+static uint64_t hits, steps, ahead;                    /* of all lives */
 static struct { uint64_t hists, warnings, infos; } pieced;     /* answers that had some, and pieces */
 
 static uint64_t draw(struct life *l) { return kit_draw(&l->draws); }
@@ -218,7 +218,12 @@ static void compare(struct life *l)
     const char  *text = texts[draw(l) % (draw(l) % 3 == 0 ? 6 : sizeof texts / sizeof *texts)];
     struct kit_query a, b;
 
-    if (draw(l) % 5 == 0)
+    if (draw(l) % 3 == 0) {                            /* a dashboard: the same, a window further */
+        text = texts[l->seed % 6];
+        step_ms = 300000;
+        hours = 12;
+        end_ms = now / step_ms * step_ms;
+    } else if (draw(l) % 5 == 0)
         end_ms += (int64_t)(draw(l) % (uint64_t)step_ms);
     ask(l, l->forgets, &b, text, end_ms - hours * HOUR, end_ms, step_ms);
     drop_rows_info(&b);
@@ -251,6 +256,7 @@ static void begin(struct life *l)
     l->forgets = qr_new(l->w.env, l->w.bus, l->w.store, &q);
     q.results_cache_bytes = l->seed % 3 == 0 ? 100000 : 8 << 20;
     q.results_cache_least = l->seed % 5 == 4 ? 100 : 0;
+    q.prefetch_max_bytes = l->seed % 3 == 1 ? 0 : l->seed % 3 == 2 ? 1 << 20 : 20000;
     q.metrics = l->metrics = kl_metrics_new();
     l->keeps = qr_new(l->w.env, l->w.bus, l->w.store, &q);
     for (int n = 0; n < 100 && !(dm_ready(l->d, &err) && qr_ready(l->keeps, &err) && qr_ready(l->forgets, &err)); n++)
@@ -299,6 +305,8 @@ static void live(uint64_t seed)
     }
     hits += counted(l, "koalemos_querier_results_cache_hits_total");
     steps += counted(l, "koalemos_querier_results_cache_steps_total");
+    ahead += counted(l, "koalemos_querier_prefetch_used_bytes_total");
+    kl_env_sim_run(l->w.sim, 120000);                  /* nothing is being read ahead any more */
     qr_free(l->keeps);
     qr_free(l->forgets);
     kl_metrics_free(l->metrics);
@@ -313,6 +321,7 @@ START_TEST(answers_out_of_pieces_are_those_of_a_whole_evaluation)
     if (!kit_lives(_i, AT_ONCE, LIVES, live))
         return;
     ck_assert_msg(hits * 4 > steps, "%" PRIu64 " of %" PRIu64 " steps were not evaluated again", hits, steps);
+    ck_assert_msg(ahead > 0, "nothing that was read ahead was used");
     ck_assert_msg(pieced.hists > 20 && pieced.warnings > 20 && pieced.infos > 20,
                   "answers out of pieces: %" PRIu64 " with histograms, %" PRIu64 " with warnings, %" PRIu64
                   " with infos", pieced.hists, pieced.warnings, pieced.infos);
