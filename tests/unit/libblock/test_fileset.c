@@ -331,6 +331,80 @@ START_TEST(what_is_kept_gives_the_same_answers_within_its_bound)       /* a wide
 }
 END_TEST
 
+/* All of it; how much of what was needed was in memory already, in a thousand. */
+static uint64_t pass_over(struct blk_fileset *f, bool again)
+{
+    struct blk_select  *s;
+    struct blk_selected one;
+    struct blk_tally    t;
+
+    if (again)
+        ck_assert_int_eq(blk_select_open_ahead(f, NULL, 0, INT64_MIN, INT64_MAX, &s, &err), KL_OK);
+    else
+        ck_assert_int_eq(blk_select_open(f, NULL, 0, INT64_MIN, INT64_MAX, true, &s, &err), KL_OK);
+    while (blk_select_next(s, &one, &err) == KL_OK)
+        ;
+    t = blk_select_tally(s);
+    blk_select_close(s);
+    return t.data.memory * 1000 / t.data.wanted;
+}
+
+/* A small fileset that is read again and again, and one of many times the room, trimmed as a querier does. */
+START_TEST(one_pass_over_everything_drives_out_nothing_that_is_used)
+{
+    struct blk_keep     keep = { .cap_bytes = 64 << 20 };
+    struct blk_fileset *used, *large;
+
+    kit_make(9, 300, 200, start, 15000);
+    ck_assert_int_eq(kit_write(root, &info, 240, NULL, &err), KL_OK);
+    used = open_one(0);
+    blk_fileset_keep(used, &keep);
+    ck_assert_uint_eq(pass_over(used, false), 0);
+    ck_assert_uint_eq(pass_over(used, false), 1000);
+    keep.cap_bytes = atomic_load(&keep.bytes) * 3 / 2; /* more than half of it is taken */
+    info.id++;
+    blk_fileset_path(&info, path);
+    kit_make(10, 3000, 400, start, 15000);
+    ck_assert_int_eq(kit_write(root, &info, 240, NULL, &err), KL_OK);
+    large = open_one(0);
+    blk_fileset_keep(large, &keep);
+    for (unsigned i = 0; i < 3; i++) {
+        ck_assert_uint_lt(pass_over(large, false), 500);
+        ck_assert_uint_eq(pass_over(used, false), 1000);
+        blk_fileset_trim(used);
+        blk_fileset_trim(large);
+        ck_assert_uint_le(atomic_load(&keep.bytes), keep.cap_bytes);
+    }
+    blk_fileset_unref(used);
+    blk_fileset_unref(large);
+}
+END_TEST
+
+START_TEST(what_is_read_ahead_is_there_where_there_is_room_for_what_is_read_twice)
+{
+    struct blk_keep     keep = { .cap_bytes = 64 << 20 };
+    struct blk_fileset *used, *next;
+
+    kit_make(9, 300, 200, start, 15000);
+    ck_assert_int_eq(kit_write(root, &info, 240, NULL, &err), KL_OK);
+    used = open_one(0);
+    blk_fileset_keep(used, &keep);
+    pass_over(used, false);
+    keep.cap_bytes = atomic_load(&keep.bytes) * 7 / 4; /* so that one pass leaves nothing */
+    info.id++;
+    blk_fileset_path(&info, path);
+    kit_make(10, 200, 200, start, 15000);
+    ck_assert_int_eq(kit_write(root, &info, 240, NULL, &err), KL_OK);
+    next = open_one(0);
+    blk_fileset_keep(next, &keep);
+    pass_over(next, true);
+    blk_fileset_trim(next);                            /* before anybody asked for it */
+    ck_assert_uint_eq(pass_over(next, false), 1000);
+    blk_fileset_unref(used);
+    blk_fileset_unref(next);
+}
+END_TEST
+
 /* What a store is told to be asked for soon, and whether it is asked for just that. */
 static struct { uint64_t at; size_t size; unsigned told, met; } ahead;
 
@@ -789,6 +863,8 @@ int main(void)
     tcase_add_test(t, select_gives_only_chunks_in_the_range);
     tcase_add_loop_test(t, matchers_find_what_testing_every_series_finds, 0, CASES);
     tcase_add_loop_test(t, what_is_kept_gives_the_same_answers_within_its_bound, 0, 2);
+    tcase_add_test(t, one_pass_over_everything_drives_out_nothing_that_is_used);
+    tcase_add_test(t, what_is_read_ahead_is_there_where_there_is_room_for_what_is_read_twice);
     tcase_add_test(t, names_and_values_come_sorted_and_once);
     tcase_add_test(t, series_are_found_by_fingerprint);
     tcase_add_test(t, stored_fileset_is_read_in_few_requests);

@@ -114,6 +114,136 @@ START_TEST(what_costs_as_much_as_the_bound_is_kept)
 }
 END_TEST
 
+/* ---- what of an answer was there already ---- */
+
+static uint64_t cached, warned;
+
+static void answer_and_tell(struct qr_query *x)
+{
+    uint64_t steps;
+    uint32_t pieces;
+
+    answer(x);
+    qr_reuse_tell(x, &steps, &cached, &pieces);
+    warned = x->result->warning_count;
+}
+
+/* The steps of COUNT that were not evaluated. */
+static uint64_t ask_cached(int64_t later_ms)
+{
+    struct query q = { 0 };
+
+    qr_query_init(&q.x);
+    q.x.answer = answer_and_tell;
+    q.x.job.release = release;
+    q.x.job.partial = true;
+    strcpy(q.x.job.tenant, "t1");
+    q.x.params = (struct pql_params){ .text = kl_span_str("up"), .start_ms = later_ms,
+                                      .end_ms = later_ms + (COUNT - 1) * STEP_MS, .step_ms = STEP_MS,
+                                      .now_ms = kl_env_now_ms(c.env) };
+    qr_submit(c.q, &q.x.job);
+    kl_env_sim_run(c.sim, 5000);
+    ck_assert(q.released);
+    qr_query_deinit(&q.x);
+    return cached;
+}
+
+static void marks(uint64_t applied, int64_t hour, uint64_t seq)
+{
+    for (uint32_t p = 0; p < PARTS; p++) {
+        struct kl_buf *b = &c.owners[p].by_what[TSP_SEL_MARKS];
+
+        kl_buf_reset(b);
+        tsp_page_begin(b);
+        tsp_marks_begin(b, 5);
+        if (seq > 0)
+            tsp_marks_add(b, hour, seq);
+        tsp_page_end(b, &(struct tsp_page){ .applied_seq = applied, .incarnation = 7 });
+    }
+}
+
+START_TEST(finished_parts_stay_and_only_the_tail_is_evaluated)
+{
+    cluster_start(&c);
+    ck_assert_uint_eq(ask_cached(0), 0);
+    ck_assert_uint_eq(ask_cached(0), COUNT);
+    ck_assert_uint_eq(ask_cached(10 * STEP_MS), COUNT - 10);
+    ck_assert_uint_eq(ask_cached(15 * STEP_MS), COUNT - 5);
+}
+END_TEST
+
+START_TEST(what_looks_at_the_youngest_is_never_kept)
+{
+    c.options.results_cache_fresh_ms = kl_env_now_ms(c.env) - 150 * STEP_MS;
+    cluster_start(&c);
+    ask_cached(0);
+    ck_assert_uint_ge(ask_cached(0), 150);
+    ck_assert_uint_le(cached, 151);                    /* a few seconds have passed */
+}
+END_TEST
+
+START_TEST(a_late_sample_voids_what_looks_at_its_hour_and_no_more)
+{
+    cluster_start(&c);
+    ask_cached(0);
+    marks(6, 0, 6);                                    /* an hour of the first stretch of two */
+    ck_assert_uint_eq(ask_cached(0), COUNT - 120);
+    ck_assert_uint_eq(ask_cached(0), COUNT - 120);     /* what was read had not seen it yet: position 5 */
+}
+END_TEST
+
+START_TEST(a_deletion_voids_what_was_made_before_it)
+{
+    struct series        s = line("__name__=up", 0, STEP_MS, 10, 1);
+    struct kl_matcher    m = { KL_MATCH_EQ, kl_span_str("job"), kl_span_str("x"), NULL };
+    struct blk_deletion  like = { .number = 1, .seq = 4, .incarnation = 7, .to_ms = STEP_MS, .tenant = "t1",
+                                  .matcher_count = 1, .matchers = &m }, *d;
+    struct blk_info      infos[PARTS];
+    struct kl_err        err;
+
+    for (uint32_t p = 0; p < PARTS; p++) {
+        infos[p] = cluster_fileset(&c, "t1", p, 3, &s);
+        cluster_catalogue(&c, p, 1, &infos[p], 1);
+    }
+    cluster_start(&c);
+    ask_cached(0);
+    ck_assert_uint_eq(ask_cached(0), COUNT);
+    for (uint32_t p = 0; p < PARTS; p++) {
+        ck_assert_int_eq(blk_deletion_new(&like, &d, &err), KL_OK);
+        cluster_deleted(&c, p, 2, &infos[p], 1, &d, 1);
+        /* The owner says so, and the querier reads the catalogue anew. */
+        kl_buf_reset(&c.owners[p].by_what[TSP_SEL_MARKS]);
+        tsp_page_begin(&c.owners[p].by_what[TSP_SEL_MARKS]);
+        tsp_marks_begin(&c.owners[p].by_what[TSP_SEL_MARKS], 5);
+        tsp_page_end(&c.owners[p].by_what[TSP_SEL_MARKS],
+                     &(struct tsp_page){ .applied_seq = 5, .incarnation = 7, .catalogue_revision = 2 });
+    }
+    ck_assert_uint_eq(ask_cached(0), 0);
+}
+END_TEST
+
+START_TEST(nothing_is_kept_of_an_answer_that_lacks_something)
+{
+    struct series   s = line("__name__=up", 0, STEP_MS, 10, 1);
+    char            path[BLK_PATH_MAX + 1], key[KL_STORE_KEY_MAX + 1];
+    struct kl_err   err;
+
+    for (uint32_t p = 0; p < PARTS; p++) {
+        struct blk_info info = cluster_fileset(&c, "t1", p, 3, &s);
+
+        cluster_catalogue(&c, p, 1, &info, 1);
+        blk_fileset_path(&info, path);
+        snprintf(key, sizeof key, "%s/checkpoint", path);
+        ck_assert_int_eq(c.store->remove(c.store, key, &err), KL_OK);
+    }
+    cluster_start(&c);
+    for (int i = 0; i < 3; i++) {
+        ck_assert_uint_eq(ask_cached(0), 0);
+        ck_assert_uint_gt(warned, 0);
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite   *s = suite_create("reuse");
@@ -125,6 +255,11 @@ int main(void)
     tcase_add_test(t, nobody_is_asked_how_things_stand_before_there_is_something_that_could_hold);
     tcase_add_test(t, what_is_evaluated_as_quickly_as_it_is_looked_for_is_not_kept);
     tcase_add_test(t, what_costs_as_much_as_the_bound_is_kept);
+    tcase_add_test(t, finished_parts_stay_and_only_the_tail_is_evaluated);
+    tcase_add_test(t, what_looks_at_the_youngest_is_never_kept);
+    tcase_add_test(t, a_late_sample_voids_what_looks_at_its_hour_and_no_more);
+    tcase_add_test(t, a_deletion_voids_what_was_made_before_it);
+    tcase_add_test(t, nothing_is_kept_of_an_answer_that_lacks_something);
     suite_add_tcase(s, t);
     r = srunner_create(s);
     srunner_run_all(r, CK_ENV);
