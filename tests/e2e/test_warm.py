@@ -105,3 +105,28 @@ def test_a_range_asked_again_is_answered_from_what_was_evaluated(world):
     check(status == 200 and b'"result":[]' in body, f"another tenant: {body[:200]}")
     off = koa.Serve(world, "--querier.results_cache_max", "0", name="off", data=world.path("off"))
     check("off" in api(off.query, "query_explain", query="up", **span)["resultsCache"]["passedBy"], "it is not off")
+
+
+def test_what_a_dashboard_that_repeats_will_want_is_read_ahead(world):
+    ours = koa.Serve(world, "--limits.past", "0", "--ingestor.cut_delay", "24h", "--ingestor.window", "24h")
+    end = int(time.time()) // 86400 * DAY - DAY // 2
+    load(ours.push, end - DAY // 2, end - DAY // 4, series=3)
+    ours.flush_all()
+
+    def refresh(step):
+        to = (end - DAY // 8 + step * STEP) / 1000
+        return api(ours.query, "query_explain", query="sum by (host) (warm_3)", start=to - 36_000, end=to, step=60)["prefetch"]
+
+    def ahead(what):
+        _, _, body = http(f"{ours.query}/metrics")
+        return sum(float(line.split()[1]) for line in body.decode().splitlines()
+                   if line.startswith(f"koalemos_querier_prefetch_{what}_total "))
+    # One after another may go to each of several loops, which know nothing of one another.
+    for step in range(16):
+        seen = refresh(step)
+    check(seen["repeats"] > 0 and seen["usedBytes"] == 0 and ahead("bytes") == 0, f"before anything changed: {seen}")
+    load(ours.push, end - DAY // 4, end, series=3)
+    ours.flush_all()
+    koa.eventually("something is read ahead", lambda: ahead("bytes") > 0, 30)
+    used = sum(refresh(16 + i)["usedBytes"] for i in range(16))
+    check(used == ahead("used_bytes") > 0 and ahead("wasted_bytes") == 0, f"used {used} of {ahead('bytes')}")
