@@ -168,6 +168,13 @@ static uint32_t late_place(const struct ing_late *l, int64_t time_ms)
     return lo;
 }
 
+static bool late_has(const struct ing_late *l, int64_t time_ms)
+{
+    uint32_t at = late_place(l, time_ms);
+
+    return l != NULL && at < l->count && l->at[at].time_ms == time_ms;
+}
+
 static void late_add(struct ing_head *h, struct ing_series *s, struct ing_late_sample sample)
 {
     struct ing_late *l = s->late;
@@ -228,7 +235,7 @@ void ing_series_float(struct ing_head *h, struct ing_series *s, int64_t time_ms,
             h->equal_samples++;
             return;
         }
-        if (h->again && ing_tail_has(t, time_ms, value)) {
+        if (h->again && ing_tail_has(t, time_ms, value) && !late_has(s->late, time_ms)) {
             h->equal_samples++;
             return;
         }

@@ -467,6 +467,28 @@ START_TEST(labels_are_rendered_as_they_were_given)
 }
 END_TEST
 
+/* Of two values for one time the later in the log counts, also where it is the first once more. */
+START_TEST(a_value_that_came_back_is_the_one_after_a_replay_over_a_snapshot_too)
+{
+    struct ing_head   *h = ing_head_new(kl_span_str("t"), 7200000, NULL);
+    struct ing_series *s;
+
+    labels_draw(0);
+    s = ing_head_series(h, kl_labels_fp(labels_at(0)), labels_at(0));
+    for (int replay = 0; replay < 2; replay++) {
+        ing_series_float(h, s, 1000, 1);
+        ing_series_float(h, s, 1000, 2);
+        ing_series_float(h, s, 1000, 1);
+        ck_assert_ptr_nonnull(s->late);
+        ck_assert_uint_eq(s->late->count, 1);
+        ck_assert(s->late->at[0].value == 1);
+        h->again = true;
+    }
+    kl_buf_deinit(&all_labels[0]);
+    ing_head_free(h);
+}
+END_TEST
+
 int main(void)
 {
     Suite   *s = suite_create("head");
@@ -481,6 +503,7 @@ int main(void)
     tcase_add_loop_test(t, cuts_take_what_a_plain_list_would, 0, 30);
     tcase_add_loop_test(t, matchers_mean_what_a_scan_finds, 0, 4);
     tcase_add_test(t, a_series_that_ends_or_rests_has_no_tail);
+    tcase_add_test(t, a_value_that_came_back_is_the_one_after_a_replay_over_a_snapshot_too);
     tcase_add_test(t, labels_are_rendered_as_they_were_given);
     suite_add_tcase(s, t);
     r = srunner_create(s);
