@@ -63,3 +63,11 @@ bench-query: all
 bench-traces: all
 	@python3 bench/traces.py --bin $(B)/bin $(ARGS)
 .PHONY: bench-traces
+
+# The digest that members of a partition are compared by: ns a sample. SERIES=, SAMPLES=
+$(B)/bench/digest: $(B)/bench/digest.o $(call archives,ingestor)
+	@mkdir -p $(@D)
+	@$(CC) $(CFLAGS) $+ $(call libs,ingestor) -pthread -o $@
+bench-digest: $(B)/bench/digest
+	@$< $(or $(SERIES),10000) $(or $(SAMPLES),480)
+.PHONY: bench-digest

@@ -337,6 +337,7 @@ static void begin(struct kl_env_task *task)
     watch(c, &c->mark_watch, TSP_MARK_PREFIX, node_change, marks_current);
     watch(c, &c->lease_watch, TSP_LEASE_PREFIX, lease_change, leases_current);
     watch(c, &c->table_watch, TSP_PLACEMENT_KEY, table_change, table_current);
+    dm_coordinator_differ_watch(c);
     c->env->sched->arm(c->loop, &c->tick, c->o.heartbeat_ms);
 }
 
@@ -348,6 +349,7 @@ static void end(struct kl_env_task *task)
     c->bus->unwatch(c->bus, &c->mark_watch);
     c->bus->unwatch(c->bus, &c->lease_watch);
     c->bus->unwatch(c->bus, &c->table_watch);
+    c->bus->unwatch(c->bus, &c->digest_watch);
 }
 
 static struct kl_metric *metric(struct kl_metrics *m, enum kl_metric_kind kind, const char *name,
@@ -400,6 +402,7 @@ struct dm_coordinator *dm_coordinator_new(struct kl_env *env, struct kl_bus *bus
     env->random->fill(env->random, c->who.bytes, sizeof c->who.bytes);
     c->roster = tsp_roster_new(options->silent_ms, options->gone_ms);
     c->layout = tsp_layout_new();
+    c->digests = tsp_digests_new();
     kl_buf_init(&c->lease_bytes, KL_BUS_VALUE_MAX);
     kl_buf_init(&c->table_bytes, KL_BUS_VALUE_MAX);
     metrics_init(c);
@@ -416,6 +419,7 @@ void dm_coordinator_free(struct dm_coordinator *c)
     c->env->sched->post(c->loop, &c->end);
     c->env->sched->loop_free(c->loop);
     tsp_roster_free(c->roster);
+    tsp_digests_free(c->digests);
     tsp_placement_free(c->table);
     tsp_placement_free(c->next);
     tsp_layout_free(c->layout);

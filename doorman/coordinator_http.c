@@ -310,7 +310,9 @@ static void health(struct call *call)
     trouble(&b, &first, c->clocks_apart, "ingestors have a clock more than five minutes from this doorman's: find "
             "out which is right");
     trouble(&b, &first, c->last.joining, "members are loading or catching up");
-    kl_buf_adds(&b, "]");
+    trouble(&b, &first, dm_coordinator_differ_count(c), "cuts were not the same for two members: see differences");
+    kl_buf_adds(&b, "],");
+    dm_coordinator_differ_json(c, &b);
     finish(call, &b);
 }
 

@@ -4,6 +4,7 @@
 #include <stdatomic.h>
 
 #include "doorman/coordinator.h"
+#include "libtsproto/digest.h"
 #include "libtsproto/layout.h"
 
 struct dm_held {                                       /* a partition's lease as last seen */
@@ -21,7 +22,8 @@ struct dm_coordinator {
     struct tsp_placement *table;                       /* NULL: none, or not seen yet */
     struct tsp_layout    *layout;                      /* the same with the spreads, for who asks */
     uint64_t  table_revision;                          /* of its key; 0: the key is absent */
-    bool      nodes_current, marks_current, table_current, leases_current;
+    struct tsp_digests   *digests;                     /* what members tell of their cuts */
+    bool      nodes_current, marks_current, table_current, leases_current, digests_current;
     struct dm_held *held; uint32_t held_count;         /* one a partition of the table */
 
     bool      lease_there, mine;
@@ -38,7 +40,7 @@ struct dm_coordinator {
     _Atomic int64_t clock_off_ms;
     unsigned        clocks_apart;                      /* ingestors whose clock is far from ours */
 
-    struct kl_bus_watch node_watch, mark_watch, lease_watch, table_watch;
+    struct kl_bus_watch node_watch, mark_watch, lease_watch, table_watch, digest_watch;
     struct kl_bus_kv  lease_op, table_op;
     struct kl_buf     lease_bytes, table_bytes;
     struct tsp_placement *next;                        /* the table that is being put */
@@ -58,6 +60,11 @@ bool dm_coordinator_acts(const struct dm_coordinator *c);
 /* Puts `table` in place of the one that is there, by compare-and-set; takes it. False: one is under
  * way already. */
 bool dm_coordinator_put(struct dm_coordinator *c, struct tsp_placement *table_take);
+/* coordinator_differ.c: cuts that members sealed differently; the JSON is a field of an object. */
+void     dm_coordinator_differ_watch(struct dm_coordinator *c);
+uint32_t dm_coordinator_differ_count(const struct dm_coordinator *c);
+void     dm_coordinator_differ_json(const struct dm_coordinator *c, struct kl_buf *b);
+void     dm_coordinator_differ_text(const struct dm_coordinator *c, struct kl_buf *b);
 /* coordinator_clock.c: a look at the clocks that heartbeats told. */
 void dm_coordinator_clocks(struct dm_coordinator *c);
 /* coordinator_split.c: the put of its table has come back. */

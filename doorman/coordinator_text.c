@@ -70,7 +70,7 @@ static void text(struct kl_env_task *task)
     const struct dm_coordinator *c = t->c;
     struct kl_buf               *b = &t->out;
 
-    t->complete = c->nodes_current && c->marks_current && c->table_current && c->leases_current;
+    t->complete = c->nodes_current && c->marks_current && c->table_current && c->leases_current && c->digests_current;
     kl_buf_addf(b, "coordinator: %s\n", c->lease_there ? c->lease.owner : "none yet");
     if (c->table != NULL)
         kl_buf_addf(b, "placement:   revision %" PRIu64 ", %" PRIu32 " partitions\n\n",
@@ -80,6 +80,7 @@ static void text(struct kl_env_task *task)
     nodes(c, b);
     if (c->table != NULL)
         partitions(c, b);
+    dm_coordinator_differ_text(c, b);
     t->done(t);
 }
 

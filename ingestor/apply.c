@@ -278,6 +278,7 @@ static void join(struct ing_partition *p, struct ing_refs *r, struct ing_orphan 
             continue;
         }
         time_ms = (int64_t)kl_cur_64(&c);
+        ing_digest_doubt(p, time_ms);
         gone = is_erased(erased, erased_count, samples.size - kl_cur_left(&c), time_ms);
         if (kind == KEPT_FLOAT) {
             double value = kl_cur_f64(&c);
@@ -346,6 +347,14 @@ static void define(void *ctx, struct kl_span tenant, uint64_t ref, struct kl_fp 
         join(p, r, &r->orphans[known & ~ING_ORPHAN_BIT], s, labels);
 }
 
+/* Perhaps they are repeats, and a cut between took the first ones. */
+static void doubt_repeats(struct ing_partition *p, const int64_t *times_ms, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (times_ms[i] < p->digest.taken_ms && times_ms[i] >= p->covered_ms)
+            ing_digest_doubt(p, times_ms[i]);
+}
+
 static void apply_run(struct ing_partition *p, struct ing_refs *r, uint64_t ref,
                       const int64_t *times_ms, const double *values, size_t count)
 {
@@ -357,6 +366,7 @@ static void apply_run(struct ing_partition *p, struct ing_refs *r, uint64_t ref,
         size_t         before = b->size;
 
         for (size_t i = 0; i < count; i++) {
+            ing_digest_doubt(p, times_ms[i]);
             kl_buf_add8(b, KEPT_FLOAT);
             kl_buf_add64(b, (uint64_t)times_ms[i]);
             kl_buf_addf64(b, values[i]);
@@ -365,6 +375,8 @@ static void apply_run(struct ing_partition *p, struct ing_refs *r, uint64_t ref,
         return;
     }
     s = ing_series_at(r->head, id);
+    if (p->digest.taken_ms != INT64_MIN)
+        doubt_repeats(p, times_ms, count);
     for (size_t i = 0; i < count; i++) {
         if (times_ms[i] < p->covered_ms)
             continue;
@@ -441,12 +453,14 @@ static void hist(void *ctx, struct kl_span tenant, uint64_t ref, int64_t time_ms
         struct kl_buf *b = keep(p, r, ref);
         size_t         before = b->size;
 
+        ing_digest_doubt(p, time_ms);
         kl_buf_add8(b, KEPT_HIST);
         kl_buf_add64(b, (uint64_t)time_ms);
         kl_buf_addspan(b, kl_buf_span(&p->scratch));
         kept(p, r, b, before);
     } else if (time_ms >= p->covered_ms) {
         note(p, time_ms);
+        doubt_repeats(p, &time_ms, 1);
         p->late_writes += time_ms < p->cut_end_ms;
         ing_series_hist(r->head, ing_series_at(r->head, id), time_ms, kl_buf_span(&p->scratch));
     }
@@ -535,6 +549,7 @@ enum kl_code ing_apply(struct ing_partition *p, const struct kl_bus_record *rec,
     p->record_seq = p->marks_seq = rec->seq;
     p->marks.from_ms = p->marks.to_ms = 0;
     p->record_time_ms = rec->time_ms;
+    ing_digest_begin_record(p);
     ing_log_time(p->i, rec->time_ms);
     if (p->again_end != 0 && rec->seq > p->again_end) {
         p->again_end = 0;
@@ -557,5 +572,6 @@ enum kl_code ing_apply(struct ing_partition *p, const struct kl_bus_record *rec,
     ing_deletions_queue(p);
     p->applied = rec->seq;
     p->applied_hash = kl_hash64(rec->bytes.at, rec->bytes.size);
+    ing_digest_record(p, rec->seq);
     return KL_OK;
 }

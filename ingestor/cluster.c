@@ -169,6 +169,11 @@ void ing_cluster_watch(struct ing_ingestor *i)
                                                 .current = pointers_current, .ctx = i };
     memcpy(i->catalogue_watch.prefix, catalogue_prefix, sizeof catalogue_prefix);
     i->bus->watch(i->bus, &i->catalogue_watch);
+    ing_digest_watch(i);
 }
 
-void ing_cluster_unwatch(struct ing_ingestor *i) { i->bus->unwatch(i->bus, &i->catalogue_watch); }
+void ing_cluster_unwatch(struct ing_ingestor *i)
+{
+    i->bus->unwatch(i->bus, &i->catalogue_watch);
+    ing_digest_unwatch(i);
+}

@@ -109,7 +109,8 @@ static uint64_t first_seq_below(const struct ing_partition *p, int64_t end_ms, u
     return first;
 }
 
-static void seal(struct ing_partition *p, const struct tsp_cut *cut, int64_t end_ms, uint64_t seq)
+/* `covered`: the catalogue has it already, so what is held of it needs no filesets. */
+static void seal(struct ing_partition *p, const struct tsp_cut *cut, int64_t end_ms, uint64_t seq, bool covered)
 {
     struct ing_job *j = kl_new(sizeof *j);
     bool            whole = cut->window_ms == 0;
@@ -118,6 +119,11 @@ static void seal(struct ing_partition *p, const struct tsp_cut *cut, int64_t end
     j->seq = seq;
     j->number = p->job_number = p->job_number % ING_CUTS_MAX + 1;
     j->end_ms = end_ms;
+    j->covered = covered;
+    if (covered)
+        j->step = ING_LET_GO;
+    else
+        ing_digest_cut(p, end_ms, &j->digest);
     j->first_seq = first_seq_below(p, end_ms, seq);
     j->parts = kl_new((p->tenant_count * 2 + 1) * sizeof *j->parts);
     for (uint32_t t = 0; t < p->tenant_count; t++) {
@@ -147,9 +153,14 @@ static void seal(struct ing_partition *p, const struct tsp_cut *cut, int64_t end
     }
     ing_first_forget(p, end_ms);
     if (j->part_count == 0) {
+        if (!covered)
+            ing_digest_tell(p, &j->digest);
         ing_job_free(j);
         return;
     }
+    if (!covered)
+        ing_digest_obeyed(p, seq, end_ms);
+    j->digest_due = !covered && p->i->member != NULL;
     ing_job_queue(j);
 }
 
@@ -196,12 +207,14 @@ static bool ahead_of_the_log(struct ing_partition *p, const struct tsp_cut *cut,
 void ing_cut_read(struct ing_partition *p, const struct tsp_cut *cut, uint64_t seq)
 {
     int64_t end_ms = INT64_MAX;
+    bool    covered;
 
     if (cut->format > ING_FORMAT) {
         kl_fail(&p->cut_err, KL_ECORRUPT, "a cut into filesets of version %" PRIu32 ", which this "
                 "version cannot write: upgrade before reading on", cut->format);
         return;
     }
+    ing_digest_cut_read(p, seq);
     if (cut->epoch < p->epoch_seen)                    /* of an owner that was one no more */
         return;
     p->epoch_seen = cut->epoch;
@@ -224,13 +237,12 @@ void ing_cut_read(struct ing_partition *p, const struct tsp_cut *cut, uint64_t s
         if (end_ms > p->cut_end_ms)
             p->cut_end_ms = end_ms;
     }
-    if (p->covered_ms >= end_ms && seq == p->record_seq)
-        return;                                        /* its filesets are in the catalogue */
+    covered = p->covered_ms >= end_ms && seq == p->record_seq;
     if (p->job_count == ING_CUTS_MAX) {
         kl_fail(&p->cut_err, KL_ELIMIT, "%d cuts wait for the store", ING_CUTS_MAX);
         return;
     }
-    seal(p, cut, end_ms, seq);
+    seal(p, cut, end_ms, seq, covered);
 }
 
 /* ---- writing one ---- */

@@ -165,7 +165,7 @@ static void clean_work(struct ing_job *j)
         return;
     }
     j->code = KL_OK;
-    if (j->deletion_count > 0)                         /* it wrote nothing */
+    if (j->deletion_count > 0 || j->covered)           /* it wrote nothing */
         return;
     j->code = ing_folder(p, &j->err);
     if (j->code == KL_OK && j->evict_count > 0)
@@ -491,6 +491,10 @@ void ing_job_start(struct ing_partition *p)
     if (j == NULL || j->out || ing_stopping(p) || p->damaged || (state != ING_REPLAYING && state != ING_LIVE) ||
         (j->failures > 0 && kl_env_mono_ns(p->i->env) < p->job_again_ns))
         return;
+    if (j->digest_due) {
+        ing_digest_job(j);
+        return;
+    }
     if (j->step < ING_LET_GO && ing_epoch(p) == 0) {   /* the owner does it; see follow.c */
         if (j->tidy == NULL)
             return;

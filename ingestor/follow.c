@@ -83,6 +83,7 @@ static void back(struct kl_env_task *task)
         other_log(p);
         return;
     }
+    ing_digest_catalogued(p);
     ing_follow_covered(p);
     ing_job_start(p);
 }

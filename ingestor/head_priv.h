@@ -224,6 +224,7 @@ struct ing_head {
     uint32_t idle_at;                                  /* the next series to look at */
     bool     again;                                    /* samples may come that are in the tails already */
     bool     heavy;                                    /* a series outgrows a message: cut it soon */
+    int64_t  rewritten_ms;                             /* the latest sample of a cut that came again with a start time */
     uint64_t samples, late_samples, equal_samples;
     struct ing_extras *extras;
 };

@@ -19,6 +19,7 @@
 #include "ingestor/tidy_priv.h"
 #include "libblock/manifest.h"
 #include "libkoal/base/hash.h"
+#include "libtsproto/digest.h"
 #include "libtsproto/disk.h"
 #include "libtsproto/layout.h"
 #include "libtsproto/logmark.h"
@@ -99,6 +100,7 @@ struct ing_job {
     struct ing_tidy *tidy;                             /* or housekeeping to commit; then no parts */
     char (*evict)[BLK_PATH_MAX + 1]; uint32_t evict_count;     /* or local copies that go (local.c) */
     bool committed;
+    bool covered;                                      /* by the catalogue before it was read */
     struct blk_manifest manifest;                      /* the next one */
     struct kl_buf   bytes;                             /* it, or the pointer, encoded */
     struct kl_env_task work, back;
@@ -106,6 +108,37 @@ struct ing_job {
     enum kl_code    code;
     struct kl_err   err;
     bool out;                                          /* a worker or the bus has it */
+    struct tsp_digest_cut digest;                      /* of a cut, for other members to compare */
+    bool digest_due;                                   /* before anything else is done */
+};
+
+/* ---- digest.c: this member compared with others ---- */
+struct ing_digest {                                    /* of a partition */
+    uint64_t log_from, log_hash;                       /* of the records from log_from on; 0: not known */
+    uint64_t check_seq;                                /* there a snapshot knew it, too; 0: no more */
+    struct blk_manifest cuts;                          /* only its cuts: those obeyed */
+    struct tsp_digest_cut cut;                         /* that is being read */
+    int64_t  doubt_ms;                                 /* no sample after it is doubtful; INT64_MIN: none is */
+    int64_t  repeats_until_ms;                         /* by the log: the bus may not know a repeat */
+    int64_t  taken_ms;                                 /* so a sample before it may be one, in this record */
+    bool     began;                                    /* a record was read */
+    bool     due, out, is_told;                        /* to be told; under way; there is a key */
+    struct tsp_digest told;
+    struct kl_bus_kv  kv;
+    struct kl_buf     bytes;
+    unsigned failures;
+    int64_t  again_ns;
+};
+enum { ING_SAID_MAX = 64 };
+struct ing_said { uint32_t partition; uint64_t seq, who; int verdict; };
+struct ing_compared {                                  /* of an ingestor; on the first shard's loop */
+    struct kl_bus_watch watch;
+    struct tsp_digests *all;
+    uint64_t *same;                                    /* by partition: the last cut that two have alike */
+    bool     *differs;                                 /* by partition: from this one */
+    uint32_t  mine;
+    struct ing_said said[ING_SAID_MAX];
+    uint32_t  said_at;
 };
 
 /* ---- select.c ---- */
@@ -171,6 +204,7 @@ struct ing_append {
 struct ing_restored {
     bool     is;
     uint64_t seq, seq_end, hash_end;                   /* replay goes on after seq; see snap_priv.h */
+    uint64_t log_from, log_hash;                       /* as of seq_end; from 0: not known */
     int64_t  time_ms;
 };
 
@@ -312,6 +346,7 @@ struct ing_partition {
     struct ing_logmark logmark;
     struct ing_skips  skips;
     struct ing_follow follow;
+    struct ing_digest digest;
     uint64_t fenced;                                   /* an epoch that was seen to write the catalogue */
     struct ing_job *jobs, *jobs_last; uint32_t job_count, job_number;
     int64_t  job_again_ns;
@@ -380,9 +415,10 @@ struct ing_counters {
                      *alarms, *selects, *select_pages, *select_bytes, *select_refused, *partials, *partials_refused, *filesets,
                      *exemplars_dropped, *compactions, *compacted, *compacted_samples, *expired,
                      *quarantined, *swept, *evicted, *orphan_filesets, *tidy_failures, *leftovers, *disk_used, *disk_full, *replayed,
-                     *snapshots, *snapshot_failures, *set_aside, *restored, *from_peer, *deletions, *rewritten;
+                     *snapshots, *snapshot_failures, *set_aside, *restored, *from_peer, *deletions, *rewritten,
+                     *compared, *differences;
     struct kl_metric *series, *memory[ING_MEM_KINDS], *applied_lag, *orphans, *late, *equal,
-                     *partitions, *broken, *jobs, *spilled, *snapshot_bytes, *deletions_pending;
+                     *partitions, *broken, *jobs, *spilled, *snapshot_bytes, *deletions_pending, *differ;
 };
 
 /* ---- disk.c: how full it is ---- */
@@ -410,6 +446,7 @@ struct ing_ingestor {
     struct ing_shard *shards; unsigned shard_count;
     struct ing_partition *partitions;
     struct kl_bus_watch watch, catalogue_watch;
+    struct ing_compared compared;
     struct ing_member *member;                         /* NULL: partitions are assigned, there are no leases */
     struct tsp_layout *layout;                         /* the first shard's, as the watch */
     bool watching, said_ready;
@@ -553,6 +590,27 @@ void ing_files_close(struct ing_partition *p);         /* all, when no chunk is 
 void ing_tenants_free(struct ing_partition *p);
 /* write.c */
 enum kl_code ing_part_write(struct ing_job *j, struct ing_part *part, struct kl_err *err);
+/* Adds what it holds: every sample that counts, once. */
+enum kl_code ing_part_digest(const struct ing_part *part, struct tsp_digest_sum *sum, struct kl_err *err);
+/* digest.c */
+void ing_digest_reset(struct ing_partition *p);        /* nothing was read */
+void ing_digest_loaded(struct ing_partition *p);       /* reading begins behind `applied` */
+void ing_digest_catalogued(struct ing_partition *p);   /* the catalogue is another */
+void ing_digest_begin_record(struct ing_partition *p);
+void ing_digest_record(struct ing_partition *p, uint64_t seq);         /* it is applied */
+/* The log up to the record just applied is not the one that the snapshot was made from: it was doubted. */
+bool ing_digest_is_other(struct ing_partition *p);
+void ing_digest_doubt(struct ing_partition *p, int64_t time_ms);       /* of a sample */
+void ing_digest_cut_read(struct ing_partition *p, uint64_t seq);       /* whether it is obeyed or not */
+/* It is to be sealed: all that is told of it but the sum. And what a cut that sealed something is for later. */
+void ing_digest_cut(struct ing_partition *p, int64_t end_ms, struct tsp_digest_cut *cut);
+void ing_digest_obeyed(struct ing_partition *p, uint64_t seq, int64_t end_ms);
+void ing_digest_job(struct ing_job *j);                /* makes the sum, tells it, goes on with the job */
+void ing_digest_tell(struct ing_partition *p, const struct tsp_digest_cut *cut);
+void ing_digest_tick(struct ing_partition *p);
+void ing_digest_watch(struct ing_ingestor *i);         /* on the first shard's loop */
+void ing_digest_unwatch(struct ing_ingestor *i);
+void ing_digest_free(struct ing_ingestor *i);
 /* cluster.c: the ingestor as a member; follow.c: the catalogue that another writes */
 void ing_cluster_watch(struct ing_ingestor *i);        /* on the first shard's loop */
 void ing_cluster_unwatch(struct ing_ingestor *i);

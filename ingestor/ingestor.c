@@ -220,6 +220,7 @@ void ing_free(struct ing_ingestor *i)
         i->env->sched->loop_free(i->shards[n].loop);
     for (uint32_t n = 0; n < i->o.partitions; n++)
         ing_partition_deinit(&i->partitions[n]);
+    ing_digest_free(i);
     kl_metrics_free(i->own_metrics);
     tsp_layout_free(i->layout);
     free(i->partitions);

@@ -31,6 +31,7 @@ void ing_log_pass(struct ing_partition *p, const struct kl_bus_record *rec)
     p->record_time_ms = rec->time_ms;
     p->applied = rec->seq;
     p->applied_hash = kl_hash64(rec->bytes.at, rec->bytes.size);
+    ing_digest_record(p, rec->seq);
 }
 
 int64_t ing_log_stale_ms(const struct ing_partition *p)

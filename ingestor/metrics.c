@@ -57,7 +57,13 @@ void ing_metrics_init(struct ing_ingestor *i)
     m->unknown_refs = counter(i, "koalemos_ingestor_unknown_refs_total",
                               "Runs of samples whose ref had no definition yet");
     m->alarms = counter(i, "koalemos_ingestor_alarms_total",
-                        "Partitions stopped, or logs found made anew");
+                        "Partitions stopped, logs found made anew, members found to differ");
+    m->compared = counter(i, "koalemos_ingestor_cuts_compared_total",
+                          "Cuts that sealed the same at two members of their partition");
+    m->differences = counter(i, "koalemos_ingestor_cuts_differing_total",
+                             "Cuts before which another member was given other records, or held other samples");
+    m->differ = gauge(i, "koalemos_ingestor_partitions_differing",
+                      "Partitions that another member holds otherwise, by the last cuts");
     m->selects = counter(i, "koalemos_ingestor_selects_total", "Questions");
     m->select_pages = counter(i, "koalemos_ingestor_select_pages_total", "Pages answered");
     m->select_bytes = counter(i, "koalemos_ingestor_select_bytes_total", "Bytes answered");

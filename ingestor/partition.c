@@ -192,6 +192,8 @@ static void record(struct kl_bus_reader *r, const struct kl_bus_record *rec)
         err.code = KL_OK;
     else if (err.code == KL_ECORRUPT)
         ing_skips_bad(p, rec);
+    if (err.code == KL_OK && ing_digest_is_other(p))
+        return;
     if (err.code != KL_OK) {
         ing_partition_break(p, &err);
         return;
@@ -313,6 +315,7 @@ static void restored(struct ing_partition *p, const struct kl_bus_info *log)
     if (r->seq_end >= log->first_seq && r->seq_end > 0) {
         p->check_seq = r->seq_end;
         p->check_hash = r->hash_end;
+        p->digest.check_seq = r->seq_end > r->seq ? r->seq_end : 0;
     }
     kl_logf(p->i->o.log, KL_DEBUG, "ingestor: partition %" PRIu32 " restored as of record %" PRIu64,
             p->number, r->seq);
@@ -378,6 +381,7 @@ void ing_loaded(struct ing_partition *p)
     if (!p->restored.is)
         p->applied = p->manifest.replay_from - 1;
     ing_marks_reset(&p->marks, p->applied);
+    ing_digest_loaded(p);
     ing_local_loaded(p);
     p->replay_end = log->last_seq;
     if (log->first_seq > p->applied + 1) {
@@ -449,7 +453,7 @@ static bool quiet(const struct ing_partition *p)
 {
     return !p->loading && p->rendering == 0 && !p->purging && p->appends == NULL &&
            p->ask_count == 0 && p->tidy == NULL && p->pass == NULL && !p->follow.out &&
-           !p->logmark.out && !p->skips.out && (p->jobs == NULL || !p->jobs->out) && p->peers_served == 0;
+           !p->logmark.out && !p->skips.out && !p->digest.out && (p->jobs == NULL || !p->jobs->out) && p->peers_served == 0;
 }
 
 static void come(struct ing_partition *p)
@@ -501,6 +505,7 @@ void ing_partition_tick(struct ing_partition *p)
     }
     if (atomic_load(&p->wanted) != (state != ING_AWAY))
         ing_partition_assign(&p->assign);
+    ing_digest_tick(p);
     if (state == ING_LOADING && !p->loading && now_ns >= p->load_again_ns)
         ing_load(p);
     if (state == ING_AWAY || state == ING_LOADING)

@@ -315,6 +315,8 @@ static bool restart_in_chunk(struct ing_head *h, struct ing_series *s, const str
     assert(code == KL_OK);
     while (i < run.count && run.times[i] != time_ms)
         i++;
+    if (i < run.count && run.starts[i] != start_ms && c->cut != 0 && time_ms > h->rewritten_ms)
+        h->rewritten_ms = time_ms;
     if (i < run.count && run.starts[i] != start_ms && c->kind == BLK_FLOATS) {
         late_add(h, s, (struct ing_late_sample){ time_ms, start_ms, run.values[i] });
     } else if (i < run.count && run.starts[i] != start_ms) {

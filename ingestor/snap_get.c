@@ -24,9 +24,10 @@ enum kl_code ing_snap_header_get(const uint8_t in[ING_SNAP_HEADER], struct ing_s
         crc != kl_crc32c(0, in, ING_SNAP_HEADER - 4))
         return kl_fail(err, KL_ECORRUPT, "its first bytes are not a snapshot's");
     version = kl_cur_32(&c);
-    if (version < 1 || version > ING_SNAP_VERSION)     /* 1: no repeats in tails, all else alike */
+    if (version < 1 || version > ING_SNAP_VERSION)     /* 1: no repeats in tails, 2: nothing of digests */
         return kl_fail(err, KL_ECORRUPT, "it is of version %" PRIu32 ", this reads 1 to %d", version,
                        ING_SNAP_VERSION);
+    h->version = version;
     h->partition = kl_cur_32(&c);
     h->incarnation = kl_cur_64(&c);
     h->serial = kl_cur_64(&c);
@@ -62,6 +63,35 @@ static void number_add(uint32_t **at, uint32_t *count, uint32_t *room, uint32_t 
 
 /* ---- the small blocks ---- */
 
+/* What an older version did not keep: nothing is known of the log, and the samples that came in the hour after
+ * are as doubtful as those before. */
+static enum kl_code get_digest(struct ing_get *g, struct kl_cur *c, struct kl_err *err)
+{
+    struct ing_digest *d = &g->p->digest;
+    uint64_t           count, last = 0;
+
+    if (g->header.version < 3) {
+        if (__builtin_add_overflow(g->p->record_time_ms, INT64_C(3600000), &d->doubt_ms))
+            d->doubt_ms = INT64_MAX;
+        return KL_OK;
+    }
+    d->log_from = kl_cur_v(c);
+    d->log_hash = kl_cur_64(c);
+    d->doubt_ms = kl_cur_z(c);
+    count = kl_cur_v(c);
+    if (c->bad || count > BLK_CUTS_MAX)
+        return wrong(err, "cuts that are cut short");
+    for (uint64_t i = 0; i < count; i++) {
+        uint64_t seq = kl_cur_v(c);
+
+        if (c->bad || seq <= last)
+            return wrong(err, "cuts out of order");
+        ing_digest_obeyed(g->p, seq, kl_cur_z(c));
+        last = seq;
+    }
+    return KL_OK;
+}
+
 static enum kl_code get_state(struct ing_get *g, struct kl_cur *c, struct kl_err *err)
 {
     struct ing_partition *p = g->p;
@@ -94,7 +124,7 @@ static enum kl_code get_state(struct ing_get *g, struct kl_cur *c, struct kl_err
             return wrong(err, "windows out of order");
         before = f->window_ms_start;
     }
-    return KL_OK;
+    return get_digest(g, c, err);
 }
 
 static enum kl_code get_file(struct ing_get *g, struct kl_cur *c, struct kl_err *err)
@@ -512,6 +542,10 @@ static enum kl_code get_end(struct ing_get *g, struct kl_cur *c, struct kl_err *
     g->end.chunks_size = kl_cur_64(c);
     g->end.series = kl_cur_v(c);
     g->end.chunks = kl_cur_v(c);
+    if (g->header.version >= 3) {
+        g->end.log_from = kl_cur_v(c);
+        g->end.log_hash = kl_cur_64(c);
+    }
     if (c->bad || !g->state_seen || g->end.seq < g->header.seq || g->end.series != g->series ||
         g->end.chunks != g->chunks)
         return wrong(err, "an end that does not count what was before");

@@ -266,6 +266,7 @@ void ing_tenants_free(struct ing_partition *p)
     p->cut_end_ms = 0;
     p->cut_number = 0;
     p->aged_ms = p->record_time_ms = 0;
+    ing_digest_reset(p);
 }
 
 void ing_snap_discard(struct ing_partition *p)
@@ -341,7 +342,8 @@ enum kl_code ing_snap_load(struct ing_partition *p, struct kl_err *err)
     }
     if (code == KL_OK && !stale) {
         p->restored = (struct ing_restored){ .is = true, .seq = g.header.seq, .seq_end = g.end.seq,
-                                             .hash_end = g.end.hash, .time_ms = g.header.time_ms };
+                                             .hash_end = g.end.hash, .time_ms = g.header.time_ms,
+                                             .log_from = g.end.log_from, .log_hash = g.end.log_hash };
         p->snap_bytes = s.size;
         p->incarnation = g.header.incarnation;
         cover(p);

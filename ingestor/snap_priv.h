@@ -22,7 +22,7 @@
 #include "ingestor/ing_priv.h"
 
 #define ING_SNAP_MAGIC "KOASNAP\n"
-enum { ING_SNAP_VERSION = 2, ING_SNAP_HEADER = 64, ING_SNAP_BLOCK_HEAD = 12 };
+enum { ING_SNAP_VERSION = 3, ING_SNAP_HEADER = 64, ING_SNAP_BLOCK_HEAD = 12 };
 enum { ING_SNAP_BLOCK_MAX = 160 << 20 };               /* orphans are bounded by half of that */
 enum { ING_SNAP_SLICE_BYTES = 1 << 20, ING_SNAP_SLICE_SERIES = 2048 };
 enum ing_snap_kind { ING_SNAP_END, ING_SNAP_STATE, ING_SNAP_FILE, ING_SNAP_TENANT, ING_SNAP_EXTRAS,
@@ -32,7 +32,7 @@ enum { ING_SNAP_META = 1, ING_SNAP_EXEMPLAR };                 /* items of EXTRA
 enum { ING_SNAP_HAS_TAIL = 1, ING_SNAP_HAS_LATE = 2, ING_SNAP_TAIL_START = 4 };
 
 struct ing_snap_header {
-    uint32_t partition;
+    uint32_t version, partition;                       /* version: as read */
     uint64_t incarnation, serial, seq;
     int64_t  time_ms;
 };
@@ -41,7 +41,7 @@ enum kl_code ing_snap_header_get(const uint8_t in[ING_SNAP_HEADER], struct ing_s
                                  struct kl_err *err);
 uint32_t ing_snap_block_crc(uint64_t serial, uint64_t number, uint32_t kind, struct kl_span payload);
 
-struct ing_snap_end { uint64_t seq, hash, chunks_size, series, chunks; };
+struct ing_snap_end { uint64_t seq, hash, chunks_size, series, chunks, log_from, log_hash; };
 
 /* ---- snap_put.c: on the loop, into a buffer of whole blocks without checksums ---- */
 struct ing_spilling { struct ing_head *head; uint32_t series; struct ing_chunk *chunk; uint32_t at; };

@@ -70,6 +70,20 @@ static uint32_t *numbers_room(uint32_t *at, uint32_t *room, uint32_t need)
     return at;
 }
 
+static void put_digest(struct ing_put *w)
+{
+    const struct ing_digest *d = &w->p->digest;
+
+    kl_buf_addv(&w->out, d->log_from);
+    kl_buf_add64(&w->out, d->log_hash);
+    kl_buf_addz(&w->out, d->doubt_ms);
+    kl_buf_addv(&w->out, d->cuts.cut_count);
+    for (uint32_t i = 0; i < d->cuts.cut_count; i++) {
+        kl_buf_addv(&w->out, d->cuts.cuts[i].seq);
+        kl_buf_addz(&w->out, d->cuts.cuts[i].end_ms);
+    }
+}
+
 static void put_state(struct ing_put *w)
 {
     struct ing_partition *p = w->p;
@@ -89,6 +103,7 @@ static void put_state(struct ing_put *w)
         kl_buf_addz(&w->out, p->firsts[i].window_ms_start);
         kl_buf_addv(&w->out, p->firsts[i].seq);
     }
+    put_digest(w);
     block_end(&w->out, from);
 }
 
@@ -351,6 +366,8 @@ static void put_end(struct ing_put *w)
     kl_buf_add64(&w->out, w->end.chunks_size);
     kl_buf_addv(&w->out, w->end.series);
     kl_buf_addv(&w->out, w->end.chunks);
+    kl_buf_addv(&w->out, w->p->digest.log_from);
+    kl_buf_add64(&w->out, w->p->digest.log_hash);
     block_end(&w->out, from);
     w->done = true;
 }

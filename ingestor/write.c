@@ -218,6 +218,121 @@ static enum kl_code write_all(struct ing_part *part, struct blk_writer *w, struc
     return code;
 }
 
+/* ---- the digest of a part ---- */
+
+static void put_buckets(struct kl_buf *b, const struct kl_hist_span *spans, uint32_t n, const double *counts)
+{
+    int64_t index = 0;
+
+    for (uint32_t i = 0; i < n; i++) {
+        index += spans[i].offset;
+        for (uint32_t k = 0; k < spans[i].length; k++, index++, counts++)
+            if (*counts != 0) {
+                kl_buf_add64(b, (uint64_t)index);
+                kl_buf_addf64(b, *counts);
+            }
+    }
+    kl_buf_add64(b, UINT64_MAX);
+}
+
+/* Of its value alone: spans may be cut otherwise, and empty buckets be left out, by the chunk it was in. */
+static uint64_t hist_hash(const struct kl_hist *h)
+{
+    struct kl_buf b = { 0 };
+    uint64_t      hash;
+
+    kl_buf_add32(&b, (uint32_t)h->schema);
+    kl_buf_addf64(&b, h->zero_threshold);
+    kl_buf_addf64(&b, h->zero_count);
+    kl_buf_addf64(&b, h->count);
+    kl_buf_addf64(&b, h->sum);
+    put_buckets(&b, h->pos_spans, h->pos_span_count, h->pos);
+    put_buckets(&b, h->neg_spans, h->neg_span_count, h->neg);
+    for (uint32_t i = 0; i < h->bound_count; i++)
+        kl_buf_addf64(&b, h->bounds[i]);
+    hash = kl_hash64(b.at, b.size);
+    kl_buf_deinit(&b);
+    return hash;
+}
+
+/* Of chunks that lie one behind another no sample is there twice: they need not be merged. */
+static bool all_apart(const struct ing_part *part, const struct ing_sealed *s)
+{
+    for (uint32_t i = 0; i < s->count; i++) {
+        const struct ing_chunk *c = part->chunks[s->first + i];
+
+        if (c->kind != BLK_FLOATS || (i > 0 && c->first_ms <= ing_chunk_last(part->chunks[s->first + i - 1])))
+            return false;
+    }
+    return true;
+}
+
+static enum kl_code digest_chunk(struct merge *m, const struct ing_chunk *c, struct kl_fp key,
+                                 struct tsp_digest_sum *sum, struct kl_err *err)
+{
+    int64_t               times[BLK_CHUNK_MAX];
+    double                values[BLK_CHUNK_MAX];
+    struct kl_span        bytes;
+    struct tsp_digest_sum now = *sum;
+    uint32_t              count;
+
+    if (ing_chunk_bytes(m->files, c, &m->spilled, &bytes, err) != KL_OK)
+        return err->code;
+    if (blk_chunk_decode(bytes, times, values, NULL, &count, err) != KL_OK)
+        return kl_within(err, "a chunk in memory");
+    for (uint32_t i = 0; i < count; i++)
+        tsp_digest_add(&now, key, times[i], kl_f64_bits(values[i]));
+    *sum = now;
+    return KL_OK;
+}
+
+static enum kl_code digest_series(const struct ing_part *part, const struct ing_sealed *s, struct merge *m,
+                                  struct kl_fp key, struct tsp_digest_sum *sum, struct kl_err *err)
+{
+    bool apart = all_apart(part, s);
+
+    m->count = 0;
+    for (uint32_t i = 0; i < s->count; i++) {
+        const struct ing_chunk *c = part->chunks[s->first + i];
+
+        if ((apart ? digest_chunk(m, c, key, sum, err) : take_chunk(m, c, err)) != KL_OK)
+            return err->code;
+    }
+    settle(m);
+    for (size_t i = 0; i < m->count; i++)
+        tsp_digest_add(sum, key, m->at[i].time_ms,
+                       m->at[i].hist != NULL ? hist_hash(m->at[i].hist) : kl_f64_bits(m->at[i].value));
+    if (m->arena.used_bytes > 0)
+        kl_arena_deinit(&m->arena);
+    return KL_OK;
+}
+
+enum kl_code ing_part_digest(const struct ing_part *part, struct tsp_digest_sum *sum, struct kl_err *err)
+{
+    struct merge  m = { .files = part->head->files };
+    struct kl_buf labels = { 0 };
+    struct kl_fp  tenant = kl_hash128(part->head->tenant.at, part->head->tenant.size);
+    enum kl_code  code = KL_OK;
+
+    kl_arena_init(&m.arena, HISTS_ARENA_MAX);
+    for (uint32_t i = 0; i < part->series_count && code == KL_OK; i++) {
+        const struct ing_series *s = part->series[i].series;
+        struct kl_fp             key;
+
+        kl_buf_reset(&labels);
+        ing_render(part->view.pairs, part->view.names, s->pairs, s->pair_count, &labels);
+        key = kl_hash128(labels.at, labels.size);
+        key.hi = (key.hi ^ tenant.hi) * 0x9e3779b97f4a7c15ull;
+        key.lo ^= tenant.lo;
+        code = digest_series(part, &part->series[i], &m, key, sum, err);
+    }
+    kl_arena_deinit(&m.arena);
+    kl_buf_deinit(&m.spilled);
+    kl_buf_deinit(&labels);
+    free(m.at);
+    return code;
+}
+
 /* A whole fileset of that name: this cut was written before, unless it is of another incarnation. */
 static enum kl_code use_existing(struct ing_partition *p, struct ing_part *part, bool *again,
                                  struct kl_err *err)

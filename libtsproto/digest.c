@@ -206,7 +206,7 @@ bool tsp_digests_put(struct tsp_digests *d, const char *key, struct kl_span valu
 
 /* Both lists rise. */
 static uint32_t pair(const struct entry *a, const struct entry *b,
-                     void (*each)(void *ctx, const struct tsp_difference *x), void *ctx, uint32_t *same)
+                     void (*each)(void *ctx, const struct tsp_difference *x), void *ctx, struct tsp_alike *same)
 {
     uint32_t i = 0, k = 0, count = 0;
 
@@ -218,8 +218,10 @@ static uint32_t pair(const struct entry *a, const struct entry *b,
 
         i += x->seq <= y->seq;
         k += y->seq <= x->seq;
-        if (verdict == TSP_DIGEST_SAME)
-            ++*same;
+        if (verdict == TSP_DIGEST_SAME) {
+            same->count++;
+            same->last_seq = x->seq > same->last_seq ? x->seq : same->last_seq;
+        }
         if (verdict < TSP_DIGEST_OTHER_LOG)
             continue;
         count++;
@@ -230,9 +232,11 @@ static uint32_t pair(const struct entry *a, const struct entry *b,
 }
 
 uint32_t tsp_digests_differ(const struct tsp_digests *d, uint32_t partition,
-                            void (*each)(void *ctx, const struct tsp_difference *x), void *ctx, uint32_t *same)
+                            void (*each)(void *ctx, const struct tsp_difference *x), void *ctx,
+                            struct tsp_alike *same)
 {
-    uint32_t count = 0, equal = 0;
+    struct tsp_alike equal = { 0 };
+    uint32_t         count = 0;
 
     for (uint32_t i = partition == UINT32_MAX ? 0 : place(d, partition, "");
          i < d->count && (partition == UINT32_MAX || d->at[i]->partition == partition); i++)

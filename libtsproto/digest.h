@@ -91,10 +91,11 @@ void                tsp_digests_free(struct tsp_digests *d);
 bool                tsp_digests_put(struct tsp_digests *d, const char *key, struct kl_span value,
                                     uint32_t *partition, struct kl_err *err);
 /* Every difference, by partition, members and cut: of one partition, or UINT32_MAX: of all. Returns how many;
- * each may be NULL. `same`, if not NULL: how many cuts of two members were found the same. */
+ * each may be NULL. `same`, if not NULL: what two members were found to have alike. */
+struct tsp_alike { uint32_t count; uint64_t last_seq; };
 uint32_t            tsp_digests_differ(const struct tsp_digests *d, uint32_t partition,
                                        void (*each)(void *ctx, const struct tsp_difference *x), void *ctx,
-                                       uint32_t *same);
+                                       struct tsp_alike *same);
 /* For people: members, cut, and what each of them has. */
 void                tsp_difference_words(const struct tsp_difference *x, char *out, size_t size);
 #endif

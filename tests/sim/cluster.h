@@ -47,6 +47,8 @@ struct cell {
     struct kl_bus     *bus;                            /* the test's own client, never cut */
     struct c_node      nodes[C_NODES];
     unsigned           peer_snapshots;                 /* that came to a member from an owner */
+    unsigned           same, differing;                /* cuts, as ingestors found them */
+    char               difference[500];                /* the last of these */
     bool               says;                           /* what is logged: KOA_SAY=1 */
 };
 
@@ -61,6 +63,11 @@ static void c_say(struct kl_log *log, enum kl_level level, const char *line, con
 
     (void)fields, (void)field_count;
     n->cell->peer_snapshots += strstr(line, "a snapshot came from its owner") != NULL;
+    n->cell->same += strstr(line, "two members sealed the same at cut") != NULL;
+    if (strstr(line, "hold different samples") != NULL || strstr(line, "different records") != NULL) {
+        n->cell->differing++;
+        snprintf(n->cell->difference, sizeof n->cell->difference, "%s", line);
+    }
     if (n->cell->says)
         fprintf(stderr, "%9.3f %-2s %d %s\n", (double)c_now_ns(n->cell) / 1e9, n->name, (int)level, line);
 }
@@ -73,7 +80,7 @@ static void c_start_ingestor(struct cell *c, struct c_node *n)
                              .cut_delay_ms = 5000, .log_keep_ms = 20000, .snapshot_ms = 15000,
                              .snapshot_samples = 2000, .spill_least_bytes = 1000, .compact_files = 3,
                              .compact_window_ms = 4 * C_WINDOW_MS, .compact_bytes_max = 1 << 30,
-                             .orphans_ms = 60000, .retention_ms = 3600000, .census_ms = 5000, .log = &n->log };
+                             .orphans_ms = 60000, .retention_ms = 3600000, .census_ms = 5000, .no_repeats = c->seed % 3 > 0, .log = &n->log };
     struct ing_cluster_options co = { .zone = n->name + strlen(n->name) - 1, .address = "", .version = "sim",
                                       .capacity = 100, .heartbeat_ms = C_HEARTBEAT_MS,
                                       .silent_ms = C_SILENT_MS, .gone_ms = C_GONE_MS };
@@ -127,7 +134,7 @@ static void c_start(struct cell *c, unsigned i)
 }
 
 enum c_death { C_KILL, C_POWER, C_DISK };
-static void c_kill(struct cell *c, unsigned i, enum c_death how)
+static UNUSED void c_kill(struct cell *c, unsigned i, enum c_death how)
 {
     struct c_node *n = &c->nodes[i];
 

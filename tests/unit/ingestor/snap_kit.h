@@ -98,6 +98,11 @@ static inline void snap_kit_dump(struct snap_kit *k, struct kl_buf *out)
     kl_buf_addf(out, "seq %llu to %llu, %u windows, %llu samples, %llu late writes\n",
                 (unsigned long long)p->restored.seq, (unsigned long long)p->restored.seq_end,
                 p->first_count, (unsigned long long)p->sample_count, (unsigned long long)p->late_writes);
+    if (p->digest.log_from != 0)                       /* from version 3 on */
+        kl_buf_addf(out, "the log from %llu: %llx, later %llx; %u cuts, doubt %lld\n",
+                    (unsigned long long)p->digest.log_from, (unsigned long long)p->digest.log_hash,
+                    (unsigned long long)p->restored.log_hash, p->digest.cuts.cut_count,
+                    (long long)p->digest.doubt_ms);
     for (uint32_t t = 0; t < p->tenant_count; t++) {
         struct ing_head    *h = p->tenants[t].head;
         struct ing_series **all = kl_new((h->made + 1) * sizeof *all);

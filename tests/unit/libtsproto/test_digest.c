@@ -183,13 +183,15 @@ START_TEST(every_two_members_of_a_partition_are_compared_and_differences_named)
 {
     struct tsp_digests *all = tsp_digests_new();
     struct tsp_digest   a = some(4), b = some(3), c = some(2);
-    uint32_t            same, partition;
+    struct tsp_alike    same;
+    uint32_t            partition;
 
     put(all, "digest.0003.b", &b);
     put(all, "digest.0003.a", &a);
     put(all, "digest.0004.c", &c);                     /* of another partition */
     ck_assert_uint_eq(tsp_digests_differ(all, UINT32_MAX, each, NULL, &same), 0);
-    ck_assert_uint_eq(same, 3);
+    ck_assert_uint_eq(same.count, 3);
+    ck_assert_uint_eq(same.last_seq, 120);
 
     b.cuts[1].sum.samples = 1;
     b.cuts[2].log_hash = 1;
@@ -199,7 +201,7 @@ START_TEST(every_two_members_of_a_partition_are_compared_and_differences_named)
     said_count = 0;
     ck_assert_uint_eq(tsp_digests_differ(all, 3, each, NULL, &same), 5);
     ck_assert_uint_eq(said_count, 5);
-    ck_assert_uint_eq(same, 2);                        /* a and b: 100; a and c: 110 */
+    ck_assert_uint_eq(same.count, 2);                        /* a and b: 100; a and c: 110 */
     ck_assert_str_eq(said[0], "partition 3, cut 110: members a and b hold different samples: a has 1100, digest "
                      "000000000000014a0000000000000226, b has 1, digest 000000000000014a0000000000000226");
     ck_assert_str_eq(said[1], "partition 3, cut 120: the log gave members a and b different records from 115 to "
