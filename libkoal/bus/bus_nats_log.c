@@ -7,6 +7,10 @@
  * for (503) waits until all that was sent after it has its answer: if none of that landed it is
  * sent again, in order; if some did, it fails, for it must not land behind it.
  *
+ * What a stream's leader had when it died has no answer at all, where our connection is to another
+ * server. So when acks fail to come the stream is looked at: where it has another leader than
+ * the one that was sent to, all is sent again as after a reconnection.
+ *
  * A stream with replicas does not look for repeats: whatever such a stream of nats-server 2.9 refuses
  * after its leader proposed it is counted, but not by a server that restarts; it then takes as many
  * records, as its leader, that the others pass over as old, acked and lost. So the id travels under a
@@ -107,16 +111,22 @@ static void unsend(struct kl_busn *b, struct kl_busn_call *c)
 
 static void send_what_fits(struct kl_busn *b, uint32_t partition);
 
-struct check { struct kl_busn_job job; uint32_t partition; struct kl_busn_state state; };
+struct check { struct kl_busn_job job; uint32_t partition; unsigned unanswered; struct kl_busn_state state; };
 
 static enum kl_code check_run(struct kl_busn_job *j, int64_t wait_ms, struct kl_err *err)
 {
     struct check *k = kl_container_of(j, struct check, job);
+    int64_t       look_ms = kl_busn_look_ms(j->bus, k->unanswered), begin_ns = kl_env_mono_ns(j->bus->env);
 
-    if (wait_ms > KL_BUSN_TRY_MS)
-        wait_ms = KL_BUSN_TRY_MS;
-    return kl_busn_stream(j->bus, k->partition, wait_ms, &k->state, err);
+    if (wait_ms > look_ms)
+        wait_ms = look_ms;
+    if (kl_busn_stream(j->bus, k->partition, wait_ms, &k->state, err) == KL_OK)
+        return KL_OK;
+    k->unanswered += kl_env_mono_ns(j->bus->env) - begin_ns >= wait_ms * 1000000;
+    return err->code;
 }
+
+static void resend(struct kl_busn *b, struct kl_busn_partition *p, bool only_bounced);
 
 static void check_over(struct kl_busn_job *j, enum kl_code code, struct kl_err *err)
 {
@@ -125,6 +135,7 @@ static void check_over(struct kl_busn_job *j, enum kl_code code, struct kl_err *
     struct kl_busn_partition *p = &b->partitions[k->partition];
 
     p->state = code == KL_OK ? KL_BUSN_READY : KL_BUSN_UNKNOWN;
+    p->unanswered = code == KL_OK ? 0 : k->unanswered;
     if (code == KL_OK) {
         if (p->incarnation != 0 && p->incarnation != k->state.incarnation)
             kl_logf(b->log, KL_WARN, "the stream of partition %" PRIu32 " at %s was made anew: "
@@ -137,6 +148,9 @@ static void check_over(struct kl_busn_job *j, enum kl_code code, struct kl_err *
         if (p->incarnation != k->state.incarnation)
             p->last_acked = 0;
         p->incarnation = k->state.incarnation;
+        if (p->leader != 0 && k->state.leader != p->leader)
+            resend(b, p, false);
+        p->leader = k->state.leader;
     }
     while (p->held != NULL) {
         struct kl_busn_call *c = p->held;
@@ -167,6 +181,7 @@ static void check(struct kl_busn *b, uint32_t partition)
     p->state = KL_BUSN_CHECKING;
     k = kl_new(sizeof *k);
     k->partition = partition;
+    k->unanswered = p->unanswered;
     k->job.look = true;
     k->job.run = check_run;
     k->job.over = check_over;
@@ -220,6 +235,7 @@ static bool send_one(struct kl_busn *b, struct kl_busn_call *c)
         return true;
     }
     c->state = KL_BUSN_SENT;
+    c->sent_ns = kl_env_mono_ns(b->env);
     push(&p->sent, &p->last_sent, c);
     b->sent_count++;
     b->sent_bytes += size;
@@ -403,10 +419,26 @@ static void expire(struct kl_busn *b, struct kl_busn_partition *p, int64_t now_n
     settle_bounced(b, p);
 }
 
+/* Whoever was sent the first that waits for its ack may have died. Nothing follows it until that is known. */
+static void look_for_leader(struct kl_busn *b, uint32_t partition, int64_t now_ns)
+{
+    struct kl_busn_partition  *p = &b->partitions[partition];
+    const struct kl_busn_call *c = p->sent;
+    int64_t before_ns = now_ns - KL_BUSN_UNHEARD_MS * INT64_C(1000000);
+
+    if (c == NULL || b->options.log_replicas == 1 || p->state == KL_BUSN_CHECKING || c->sent_ns > before_ns ||
+        p->looked_ns > before_ns)
+        return;
+    p->looked_ns = now_ns;
+    check(b, partition);
+}
+
 void kl_busn_log_tick(struct kl_busn *b, int64_t now_ns)
 {
-    for (uint32_t i = 0; i < b->options.partitions; i++)
+    for (uint32_t i = 0; i < b->options.partitions; i++) {
         expire(b, &b->partitions[i], now_ns);
+        look_for_leader(b, i, now_ns);
+    }
     send_all(b);
 }
 

@@ -36,6 +36,8 @@ enum {
     KL_BUSN_JOB_THREADS = 6, KL_BUSN_LOOK_THREADS = 16,
     KL_BUSN_LOOK_MS = 1000,                            /* between looks at where a log ends */
     KL_BUSN_TRY_MS = 2000,                             /* of a look, before it is tried anew */
+    KL_BUSN_TRY_FIRST_MS = 250,                        /* of the first ones for an append that waits */
+    KL_BUSN_UNHEARD_MS = 1000,                         /* an append without an ack makes us look */
     KL_BUSN_JOBS_MAX = 8192,                           /* operations waiting or under way */
     KL_BUSN_CALLS_MAX = 1 << 16,                       /* appends and asks under way */
     KL_BUSN_SENT_MAX = 1024,                           /* appends sent and not yet acked, in all */
@@ -110,7 +112,7 @@ uint64_t kl_busn_reconnects(natsConnection *nc);
 
 struct kl_busn_call {
     uint32_t slot, generation;
-    int64_t deadline_ns;
+    int64_t deadline_ns, sent_ns;
     struct kl_busn_call *next, *previous;              /* of an append: in its partition's list */
     struct kl_bus_append *append;                      /* one of these two */
     struct kl_bus_ask *ask;
@@ -151,10 +153,13 @@ bool kl_busn_ack_parse(const char *at, size_t size, struct kl_busn_reply *r);
 
 #define KL_BUSN_ID "Koa-Id"                            /* of a record, in a stream with replicas */
 
-struct kl_busn_state { uint64_t incarnation, first_seq, last_seq, size_bytes, replicas; };
+/* leader: a hash of its name, 0: it has none to tell. */
+struct kl_busn_state { uint64_t incarnation, first_seq, last_seq, size_bytes, replicas, leader; };
 /* On a job thread: the stream of a partition, made where there is none. */
 enum kl_code kl_busn_stream(struct kl_busn *b, uint32_t partition, int64_t wait_ms,
                             struct kl_busn_state *state, struct kl_err *err);
+/* How long to wait for an answer, after so many that did not come. */
+int64_t kl_busn_look_ms(struct kl_busn *b, unsigned unanswered);
 void kl_busn_log_subject(const struct kl_busn *b, uint32_t partition,
                          char subject[KL_BUSN_NAME_MAX + 1]);
 enum kl_code kl_busn_has(const struct kl_busn *b, uint32_t partition, struct kl_err *err);
@@ -163,7 +168,9 @@ void kl_busn_stream_name(const struct kl_busn *b, uint32_t partition,
 
 struct kl_busn_partition {
     enum { KL_BUSN_UNKNOWN, KL_BUSN_CHECKING, KL_BUSN_READY } state;
-    uint64_t incarnation, last_acked;
+    uint64_t incarnation, last_acked, leader;
+    unsigned unanswered;                               /* looks, one after another */
+    int64_t looked_ns;                                 /* last, for want of acks */
     struct kl_busn_call *waiting, *last_waiting;       /* in order */
     struct kl_busn_call *sent, *last_sent;             /* in order; acks resolve them */
     struct kl_busn_call *held;                         /* acked, but by which incarnation? */
@@ -319,6 +326,7 @@ struct kl_busn {
     uint64_t tap_number;                               /* of the last one opened */
     unsigned tap_count;
     atomic_bool bucket_ready;
+    _Atomic unsigned look_ms;                          /* what looks took lately, the slow ones */
     struct kl_metric *appended_records, *appended_bytes, *duplicates, *refused, *reconnects;
     struct kl_metric unseen;
 };

@@ -1,13 +1,15 @@
 /* The streams of the log: found or made, asked what they hold, purged. */
 #include "libkoal/bus/bus_nats_priv.h"
 
+#include "libkoal/base/hash.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { DELETION_MS = 1000, SETTLE_MS = 300, TURN_MS = 10000, STAGGER_MS = 200 };
+enum { DELETION_MS = 1000, SETTLE_MS = 300, TURN_MS = 10000, STAGGER_MS = 200, TRIES_ALIKE = 16 };
 static const int64_t duplicates_ns = INT64_C(120) * 1000000000;
 
 void kl_busn_stream_name(const struct kl_busn *b, uint32_t partition,
@@ -37,6 +39,32 @@ static void state_of(const jsStreamInfo *si, struct kl_busn_state *state)
     state->first_seq = si->State.Msgs == 0 ? si->State.LastSeq + 1 : si->State.FirstSeq;
     state->size_bytes = si->State.Bytes;
     state->replicas = si->Config != NULL ? (uint64_t)si->Config->Replicas : 0;
+    state->leader = si->Cluster != NULL && si->Cluster->Leader != NULL && si->Cluster->Leader[0] != '\0'
+                  ? kl_hash64(si->Cluster->Leader, strlen(si->Cluster->Leader)) : 0;
+}
+
+/* ---- how long a look may take ----
+ *
+ * A stream without a leader does not say so: nobody answers. So whoever waits for one asks often, and an
+ * answer that is lost because of it is no harm; but where answers are slow, asking would never end.
+ */
+static void note_look(struct kl_busn *b, int64_t took_ms)
+{
+    unsigned took = took_ms < KL_BUSN_TRY_MS ? (unsigned)took_ms : KL_BUSN_TRY_MS;
+    unsigned was = atomic_load(&b->look_ms);
+
+    atomic_store(&b->look_ms, took > was ? took : was - (was - took + 7) / 8);
+}
+
+int64_t kl_busn_look_ms(struct kl_busn *b, unsigned unanswered)
+{
+    int64_t ms = 4 * (int64_t)atomic_load(&b->look_ms);
+
+    if (ms < KL_BUSN_TRY_FIRST_MS)
+        ms = KL_BUSN_TRY_FIRST_MS;
+    for (unsigned n = TRIES_ALIKE; n <= unanswered && ms < KL_BUSN_TRY_MS; n += TRIES_ALIKE)
+        ms *= 2;
+    return ms < KL_BUSN_TRY_MS ? ms : KL_BUSN_TRY_MS;
 }
 
 /* A stream that was there and is not may be in the middle of its deletion: a server (2.9) that
@@ -193,11 +221,14 @@ enum kl_code kl_busn_stream(struct kl_busn *b, uint32_t partition, int64_t wait_
     jsErrCode      e = 0;
     natsStatus     s;
     enum kl_code   code;
+    int64_t        begin_ns = kl_env_mono_ns(b->env);
 
     kl_busn_stream_name(b, partition, name);
     jsOptions_Init(&o);
     o.Wait = wait_ms;
     s = js_GetStreamInfo(&si, b->js, name, &o, &e);
+    if (s == NATS_OK)
+        note_look(b, (kl_env_mono_ns(b->env) - begin_ns) / 1000000);
     if ((s == NATS_NOT_FOUND || e == JSStreamNotFoundErr) && !b->options.create)
         return kl_fail(err, KL_EAGAIN, "there is no stream %s at %s, and we are not to make it",
                        name, b->url);
@@ -205,7 +236,7 @@ enum kl_code kl_busn_stream(struct kl_busn *b, uint32_t partition, int64_t wait_
         return kl_fail(err, KL_EAGAIN, "stream %s at %s is gone; it will be made anew", name,
                        b->url);
     if (s == NATS_NOT_FOUND || e == JSStreamNotFoundErr) {
-        code = make(b, partition, wait_ms, err);
+        code = make(b, partition, wait_ms > KL_BUSN_TRY_MS ? wait_ms : KL_BUSN_TRY_MS, err);
         return code == KL_ETIMEOUT || code == KL_ENOENT ? (err->code = KL_EAGAIN) : code;
     }
     if (s != NATS_OK) {

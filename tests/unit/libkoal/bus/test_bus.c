@@ -1205,6 +1205,50 @@ START_TEST(with_three_replicas_the_loss_of_any_one_server_costs_nothing_that_was
 }
 END_TEST
 
+/* Its place among the servers. */
+static int leader_of(uint32_t partition)
+{
+    char            stream[32];
+    natsConnection *nc = NULL;
+    jsCtx          *js = NULL;
+    jsStreamInfo   *si = NULL;
+    int             leader = -1;
+
+    snprintf(stream, sizeof stream, "KOA_L_%s_%04u", w.nats.cell, partition);
+    ck_assert_int_eq(natsConnection_ConnectTo(&nc, w.url), NATS_OK);
+    ck_assert_int_eq(natsConnection_JetStream(&js, nc, NULL), NATS_OK);
+    ck_assert_int_eq(js_GetStreamInfo(&si, js, stream, NULL, NULL), NATS_OK);
+    ck_assert_ptr_nonnull(si->Cluster);
+    ck_assert_int_eq(sscanf(si->Cluster->Leader, "s%d", &leader), 1);
+    jsStreamInfo_Destroy(si);
+    jsCtx_Destroy(js);
+    natsConnection_Destroy(nc);
+    return leader;
+}
+
+/* Its connections stay open, and so do ours to others: only silence tells. */
+START_TEST(what_was_sent_to_a_leader_that_stands_still_is_sent_again_to_the_next)
+{
+    struct kl_bus_append a;
+    int                  leader;
+
+    if (!has_server())
+        return;
+    servers_three();
+    server_start();
+    w.nats.op_timeout_ms = 60000;                      /* its ack would be waited for as long */
+    bus_open();
+    a = append(0, "before", "id-1");
+    ck_assert_msg(a.code == KL_OK, "%s", a.err.text);
+    leader = leader_of(0);
+    kill(w.servers[leader], SIGSTOP);
+    a = append(0, "after", "id-2");
+    kill(w.servers[leader], SIGCONT);
+    ck_assert_msg(a.code == KL_OK, "%s", a.err.text);
+    ck_assert_uint_eq(a.seq, 2);
+}
+END_TEST
+
 static struct kl_bus_info info_of(struct kl_bus *bus, uint32_t partition)
 {
     struct kl_bus_info i;
@@ -1494,6 +1538,7 @@ int main(void)
     tcase_add_test(nats,
                    a_log_that_was_rolled_back_and_went_on_breaks_its_reader_although_it_is_long_enough);
     tcase_add_test(nats, of_two_who_make_a_stream_at_once_both_see_one_incarnation_for_ever);
+    tcase_add_test(nats, what_was_sent_to_a_leader_that_stands_still_is_sent_again_to_the_next);
     tcase_add_test(nats,
                    with_three_replicas_the_loss_of_any_one_server_costs_nothing_that_was_acked);
     suite_add_tcase(s, nats);
