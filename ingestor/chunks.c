@@ -24,7 +24,7 @@ uint32_t ing_spilled_crc(uint64_t serial, uint64_t at, struct kl_span bytes)
     return kl_crc32c(kl_crc32c(0, place, sizeof place), bytes.at, bytes.size);
 }
 
-static enum kl_code damaged(struct ing_files *files, const struct ing_file *f, struct kl_err *err)
+enum kl_code ing_chunk_damaged(struct ing_files *files, const struct ing_file *f, struct kl_err *err)
 {
     int none = 0;
 
@@ -37,12 +37,29 @@ static enum kl_code damaged(struct ing_files *files, const struct ing_file *f, s
     return err->code;
 }
 
+enum kl_code ing_chunk_check(struct ing_files *files, const struct ing_chunk *c, const char *read,
+                             struct kl_span *bytes, struct kl_err *err)
+{
+    const struct ing_file *f = files->at[c->file];
+    struct blk_chunk_head  head;
+    uint32_t               crc;
+
+    memcpy(&crc, read, sizeof crc);
+    *bytes = kl_span(read + ING_SPILLED_HEAD, c->size);
+    if (crc != ing_spilled_crc(f->serial, c->at, *bytes) ||
+        blk_chunk_peek(*bytes, &head, err) != KL_OK || head.kind != c->kind ||
+        head.count != c->count || head.first_ms != c->first_ms ||
+        head.last_ms != ing_chunk_last(c)) {
+        kl_fail(err, KL_ECORRUPT, "the chunk at byte %" PRIu32 " is damaged", c->at);
+        return ing_chunk_damaged(files, f, err);
+    }
+    return KL_OK;
+}
+
 enum kl_code ing_chunk_bytes(struct ing_files *files, const struct ing_chunk *c,
                              struct kl_buf *scratch, struct kl_span *bytes, struct kl_err *err)
 {
     const struct ing_file *f;
-    struct blk_chunk_head  head;
-    uint32_t               crc;
 
     if (c->file == 0) {
         *bytes = kl_span(c->bytes, c->size);
@@ -52,17 +69,8 @@ enum kl_code ing_chunk_bytes(struct ing_files *files, const struct ing_chunk *c,
     kl_buf_reset(scratch);
     kl_buf_reserve(scratch, c->size + ING_SPILLED_HEAD);
     if (f->dir->view_read(f->view, c->at, scratch->at, c->size + ING_SPILLED_HEAD, err) != KL_OK)
-        return damaged(files, f, err);
-    memcpy(&crc, scratch->at, sizeof crc);
-    *bytes = kl_span(scratch->at + ING_SPILLED_HEAD, c->size);
-    if (crc != ing_spilled_crc(f->serial, c->at, *bytes) ||
-        blk_chunk_peek(*bytes, &head, err) != KL_OK || head.kind != c->kind ||
-        head.count != c->count || head.first_ms != c->first_ms ||
-        head.last_ms != ing_chunk_last(c)) {
-        kl_fail(err, KL_ECORRUPT, "the chunk at byte %" PRIu32 " is damaged", c->at);
-        return damaged(files, f, err);
-    }
-    return KL_OK;
+        return ing_chunk_damaged(files, f, err);
+    return ing_chunk_check(files, c, scratch->at, bytes, err);
 }
 
 void ing_chunk_append(struct ing_series *s, struct ing_chunk *c)

@@ -185,6 +185,14 @@ uint32_t ing_spilled_crc(uint64_t serial, uint64_t at, struct kl_span bytes);
  * freed. */
 enum kl_code ing_chunk_bytes(struct ing_files *files, const struct ing_chunk *c,
                              struct kl_buf *scratch, struct kl_span *bytes, struct kl_err *err);
+/* The same of several at once, in spilled.c: those that lie near each other are read together. `block`
+ * is what `bytes` lie in, malloc'ed, or NULL. At hand: without waiting for the disk, else KL_EAGAIN. */
+enum kl_code ing_chunks_bytes(struct ing_files *files, const struct ing_chunk *const *chunks, uint32_t count,
+                              bool at_hand, struct kl_span *bytes, char **block, struct kl_err *err);
+/* `read`: as it lies in the file, checksum first. */
+enum kl_code ing_chunk_check(struct ing_files *files, const struct ing_chunk *c, const char *read,
+                             struct kl_span *bytes, struct kl_err *err);
+enum kl_code ing_chunk_damaged(struct ing_files *files, const struct ing_file *f, struct kl_err *err);
 
 /* ---- series.c ---- */
 struct ing_late_sample { int64_t time_ms, start_ms; double value; };

@@ -628,7 +628,9 @@ struct ing_plan;
 void ing_exemplars_page(const struct ing_head *h, const roaring_bitmap_t *set,
                         const struct tsp_select *q, struct kl_buf *out, struct tsp_page *page);
 struct ing_plan *ing_plan_new(struct ing_partition *p, struct ing_question *of, struct kl_err *err);
-void ing_plan_render(struct ing_plan *plan, struct kl_buf *out, enum kl_code *code, struct kl_err *err);
+/* At hand: on the loop, which waits for no disk; KL_EAGAIN, and nothing done, where that is not enough. */
+void ing_plan_render(struct ing_plan *plan, bool at_hand, struct kl_buf *out, enum kl_code *code,
+                     struct kl_err *err);
 bool ing_plan_is_small(const struct ing_plan *plan);   /* to be made on the loop itself */
 size_t ing_plan_size(const struct ing_plan *plan);     /* bytes of the page, about */
 void ing_plan_free(struct ing_plan *plan);

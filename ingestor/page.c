@@ -36,6 +36,7 @@ struct ing_plan {
     int64_t           from_ms, to_ms;
     size_t            size;                            /* of the page, about */
     bool              on_disk;                         /* some of its chunks lie in a file */
+    struct kl_span   *bytes; char *block;              /* then: those of each chunk, read */
     struct item      *items; uint32_t count, room;
     const struct ing_chunk **chunks; uint32_t chunk_count, chunk_room;
     struct ing_late_sample *lates; size_t late_count, late_room;
@@ -44,10 +45,7 @@ struct ing_plan {
 
 size_t ing_plan_size(const struct ing_plan *plan) { return plan->size + TSP_PAGE_HEAD_SIZE; }
 
-bool ing_plan_is_small(const struct ing_plan *plan)
-{
-    return plan->size < INLINE_BYTES && !plan->on_disk;
-}
+bool ing_plan_is_small(const struct ing_plan *plan) { return plan->size < INLINE_BYTES; }
 
 void ing_plan_free(struct ing_plan *plan)
 {
@@ -55,6 +53,8 @@ void ing_plan_free(struct ing_plan *plan)
         return;
     free(plan->items);
     free(plan->chunks);
+    free(plan->bytes);
+    free(plan->block);
     free(plan->lates);
     kl_buf_deinit(&plan->texts);
     free(plan);
@@ -565,15 +565,12 @@ static enum kl_code render_item(const struct ing_plan *plan, const struct item *
     kl_buf_addv(out, it->chunk_count + (tail.count > 0) + (it->late_count > 0));
     for (uint32_t i = 0; i < it->chunk_count; i++) {
         const struct ing_chunk *c = plan->chunks[it->chunk + i];
-        struct kl_span          bytes;
 
-        if (ing_chunk_bytes(plan->files, c, scratch, &bytes, err) != KL_OK)
-            return err->code;
         kl_buf_addz(out, c->first_ms);
         kl_buf_addv(out, c->span_ms);
         kl_buf_addv(out, c->count);
         kl_buf_add8(out, c->kind);
-        kl_buf_addspan(out, bytes);
+        kl_buf_addspan(out, plan->on_disk ? plan->bytes[it->chunk + i] : kl_span(c->bytes, c->size));
     }
     if (run != NULL) {
         add_run(out, run, from, to - from, scratch);
@@ -587,13 +584,24 @@ static enum kl_code render_item(const struct ing_plan *plan, const struct item *
          : add_lates(out, plan->lates + it->late_at, it->late_count, scratch, err);
 }
 
-void ing_plan_render(struct ing_plan *plan, struct kl_buf *out, enum kl_code *code,
+static enum kl_code read_chunks(struct ing_plan *plan, bool at_hand, struct kl_err *err)
+{
+    free(plan->block);
+    plan->block = NULL;
+    plan->bytes = kl_resize(plan->bytes, (plan->chunk_count + 1) * sizeof *plan->bytes);
+    return ing_chunks_bytes(plan->files, plan->chunks, plan->chunk_count, at_hand, plan->bytes, &plan->block,
+                            err);
+}
+
+void ing_plan_render(struct ing_plan *plan, bool at_hand, struct kl_buf *out, enum kl_code *code,
                      struct kl_err *err)
 {
     struct kl_buf  scratch = { 0 };
     struct ing_run run;
 
-    *code = KL_OK;
+    *code = plan->on_disk ? read_chunks(plan, at_hand, err) : KL_OK;
+    if (*code != KL_OK)
+        return;
     kl_buf_reserve(out, plan->size + TSP_PAGE_HEAD_SIZE);
     out->over = false;                                 /* a guess: what is written decides */
     tsp_page_begin(out);

@@ -93,7 +93,7 @@ static void render(struct kl_env_task *task)
 {
     struct ing_ask *a = kl_container_of(task, struct ing_ask, work);
 
-    ing_plan_render(a->plan, &a->page, &a->code, &a->err);
+    ing_plan_render(a->plan, false, &a->page, &a->code, &a->err);
     if (a->partial != NULL && a->code == KL_OK) {
         a->code = ing_partial_page(a->partial, kl_buf_span(&a->page), &a->more, &a->err);
         kl_buf_deinit(&a->page);
@@ -189,9 +189,11 @@ static void answer(struct ing_ask *a)
     a->of->planned += ing_plan_size(a->plan);
     kl_buf_init(&a->page, KL_BUS_MESSAGE_MAX);
     if (a->partial == NULL && ing_plan_is_small(a->plan)) {                  /* less than a hop to a worker and back */
-        ing_plan_render(a->plan, &a->page, &a->code, &a->err);
-        settle(a, a->code, a->err.text);
-        return;
+        ing_plan_render(a->plan, true, &a->page, &a->code, &a->err);
+        if (a->code == KL_OK || a->code == KL_ELIMIT) {
+            settle(a, a->code, a->err.text);
+            return;
+        }
     }
     a->work = (struct kl_env_task){ .run = render };
     a->back = (struct kl_env_task){ .run = rendered };

@@ -65,6 +65,10 @@ struct kl_env_dir {
     enum kl_code (*view_read)(struct kl_env_view *view, uint64_t offset, void *bytes,
                               size_t size_bytes, struct kl_err *err);
     void         (*view_close)(struct kl_env_view *view);
+    /* The same, if it is in memory, without waiting for the disk; false: read it where that may be waited
+     * for. Any thread. NULL: never; kl_env_view_at_hand does either. */
+    bool         (*view_at_hand)(struct kl_env_view *view, uint64_t offset, void *bytes,
+                                 size_t size_bytes);
 
     /* KL_ENOENT without one. Not durable: until the next publish, a crash may bring it back. */
     enum kl_code (*remove)(struct kl_env_dir *dir, const char *name, struct kl_err *err);
@@ -92,6 +96,12 @@ struct kl_env_dir {
      * folder is left, or the process dies. Only for a data root. */
     enum kl_code (*lock)(struct kl_env_dir *dir, struct kl_err *err);
 };
+
+static inline bool kl_env_view_at_hand(struct kl_env_dir *dir, struct kl_env_view *view, uint64_t offset,
+                                       void *bytes, size_t size_bytes)
+{
+    return dir->view_at_hand != NULL && dir->view_at_hand(view, offset, bytes, size_bytes);
+}
 
 /* On disk. `make`: mkdir -p. KL_ENOENT when there is no folder at `path`. Close with leave. */
 enum kl_code kl_env_dir_real_open(const char *path, bool make, struct kl_env_dir **dir,

@@ -14,6 +14,7 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 static const char lock_name[] = "LOCK";
@@ -254,6 +255,14 @@ static enum kl_code view_read(struct kl_env_view *v, uint64_t offset, void *byte
     return read_at(v->fd, v->name, offset, bytes, size_bytes, err);
 }
 
+static bool view_at_hand(struct kl_env_view *v, uint64_t offset, void *bytes, size_t size_bytes)
+{
+    struct iovec to = { .iov_base = bytes, .iov_len = size_bytes };
+
+    return offset <= INT64_MAX - size_bytes &&
+           preadv2(v->fd, &to, 1, (off_t)offset, RWF_NOWAIT) == (ssize_t)size_bytes;
+}
+
 static void view_close(struct kl_env_view *v)
 {
     close(v->fd);
@@ -404,7 +413,7 @@ static struct kl_env_dir *made(int fd, char *path_take)
     r->dir = (struct kl_env_dir){
         .create = create, .append = append, .sync = sync_file, .publish = publish, .publish_new = publish_new,
         .close = close_file, .read = read_file, .view = view, .view_read = view_read,
-        .view_close = view_close, .remove = remove_file, .rename = rename_file,
+        .view_at_hand = view_at_hand, .view_close = view_close, .remove = remove_file, .rename = rename_file,
         .sync_names = sync_names, .list = list,
         .enter = enter, .leave = leave, .remove_dir = remove_dir, .room = room, .lock = lock
     };

@@ -373,6 +373,13 @@ static enum kl_code view_read(struct kl_env_view *v, uint64_t offset, void *byte
     return KL_OK;
 }
 
+static bool view_at_hand(struct kl_env_view *v, uint64_t offset, void *bytes, size_t size_bytes)
+{
+    struct kl_err err;
+
+    return view_read(v, offset, bytes, size_bytes, &err) == KL_OK;
+}
+
 static void view_close(struct kl_env_view *v)
 {
     closed(&v->handle);
@@ -507,6 +514,7 @@ static struct kl_env_dir *open_node(struct kl_env_disk_sim *disk, struct node *n
     s->dir = (struct kl_env_dir){
         .create = create, .append = append, .sync = sync_file, .publish = publish, .publish_new = publish_new,
         .close = close_file, .read = read_file, .view = view, .view_read = view_read,
+        .view_at_hand = view_at_hand,
         .view_close = view_close, .remove = remove_file, .rename = rename_file,
         .sync_names = sync_names, .list = list,
         .enter = enter, .leave = leave, .remove_dir = remove_dir, .room = room, .lock = lock

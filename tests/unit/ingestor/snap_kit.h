@@ -58,6 +58,37 @@ static inline int snap_kit_by_fp(const void *a, const void *b)
     return kl_fp_cmp((*(struct ing_series *const *)a)->fp, (*(struct ing_series *const *)b)->fp);
 }
 
+/* Read all at once, in an order that is not the file's, chunks are what they are one by one. */
+static inline void snap_kit_at_once(struct snap_kit *k, const struct ing_series *s)
+{
+    const struct ing_chunk *chunks[256];
+    struct kl_span  bytes[256], one;
+    struct kl_buf   scratch = { 0 };
+    struct kl_err   err;
+    char           *block;
+    uint32_t        count = 0;
+
+    for (const struct ing_chunk *x = s->first; x != NULL && count < 256; x = x->next)
+        chunks[count++] = x;
+    for (uint32_t i = 0; i + 1 < count; i += 2) {
+        const struct ing_chunk *x = chunks[i];
+
+        chunks[i] = chunks[i + 1];
+        chunks[i + 1] = x;
+    }
+    for (int at_hand = 0; at_hand < 2; at_hand++) {
+        enum kl_code code = ing_chunks_bytes(&k->p.files, chunks, count, at_hand, bytes, &block, &err);
+
+        if (code != KL_OK && (!at_hand || code != KL_EAGAIN))
+            abort();
+        for (uint32_t i = 0; i < count && code == KL_OK; i++)
+            if (ing_chunk_bytes(&k->p.files, chunks[i], &scratch, &one, &err) != KL_OK || !kl_span_eq(one, bytes[i]))
+                abort();
+        free(block);
+    }
+    kl_buf_deinit(&scratch);
+}
+
 static inline void snap_kit_series(struct snap_kit *k, struct ing_head *h, const struct ing_series *s,
                                    struct kl_buf *out)
 {
@@ -78,6 +109,7 @@ static inline void snap_kit_series(struct snap_kit *k, struct ing_head *h, const
             abort();
         snap_kit_run(out, x->file != 0 ? "spilled" : "chunk", bytes);
     }
+    snap_kit_at_once(k, s);
     if (s->tail.count > 0) {
         kl_buf_reset(&scratch);
         if (ing_tail_encode(&s->tail, &scratch, &err) != KL_OK)

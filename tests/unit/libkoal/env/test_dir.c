@@ -136,6 +136,10 @@ START_TEST(view_reads_exactly_or_fails_and_outlives_its_name)
     ck_assert_str_eq(bytes, "789");
     ck_assert_int_eq(dir->view_read(v, 8, bytes, 3, &err), KL_EIO);
     ck_assert_int_eq(dir->view_read(v, UINT64_MAX - 1, bytes, 3, &err), KL_EIO);
+    if (kl_env_view_at_hand(dir, v, 4, bytes, 3))      /* not every file system has it */
+        ck_assert_str_eq(bytes, "456");
+    ck_assert(!kl_env_view_at_hand(dir, v, 8, bytes, 3));
+    ck_assert(!kl_env_view_at_hand(dir, v, UINT64_MAX - 1, bytes, 3));
     dir->view_close(v);
     ck_assert_int_eq(dir->view(dir, "none", &v, &size, &err), KL_ENOENT);
 }
