@@ -100,6 +100,8 @@ enum kl_code blk_ahead_frame(struct blk_ahead *a, uint32_t number, void **raw, s
     const struct blk_place *p = &a->places->at[number];
     uint64_t                end;
 
+    if (a->never)
+        return kl_fail(err, KL_EAGAIN, "not in memory");
     blk_ahead_count(a, number);
     if (p->offset >= a->from && end_of(p) <= a->from + a->size)
         return blk_fileset_unframe(a->f, a->file, p, a->bytes + (p->offset - a->from), raw, size, err);

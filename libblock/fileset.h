@@ -138,6 +138,11 @@ enum kl_code blk_select_open(struct blk_fileset *f, const struct kl_matcher *m, 
 /* The same, with chunks, of what will be selected again: what it reads is kept as if it was read before. */
 enum kl_code blk_select_open_ahead(struct blk_fileset *f, const struct kl_matcher *m, size_t count,
                                    int64_t from_ms, int64_t to_ms, struct blk_select **s, struct kl_err *err);
+/* The same from what is kept in memory alone, of at most `most` series, for who may not wait: KL_EAGAIN,
+ * from this or from next, where that is not enough. */
+enum kl_code blk_select_open_kept(struct blk_fileset *f, const struct kl_matcher *m, size_t count,
+                                  int64_t from_ms, int64_t to_ms, bool with_chunks, uint32_t most,
+                                  struct blk_select **s, struct kl_err *err);
 /* KL_ENOENT at the end. */
 enum kl_code blk_select_next(struct blk_select *s, struct blk_selected *out, struct kl_err *err);
 /* What it took so far. */

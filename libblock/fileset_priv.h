@@ -289,6 +289,7 @@ struct blk_ahead {
     uint64_t from;
     struct blk_bytes bytes_of;                         /* of what was taken through it */
     uint8_t *counted;                                  /* a bit a frame that is in `wanted` */
+    bool     never;                                    /* KL_EAGAIN instead of a read */
 };
 void blk_ahead_init(struct blk_ahead *a, struct blk_fileset *f, enum blk_file file,
                     const struct blk_places *places);

@@ -22,6 +22,7 @@ struct blk_select {
     bool     with_chunks;
     bool     kept;                                     /* within blk_kept_enter */
     bool     again;                                    /* all of it will be asked for again */
+    uint32_t most;                                     /* of what is kept; 0: of all there is */
     const struct blk_match *found;
     struct blk_match *own;                             /* `found`, where it is not the fileset's */
     uint32_t found_count, at;                          /* at: the first that is in no batch yet */
@@ -130,10 +131,12 @@ static enum kl_code find_or_know(struct blk_select *s, const struct kl_matcher *
     enum kl_code                code = KL_OK;
 
     if (!s->kept)
-        return find(s, m, count, err);
+        return s->most > 0 ? kl_fail(err, KL_EAGAIN, "not in memory") : find(s, m, count, err);
     selection_key(m, count, &key);
     known = blk_kept_selection(s->f, kl_buf_span(&key));
-    if (known != NULL) {
+    if (s->most > 0 && (known == NULL || known->count > s->most)) {
+        code = kl_fail(err, KL_EAGAIN, "not in memory, or more than %u series", s->most);
+    } else if (known != NULL) {
         s->found = known->found;
         s->found_count = known->count;
     } else {
@@ -146,7 +149,7 @@ static enum kl_code find_or_know(struct blk_select *s, const struct kl_matcher *
 }
 
 static enum kl_code open_select(struct blk_fileset *f, const struct kl_matcher *m, size_t count,
-                                int64_t from_ms, int64_t to_ms, bool with_chunks, bool again,
+                                int64_t from_ms, int64_t to_ms, bool with_chunks, bool again, uint32_t most,
                                 struct blk_select **out, struct kl_err *err)
 {
     struct blk_select *s = kl_new(sizeof *s);
@@ -155,6 +158,7 @@ static enum kl_code open_select(struct blk_fileset *f, const struct kl_matcher *
     s->f = blk_fileset_ref(f);
     s->with_chunks = with_chunks;
     s->again = again;
+    s->most = most;
     s->kept = blk_kept_enter(f);
     kl_arena_init(&s->arena, BATCH_MEMORY_MAX);
     kl_arena_init(&s->labels, BATCH_MEMORY_MAX);
@@ -162,6 +166,7 @@ static enum kl_code open_select(struct blk_fileset *f, const struct kl_matcher *
     blk_fetch_init(&s->fetch, f, from_ms, to_ms, BATCH_MEMORY_MAX);
     s->fetch.kept = s->kept;
     s->fetch.again = again;
+    s->fetch.ahead.never = s->pages.never = most > 0;
     each = f->info.series_count > 0 ? f->info.chunk_bytes / f->info.series_count + 64 : 64;
     s->batch_size = (uint32_t)(BATCH_BYTES / each);
     s->batch_size = s->batch_size < 1 ? 1 : s->batch_size;
@@ -177,15 +182,22 @@ static enum kl_code open_select(struct blk_fileset *f, const struct kl_matcher *
 
 enum kl_code blk_select_open(struct blk_fileset *f, const struct kl_matcher *m, size_t count,
                              int64_t from_ms, int64_t to_ms, bool with_chunks,
-                             struct blk_select **out, struct kl_err *err)
+                             struct blk_select **s, struct kl_err *err)
 {
-    return open_select(f, m, count, from_ms, to_ms, with_chunks, false, out, err);
+    return open_select(f, m, count, from_ms, to_ms, with_chunks, false, 0, s, err);
 }
 
 enum kl_code blk_select_open_ahead(struct blk_fileset *f, const struct kl_matcher *m, size_t count,
-                                   int64_t from_ms, int64_t to_ms, struct blk_select **out, struct kl_err *err)
+                                   int64_t from_ms, int64_t to_ms, struct blk_select **s, struct kl_err *err)
 {
-    return open_select(f, m, count, from_ms, to_ms, true, true, out, err);
+    return open_select(f, m, count, from_ms, to_ms, true, true, 0, s, err);
+}
+
+enum kl_code blk_select_open_kept(struct blk_fileset *f, const struct kl_matcher *m, size_t count,
+                                  int64_t from_ms, int64_t to_ms, bool with_chunks, uint32_t most,
+                                  struct blk_select **s, struct kl_err *err)
+{
+    return open_select(f, m, count, from_ms, to_ms, with_chunks, false, most, s, err);
 }
 
 struct blk_tally blk_select_tally(const struct blk_select *s)
@@ -226,7 +238,7 @@ static enum kl_code make_batch(struct blk_select *s, struct kl_err *err)
     uint32_t n = s->found_count - s->at < s->batch_size ? s->found_count - s->at : s->batch_size;
 
     if (s->items == NULL)
-        s->items = kl_resize(NULL, s->batch_size * sizeof *s->items);
+        s->items = kl_resize(NULL, (n + 1) * sizeof *s->items);     /* no later batch has more */
     kl_arena_deinit(&s->arena);
     blk_fetch_reset(&s->fetch);
     for (uint32_t i = 0; i < n; i++)

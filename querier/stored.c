@@ -10,6 +10,8 @@
 
 #include "querier/qr_priv.h"
 
+enum { HERE_SERIES = 128, HERE_TEXTS = 4096 };         /* as many, or of as many, are selected on the loop */
+
 static void pump(struct qr_part *p);
 
 void qr_stored_free(struct qr_part *p)
@@ -211,7 +213,7 @@ static enum kl_code copy_series(struct qr_stored *x, const struct blk_selected *
     return qr_source_found(j, s, &found, err);
 }
 
-static enum kl_code select_series(struct qr_stored *x, struct kl_err *err)
+static enum kl_code select_series(struct qr_stored *x, bool here, struct kl_err *err)
 {
     struct qr_fetch    *f = x->part->f;
     struct blk_select  *s;
@@ -219,7 +221,9 @@ static enum kl_code select_series(struct qr_stored *x, struct kl_err *err)
     enum kl_code        code;
     unsigned            n = 0;
 
-    code = blk_select_open(x->open.fileset, f->matchers, f->matcher_count, f->from_ms, f->to_ms,
+    code = here ? blk_select_open_kept(x->open.fileset, f->matchers, f->matcher_count, f->from_ms, f->to_ms,
+                                       f->what == TSP_SEL_SERIES, HERE_SERIES, &s, err)
+         : blk_select_open(x->open.fileset, f->matchers, f->matcher_count, f->from_ms, f->to_ms,
                            f->what == TSP_SEL_SERIES || qr_hidden_needs_chunks(x->hidden), &s, err);
     if (code != KL_OK)
         return code;
@@ -433,11 +437,11 @@ static enum kl_code select_exemplars(struct qr_stored *x, struct kl_err *err)
     return code;
 }
 
-static void selected(struct kl_env_task *task)
+/* All that was wanted of the fileset, or why not. */
+static void took(struct qr_stored *x)
 {
-    struct qr_stored *x = kl_container_of(task, struct qr_stored, task);
-    struct qr_part   *p = x->part;
-    struct qr_job    *j = p->f->job;
+    struct qr_part *p = x->part;
+    struct qr_job  *j = p->f->job;
 
     blk_fileset_unref(x->open.fileset);
     x->open.fileset = NULL;
@@ -449,6 +453,15 @@ static void selected(struct kl_env_task *task)
     if (x->code != KL_OK)
         failed(x, x->code, &x->err);
     qr_cache_trim(j->shard);
+}
+
+static void selected(struct kl_env_task *task)
+{
+    struct qr_stored *x = kl_container_of(task, struct qr_stored, task);
+    struct qr_part   *p = x->part;
+    struct qr_job    *j = p->f->job;
+
+    took(x);
     p->files_out--;
     pump(p);
     qr_drop(j);
@@ -467,7 +480,7 @@ static void select_work(struct kl_env_task *task)
     }
     x->hidden = qr_hidden_new(&x->part->manifest->m, x->info);
     if (f->what == TSP_SEL_SERIES || f->what == TSP_SEL_LABELS)
-        x->code = select_series(x, &x->err);
+        x->code = select_series(x, false, &x->err);
     else if (f->what == TSP_SEL_EXEMPLARS)
         x->code = select_exemplars(x, &x->err);
     else
@@ -476,6 +489,30 @@ static void select_work(struct kl_env_task *task)
     x->hidden = NULL;
     task->run = selected;
     f->job->q->env->sched->post(f->job->shard->loop, task);
+}
+
+/* On the loop, which may not wait: what is in memory, where it is too little for a hop to a worker and
+ * back. False: nothing has been done. */
+static bool select_here(struct qr_stored *x)
+{
+    struct qr_fetch *f = x->part->f;
+    struct qr_job   *j = f->job;
+    bool             texts = f->what == TSP_SEL_NAMES || f->what == TSP_SEL_VALUES;
+
+    if (x->part->manifest->m.deletion_count > 0)
+        return false;
+    if (texts ? f->matcher_count > 0 || blk_fileset_info(x->open.fileset)->series_count > HERE_TEXTS
+              : f->what != TSP_SEL_SERIES && f->what != TSP_SEL_LABELS)
+        return false;
+    x->code = texts ? select_texts(x, &x->err) : select_series(x, true, &x->err);
+    if (x->code == KL_EAGAIN) {
+        qr_source_free(j, x->source);
+        x->source = NULL;
+        x->tally = (struct blk_tally){ 0 };
+        return false;
+    }
+    took(x);
+    return true;
 }
 
 /* The fileset is open: can it hold anything that is wanted? Then a worker selects from it. */
@@ -497,6 +534,10 @@ static void begin_select(struct qr_stored *x)
         kl_count(j->q->m.filesets_read, 1);
         x->read = true;
         x->source = qr_source_new(j, x->part->partition, x->info->id);
+        if (select_here(x))
+            return;
+        if (x->source == NULL)
+            x->source = qr_source_new(j, x->part->partition, x->info->id);
     }
     x->task.run = select_work;
     x->part->files_out++;

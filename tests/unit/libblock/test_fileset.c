@@ -279,6 +279,26 @@ START_TEST(matchers_find_what_testing_every_series_finds)     /* every case alon
 }
 END_TEST
 
+/* Of what is kept alone: false where that does not do. */
+static bool kept_sum(struct blk_fileset *f, const struct kl_matcher *m, size_t count, uint32_t most, uint64_t *sum)
+{
+    struct blk_select  *s;
+    struct blk_selected one;
+    enum kl_code        code = blk_select_open_kept(f, m, count, INT64_MIN, INT64_MAX, true, most, &s, &err);
+
+    *sum = 0;
+    if (code == KL_OK) {
+        while ((code = blk_select_next(s, &one, &err)) == KL_OK) {
+            *sum = kl_hash64_seed(one.labels.at, one.labels.size, *sum);
+            for (uint32_t i = 0; i < one.chunk_count; i++)
+                *sum = kl_hash64_seed(one.chunks[i].bytes.at, one.chunks[i].bytes.size, *sum);
+        }
+        blk_select_close(s);
+    }
+    ck_assert(code == KL_ENOENT || code == KL_EAGAIN);
+    return code == KL_ENOENT;
+}
+
 static uint64_t select_sum(struct blk_fileset *f, const struct kl_matcher *m, size_t count)
 {
     struct blk_select  *s;
@@ -301,20 +321,27 @@ START_TEST(what_is_kept_gives_the_same_answers_within_its_bound)       /* a wide
     struct blk_keep     keep = { .cap_bytes = _i == 0 ? 64 << 20 : 20000 };
     struct blk_fileset *f;
     struct kl_matcher   m = { .op = KL_MATCH_NE, .name = kit_text("device"), .value = kit_text("sda") };
-    uint64_t            all, some;
+    uint64_t            all, some, kept;
 
     kit_make(9, 600, 40, start, 15000);
     ck_assert_int_eq(kit_write(root, &info, 240, NULL, &err), KL_OK);
     f = open_one(0);
     all = select_sum(f, NULL, 0);
     some = select_sum(f, &m, 1);
+    ck_assert(!kept_sum(f, &m, 1, 1000, &kept));
     blk_fileset_keep(f, &keep);
+    ck_assert(!kept_sum(f, &m, 1, 1000, &kept));
     for (unsigned round = 0; round < 4; round++) {
         ck_assert(select_sum(f, NULL, 0) == all);
         if (_i == 0)
             ck_assert_uint_gt(atomic_load(&keep.bytes), 0);
         ck_assert(select_sum(f, &m, 1) == some);
         ck_assert_uint_le(atomic_load(&keep.bytes), keep.cap_bytes);
+        ck_assert(!kept_sum(f, &m, 1, 3, &kept));
+        if (kept_sum(f, &m, 1, 1000, &kept))
+            ck_assert(kept == some);
+        else
+            ck_assert_int_eq(_i, 1);
     }
     if (_i == 0)
         ck_assert_uint_gt(atomic_load(&keep.hits), 0);
