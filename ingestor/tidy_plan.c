@@ -350,7 +350,7 @@ static bool plan_run(const struct group *g, const struct ing_tidy_rules *r,
         for (to = from; to < g->count && to - from < BLK_INPUTS_MAX; to++) {
             const struct blk_info *f = g->at[to];
 
-            if (f->window_ms != 0 || f->quarantined || all + f->chunk_bytes > r->bytes_max ||
+            if (f->window_ms != 0 || f->quarantined || all + f->chunk_bytes > r->bytes_max / 2 ||     /* else plan_cut */
                 (to > from && strides(g, from, to + 1)))
                 break;
             all += f->chunk_bytes;
@@ -369,6 +369,40 @@ static bool plan_run(const struct group *g, const struct ing_tidy_rules *r,
         }
         if (to == from)
             to++;
+    }
+    return false;
+}
+
+/* One that spans windows and is more than half of what is merged at once would be merged with nothing, and nothing
+ * that it reaches over with anything. It is cut where windows end, of a length that makes its pieces small
+ * enough. They keep its place in the log. */
+static bool plan_cut(const struct group *g, const struct ing_tidy_rules *r, int64_t whole_ms, int64_t now_ms,
+                     struct ing_tidy_plan *plan)
+{
+    for (uint32_t i = 0; i < g->count; i++) {
+        const struct blk_info *f = g->at[i];
+        int64_t                window_ms = whole_ms, first_ms, last_ms, end_ms;
+
+        if (f->window_ms != 0 || f->quarantined || f->chunk_bytes <= r->bytes_max / 2)
+            continue;
+        while (window_ms / 2 >= r->block_ms && window_ms / 2 % r->block_ms == 0 &&
+               (double)f->chunk_bytes * (double)window_ms > (double)(r->bytes_max / 2) * ((double)f->max_ms - (double)f->min_ms + 1))
+            window_ms /= 2;
+        while (((double)f->max_ms - (double)f->min_ms) / (double)window_ms > ING_TIDY_PIECES_MAX - 2)
+            window_ms *= 2;                            /* and these later */
+        first_ms = floor_to(f->min_ms, window_ms);
+        last_ms = floor_to(f->max_ms, window_ms);
+        if (first_ms == last_ms || !window_end(last_ms, window_ms, &end_ms) || end_ms >= now_ms - r->settle_ms)
+            continue;
+        plan->what = ING_TIDY_COMPACT;
+        plan->inputs = kl_resize(NULL, sizeof *plan->inputs);
+        plan->inputs[0] = *f;
+        plan->input_count = 1;
+        plan->outputs = kl_resize(NULL, ING_TIDY_PIECES_MAX * sizeof *plan->outputs);
+        for (int64_t at = first_ms; at <= last_ms; at += window_ms)
+            plan->outputs[plan->output_count++] = (struct ing_tidy_output){
+                .count = 1, .window_start_ms = at, .from_ms = at, .to_ms = at + window_ms - 1 };
+        return true;
     }
     return false;
 }
@@ -393,6 +427,10 @@ static bool plan_merge(const struct blk_manifest *m, const struct ing_tidy_rules
             ;
         g.count = to - from;
         r->tenant(r->ctx, all[from]->tenant, &retention_ms, &window_ms);
+        if (plan_cut(&g, r, window_ms, now_ms, plan)) {
+            found = true;
+            continue;
+        }
         if (g.count < 2 && ing_tidy_rolls(r, all[from]->tenant, window_ms) == 0)
             continue;
         found = plan_windows(&g, r, window_ms, window_ms, now_ms, plan);

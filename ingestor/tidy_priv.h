@@ -53,7 +53,7 @@ struct ing_tidy_rules {
 };
 enum ing_tidy_what { ING_TIDY_NOTHING, ING_TIDY_DROP, ING_TIDY_COMPACT, ING_TIDY_CHECK, ING_TIDY_SWEEP,
                      ING_TIDY_ORPHANS, ING_TIDY_OBEY, ING_TIDY_FORGET };
-enum { ING_TIDY_DROPS_MAX = 1000, ING_TIDY_OBEY_MAX = 16 };
+enum { ING_TIDY_DROPS_MAX = 1000, ING_TIDY_OBEY_MAX = 16, ING_TIDY_PIECES_MAX = 64 };
 struct ing_tidy_output {
     uint32_t first, count;                             /* of the inputs */
     int64_t  window_start_ms, window_ms;               /* window_ms 0: what is left of an input */

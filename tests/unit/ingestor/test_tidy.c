@@ -1,6 +1,8 @@
 /* Housekeeping in a simulated world: merges, retention, quarantine; failures and crashes in between. */
 #include "model.h"
 
+#include <math.h>
+
 static void setup(void)
 {
     w_init(&w, 7, 1);
@@ -83,6 +85,49 @@ START_TEST(small_filesets_become_few_and_answers_stay_the_same)
     check("later");
     w_objects(&w, &o);
     ck_assert_msg(o.strange <= 1, "%u objects that nobody knows, such as %s", o.strange, o.first);
+    restart();
+    check("after a restart");
+}
+END_TEST
+
+/* Twenty minutes at once, as one that was away brings them: too much to be merged, so it is cut where the windows of
+ * four minutes end, or their parts; there is no way to have less than one fileset for each. */
+START_TEST(a_fileset_that_is_too_large_to_merge_is_cut_and_answers_stay_the_same)
+{
+    struct blk_manifest m;
+    struct w_objects    o;
+    struct kl_err       err = { 0 };
+
+    w.compact_bytes = 4000;
+    restart();
+    for (unsigned p = 0; p < 120; p++)
+        for (unsigned s = 0; s < SERIES; s++)
+            put(s, p, sqrt(p * 10 + s));               /* that packs badly */
+    ck_assert_msg(w_flush(&w, NULL, &err) == KL_OK, "%s", err.text);
+    w_catalogue(&w, 0, &m);
+    ck_assert(m.fileset_count == 1 && m.filesets[0].window_ms == 0);
+    ck_assert_uint_gt(m.filesets[0].chunk_bytes, 4000);
+    blk_manifest_deinit(&m);
+    for (unsigned s = 0; s < SERIES; s++)
+        put(s, 30 + s, -1);
+    ck_assert_msg(w_flush(&w, NULL, &err) == KL_OK, "%s", err.text);
+    for (int minute = 0; minute < 40; minute++) {
+        kl_env_sim_run(w.sim, 60000);
+        check("meanwhile");
+    }
+    w_catalogue(&w, 0, &m);
+    ck_assert_uint_ge(m.fileset_count, 5);
+    ck_assert_uint_le(m.fileset_count, 20);
+    for (uint32_t i = 0; i < m.fileset_count; i++) {
+        ck_assert_uint_le(m.filesets[i].chunk_bytes, 4000);
+        ck_assert_int_lt(m.filesets[i].max_ms - m.filesets[i].min_ms, 4 * WORLD_WINDOW_MS);
+    }
+    blk_manifest_deinit(&m);
+    put(0, 121, 1);                                    /* a commit that lists what is gone no more */
+    flush();
+    kl_env_sim_run(w.sim, 40 * 60000);
+    w_objects(&w, &o);
+    ck_assert_msg(o.strange == 0, "%u objects that nobody knows, such as %s", o.strange, o.first);
     restart();
     check("after a restart");
 }
@@ -596,6 +641,7 @@ int main(void)
     tcase_set_timeout(t, 120);
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, small_filesets_become_few_and_answers_stay_the_same);
+    tcase_add_test(t, a_fileset_that_is_too_large_to_merge_is_cut_and_answers_stay_the_same);
     tcase_add_test(t, merging_goes_on_beside_writes_flushes_and_late_samples);
     tcase_add_test(t, what_is_past_its_retention_goes_from_the_catalogue_and_then_from_the_store);
     tcase_add_test(t, one_bad_fileset_is_in_quarantine_by_name_and_the_others_go_on);

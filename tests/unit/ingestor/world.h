@@ -45,6 +45,7 @@ struct world {
     uint64_t                memory_max_bytes, spread_series;
     int64_t                 retention_ms, spread_window_ms;
     int                     disk_high, disk_low;
+    uint64_t                compact_bytes;             /* 0: any */
     bool                    compacts;                  /* windows into fours, three small ones into one */
     int64_t                 snapshot_ms;               /* 0: no snapshots */
     uint64_t                spill_least_bytes;
@@ -114,7 +115,7 @@ static inline void w_ingestor(struct world *w)
                              .retention_rules = w->retention_rules,
                              .rollup_ms = { w->rollup_ms[0], w->rollup_ms[1] },
                              .compact_window_ms = 4 * w->window_ms,
-                             .compact_bytes_max = w->compacts ? 1 << 30 : 0,
+                             .compact_bytes_max = !w->compacts ? 0 : w->compact_bytes > 0 ? w->compact_bytes : 1 << 30,
                              .snapshot_ms = w->snapshot_ms,
                              .spill_least_bytes = w->spill_least_bytes,
                              .spread_series = w->spread_series, .census_ms = 1000,
