@@ -5,6 +5,7 @@ import urllib.parse
 
 import koa
 from koa import api, check, eventually, http
+from test_import import histogram
 
 STEP = 15_000
 FLAGS = ("--ingestor.window", "2h", "--ingestor.cut_delay", "1s", "--compaction.window", "2h", "--rollup.5m", "1000h",
@@ -27,6 +28,11 @@ def load(base, begin, end):
                 if points:
                     batch.append(({"__name__": f"rolled_{m}", "job": f"j{s % 2}", "series": str(s)}, points))
         batch.append(({"__name__": "steady_total"}, [(t, 1e6 + (t - begin) / 1000) for t in range(at, min(at + 600_000, end), STEP)]))
+        times = range(at, min(at + 600_000, end), 60_000)
+        n = [(t - begin) // 60_000 for t in times]     # a reset in the middle
+        n = [k if k < 300 else k - 299 for k in n]
+        batch.append(({"__name__": "native"}, [], b"".join(
+            histogram(t, [k * 3, k, 2 * k, 1, k, 0, 5], [k, 1, 1, 2], k, k * 0.5) for t, k in zip(times, n, strict=True))))
         status, words = koa.push(base, batch)
         check(status == 204, f"push: {status} {words}")
 
@@ -90,7 +96,8 @@ def test_rows_answer_as_samples_do_where_they_are_exact(world):
     # Rates: of values that are added exactly they are the same where ranges end with rows; else near, by what is said.
     for query, step, most in (("rate(rolled_1[15m])", 900, "5m"), ("sum by (job) (increase(rolled_0[2h]))", 3600, "1h"),
                               ("increase(rolled_2[1h] offset 1h)", 3600, "1h"),
-                              ("rate(rolled_0[2h]) / rate(rolled_2[1h])", 3600, "5m")):
+                              ("rate(rolled_0[2h]) / rate(rolled_2[1h])", 3600, "5m"), ("rate(native[1h])", 3600, "5m"),
+                              ("histogram_quantile(0.9, increase(native[2h]))", 3600, "5m")):
         rows, infos = ask(ours.query, "query_range", query=query, step=step, max_source_resolution=most, **at)
         raw, none = ask(ours.query, "query_range", query=query, step=step, **at)
         check(len(raw) > 0 and rows == raw, f"{query}: {json.dumps(rows)[:400]} is not {json.dumps(raw)[:400]}")
