@@ -72,6 +72,13 @@ def test_exports_come_back_as_they_went_by_every_way(world):
         a, b = ([Asker(s.query)("query_range", query=q, start=start_ms // 1000, end=at, step=15)[1]["data"]] for s in (ours, other))
         check(a == b, f"{q}: {str(a)[:300]} / {str(b)[:300]}")
 
+    # A backup holds all of it, too.
+    koalemos(world, "backup", "--to", world.path("backup"), "--data-dir", world.path("data"))
+    koalemos(world, "restore", "--from", world.path("backup"), "--data-dir", world.path("restored"))
+    restored = koa.Serve(world, name="restored", data=world.path("restored"))
+    again, words = export(restored.query, *span)
+    check(sorted(lines.splitlines()) == sorted(again.splitlines()), "what a backup gives back is not what was there")
+
     # In small pieces it is the same, also where the server has little memory.
     small, words = export(ours.query, *span, "--slice", "137.5")
     third = koa.Serve(world, "--querier.memory_max", "24MiB", name="third", data=world.path("third"))
