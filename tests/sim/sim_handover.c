@@ -4,6 +4,8 @@
  * begins. What is answered is the same each time, to the bit, also where rollups are read as soon as a merge has made
  * them, and nothing is said to be missing. So the
  * rules that ingestor, catalogue and querier share are held at every interleaving of these two.
+ * And at each step of a deletion a query begins: what is not deleted is in it, and what is, from then on when the
+ * catalogue has it, is not.
  * SCENARIO=n STEP=k runs one of them alone.
  */
 #include "../unit/ingestor/world.h"
@@ -70,6 +72,7 @@ struct cell {
     struct qr_querier *q;
     int64_t            begin_ms;
     int                scenario;
+    const char        *text;                           /* what is asked, if not what the scenario says */
     bool               rows;                           /* the last answer came of some */
 };
 
@@ -78,7 +81,7 @@ static void begin_query(struct cell *c, struct kit_query *a)
     /* Each sample that there is: times and values, by the step in which they are; or what rows tell, too. */
     bool rows = c->scenario == 3;
 
-    kit_ask(a, c->q, (struct pql_params){ .text = kl_span_str(rows ? "max_over_time({code=~\".+\"}[5m])"
+    kit_ask(a, c->q, (struct pql_params){ .text = kl_span_str(c->text != NULL ? c->text : rows ? "max_over_time({code=~\".+\"}[5m])"
                                                                    : "last_over_time({code=~\".+\"}[1m])"),
                                           .start_ms = c->begin_ms, .end_ms = c->begin_ms + 240 * MINUTE,
                                           .step_ms = rows ? 5 * MINUTE : MINUTE, .now_ms = w_now(&c->w) });
@@ -249,6 +252,90 @@ static void all(int scenario, bool query_first)
     kl_buf_deinit(&expected);
 }
 
+/* ---- a deletion ---- */
+
+static const char others[] = "last_over_time({code=~\".+\",host!=\"h0\"}[1m])";
+
+static bool listed(struct cell *c, uint64_t seq)
+{
+    struct blk_manifest m;
+    bool                has;
+
+    w_catalogue(&c->w, 0, &m);
+    has = m.deleted_seq >= seq;
+    blk_manifest_deinit(&m);
+    return has;
+}
+
+/* One series, of those in a fileset and in memory, is deleted; `step` steps later all are asked for, or all others. These
+ * are answered as ever; and from when the catalogue has the deletion, which is when who asked for it is answered, that
+ * one is in no answer. False: it had it by then. */
+static bool delete_and_ask(bool deaf, const char *text, unsigned step, const struct kl_buf *expected)
+{
+    struct cell        *c = kl_new(sizeof *c);
+    struct kl_matcher   m = { KL_MATCH_EQ, kl_span_str("host"), kl_span_str("h0"), NULL };
+    struct tsp_deletion d = { .from_ms = 0, .to_ms = INT64_MAX, .matcher_count = 1, .matchers = { m } };
+    struct w_append     a;
+    struct kit_query    query;
+    struct kl_buf       got;
+    int64_t             until;
+    bool                over;
+
+    cell_begin(c, 1);
+    c->deaf.hears = !deaf;
+    c->text = text;
+    tsp_record_delete(c->w.writer, kl_span_str("anonymous"), &d);
+    w_send(&c->w, 0, &a);
+    until = kl_env_mono_ns(c->w.env) + INT64_C(3600000000000);
+    for (unsigned k = 0; k < step; k++)
+        ck_assert(kl_env_sim_step(c->w.sim, until));
+    over = a.done && listed(c, a.op.seq);
+    begin_query(c, &query);
+    end_query(c, &query, &got);
+    if (over || text != NULL)
+        ck_assert_msg(kl_span_eq(kl_buf_span(&got), kl_buf_span(expected)), "%sSTEP=%u: %.*s\nnot\n%.*s", deaf ? "deaf, " : "",
+                      step, (int)got.size, got.at, (int)expected->size, expected->at);
+    ck_assert_ptr_null(memmem(got.at, got.size, "warning", 7));
+    ck_assert_ptr_null(memmem(got.at, got.size, "failed", 6));
+    kl_buf_deinit(&got);
+    ck_assert(w_until(&c->w, &a.done));
+    ck_assert_int_eq(a.op.code, KL_OK);
+    w_deleted(&c->w, 0, a.op.seq);
+    begin_query(c, &query);
+    end_query(c, &query, &got);
+    ck_assert_msg(kl_span_eq(kl_buf_span(&got), kl_buf_span(expected)), "at last, %sSTEP=%u: %.*s", deaf ? "deaf, " : "", step,
+                  (int)got.size, got.at);
+    kl_buf_deinit(&got);
+    kl_buf_deinit(&a.bytes);
+    cell_end(c);
+    free(c);
+    return !over;
+}
+
+START_TEST(a_query_at_each_step_of_a_deletion)
+{
+    struct cell     *c = kl_new(sizeof *c);
+    struct kit_query a;
+    struct kl_buf    expected;
+
+    cell_begin(c, 1);
+    c->text = others;
+    begin_query(c, &a);
+    end_query(c, &a, &expected);
+    cell_end(c);
+    free(c);
+    ck_assert_uint_gt(expected.size, 500);
+    for (int n = 0; n < 4; n++) {
+        unsigned k = 0;
+
+        while (delete_and_ask(n / 2, n % 2 ? others : NULL, k, &expected))
+            ck_assert_uint_lt(++k, STEPS_MAX);
+        ck_assert_uint_gt(k, 5);
+    }
+    kl_buf_deinit(&expected);
+}
+END_TEST
+
 START_TEST(a_query_at_each_step_of_a_first_flush) { all(0, false); }
 END_TEST
 START_TEST(a_query_at_each_step_of_a_flush_beside_filesets) { all(1, false); }
@@ -269,6 +356,7 @@ int main(void)
     tcase_add_test(t, a_query_at_each_step_of_a_flush_beside_filesets);
     tcase_add_test(t, a_query_at_each_step_of_a_merge);
     tcase_add_test(t, a_query_of_rows_at_each_step_of_a_merge_that_makes_them);
+    tcase_add_test(t, a_query_at_each_step_of_a_deletion);
     tcase_add_loop_test(t, a_flush_at_each_step_of_a_query, 0, 2);
     return kit_run("handover", t);
 }
