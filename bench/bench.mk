@@ -71,3 +71,9 @@ $(B)/bench/digest: $(B)/bench/digest.o $(call archives,ingestor)
 bench-digest: $(B)/bench/digest
 	@$< $(or $(SERIES),10000) $(or $(SAMPLES),480)
 .PHONY: bench-digest
+
+# What aggregates cost a cell when its ingestors make them. ARGS: --hosts, --seconds, --spread
+bench-pushdown: all
+	@tests/peers.sh build/peers >/dev/null
+	@python3 bench/pushdown.py --bin $(B)/bin --peers build/peers/bin $(ARGS)
+.PHONY: bench-pushdown
