@@ -18,6 +18,8 @@ void pql_agg_step(struct pql_op *op, unsigned worker, bool average, const struct
                   const uint32_t *members, uint32_t count, struct pql_row *out, uint32_t step);
 /* Adds the sum of a part, `c` what it was compensated by, to that of the parts before it. */
 void pql_sum_join(double v, double c, double *sum, double *sum_c);
+/* Are two of them equal, or one no number? Sorts them. */
+bool pql_equal_values(double *values, uint32_t count);
 /* A series' place in [0, 1]; whether a ratio (negative: from the other end) takes it. */
 double pql_ratio_of(struct kl_labels l, struct kl_buf *scratch);
 bool   pql_ratio_takes(double ratio, double offset);

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "querier/promql/agg_priv.h"
+#include "querier/promql/partial_priv.h"
 
 struct pick { double v; uint32_t row; };
 struct choose {
@@ -11,6 +11,7 @@ struct choose {
     struct pql_groups g;
     double *ratios;                                    /* of each row, for limit_ratio */
     uint32_t *order;                                   /* an instant's rows in the answer's order */
+    struct pql_row *all;                               /* one for each of the input: `out` before its end */
     uint32_t chosen;
 };
 
@@ -146,6 +147,7 @@ static void prepare(struct pql_op *op)
         || pql_out_rows(op, in->count) == NULL || !pql_rows_new(op, 0, op->out.at, in->count, false))
         return;
     c->op = op->node->op;
+    c->all = op->out.at;
     op->shares = true;
     for (uint32_t i = 0; i < in->count; i++) {
         op->out.at[i].labels = in->at[i].labels;
@@ -215,6 +217,78 @@ static void choose(struct pql_op *op, struct choose *c, uint32_t group, uint32_t
     }
 }
 
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+
+    return x < y ? -1 : x > y;
+}
+
+bool pql_equal_values(double *values, uint32_t count)
+{
+    bool equal = false;
+
+    for (uint32_t i = 0; i < count; i++)
+        equal = equal || isnan(values[i]);
+    if (equal || count < 2)
+        return equal;
+    qsort(values, count, sizeof *values, by_value);
+    for (uint32_t i = 1; i < count && !equal; i++)
+        equal = values[i] == values[i - 1];
+    return equal;
+}
+
+/* At one step, of one group: values as good as the worst that was taken. */
+static bool tied(const struct pql_op *op, const struct choose *c, uint32_t group, uint32_t step, const bool *taken,
+                 double *values)
+{
+    const struct pql_row *in = op->in[0]->out.at;
+    uint32_t              n = 0, begin = c->g.begins[group], end = c->g.begins[group + 1];
+    double                worst = NAN;
+    bool                  any = false;
+
+    for (uint32_t m = begin; m < end; m++) {
+        double v = in[c->g.members[m]].v[step];
+
+        if (!taken[c->g.members[m]])
+            continue;
+        if (isnan(v))
+            return true;
+        if (!any || (c->op == T_TOPK ? v < worst : v > worst))
+            worst = v;
+        any = true;
+    }
+    for (uint32_t m = begin; m < end && any; m++) {
+        const struct pql_row *r = &in[c->g.members[m]];
+
+        if (r->has[step] == P_FLOAT && (c->op == T_TOPK ? r->v[step] >= worst : r->v[step] <= worst))
+            values[n++] = r->v[step];
+    }
+    return pql_equal_values(values, n);
+}
+
+bool pql_topk_is_tied(const struct pql_op *op)
+{
+    const struct choose *c = op->own;
+    uint32_t             count = op->in[0]->out.count;
+    double              *values;
+    bool                *taken, is = false;
+
+    if (op->out.count == 0)
+        return false;
+    values = kl_resize(NULL, (count + 1) * sizeof *values);
+    taken = kl_resize(NULL, count + 1);
+    for (uint32_t i = 0; i < op->grid.count && !is; i++) {
+        for (uint32_t k = 0; k < count; k++)
+            taken[k] = c->all[k].has[i] != P_NONE;
+        for (uint32_t g = 0; g < c->g.count && !is; g++)
+            is = tied(op, c, g, i, taken, values);
+    }
+    free(values);
+    free(taken);
+    return is;
+}
+
 static void item(struct pql_op *op, size_t item, unsigned worker)
 {
     struct choose *c = op->own;
@@ -246,9 +320,12 @@ static void finish(struct pql_op *op)
         for (uint32_t i = 0; i < op->grid.count; i++)
             op->out.at[k].have += op->out.at[k].has[i] != P_NONE;
     if (op->grid.count != 1) {
-        pql_drop_empty(op);
+        if (!op->q->params.partial)
+            pql_drop_empty(op);
         return;
     }
+    if (op->q->params.partial)                         /* what of it is chosen is said by the columns */
+        return;
     ordered = pql_alloc(op, 0, (c->chosen + 1) * sizeof *ordered);
     if (ordered == NULL)
         return;

@@ -185,6 +185,11 @@ static enum kl_code get_group(struct reader *r)
     if (c->bad)
         return damaged(r);
     g = find(r->p, labels);
+    if (pql_partial_is_rows(r->op)) {
+        if (g != NULL || first.size > 0)
+            return damaged(r);                         /* no series is in two parts */
+        first = labels;
+    }
     if (g == NULL)
         g = add_group(r, labels, first);
     else if (kl_labels_cmp(first, g->first) < 0) {
@@ -297,6 +302,28 @@ static bool overflows(const struct reader *r)
     return false;
 }
 
+/* Are there two equal values at a step among what the parts chose? */
+static bool tied(const struct reader *r)
+{
+    const struct pql_partials *p = r->p;
+    double                    *values;
+    bool                       is = false;
+
+    if (!pql_partial_is_rows(r->op))
+        return false;
+    values = kl_resize(NULL, (p->count + 1) * sizeof *values);
+    for (uint32_t i = 0; i < r->steps && !is; i++) {
+        uint32_t n = 0;
+
+        for (uint32_t g = 0; g < p->count; g++)
+            if (p->groups[g].has[i] != P_NONE)
+                values[n++] = p->groups[g].v[i];
+        is = pql_equal_values(values, n);
+    }
+    free(values);
+    return is;
+}
+
 static const struct pql_op *aggregate_of(const struct pql_query *q, uint32_t need)
 {
     for (const struct pql_op *op = q->ops; op != NULL; op = op->next)
@@ -330,11 +357,16 @@ enum kl_code pql_feed_partials(struct pql_query *q, uint32_t need, const struct 
         pql_partials_free(r.p);
         return kl_fail(err, KL_EINVAL, "an average's sum is infinite");
     }
+    if (tied(&r)) {
+        pql_partials_free(r.p);
+        return kl_fail(err, KL_EINVAL, "equal values, or NaN, are among the first");
+    }
     if (r.p->count > 1)
         qsort(r.p->groups, r.p->count, sizeof *r.p->groups, by_first);
     free(r.p->slots);                                  /* they no longer stand where it says */
     r.p->slots = NULL;
     atomic_fetch_add(&q->memory, r.p->arena.used_bytes + r.p->room * sizeof *r.p->groups);
+    r.p->is_rows = pql_partial_is_rows(r.op);
     q->needs[need].partials = r.p;
     q->needs[need].done = true;
     sums.groups = r.p->count;
@@ -348,6 +380,23 @@ enum kl_code pql_feed_partials(struct pql_query *q, uint32_t need, const struct 
 const struct pql_partials *pql_op_partials(const struct pql_op *op)
 {
     return op->need != 0 ? op->q->needs[op->need - 1].partials : NULL;
+}
+
+/* The rows that are chosen from: those that parts have chosen. */
+static void rows(struct pql_op *op, const struct pql_partials *p)
+{
+    if (pql_out_rows(op, p->count) == NULL)
+        return;
+    for (uint32_t k = 0; k < p->count; k++) {
+        struct pql_row *r = &op->out.at[k];
+
+        *r = (struct pql_row){ .labels = p->groups[k].labels, .v = p->groups[k].v, .has = p->groups[k].has,
+                               .drop_name = p->groups[k].drop_name };
+        for (uint32_t i = 0; i < op->grid.count; i++)
+            r->have += r->has[i] != P_NONE;
+        op->points_elsewhere -= r->have < op->points_elsewhere ? r->have : op->points_elsewhere;
+    }
+    op->rows_elsewhere -= p->count < op->rows_elsewhere ? p->count : op->rows_elsewhere;
 }
 
 void pql_partial_stand_in(struct pql_op *op, int32_t at)
@@ -367,4 +416,6 @@ void pql_partial_stand_in(struct pql_op *op, int32_t at)
     pql_tally_end(&t);
     op->rows_elsewhere = p->rows;
     op->points_elsewhere = p->points;
+    if (p->is_rows)
+        rows(op, p);
 }

@@ -12,6 +12,8 @@ uint8_t pql_partial_code(uint8_t op)
     case T_MAX:   return 4;
     case T_COUNT: return 5;
     case T_GROUP: return 6;
+    case T_TOPK:  return 7;
+    case T_BOTTOMK: return 8;
     default:      return 0;
     }
 }
@@ -44,8 +46,10 @@ static void put_bitmap(struct kl_buf *out, const struct pql_row *r, uint32_t ste
 
 static void put_group(struct kl_buf *out, const struct pql_op *op, uint32_t g)
 {
+    static const struct kl_labels none = { NULL, 0 };
     const struct pql_row *r = &op->out.at[g];
-    struct pql_unfinished u = pql_agg_unfinished(op, g);
+    struct pql_unfinished u = pql_partial_is_rows(op->node->op) ? (struct pql_unfinished){ .first = &none }
+                                                                : pql_agg_unfinished(op, g);
     uint32_t              steps = op->grid.count;
     bool                  some = any_but_zero(r, steps, u.c);
 
@@ -93,9 +97,11 @@ enum kl_code pql_partial(struct pql_query *q, struct kl_buf *out, struct kl_err 
         return kl_fail(err, KL_EINVAL, "there are native histograms among the samples");
     if (overflows(op))
         return kl_fail(err, KL_EINVAL, "an average's sum is infinite");
+    if (pql_partial_is_rows(op->node->op) && pql_topk_is_tied(op))
+        return kl_fail(err, KL_EINVAL, "equal values, or NaN, are among the first");
     if (!pql_annos_carry(q->annos, notes, &note_count))
         return kl_fail(err, KL_EINVAL, "it comes with warnings");
-    in = q->ops;                                       /* the one below the aggregate runs first */
+    in = op->in[0];
     kl_buf_add8(out, PQL_PARTIAL_VERSION);
     kl_buf_add8(out, r->step_count > 0);
     kl_buf_add8(out, pql_partial_code(op->node->op));

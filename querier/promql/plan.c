@@ -562,7 +562,8 @@ bool pql_plan(struct pql_query *q)
                                                          : plan(q, q->root, g, (struct around){ .func = "" });
     if (q->top == NULL)
         return false;
-    if (p->partial && (!pql_may_push(q->top) || q->op_count != 2 || q->need_count != 1)) {
+    if (p->partial && (!pql_may_push(q->top) || q->op_count != (q->top->kind == &pql_op_topk ? 3 : 2) ||
+                       q->need_count != 1)) {
         pql_fail(q, PQL_BAD_DATA, "it is no aggregate that can be folded by itself");
         return false;
     }

@@ -1,6 +1,7 @@
 /*
- * Which aggregates may be folded where the series are: sum, avg, min, max, count and group, right over a
- * selector or over a function of its range that has no other argument. Nobody else may read the
+ * Which aggregates may be folded where the series are: sum, avg, min, max, count and group, and topk and
+ * bottomk of a number that is written down, right over a selector or over a function of its range that has
+ * no other argument. Nobody else may read the
  * selector's series, nor the rows below the aggregate, for these then never come here.
  */
 #include "querier/promql/partial_priv.h"
@@ -30,10 +31,17 @@ static bool is_selector(const struct pql_op *op)
            n->args[0]->range_expr == NULL && stands_alone(n->args[0]->a->sel);
 }
 
+static bool chooses(const struct pql_op *op)
+{
+    return op->kind == &pql_op_topk && (op->node->op == T_TOPK || op->node->op == T_BOTTOMK) &&
+           op->in[1] != NULL && op->in[1]->kind == &pql_op_number;
+}
+
 bool pql_may_push(const struct pql_op *op)
 {
-    return op->kind == &pql_op_agg && op->node != NULL && folds(op->node->op) && op->in[1] == NULL &&
-           op->in[0] != NULL && is_selector(op->in[0]) && op->grid.count > 0 &&
+    if (op->node == NULL || !(op->kind == &pql_op_agg ? folds(op->node->op) && op->in[1] == NULL : chooses(op)))
+        return false;
+    return op->in[0] != NULL && is_selector(op->in[0]) && op->grid.count > 0 &&
            op->grid.count <= PQL_POINTS_MAX;
 }
 

@@ -10,7 +10,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const char *const texts[] = { "sum by (g) (rate(a[1m]))", "avg(a)", "max without (g) (a)", "count(a)",
-                                         "min by (g) (a)", "group(rate(a[1m]))" };
+                                         "min by (g) (a)", "group(rate(a[1m]))", "topk(2, a)", "bottomk by (g) (1, a)" };
     struct pql_params p = { .start_ms = 0, .end_ms = 120000, .step_ms = 60000, .memory_max_bytes = 1 << 20 };
     struct pql_failure failure;
     struct pql_fed_partials fed;
@@ -20,7 +20,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     if (size < 1)
         return 0;
-    p.text = kl_span_str(texts[data[0] % 6]);
+    p.text = kl_span_str(texts[data[0] % 8]);
     p.samples_per_step = p.tally = data[0] & 64;
     parts[0] = parts[1] = kl_span(data + 1, size - 1);
     q = pql_new(&p, &failure);

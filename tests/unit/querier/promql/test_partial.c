@@ -271,7 +271,8 @@ static const char *const texts[] = {
     "max(max_over_time(c[1m]))", "sum by (g) (delta(b[5m] offset 3m))", "sum(irate(a_total[5m]) )",
     "avg by (g) (a_total @ 1500)", "sum by (g) (rate(a_total[5m])) / sum by (g) (rate(b[5m]))",
     "max_over_time(sum by (g) (rate(a_total[1m]))[5m:30s])", "sum(rate(a_total[5m])) + sum(rate(a_total[5m]))",
-    "topk(2, sum by (g) (a_total))", "sum without () (b)", "sum(nothing)", "min(min_over_time(c[2m]))",
+    "topk(2, sum by (g) (a_total))", "sum without () (b)", "sum(nothing)", "min(min_over_time(c[2m]))", "topk(3, a_total)",
+    "bottomk by (g) (2, b)", "sum(topk(4, b)) + sum(a_total)", "topk without (n) (1, b offset 1m)", "topk(100, b)",
     "sum by (g) (stddev_over_time(d[4m]))", "avg by (nothing) (changes(d[4m]))",
 };
 enum { TEXTS = sizeof texts / sizeof *texts };
@@ -287,7 +288,7 @@ END_TEST
 
 START_TEST(so_is_any_aggregate_over_any_selector_at_any_steps)
 {
-    static const char *const aggs[] = { "sum", "avg", "min", "max", "count", "group" };
+    static const char *const aggs[] = { "sum", "avg", "min", "max", "count", "group", "topk", "bottomk" };
     static const char *const by[] = { "", " by (g)", " without (n)", " by (g, n)", " by (__name__)", " without (g)" };
     static const char *const sels[] = { "a_total", "b", "c", "d", "c{g=~\"[0-3]\"}", "d{n!=\"5\"}" };
     static const char *const funcs[] = { "rate", "increase", "delta", "irate", "idelta", "sum_over_time",
@@ -302,10 +303,12 @@ START_TEST(so_is_any_aggregate_over_any_selector_at_any_steps)
         struct pql_params p = params(text, draw(2) == 0);
         const char       *sel = sels[draw(6)], *offset = draw(4) == 0 ? " offset 90s" : "";
 
+        const char       *agg = aggs[draw(8)], *few = agg[0] == 't' || agg[0] == 'b' ? "2, " : "";
+
         if (draw(4) == 0)
-            snprintf(text, sizeof text, "%s%s(%s%s)", aggs[draw(6)], by[draw(6)], sel, offset);
+            snprintf(text, sizeof text, "%s%s(%s%s%s)", agg, by[draw(6)], few, sel, offset);
         else
-            snprintf(text, sizeof text, "%s%s(%s(%s[%dm]%s))", aggs[draw(6)], by[draw(6)], funcs[draw(18)], sel,
+            snprintf(text, sizeof text, "%s%s(%s%s(%s[%dm]%s))", agg, by[draw(6)], few, funcs[draw(18)], sel,
                      1 + (int)draw(9), offset);
         p.text = kl_span_str(text);
         p.start_ms = (int64_t)draw(2500) * 1000;
@@ -349,8 +352,8 @@ static const struct pql_push *push_of(const char *text, struct pql_query **q)
 START_TEST(what_needs_more_than_an_aggregates_state_is_not_pushed)
 {
     static const char *const others[] = {
-        "a_total", "rate(a_total[5m])", "quantile(0.9, a_total)", "stddev(a_total)", "topk(3, a_total)",
-        "sum(a_total + 1)", "sum(abs(a_total))", "sum(a_total) + a_total", "sum(rate(a_total[5m] anchored))",
+        "a_total", "rate(a_total[5m])", "quantile(0.9, a_total)", "stddev(a_total)", "topk(scalar(b), a_total)",
+        "limitk(3, a_total)", "sum(a_total + 1)", "sum(abs(a_total))", "sum(a_total) + a_total", "sum(rate(a_total[5m] anchored))",
         "sum(quantile_over_time(0.5, b[5m]))", "sum(rate(a_total[5m])) + max(rate(a_total[5m]))",
         "count_values(\"x\", b)", "sum(sum by (g) (rate(a_total[1m])[5m:1m]))", "sum(a_total @ start())",
         "sum(timestamp(b))", "absent_over_time(b[5m])",
@@ -399,6 +402,31 @@ START_TEST(native_histograms_and_sums_without_end_are_refused_with_words)
     ck_assert_uint_eq(refused, 1);
     compare(params("sum(d)", true));
     ck_assert_uint_eq(pushed, 1);
+}
+END_TEST
+
+START_TEST(where_equal_values_are_among_the_first_the_series_are_asked_for)
+{
+    struct pql_params p = params("topk(2, d)", true);
+
+    for (int k = 3; k < SERIES; k += 4)                /* of 0, 1 and so on; one part has the first three */
+        for (uint32_t i = 0; i < stock[k].count; i++)
+            values[k][i] = k;
+    for (int round = 0; round < 4; round++) {
+        stock[239].part = stock[235].part = 3;
+        stock[231].part = round == 2 ? 6 : 3;
+        for (uint32_t i = 0; i < SAMPLES; i++)
+            if (round > 0)                             /* the second is as good as the third; then no number */
+                values[231][i] = round == 3 ? NAN : 235;
+        for (uint32_t i = 0; i < SAMPLES && round == 3; i++)
+            values[239][i] = NAN;
+        pushed = refused = 0;
+        compare(p);
+        if (round == 0)
+            ck_assert_uint_eq(pushed, 1);
+        if (round == 1 || round == 2)
+            ck_assert_uint_eq(refused, 1);
+    }
 }
 END_TEST
 
@@ -454,6 +482,7 @@ int main(void)
     tcase_add_test(t, what_is_past_a_budget_ends_alike);
     tcase_add_test(t, what_needs_more_than_an_aggregates_state_is_not_pushed);
     tcase_add_test(t, native_histograms_and_sums_without_end_are_refused_with_words);
+    tcase_add_test(t, where_equal_values_are_among_the_first_the_series_are_asked_for);
     tcase_add_test(t, damaged_partials_are_refused_and_leave_the_need_open);
     suite_add_tcase(s, t);
     r = srunner_create(s);
