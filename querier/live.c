@@ -18,8 +18,7 @@ static void give_up(struct qr_part *p, const struct kl_err *err)
     struct qr_fetch *f = p->f;
 
     if (f->what == TSP_SEL_PARTIAL) {                  /* nothing is lost: the series are asked for */
-        qr_push_cannot(f, err->code == KL_EINVAL || err->code == KL_ELIMIT, "partition %" PRIu32 ": %s",
-                       p->partition, err->text);
+        qr_push_failed(p, err);
         qr_part_end(p);
         return;
     }
@@ -229,7 +228,7 @@ static struct question *question_new(struct qr_fetch *f, struct qr_part *const *
     if (left_ms < s->timeout_ms)
         s->timeout_ms = left_ms < 1 ? 1 : left_ms;
     if (f->what == TSP_SEL_PARTIAL)
-        s->timeout_ms = qr_push_timeout_ms(j);
+        s->timeout_ms = qr_push_timeout_ms(j, another(p));
     s->trace = p->trace;
     s->also_count = count - 1;
     for (uint32_t i = 1; i < count; i++)

@@ -10,7 +10,8 @@
  *   no answer knows of a newer placement table than was asked by
  *
  * Else, whatever the reason, the fetch begins anew and asks for the series, as if nothing had been; the reason
- * is told by query_explain. A text that was refused is not pushed again for a while.
+ * is told by query_explain. A text that was refused is not pushed again for a while, nor is anything to a
+ * partition whose owner was silent: it may hang, and then each question would wait for it first.
  */
 #include <inttypes.h>
 #include <stdarg.h>
@@ -28,20 +29,48 @@ static uint64_t key_of(const struct qr_fetch *f)
     return kl_hash64_seed(f->push->text.at, f->push->text.size, seed);
 }
 
+static uint64_t key_of_part(uint32_t partition) { return kl_hash64_seed(&partition, sizeof partition, 1); }
+
+static void note(const struct qr_fetch *f, uint64_t key)
+{
+    f->job->shard->refused[key % QR_REFUSED_MAX] =
+        (struct qr_refused){ key, kl_env_mono_ns(f->job->q->env) + NOT_AGAIN_MS * INT64_C(1000000) };
+}
+
+static bool noted(const struct qr_fetch *f, uint64_t key)
+{
+    const struct qr_refused *r = &f->job->shard->refused[key % QR_REFUSED_MAX];
+
+    return r->key == key && kl_env_mono_ns(f->job->q->env) < r->until_ns;
+}
+
+static bool has_silent(const struct qr_fetch *f)
+{
+    for (size_t i = 0; i < f->part_count; i++)
+        if (noted(f, key_of_part(f->parts[i]->partition)))
+            return true;
+    return false;
+}
+
+void qr_push_failed(struct qr_part *p, const struct kl_err *err)
+{
+    if (err->code == KL_ETIMEOUT)
+        note(p->f, key_of_part(p->partition));
+    qr_push_cannot(p->f, err->code == KL_EINVAL || err->code == KL_ELIMIT, "partition %" PRIu32 ": %s",
+                   p->partition, err->text);
+}
+
 void qr_push_cannot(struct qr_fetch *f, bool remember, const char *fmt, ...)
 {
-    struct qr_refused *r;
-    va_list            args;
+    va_list args;
 
     if (f->unpushed[0] != '\0')                        /* the first reason is the one to tell */
         return;
     va_start(args, fmt);
     vsnprintf(f->unpushed, sizeof f->unpushed, fmt, args);
     va_end(args);
-    if (!remember)
-        return;
-    r = &f->job->shard->refused[key_of(f) % QR_REFUSED_MAX];
-    *r = (struct qr_refused){ key_of(f), kl_env_mono_ns(f->job->q->env) + NOT_AGAIN_MS * INT64_C(1000000) };
+    if (remember)
+        note(f, key_of(f));
 }
 
 bool qr_push_meets(const struct qr_fetch *f, const struct qr_manifest *m)
@@ -73,15 +102,15 @@ void qr_push_plan(struct qr_fetch *f)
     const struct tsp_placement *t = f->table->placement;
     struct kl_span              metric = qr_fetch_metric(f);
     int64_t                     since;
-    const struct qr_refused    *r;
 
     if (f->push == NULL)
         return;
-    r = &f->job->shard->refused[key_of(f) % QR_REFUSED_MAX];
     if (metric.size == 0)
         qr_push_cannot(f, false, "the selector does not name its metric");
-    else if (r->key == key_of(f) && kl_env_mono_ns(f->job->q->env) < r->until_ns)
+    else if (noted(f, key_of(f)))
         qr_push_cannot(f, false, "it was refused a moment ago");
+    else if (has_silent(f))
+        qr_push_cannot(f, false, "a partition's owner did not answer a moment ago");
     else if (has_filesets(f))
         qr_push_cannot(f, false, "filesets have samples of these times");
     if (f->unpushed[0] != '\0') {
@@ -99,11 +128,12 @@ void qr_push_plan(struct qr_fetch *f)
     };
 }
 
-int64_t qr_push_timeout_ms(const struct qr_job *j)
+int64_t qr_push_timeout_ms(const struct qr_job *j, bool another)
 {
     int64_t half_ms = qr_job_left_ms(j) / 2;           /* the other half is for the series */
+    int64_t most_ms = another ? QR_ASK_PATIENCE_MS : TIMEOUT_MAX_MS;
 
-    return half_ms < 1 ? 1 : half_ms < TIMEOUT_MAX_MS ? half_ms : TIMEOUT_MAX_MS;
+    return half_ms < 1 ? 1 : half_ms < most_ms ? half_ms : most_ms;
 }
 
 static int by_number(const void *a, const void *b)

@@ -86,7 +86,7 @@ struct qr_orders {                                     /* orders.c */
 /* of questions to ingestors */
 enum { QR_HEDGE_LEAST_MS = 10, QR_HEDGE_MOST_MS = 1000, QR_HEDGE_FIRST_MS = 250, QR_HEDGE_BURST = 16 };
 
-/* push.c: an aggregate that was refused, by its text. */
+/* push.c: an aggregate that was refused, by its text; a partition whose owner was silent. */
 enum { QR_REFUSED_MAX = 64 };
 struct qr_refused { uint64_t key; int64_t until_ns; };
 
@@ -446,7 +446,8 @@ void    qr_push_plan(struct qr_fetch *f);
 void    qr_push_cannot(struct qr_fetch *f, bool remember, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 bool    qr_push_meets(const struct qr_fetch *f, const struct qr_manifest *m);  /* a fileset has a part of it */
 void    qr_push_take(struct qr_fetch *f);              /* in place of qr_merge: feeds, or merge_err */
-int64_t qr_push_timeout_ms(const struct qr_job *j);
+int64_t qr_push_timeout_ms(const struct qr_job *j, bool another);      /* another: there is a member besides */
+void    qr_push_failed(struct qr_part *p, const struct kl_err *err);   /* its question: _cannot, for that reason */
 /* rows.c: rollups in place of samples */
 bool         qr_rows_fit(const struct qr_fetch *f, int64_t resolution_ms);
 bool         qr_rows_alone(const struct qr_fetch *f, const struct blk_manifest *m, const struct blk_info *info);

@@ -185,6 +185,29 @@ START_TEST(what_was_refused_is_not_asked_for_again_at_once)
 }
 END_TEST
 
+START_TEST(an_owner_that_was_silent_is_not_waited_for_again)
+{
+    struct series s[2];
+    struct owner *o = stock(s);
+    struct run   *r;
+
+    cluster_two_members(&c);
+    o->silent_what = TSP_SEL_PARTIAL;
+    cluster_start(&c);
+    r = at("sum(up)", 1040000);
+    ck_assert(strstr(r->x.round->fetches[0].unpushed, "says nothing") != NULL);
+    ck_assert_int_ge(r->x.fetch_ns, 1900000000);       /* as long as there is patience with a member */
+    ck_assert_int_le(r->x.fetch_ns, 2500000000);
+    run_free(r);
+    o->asked = 0;
+    r = at("max(up)", 1040000);
+    ck_assert_uint_eq(o->asked, 1);
+    ck_assert(strstr(r->x.round->fetches[0].unpushed, "a moment ago") != NULL);
+    ck_assert_int_le(r->x.fetch_ns, 100000000);
+    run_free(r);
+}
+END_TEST
+
 START_TEST(it_is_not_asked_for_where_that_is_off)
 {
     struct series s[2];
@@ -209,6 +232,7 @@ int main(void)
     tcase_add_test(t, where_the_heads_have_all_an_aggregate_is_asked_for_and_no_series);
     tcase_add_loop_test(t, where_not_the_series_are_asked_for_and_the_reason_is_told, 0, REASONS);
     tcase_add_test(t, what_was_refused_is_not_asked_for_again_at_once);
+    tcase_add_test(t, an_owner_that_was_silent_is_not_waited_for_again);
     tcase_add_test(t, it_is_not_asked_for_where_that_is_off);
     suite_add_tcase(s, t);
     r = srunner_create(s);
