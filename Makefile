@@ -25,7 +25,7 @@ Q ?= @
 say = @echo '  $1 $(patsubst $(B)/%,%,$2)'
 
 all: ; @:
-modules := $(patsubst ./%/module.mk,%,$(shell find . -name module.mk -not -path './build/*'))
+modules := $(patsubst ./%/module.mk,%,$(shell find . -path ./build -prune -o -name module.mk -print))
 
 # GEN names files made below $(B)/gen before the module's sources are compiled (nanopb).
 define module
@@ -172,6 +172,10 @@ deb: setup-build
 	@mkdir -p build/deb && deploy/deb.sh $(B)/bin build/deb
 test-deb: deb
 	@tests/deb.sh $$(ls -t build/deb/*.deb | head -n 1) build/deb/try
+# The README's first minute and the documents' commands in a bare Debian made by debootstrap (as root). QUICK=1 takes what was built here.
+test-newcomer: setup-test $(if $(QUICK),all)
+	@deploy/setup.sh deb
+	@tests/newcomer.sh build/newcomer $(if $(QUICK),$(B))
 # The image of deploy/Dockerfile, by buildah on a base made by debootstrap (as root; a quarter of an hour).
 # QUICK=1 takes the programs that were built here.
 test-image: $(if $(QUICK),all)
@@ -189,6 +193,6 @@ test-compose: setup-test
 k8s-manifests: ; @python3 tests/k8s/run.py --bin $(B)/bin --peers $(peers)/bin --work build/k8s --write
 -include bench/bench.mk
 clean: ; rm -rf build
-.PHONY: all check fuzz fuzz-run layers pure clean setup-build setup-test setup-fuzz run run-cluster test e2e test-cluster-long conformance config-doc metrics-doc deb test-deb test-image test-k8s test-compose k8s-manifests
+.PHONY: all check fuzz fuzz-run layers pure clean setup-build setup-test setup-fuzz run run-cluster test e2e test-cluster-long conformance config-doc metrics-doc deb test-deb test-image test-k8s test-compose test-newcomer k8s-manifests
 .SECONDARY:
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

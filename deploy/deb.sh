@@ -24,6 +24,10 @@ install -m 0644 "$top/README.md" "$top/ARCHITECTURE.md" "$tree/usr/share/doc/koa
 install -d "$tree/usr/share/doc/koalemos/docs" "$tree/usr/share/doc/koalemos/deploy"
 install -m 0644 "$top"/docs/*.md "$tree/usr/share/doc/koalemos/docs/"
 install -m 0644 "$here"/*.md "$tree/usr/share/doc/koalemos/deploy/"
+install -d "$tree/usr/share/koalemos/dashboards" "$tree/usr/share/koalemos/nats"
+install -m 0644 "$here"/dashboards/*.json "$tree/usr/share/koalemos/dashboards/"
+install -m 0644 "$here/alerts.yaml" "$tree/usr/share/koalemos/"
+install -m 0644 "$here/nats/koalemos.conf" "$tree/usr/share/koalemos/nats/"
 
 # What the programs are linked with, as packages, by the versions in which what they use came to be.
 work=$(mktemp -d)

@@ -4,6 +4,7 @@
 # Usage: deb.sh PACKAGE.deb DIR      (DIR: where the chroot is made and taken away again)
 set -eu
 deb=$(realpath "$1") dir=$2
+. "$(dirname "$0")/bare.sh"
 [ "$(id -u)" = 0 ] || { echo "skipped: a chroot takes root"; exit 0; }
 root=$dir/root
 fail() { echo "failed: $1" >&2; exit 1; }
@@ -17,20 +18,14 @@ trap clean EXIT
 
 mkdir -p "$dir"
 rm -rf "$root"
-mirror=$(sed -n 's/^deb \(\[[^]]*\] \)\?\([^ ]*\) .*/\2/p; s/^URIs: *\([^ ]*\).*/\1/p' /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | head -n 1)
-debootstrap --variant=minbase bookworm "$root" "$mirror" >"$dir/debootstrap.log" 2>&1 || { tail "$dir/debootstrap.log"; fail "debootstrap"; }
-for f in /etc/apt/apt.conf /etc/apt/apt.conf.d /etc/apt/sources.list /etc/apt/sources.list.d /etc/apt/auth.conf.d; do
-    [ ! -e "$f" ] || cp -rL "$f" "$root/etc/apt/"
-done
-cp /etc/resolv.conf "$root/etc/resolv.conf" 2>/dev/null || true
-for k in /usr/share/keyrings /etc/apt/trusted.gpg.d /etc/ssl/certs /usr/local/share/ca-certificates; do
-    [ ! -d "$k" ] || { mkdir -p "$root$k"; cp -rL "$k/." "$root$k/" 2>/dev/null || true; }
-done
+bare_debian "$root" "$dir/debootstrap.log" || fail "debootstrap"
 mount -t proc proc "$root/proc"
 cp "$deb" "$root/tmp/koalemos.deb"
 in_root() { chroot "$root" env DEBIAN_FRONTEND=noninteractive PATH=/usr/sbin:/usr/bin:/sbin:/bin "$@"; }
 in_root apt-get update -qq
 in_root apt-get install -y -qq --no-install-recommends /tmp/koalemos.deb >"$dir/install.log" 2>&1 || { tail "$dir/install.log"; fail "install"; }
+
+for f in dashboards/cluster.json alerts.yaml nats/koalemos.conf; do [ -s "$root/usr/share/koalemos/$f" ] || fail "no /usr/share/koalemos/$f"; done
 
 port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
 url=http://127.0.0.1:$port

@@ -6,6 +6,7 @@
 set -eu
 dir=$1 bin=${2:-}
 top=$(cd "$(dirname "$0")/.." && pwd)
+. "$top/tests/bare.sh"
 [ "$(id -u)" = 0 ] || { echo "skipped: a chroot takes root"; exit 0; }
 command -v buildah >/dev/null || { echo "skipped: there is no buildah (apt install buildah)"; exit 0; }
 fail() { echo "failed: $1" >&2; exit 1; }
@@ -20,14 +21,7 @@ clean() {
 }
 trap clean EXIT
 
-mirror=$(sed -n 's/^deb \(\[[^]]*\] \)\?\([^ ]*\) .*/\2/p; s/^URIs: *\([^ ]*\).*/\1/p' /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | head -n 1)
-debootstrap --variant=minbase bookworm "$root" "$mirror" >"$dir/debootstrap.log" 2>&1 || { tail "$dir/debootstrap.log"; fail "debootstrap"; }
-for f in /etc/apt/apt.conf /etc/apt/apt.conf.d /etc/apt/sources.list /etc/apt/sources.list.d /etc/apt/auth.conf.d; do
-    [ ! -e "$f" ] || cp -rL "$f" "$root/etc/apt/"
-done
-for k in /usr/share/keyrings /etc/apt/trusted.gpg.d /etc/ssl/certs /usr/local/share/ca-certificates; do
-    [ ! -d "$k" ] || { mkdir -p "$root$k"; cp -rL "$k/." "$root$k/" 2>/dev/null || true; }
-done
+bare_debian "$root" "$dir/debootstrap.log" || fail "debootstrap"
 base=$(b from scratch)
 b copy -q "$base" "$root" / >/dev/null
 for name in debian:12 debian:12-slim; do b commit -q --format docker "$base" "localhost/$name" >/dev/null; done
