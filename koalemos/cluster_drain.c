@@ -15,7 +15,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LOOK_EVERY_MS = 300 };
+enum {
+    LOOK_EVERY_MS = 300,
+    DEAF_MS = 10000                                    /* who leaves waits so long for a NATS that is not there */
+};
 
 /* ---- the keys ---- */
 
@@ -68,6 +71,7 @@ struct watcher {
     struct dm_standings   *s;                          /* as last looked at */
     struct kl_app_wait    *never;
     int64_t                until_ns;
+    int64_t                deaf_ms, deaf_ns;           /* how long NATS may be away, 0: for ever; since when it is */
 };
 
 static void looked(struct dm_standings *s)
@@ -82,7 +86,8 @@ static struct watcher watch(struct cluster *c)
     w.looking = kl_new(sizeof *w.looking);
     w.s = &w.looking->s;
     w.s->done = looked;
-    w.until_ns = kl_env_mono_ns(c->app->env) + c->wait_ms * 1000000;
+    w.deaf_ns = kl_env_mono_ns(c->app->env);
+    w.until_ns = w.deaf_ns + c->wait_ms * 1000000;
     return w;
 }
 
@@ -98,7 +103,12 @@ static bool look(struct watcher *w)
 
 static bool time_left(struct watcher *w)
 {
-    if (kl_env_mono_ns(w->c->app->env) >= w->until_ns)
+    int64_t       now_ns = kl_env_mono_ns(w->c->app->env);
+    struct kl_err err;
+
+    if (w->c->bus->healthy(w->c->bus, &err))
+        w->deaf_ns = now_ns;
+    if (now_ns >= w->until_ns || (w->deaf_ms > 0 && now_ns - w->deaf_ns >= w->deaf_ms * 1000000))
         return false;
     kl_app_wait_for(w->never, LOOK_EVERY_MS);
     return true;
@@ -282,6 +292,7 @@ int cluster_leave(struct cluster *c)
     unsigned       left = 0;
     const char    *why = "";
 
+    w.deaf_ms = DEAF_MS;                               /* a whole cell that ends takes NATS away as well */
     if (!seen(&w, &err) || (of(&w, name) != NULL && of(&w, name)->mark == TSP_MARK_NONE &&
                             put_mark(c, name, TSP_MARK_LEAVES, &err) != KL_OK))
         return unwatch(&w, cluster_fail("leave", &err));
@@ -297,7 +308,8 @@ int cluster_leave(struct cluster *c)
                 return unwatch(&w, cluster_fail("leave", &err));
         }
     } while (time_left(&w));
-    kl_fail(&err, KL_ETIMEOUT, "time is over, and %u partitions of %s are had by nobody else as yet; the log and the "
-            "object storage have what it has", left, name);
+    if (c->bus->healthy(c->bus, &err))
+        kl_fail(&err, KL_ETIMEOUT, "time is over, and %u partitions of %s are had by nobody else as yet; the log and the "
+                "object storage have what it has", left, name);
     return unwatch(&w, cluster_fail("leave", &err));
 }

@@ -147,6 +147,33 @@ def test_cell_who_leaves_waits_until_others_have_what_it_has_and_counts_again_wh
     check(code == 0, said)
     check(not any(m["node"] == "ingestor-0" and len(p["members"]) == 1 for p in cell.shards() for m in p["members"]), f"{cell.shards()}")
     done(cell, writers)
+    # Where all of the cell ends, nobody waits for a NATS that has ended.
+    cell.nats[0].kill()
+    code, said = cluster(world, "leave", "ingestor-2", "--wait=1h")
+    check(code == 1 and "out of reach" in said, said)
+
+
+def test_cell_two_that_leave_at_once_give_what_only_they_have_to_a_third(world):
+    cell = Cell(world, ingestors=3)
+    cell.settled([f"ingestor-{i}" for i in range(3)])
+    writers = writers_of(cell)
+    check(any({m["node"] for m in p["members"]} == {"ingestor-0", "ingestor-1"} for p in cell.shards()), f"{cell.shards()}")
+    said = {}
+    both = [threading.Thread(target=lambda i=i: said.update({i: cluster(world, "leave", f"ingestor-{i}", "--wait=16s")})) for i in range(2)]
+    for t in both:
+        t.start()
+    for t in both:
+        t.join()
+    check(all(code == 0 for code, _ in said.values()), f"{said}")
+    for p in cell.shards():
+        check(any(m["node"] == "ingestor-2" and m["state"] == "ready" for m in p["members"]), f"only who left has {p}")
+    for i in range(2):
+        cell.ingestors[i].stop()
+    done(cell, writers)
+    for i in range(2):
+        cell.add_ingestor(i)
+    eventually("no mark is left", lambda: {n["mark"] for n in cell.ask("nodes")["nodes"]} == {""}, 30)
+    cell.settled([f"ingestor-{i}" for i in range(3)], 90)
 
 
 def test_cell_a_drain_waits_for_its_end_and_names_who_is_not_there(world):
