@@ -26,6 +26,11 @@ bench-head: all $(B)/bench/push
 	@python3 bench/head.py --bin $(B)/bin --push $(B)/bench/push $(ARGS)
 .PHONY: bench-head
 
+# The same work over a plain folder and an encrypted one. ARGS: --series, --samples, --rounds
+bench-encrypted: all $(B)/bench/push
+	@python3 bench/encrypted.py --bin $(B)/bin --push $(B)/bench/push $(ARGS)
+.PHONY: bench-encrypted
+
 # What cells of 10^6 to 10^9 series would look like, placed by the code that places them.
 $(B)/bench/scale: $(B)/bench/scale.o $(call archives,libtsproto)
 	@mkdir -p $(@D)

@@ -233,14 +233,19 @@ static void share_memory(void)
     mallopt(M_ARENA_MAX, cores > 7 ? (int)(cores / 4) : 1);
 }
 
-/* A doorman keeps nothing in folders: it is not to hold the keys, though its configuration may name them. */
+/* Who keeps nothing in folders is not to hold their keys, though the configuration that all share names them. */
+static bool keeps_something(const char *name)
+{
+    return strcmp(name, "doorman") != 0 && strcmp(name, "koalemos cluster") != 0 && strcmp(name, "koalemos overrides") != 0;
+}
+
 static enum kl_code read_keys(struct app *a, bool is_server, struct kl_err *err)
 {
     char        id[KL_KEY_ID_TEXT];
     const char *file = kl_config_text(a->config, "encryption.keys.file");
     const char *command = kl_config_text(a->config, "encryption.keys.command");
 
-    if (strcmp(a->app.name, "doorman") == 0)
+    if (!keeps_something(a->app.name))
         return KL_OK;
     if (file != NULL && kl_keys_read(file, &a->app.keys, err) != KL_OK)
         return kl_within(err, "encryption.keys.file");

@@ -342,6 +342,21 @@ def refusals(helm):
         check(words in said, f"{more}: {said}")
 
 
+def encrypted(helm):
+    """Who keeps something gets the keys, and nobody else."""
+    docs = documents(render(helm, "small", "--set", "encryption.keysSecret=koalemos-disk"))
+    for d in docs:
+        if not pod_spec(d) or "containers" not in pod_spec(d):
+            continue
+        have = [v for v in pod_spec(d).get("volumes") or () if v.get("secret", {}).get("secretName") == "koalemos-disk"]
+        mounts = [m for c in pod_spec(d)["containers"] for m in c.get("volumeMounts") or () if m["mountPath"] == "/etc/koalemos-encryption"]
+        keeps = d["metadata"]["labels"].get("app.kubernetes.io/component") in ("ingestor", "querier")
+        check((len(have), len(mounts)) == ((1, 1) if keeps else (0, 0)), f"{label(d)}: {have} {mounts}")
+        check(all(m["name"] == v["name"] for m in mounts for v in have), f"{label(d)}: {have} {mounts}")
+    config = next(d for d in docs if d["kind"] == "ConfigMap" and "koalemos.yaml" in d["data"])["data"]["koalemos.yaml"]
+    check("file: /etc/koalemos-encryption/keys" in config, config)
+
+
 def main():
     p = argparse.ArgumentParser()
     for flag in ("--bin", "--peers", "--work"):
@@ -390,6 +405,8 @@ def main():
     check_features(args)
     refusals(helm)
     print("ok  what is missing or wrong in values is said", flush=True)
+    encrypted(helm)
+    print("ok  keys of folders are in the pods that keep something", flush=True)
     print(f"ok  {check_types(args, rendered)} documents have the types of Kubernetes, and no unknown key", flush=True)
     if not args.no_rehearsal:
         p = run(sys.executable, os.path.join(HERE, "rehearsal.py"), "--bin", args.bin, "--peers", args.peers, "--helm", helm)

@@ -128,6 +128,20 @@ readinessProbe:
       - { key: app.kubernetes.io/component, operator: In, values: [{{ join ", " .components }}] }
 {{- end }}
 
+{{- /* For pods that keep something: what a doorman does not hold it cannot lose. */ -}}
+{{- define "koalemos.encryptionMounts" -}}
+{{- if .Values.encryption.keysSecret }}
+- { name: encryption, mountPath: /etc/koalemos-encryption, readOnly: true }
+{{- end }}
+{{- end }}
+
+{{- define "koalemos.encryptionVolumes" -}}
+{{- if .Values.encryption.keysSecret }}
+- name: encryption
+  secret: { secretName: {{ .Values.encryption.keysSecret }}, defaultMode: 0440 }
+{{- end }}
+{{- end }}
+
 {{- /* A changed configuration restarts the pods. */ -}}
 {{- define "koalemos.annotations" -}}
 checksum/config: {{ include (print $.root.Template.BasePath "/configmap.yaml") .root | sha256sum }}
