@@ -78,8 +78,8 @@ struct kl_vault_file {                                 /* a path below the root;
     uint8_t        id[KL_KEY_ID];
     uint64_t       size_bytes;                         /* on disk */
 };
-/* Every file but the folder's own (LOCK, ENCRYPTED), those of the folder `audit`, which are never encrypted, and
- * those of an object storage whose objects are, by a key of its own (libkoal/store/sealed.h). */
+/* Every file but the folder's own (LOCK, ENCRYPTED), those of the folders `audit` and `lost+found`, which are never
+ * encrypted, and those of an object storage whose objects are, by a key of its own (libkoal/store/sealed.h). */
 enum kl_code kl_vault_each(struct kl_env_dir *raw, void (*each)(void *ctx, const struct kl_vault_file *f), void *ctx,
                            struct kl_err *err);
 struct kl_vault_change {

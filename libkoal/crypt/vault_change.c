@@ -39,7 +39,7 @@ struct walk {
 
 static bool own(const struct name *n, unsigned depth)
 {
-    return depth == 0 && (n->is_dir ? strcmp(n->text, "audit") == 0
+    return depth == 0 && (n->is_dir ? kl_vault_passes_by(n->text)
                                     : strcmp(n->text, KL_VAULT_MARK) == 0 || strcmp(n->text, KL_VAULT_MARK ".tmp") == 0);
 }
 

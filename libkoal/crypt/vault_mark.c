@@ -3,7 +3,7 @@
  *
  *   koalemos encrypted 1 <whole|partly> <id of a key, 16 hex digits> ...
  */
-#include "libkoal/crypt/vault.h"
+#include "libkoal/crypt/vault_priv.h"
 
 #include "libkoal/base/buf.h"
 #include "libkoal/base/hex.h"
@@ -81,11 +81,11 @@ enum kl_code kl_vault_mark_write(struct kl_env_dir *raw, const struct kl_vault_m
     return kl_within(err, "write %s", KL_VAULT_MARK);
 }
 
-/* Whether there is something that was to be encrypted. The audit log is not; nor is what was never finished. */
+/* Whether there is something that was to be encrypted; what was never finished was not. */
 static void something(void *ctx, const char *name, bool is_dir, uint64_t size_bytes)
 {
     (void)size_bytes;
-    if (is_dir ? strcmp(name, "audit") != 0 : strcmp(name, KL_VAULT_MARK ".tmp") != 0)
+    if (is_dir ? !kl_vault_passes_by(name) : strcmp(name, KL_VAULT_MARK ".tmp") != 0)
         *(bool *)ctx = true;
 }
 

@@ -622,6 +622,10 @@ START_TEST(a_folder_is_opened_as_it_lies_or_refused_with_what_to_do)
     struct kl_env_dir *dir;
     char               below[100];
 
+    struct kl_env_dir *lost;
+
+    ok(raws[REAL]->enter(raws[REAL], "lost+found", true, &lost, &err));
+    lost->leave(lost);
     ok(opens_with(NULL, true));
     ok(save(raws[REAL], "plain", "x", 1));
     ck_assert_int_eq(opens_with(keys, true), KL_EINVAL);
