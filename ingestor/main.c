@@ -36,7 +36,7 @@ static enum kl_code open_folders(struct program *p, struct kl_app *a, struct kl_
         p->data->lock(p->data, err) != KL_OK)
         return kl_within(err, "data-dir %s", data);
     return kl_store_open(&(struct kl_store_place){ .env = a->env, .config = a->config, .writes = true,
-                                                   .keys = a->keys, .log = a->log, .metrics = a->metrics },
+                                                   .keys = a->keys, .store_key = a->store_key, .log = a->log, .metrics = a->metrics },
                          &p->store, err);
 }
 

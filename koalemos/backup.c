@@ -214,7 +214,7 @@ static enum kl_code open_all(struct backup *b, struct kl_err *err)
 {
     const struct kl_config *config = b->app->config;
     const char             *path = kl_config_text(config, "data-dir");
-    struct kl_store_place   place = { .env = b->app->env, .config = config, .keys = b->app->keys, .log = b->app->log }, there = place;
+    struct kl_store_place   place = { .env = b->app->env, .config = config, .keys = b->app->keys, .store_key = b->app->store_key, .log = b->app->log }, there = place;
     struct kl_store        *inner;
 
     there.writes = true;
@@ -222,7 +222,7 @@ static enum kl_code open_all(struct backup *b, struct kl_err *err)
         return kl_fail(err, KL_EINVAL, "%s is the object storage itself: a backup there would be lost with it", b->where);
     if (path != NULL && path[0] != '\0') {
         if (kl_vault_open(path, false, b->app->keys, false, &b->data, err) != KL_OK ||
-            kl_store_local(config, b->data, "store", false, &b->objects, err) != KL_OK)
+            kl_store_local(b->app->store_key, b->data, "store", false, &b->objects, err) != KL_OK)
             return kl_within(err, "data-dir %s", path);
     }
     place.local = b->objects;

@@ -102,7 +102,8 @@ static int by_name(const void *a, const void *b)
 enum kl_code import_source_open(struct import_source *s, struct kl_app *app, const char *where,
                                 struct kl_err *err)
 {
-    const struct kl_store_place place = { .env = app->env, .config = app->config, .keys = app->keys, .log = app->log };
+    const struct kl_store_place place = { .env = app->env, .config = app->config, .keys = app->keys, .store_key = app->store_key,
+                                          .log = app->log };
     enum kl_code                code;
 
     *s = (struct import_source){ .env = app->env };

@@ -18,7 +18,7 @@ static const char usage[] =
     "  Reads all of their data. Exit status: 0; 1 when one of them cannot be read; 2 wrong usage.\n"
     "  --json        one JSON object in place of a table\n"
     "  --progress    says on stderr how far it is (always, where that is a terminal)\n"
-    "  --encryption.keys.file    the keys, where DIR is encrypted\n";
+    "  --encryption.keys.file FILE, --encryption.keys.command COMMAND    the keys, where DIR is encrypted\n";
 
 struct inspect {
     struct tool       t;

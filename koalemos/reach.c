@@ -146,7 +146,7 @@ static enum kl_code open_local(struct reach *r, const char *path, struct kl_err 
     /* What the server is told of must be where it looks. */
     if (r->client != NULL && r->data->lock(r->data, err) == KL_OK)
         return kl_fail(err, KL_EINVAL, "data-dir %s is used by no server: it is not that of %s", path, r->server);
-    if (kl_store_local(r->app->config, r->data, "store", true, &r->objects, err) != KL_OK)
+    if (kl_store_local(r->app->store_key, r->data, "store", true, &r->objects, err) != KL_OK)
         return kl_within(err, "data-dir %s", path);
     if (r->client != NULL)
         return KL_OK;
@@ -181,7 +181,7 @@ enum kl_code reach_open(struct reach *r, struct kl_app *app, bool writes, struct
     if (r->client == NULL)
         r->loop = app->env->sched->loop_new(app->env->sched, "command", 16);
     return kl_store_open(&(struct kl_store_place){ .env = app->env, .config = config,
-                                                   .local = r->objects, .keys = app->keys, .writes = writes,
+                                                   .local = r->objects, .keys = app->keys, .store_key = app->store_key, .writes = writes,
                                                    .log = app->log }, &r->store, err);
 }
 

@@ -32,7 +32,8 @@ int koalemos_rekey(int argc, char **argv, int first)
     if (app == NULL)
         return status;
     status = kl_store_rewrap(&(struct kl_store_place){ .env = app->env, .config = app->config, .writes = true,
-                                                       .keys = app->keys, .log = app->log }, argv[first], &err) == KL_OK
+                                                       .keys = app->keys, .store_key = app->store_key,
+                                                       .log = app->log }, argv[first], &err) == KL_OK
              ? 0 : kl_app_failed(app, &err);
     if (status == 0)
         printf("the store opens with the key in %s\n", argv[first]);

@@ -271,7 +271,7 @@ static enum kl_code one_partition(struct restore *r, size_t i, struct kl_err *er
 
 static enum kl_code run(struct restore *r, struct kl_app *app, struct kl_err *err)
 {
-    const struct kl_store_place place = { .env = app->env, .config = app->config, .keys = app->keys,
+    const struct kl_store_place place = { .env = app->env, .config = app->config, .keys = app->keys, .store_key = app->store_key,
                                           .log = app->log };
 
     r->c.reach.app = app;

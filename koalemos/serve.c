@@ -52,7 +52,7 @@ static enum kl_code open_folders(struct serve *s, struct kl_err *err)
 {
     const char *path = kl_config_text(s->app->config, "data-dir");
     struct kl_store_place place = { .env = s->app->env, .config = s->app->config, .writes = true,
-                                    .keys = s->app->keys, .log = s->app->log, .metrics = s->app->metrics };
+                                    .keys = s->app->keys, .store_key = s->app->store_key, .log = s->app->log, .metrics = s->app->metrics };
     char        cache[4096];
 
     if (path == NULL || path[0] == '\0')
@@ -61,7 +61,7 @@ static enum kl_code open_folders(struct serve *s, struct kl_err *err)
         return kl_within(err, "data-dir %s", path);
     if (s->data->lock(s->data, err) != KL_OK)
         return kl_within(err, "data-dir %s", path);
-    if (kl_store_local(s->app->config, s->data, "store", true, &s->objects, err) != KL_OK ||
+    if (kl_store_local(s->app->store_key, s->data, "store", true, &s->objects, err) != KL_OK ||
         s->data->sync_names(s->data, err) != KL_OK)
         return kl_within(err, "data-dir %s", path);
     place.local = s->objects;

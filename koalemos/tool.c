@@ -27,6 +27,8 @@ static bool read_args(struct tool *t, const char *usage, int argc, char **argv, 
             t->keys_file = argv[++i];
         } else if (strncmp(a, "--encryption.keys.file=", 23) == 0) {
             t->keys_file = a + 23;
+        } else if (strcmp(a, "--encryption.keys.command") == 0 && i + 1 < argc) {
+            t->keys_command = argv[++i];
         } else if (a[0] == '-' || t->path != NULL) {
             fprintf(stderr, "%s: \"%.80s\" is not understood\n%s", t->name, a, usage);
             return false;
@@ -50,8 +52,9 @@ bool tool_open(struct tool *t, const char *name, const char *usage, int argc, ch
     if (!read_args(t, usage, argc, argv, first, json_known, status))
         return false;
     *status = 2;
-    if (t->keys_file != NULL && kl_keys_read(t->keys_file, &keys, &err) != KL_OK) {
-        fprintf(stderr, "%s: encryption.keys.file: %s\n", name, err.text);
+    if ((t->keys_file != NULL && kl_keys_read(t->keys_file, &keys, &err) != KL_OK) ||
+        (t->keys_file == NULL && t->keys_command != NULL && kl_keys_run(t->keys_command, &keys, &err) != KL_OK)) {
+        fprintf(stderr, "%s: encryption.keys: %s\n", name, err.text);
         return false;
     }
     if (kl_env_dir_real_open(t->path, false, &raw, &err) != KL_OK) {

@@ -7,7 +7,7 @@
 #include "libblock/tools.h"
 
 struct tool {
-    const char *name, *path, *keys_file;               /* "koalemos verify"; the folder; NULL: nothing is encrypted */
+    const char *name, *path, *keys_file, *keys_command;               /* "koalemos verify"; the folder; NULL: nothing is encrypted */
     bool        json, progress;
     struct kl_env_dir *top;
     struct blk_finds   finds;

@@ -22,7 +22,7 @@ static const char usage[] =
     "  folder that is an object store. What is bad is named on stdout.\n"
     "  Exit status: 0 all is well, 1 something is bad, 2 it could not be told.\n"
     "  --progress    says on stderr how far it is (always, where that is a terminal)\n"
-    "  --encryption.keys.file    the keys, where DIR is encrypted\n";
+    "  --encryption.keys.file FILE, --encryption.keys.command COMMAND    the keys, where DIR is encrypted\n";
 
 struct verify {
     struct tool t;

@@ -24,7 +24,7 @@ static bool ready(void *ctx, struct kl_err *err)
 
 static enum kl_code open_store(struct program *p, struct kl_app *a, struct kl_err *err)
 {
-    struct kl_store_place place = { .env = a->env, .config = a->config, .keys = a->keys, .log = a->log,
+    struct kl_store_place place = { .env = a->env, .config = a->config, .keys = a->keys, .store_key = a->store_key, .log = a->log,
                                     .metrics = a->metrics };
 
     return kl_store_open(&place, &p->store, err) == KL_OK

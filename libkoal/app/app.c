@@ -239,18 +239,29 @@ static bool keeps_something(const char *name)
     return strcmp(name, "doorman") != 0 && strcmp(name, "koalemos cluster") != 0 && strcmp(name, "koalemos overrides") != 0;
 }
 
+static enum kl_code read_list(const struct kl_config *c, const char *file_option, const char *command_option,
+                              struct kl_keys **keys, struct kl_err *err)
+{
+    const char *file = kl_config_text(c, file_option), *command = kl_config_text(c, command_option);
+
+    if (file != NULL && kl_keys_read(file, keys, err) != KL_OK)
+        return kl_within(err, "%s", file_option);
+    if (command != NULL && kl_keys_run(command, keys, err) != KL_OK)
+        return kl_within(err, "%s", command_option);
+    return KL_OK;
+}
+
 static enum kl_code read_keys(struct app *a, bool is_server, struct kl_err *err)
 {
-    char        id[KL_KEY_ID_TEXT];
-    const char *file = kl_config_text(a->config, "encryption.keys.file");
-    const char *command = kl_config_text(a->config, "encryption.keys.command");
+    char id[KL_KEY_ID_TEXT];
 
     if (!keeps_something(a->app.name))
         return KL_OK;
-    if (file != NULL && kl_keys_read(file, &a->app.keys, err) != KL_OK)
-        return kl_within(err, "encryption.keys.file");
-    if (command != NULL && kl_keys_run(command, &a->app.keys, err) != KL_OK)
-        return kl_within(err, "encryption.keys.command");
+    if (read_list(a->config, "encryption.keys.file", "encryption.keys.command", &a->app.keys, err) != KL_OK ||
+        read_list(a->config, "store.encryption_key.file", "store.encryption_key.command", &a->app.store_key, err) != KL_OK)
+        return err->code;
+    if (kl_keys_count(a->app.store_key) > 1)
+        return kl_fail(err, KL_EINVAL, "store.encryption_key: one key is wanted; `koalemos rekey` changes it");
     if (a->app.keys != NULL && is_server) {
         kl_hex(kl_keys_id(a->app.keys, 0), KL_KEY_ID, id);
         kl_logf(a->app.log, KL_INFO, "folders are encrypted by the key %s%s", id,
@@ -434,6 +445,7 @@ void kl_app_close(struct kl_app *app)
     kl_app_reloads_end(a);
     kl_env_live_free(app->live);
     kl_keys_unref(app->keys);
+    kl_keys_unref(app->store_key);
     kl_config_free(a->config);
     kl_config_free(a->begun_with);
     free(a->file);

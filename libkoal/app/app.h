@@ -36,6 +36,7 @@ struct kl_app {
     struct kl_tracer *tracer;                          /* NULL: trace.otlp_url is not set */
     struct kl_env *env;
     struct kl_keys *keys;                              /* of encryption.keys: what is in folders; NULL: none */
+    struct kl_keys *store_key;                         /* of store.encryption_key: the first; NULL: none */
     const char *hostname, *folder;                     /* this machine's, and where it was started */
     const struct kl_guard *guard;                      /* of every listener, from kl_app_secure on */
     struct kl_tls *tls;                                /* from then on; NULL: cleartext */

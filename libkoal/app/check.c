@@ -46,6 +46,17 @@ void kl_app_config_page(struct kl_buf *out)
     kl_config_markdown(kl_app_options, kl_app_sections, out);
 }
 
+static bool is_set_twice(const struct kl_config *c, const char *a, const char *b, struct kl_err *err)
+{
+    char where[300];
+
+    if (kl_config_text(c, a) == NULL || kl_config_text(c, b) == NULL)
+        return false;
+    kl_config_where(c, b, where, sizeof where);
+    kl_fail(err, KL_EINVAL, "%s: %s and %s are both set: which of them?", where, a, b);
+    return true;
+}
+
 enum kl_code kl_app_check(const struct kl_config *c, struct kl_err *err)
 {
     char where[300];
@@ -60,10 +71,8 @@ enum kl_code kl_app_check(const struct kl_config *c, struct kl_err *err)
         return kl_fail(err, KL_EINVAL, "%s: cluster.silent should be at least three of cluster.heartbeat",
                        where);
     }
-    if (kl_config_text(c, "encryption.keys.file") != NULL && kl_config_text(c, "encryption.keys.command") != NULL) {
-        kl_config_where(c, "encryption.keys.command", where, sizeof where);
-        return kl_fail(err, KL_EINVAL, "%s: encryption.keys.file and encryption.keys.command are both set: which of them?",
-                       where);
-    }
+    if (is_set_twice(c, "encryption.keys.file", "encryption.keys.command", err) ||
+        is_set_twice(c, "store.encryption_key.file", "store.encryption_key.command", err))
+        return err->code;
     return kl_app_secure_check(c, err);
 }

@@ -142,6 +142,7 @@ const struct kl_option kl_app_options[] = {
     BYTES("store.cache.bytes_max", "10GiB", 0, 1024 * TIB, "the oldest of it goes past this; 0: none is kept"),
     INT("store.hedge", "10", 0, 100, "of 100 reads of an S3 service, how many may be asked for a second time when they are slow"),
     TEXT("store.encryption_key.file", NULL, "file with a key, 64 hex digits: objects are encrypted by it; for a store that is empty, and then for ever"),
+    TEXT("store.encryption_key.command", NULL, "or a command that prints it, run once at the start; what it is told is no secret"),
     TEXT("store.s3.endpoint", NULL, "address of the S3 service, https://host or http://host:port; unset: that of AWS in the region"),
     TEXT("store.s3.region", "us-east-1", "region of the bucket"),
     CHOICE("store.s3.style", "auto", "auto|path|host", "whether the bucket is part of the path or of the host's name; auto: the path, where an endpoint is set"),

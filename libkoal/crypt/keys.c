@@ -52,7 +52,7 @@ static enum kl_code parse(struct kl_span text, struct kl_keys *k, struct kl_err 
     uint8_t     key[KL_AES_KEY];
     unsigned    number = 0;
 
-    if (text.size == KL_AES_KEY)
+    if (text.size == KL_AES_KEY || (text.size == KL_AES_KEY + 1 && at[KL_AES_KEY] == '\n'))
         return add(k, text.at, err);
     while (at < end) {
         const char  *stop = memchr(at, '\n', (size_t)(end - at));

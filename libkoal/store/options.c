@@ -122,7 +122,7 @@ static enum kl_code open_dir(const struct kl_store_place *p, const char *path, b
                              struct kl_err *err)
 {
     struct kl_env_dir *dir;
-    bool               by_objects = text(p->config, "store.encryption_key.file") != NULL;
+    bool               by_objects = p->store_key != NULL;
 
     if ((by_objects ? kl_env_dir_real_open(path, make, &dir, err)
                     : kl_vault_open(path, make, p->keys, p->writes, &dir, err)) != KL_OK)
@@ -131,11 +131,11 @@ static enum kl_code open_dir(const struct kl_store_place *p, const char *path, b
     return KL_OK;
 }
 
-enum kl_code kl_store_local(const struct kl_config *c, struct kl_env_dir *data, const char *name, bool make,
+enum kl_code kl_store_local(const struct kl_keys *store_key, struct kl_env_dir *data, const char *name, bool make,
                             struct kl_env_dir **dir, struct kl_err *err)
 {
-    return text(c, "store.encryption_key.file") != NULL ? kl_vault_enter_raw(data, name, make, dir, err)
-                                                        : data->enter(data, name, make, dir, err);
+    return store_key != NULL ? kl_vault_enter_raw(data, name, make, dir, err)
+                             : data->enter(data, name, make, dir, err);
 }
 
 static enum kl_code open_raw(const struct kl_store_place *p, struct kl_store_options *o, struct kl_store **s,
@@ -155,22 +155,11 @@ static enum kl_code open_raw(const struct kl_store_place *p, struct kl_store_opt
     return KL_OK;
 }
 
-/* Encrypted, where a key is named. Takes *s, also when it fails. */
-static enum kl_code seal(const struct kl_store_place *p, struct kl_store **s, struct kl_err *err)
+/* Encrypted, where there is a key for its objects. */
+static void seal(const struct kl_store_place *p, struct kl_store **s)
 {
-    const char *file = text(p->config, "store.encryption_key.file");
-    uint8_t     key[KL_AES_KEY];
-
-    if (file == NULL)
-        return KL_OK;
-    if (kl_sealed_key_read(file, key, err) != KL_OK) {
-        (*s)->close(*s);
-        *s = NULL;
-        return kl_within(err, "store.encryption_key.file");
-    }
-    *s = kl_store_sealed_new(*s, key, p->writes);
-    kl_wipe(key, sizeof key);
-    return KL_OK;
+    if (p->store_key != NULL)
+        *s = kl_store_sealed_new(*s, kl_keys_bytes(p->store_key, 0), p->writes);
 }
 
 /* One that is only read, to be taken from, may be encrypted or not. */
@@ -194,17 +183,16 @@ enum kl_code kl_store_open_at(const struct kl_store_place *p, const char *where,
     if (strncmp(where, "s3://", 5) != 0) {
         if (open_at_dir(p, where, s, err) != KL_OK)
             return err->code;
-    } else if (as_ours && p->writes && p->keys != NULL && text(p->config, "store.encryption_key.file") == NULL) {
+    } else if (as_ours && p->writes && p->keys != NULL && p->store_key == NULL) {
         /* encryption.keys are for folders; what lies there encrypted would lie open in the bucket. */
         return kl_fail(err, KL_EINVAL, "what encryption.keys encrypts would not be encrypted there: name a folder, and copy that");
     } else if (kl_store_options_read(p->config, &o, err) != KL_OK || read_bucket(where, &o, err) != KL_OK ||
                open_s3(p, &o, s, err) != KL_OK) {
         return err->code;
     }
-    if (!as_ours || text(p->config, "store.encryption_key.file") == NULL)
+    if (!as_ours || p->store_key == NULL)
         return KL_OK;
-    if (seal(p, s, err) != KL_OK)
-        return err->code;
+    seal(p, s);
     if (kl_store_sealed_check(*s, err) == KL_OK)
         return KL_OK;
     (*s)->close(*s);
@@ -214,21 +202,22 @@ enum kl_code kl_store_open_at(const struct kl_store_place *p, const char *where,
 
 enum kl_code kl_store_rewrap(const struct kl_store_place *p, const char *new_key_file, struct kl_err *err)
 {
-    const char             *file = text(p->config, "store.encryption_key.file");
     struct kl_store_options o;
     struct kl_store        *s;
-    uint8_t                 from[KL_AES_KEY], to[KL_AES_KEY];
+    struct kl_keys         *to;
     enum kl_code            code;
 
-    if (file == NULL)
+    if (p->store_key == NULL)
         return kl_fail(err, KL_EINVAL, "store.encryption_key.file names the key that holds now, and is not set");
-    if (kl_sealed_key_read(file, from, err) != KL_OK || kl_sealed_key_read(new_key_file, to, err) != KL_OK ||
-        open_raw(p, &o, &s, err) != KL_OK)
+    if (kl_keys_read(new_key_file, &to, err) != KL_OK)
         return err->code;
-    code = kl_store_sealed_rewrap(s, from, to, err);
-    s->close(s);
-    kl_wipe(from, sizeof from);
-    kl_wipe(to, sizeof to);
+    if (kl_keys_count(to) > 1)
+        code = kl_fail(err, KL_EINVAL, "%s: one key is wanted", new_key_file);
+    else if ((code = open_raw(p, &o, &s, err)) == KL_OK) {
+        code = kl_store_sealed_rewrap(s, kl_keys_bytes(p->store_key, 0), kl_keys_bytes(to, 0), err);
+        s->close(s);
+    }
+    kl_keys_unref(to);
     return code;
 }
 
@@ -241,8 +230,7 @@ enum kl_code kl_store_open(const struct kl_store_place *p, struct kl_store **s, 
     if (code != KL_OK)
         return code;
     inner = *s;
-    if (seal(p, s, err) != KL_OK)
-        return err->code;
+    seal(p, s);
     *s = kl_store_cell_new(*s, o.cell, p->writes);
     code = kl_store_cell_check(*s, err);
     if (code == KL_OK && p->writes && o.kind == KL_STORE_S3 && !o.v2)

@@ -26,16 +26,17 @@ struct kl_store_place {
     const struct kl_config *config;
     struct kl_env_dir *local;                          /* where the config names none; NULL: it must */
     struct kl_keys    *keys;                           /* of encryption.keys, by which folders are; or NULL */
+    struct kl_keys    *store_key;                      /* of store.encryption_key, by which objects are; or NULL */
     bool               writes;                         /* false: this process only reads */
     struct kl_log     *log;
     struct kl_metrics *metrics;
 };
-/* A folder `name` of the data folder `data` for a store: where store.encryption_key.file encrypts objects one by one,
- * it is entered as it lies, else as `data` is. */
-enum kl_code kl_store_local(const struct kl_config *c, struct kl_env_dir *data, const char *name, bool make,
+/* A folder `name` of the data folder `data` for a store: where a key encrypts its objects one by one, it is entered as
+ * it lies, else as `data` is. */
+enum kl_code kl_store_local(const struct kl_keys *store_key, struct kl_env_dir *data, const char *name, bool make,
                             struct kl_env_dir **dir, struct kl_err *err);
 /* The store that the config names, bound to its cell. A folder is encrypted by `keys`, but for one whose objects
- * are, by store.encryption_key.file. What cannot be (no bucket, wrong keys, another
+ * are, by `store_key`. What cannot be (no bucket, wrong keys, another
  * cell's data) is refused, in a sentence; a service out of reach is not: then only the log says so,
  * and calls fail with KL_EAGAIN until it is back. Blocks. */
 enum kl_code kl_store_open(const struct kl_store_place *place, struct kl_store **s,
@@ -45,8 +46,8 @@ enum kl_code kl_store_open(const struct kl_store_place *place, struct kl_store *
  * there does not lie open; KL_EINVAL where it is not. Blocks. */
 enum kl_code kl_store_open_at(const struct kl_store_place *place, const char *where, bool as_ours,
                               struct kl_store **s, struct kl_err *err);
-/* The store is encrypted, and opens from now on with the key in that file instead of the one that
- * store.encryption_key.file names. No object is written anew but the one that holds the store's key. */
+/* The store is encrypted, and opens from now on with the key in that file instead of
+ * `store_key`. No object is written anew but the one that holds the store's key. */
 enum kl_code kl_store_rewrap(const struct kl_store_place *place, const char *new_key_file, struct kl_err *err);
 /* Before it, for who answers queries: gets that share and hedge (NULL: it is a folder), and before them a
  * cache on disk: in store.cache.dir, or, where that is not set and the store is no folder, in `fallback`

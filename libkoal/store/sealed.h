@@ -29,8 +29,6 @@
 
 enum { KL_SEALED_HEADER = 64, KL_SEALED_FRAME = 65536, KL_SEALED_HEADERS = 1024 };
 
-/* 64 hex digits, or 32 bytes as they are. KL_EINVAL where the file holds something else. */
-enum kl_code kl_sealed_key_read(const char *file, uint8_t key[KL_AES_KEY], struct kl_err *err);
 /* `writes` false: makes no store key; a store without one is then empty. The key is copied. */
 struct kl_store *kl_store_sealed_new(struct kl_store *inner_take, const uint8_t key[KL_AES_KEY], bool writes);
 /* KL_EINVAL: another key, or objects that are not encrypted. KL_OK also for an empty store. */

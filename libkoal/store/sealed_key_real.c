@@ -1,48 +1,22 @@
 /* The store's own key, in the store, wrapped by the operator's. */
 #include "libkoal/store/sealed_priv.h"
 #include "libkoal/base/hex.h"
+#include "libkoal/crypt/keys.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #define PREFIX "catalogue/sealed-"
-enum { ID = 8, NUMBERS_MAX = 9999, TEXT_MAX = 300 };
-
-enum kl_code kl_sealed_key_read(const char *file, uint8_t key[KL_AES_KEY], struct kl_err *err)
-{
-    char    bytes[80];
-    int     fd = open(file, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd >= 0 ? read(fd, bytes, sizeof bytes) : -1;
-    int     why = errno;
-    bool    right;
-
-    if (fd >= 0)
-        close(fd);
-    if (n < 0)
-        return kl_fail(err, why == ENOENT ? KL_ENOENT : KL_EIO, "%s: %s", file, strerror(why));
-    while (n > KL_AES_KEY && (bytes[n - 1] == '\n' || bytes[n - 1] == '\r'))
-        n--;
-    right = n == KL_AES_KEY || kl_unhex(bytes, (size_t)n, key, KL_AES_KEY);
-    if (n == KL_AES_KEY)
-        memcpy(key, bytes, KL_AES_KEY);
-    kl_wipe(bytes, sizeof bytes);
-    return right ? KL_OK : kl_fail(err, KL_EINVAL, "%s: a key of 64 hex digits, or of 32 bytes, is wanted", file);
-}
+enum { ID = KL_KEY_ID, NUMBERS_MAX = 9999, TEXT_MAX = 300 };
 
 static void id_of(const uint8_t key[KL_AES_KEY], char id[2 * ID + 1])
 {
-    uint8_t bytes[12 + KL_AES_KEY], digest[KL_SHA256];
+    uint8_t bytes[KL_KEY_ID];
 
-    memcpy(bytes, "koalemos key", 12);
-    memcpy(bytes + 12, key, KL_AES_KEY);
-    kl_sha256(kl_span(bytes, sizeof bytes), digest);
-    kl_hex(digest, ID, id);
-    kl_wipe(bytes, sizeof bytes);
+    kl_key_id(key, bytes);
+    kl_hex(bytes, ID, id);
 }
 
 static void highest(void *ctx, const char *key, uint64_t size_bytes)

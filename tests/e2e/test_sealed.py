@@ -60,7 +60,9 @@ def test_filesets_lie_encrypted_and_are_answered_as_if_they_did_not(world):
     for name, more, words in (("old", ["--store.encryption_key.file", first], "encrypted with the key"), ("without", [], "store.encryption_key.file")):
         p = koa.Serve(world, *flags, *more, name=name, data=world.path("data"), ready=False).process
         check(p.ended() != 0 and words in p.words(), f"{name}: {p.words()}")
-    again = koa.Serve(world, *flags, "--store.encryption_key.file", second, name="again", data=world.path("data"))
+    p = koa.Serve(world, *flags, "--store.encryption_key.command", "exit 7", name="failing", data=world.path("data"), ready=False).process
+    check(p.ended() != 0 and "status 7" in p.words(), p.words())
+    again = koa.Serve(world, *flags, "--store.encryption_key.command", f"cat {second}", name="again", data=world.path("data"))
     check(answers(again) == before, "with the new key")
 
     # A byte that was changed is named, and nothing is made up.

@@ -1,6 +1,7 @@
 """A secret that is set everywhere is to be found nowhere: not in logs, pages, metrics, errors or cores."""
 import http.server
 import os
+import re
 import resource
 import signal
 import threading
@@ -8,7 +9,7 @@ import time
 
 import koa
 from koa import check, eventually, http as ask
-from test_keys import Keys, bearer, basic, endpoints
+from test_keys import Keys, bearer, basic, endpoints, tool
 from test_tls import Ca
 
 
@@ -26,11 +27,26 @@ class Canaries:
         os.chmod(path, 0o600)
         return path
 
+    def key(self, name):
+        """One of 64 hex digits: neither they nor the 32 bytes that they say."""
+        path = self.new(name)
+        self.all[name] = os.urandom(32).hex()
+        self.all[f"{name}'s bytes"] = bytes.fromhex(self.all[name])
+        with open(path, "w") as f:
+            f.write(self.all[name] + "\n")
+        return path
+
     def look(self, where, text):
         text = text if isinstance(text, bytes) else text.encode()
         for name, secret in self.all.items():
-            check(secret.encode() not in text, f"{where} holds the secret {name}: "
-                  f"{text[max(0, text.find(secret.encode()) - 200):][:400]!r}")
+            secret = secret if isinstance(secret, bytes) else secret.encode()
+            check(secret not in text, f"{where} holds the secret {name}: {text[max(0, text.find(secret) - 200):][:400]!r}")
+
+    def look_below(self, folder):
+        for at, _, files in os.walk(folder):
+            for name in files:
+                with open(os.path.join(at, name), "rb") as f:
+                    self.look(os.path.join(at, name), f.read())
 
 
 class Unfriendly(http.server.ThreadingHTTPServer):
@@ -82,7 +98,7 @@ def test_secrets_that_are_set_everywhere_are_found_nowhere(world):
                    "--store.url", "s3://bucket/x", "--store.s3.endpoint", f"http://127.0.0.1:{store.server_port}",
                    "--store.s3.access_key.file", canaries.new("s3-access"), "--store.s3.secret_key.file", canaries.new("s3-secret"),
                    "--store.s3.session_token.file", canaries.new("s3-token"), "--store.s3.tries", "1",
-                   "--trace.sample_one_in", "1",
+                   "--trace.sample_one_in", "1", "--encryption.keys.file", canaries.key("folders"),
                    "--trace.token.file", canaries.new("trace")]
     os.environ["AWS_SECRET_ACCESS_KEY"] = canaries.all["aws"] = "canary-aws-" + os.urandom(8).hex()
     canaries.all["address"] = "canary-address-" + os.urandom(8).hex()
@@ -139,13 +155,11 @@ def test_secrets_that_are_set_everywhere_are_found_nowhere(world):
     serve.process.child.returncode = -os.WTERMSIG(status)
     check(os.WIFSIGNALED(status) and not os.WCOREDUMP(status), f"a core was left: {status}")
     canaries.look("the log", serve.process.words())
-    for folder, _, files in os.walk(world.path("data")):
-        for name in files:
-            with open(os.path.join(folder, name), "rb") as f:
-                canaries.look(f"{folder}/{name}", f.read())
+    canaries.look_below(world.path("data"))
 
     # What cannot be read, or is no secret, is told without what it holds.
-    for flag, name in (("--auth.keys.file", "keys"), ("--tls.key.file", "tls"), ("--audit.key.file", "empty")):
+    for flag, name in (("--auth.keys.file", "keys"), ("--tls.key.file", "tls"), ("--audit.key.file", "empty"),
+                       ("--encryption.keys.file", "folders"), ("--store.encryption_key.file", "objects")):
         path = canaries.new(f"bad-{name}")
         if name == "empty":
             open(path, "w").close()
@@ -154,3 +168,78 @@ def test_secrets_that_are_set_everywhere_are_found_nowhere(world):
         check(p.ended() != 0 and path in p.words(), f"{flag}: {p.words()}")
         canaries.look(f"{flag}'s error", p.words())
     store.shutdown()
+
+
+# Files that options name: what they hold is for all to see, or a secret that a test above or below has set.
+PUBLIC = {"nats.ca.file", "nats.cert.file", "tls.cert.file", "tls.client_ca.file", "trace.ca.file", "store.s3.ca.file"}
+SECRET = {"nats.credentials.file", "nats.nkey.file", "nats.password.file", "nats.key.file", "auth.keys.file", "audit.key.file",
+          "encryption.keys.file", "tls.key.file", "trace.token.file", "store.encryption_key.file", "store.s3.access_key.file",
+          "store.s3.secret_key.file", "store.s3.session_token.file"}
+
+
+def test_secrets_of_a_cluster_are_found_nowhere_either(world):
+    page = tool("config", "page")
+    named = set(re.findall(r"^\| `([a-z0-9_.]+\.file)` ", page, re.M))
+    check(named == PUBLIC | SECRET, f"an option that this file knows nothing of: {named ^ (PUBLIC | SECRET)}")
+
+    canaries, keys = Canaries(world), Keys(world)
+    operator = keys.new("read,write,admin", "*")
+    canaries.all["operator"] = operator.split(".")[1]
+    password = canaries.new("password")
+    run = world.run
+
+    def with_password(name, program, *args, **kw):
+        if name == "nats":
+            with open(world.path("nats.conf"), "a") as f:
+                f.write(f'authorization {{ user: "koa", password: "{canaries.all["password"]}" }}\n')
+        return run(name, program, *args, **kw)
+    world.run = with_password
+    flags = ["--log.level", "debug", "--log.requests", "all", *keys.flags, "--nats.user", "koa", "--nats.password.file", password,
+             "--encryption.keys.file", canaries.key("folders"), "--store.encryption_key.file", canaries.key("objects"),
+             "--ingestor.snapshot_interval", "1s"]
+    cell = koa.Cluster(world, *flags)
+    now = int(time.time() * 1000)
+    body = koa.snappy(koa.rw1_series({"__name__": "m"}, [(now, 1.0)]))
+    check(ask(f"{cell.push}/api/v1/write", body, {**koa.RW1, **bearer(operator)})[0] == 204, "push")
+    for i in (0, 1):
+        check(ask(f"{cell.url(f'ingestor-{i}')}/api/v1/admin/tsdb/flush", b"", bearer(operator))[0] == 204, "flush")
+    services = [p for p in cell.processes if p.name != "nats"]
+    for p in services:
+        base = cell.url(p.name)
+        for method, path in endpoints(base, operator):
+            if "quit" in path:
+                continue
+            status, head, said = ask(f"{base}{path.replace('*', 'job')}?query=up&match[]=up&metric=up", b"" if method != "GET" else None,
+                                     bearer(operator), method=method)
+            canaries.look(f"{p.name}: {method} {path}", said + str(head).encode())
+        with open(f"/proc/{p.child.pid}/cmdline", "rb") as f:
+            canaries.look(f"{p.name}'s command line", f.read())
+    check(b"password.secret" in ask(f"{cell.query}/config", headers=bearer(operator))[2], "/config names the file")
+
+    # NATS is gone, and comes back with another password: what is said of that.
+    cell.nats.kill()
+    time.sleep(2)
+    with open(world.path("nats.conf")) as f:
+        words = f.read().replace(canaries.all["password"], "another")
+    with open(world.path("nats.conf"), "w") as f:
+        f.write(words)
+    cell.nats.start()
+    time.sleep(3)
+    for p in services:
+        p.may_be_gone = True
+        canaries.look(f"{p.name}'s log", p.words())
+        p.kill()
+    for folder in ("store", "ingestor-0", "ingestor-1"):
+        canaries.look_below(world.path(folder))
+
+    # Secrets that are none.
+    for flag, name in (("--nats.nkey.file", "nkey"), ("--nats.credentials.file", "credentials"), ("--nats.key.file", "nats-key")):
+        more = ["--nats.nkey.public", "UAAA"] if name == "nkey" else []
+        p = world.run(f"bad-{name}", os.path.join(koa.BIN, "querier"), "--listen", f"127.0.0.1:{koa.free_port()}", "--nats.url",
+                      f"nats://127.0.0.1:{cell.nats_port}", "--store.dir", world.path("store-2"), "--nats.user", "x",
+                      flag, canaries.new(name), *more)
+        p.may_be_gone = True
+        time.sleep(1.5)
+        canaries.look(f"{flag}'s error", p.words())
+        if p.alive():
+            p.kill()
