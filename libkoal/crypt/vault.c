@@ -175,6 +175,11 @@ static enum kl_code view_read(struct kl_env_view *v, uint64_t offset, void *byte
     return kl_vault_view_read((struct kl_vault_view *)v, offset, bytes, size, err);
 }
 
+static bool view_at_hand(struct kl_env_view *v, uint64_t offset, void *bytes, size_t size)
+{
+    return kl_vault_view_at_hand((struct kl_vault_view *)v, offset, bytes, size);
+}
+
 static void view_close(struct kl_env_view *v) { kl_vault_view_close((struct kl_vault_view *)v); }
 
 static enum kl_code read_file(struct kl_env_dir *dir, const char *name, size_t cap, void **bytes, size_t *size_bytes,
@@ -299,7 +304,8 @@ static struct kl_env_dir *made(struct kl_env_dir *inner, struct kl_keys *keys, b
 
     v->dir = (struct kl_env_dir){
         .create = create, .append = append, .sync = sync_file, .publish = publish, .publish_new = publish_new,
-        .close = close_file, .read = read_file, .view = view, .view_read = view_read, .view_close = view_close,
+        .close = close_file, .read = read_file, .view = view, .view_read = view_read,
+        .view_at_hand = view_at_hand, .view_close = view_close,
         .remove = remove_file, .rename = rename_file, .sync_names = sync_names, .list = list, .enter = enter,
         .leave = leave, .remove_dir = remove_dir, .room = room, .lock = lock
     };

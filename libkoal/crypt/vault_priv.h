@@ -35,5 +35,6 @@ struct kl_vault_view;
 enum kl_code kl_vault_view_open(struct kl_env_dir *raw, struct kl_keys *keys, bool looking, const char *name,
                                 struct kl_vault_view **v, uint64_t *size_bytes, struct kl_err *err);
 enum kl_code kl_vault_view_read(struct kl_vault_view *v, uint64_t offset, void *bytes, size_t size, struct kl_err *err);
+bool kl_vault_view_at_hand(struct kl_vault_view *v, uint64_t offset, void *bytes, size_t size);
 void kl_vault_view_close(struct kl_vault_view *v);
 #endif

@@ -298,13 +298,14 @@ static void look_further(struct kl_vault_view *v)
         walk(v, UINT64_MAX);
 }
 
-/* Where to begin, and how far frames are known to lie; a file that has grown is walked further. */
-static bool locate(struct kl_vault_view *v, uint64_t offset, size_t size, struct run *from, uint64_t *limit)
+/* Where to begin, and how far frames are known to lie; a file that has grown is walked further, if `may_walk`. */
+static bool locate(struct kl_vault_view *v, uint64_t offset, size_t size, bool may_walk, struct run *from,
+                   uint64_t *limit)
 {
     bool there;
 
     pthread_mutex_lock(&v->lock);
-    if (offset > v->end || size > v->end - offset)
+    if (may_walk && (offset > v->end || size > v->end - offset))
         look_further(v);
     there = offset <= v->end && size <= v->end - offset;
     if (there && size > 0)
@@ -342,6 +343,7 @@ struct reading {
     uint64_t              offset, end;                 /* of what is wanted */
     uint8_t              *to;
     struct run            next;                        /* the frame to be opened */
+    bool                  at_hand;                     /* nothing is waited for */
 };
 
 static enum kl_code changed(const struct reading *r, struct kl_err *err)
@@ -379,6 +381,16 @@ static enum kl_code open_frame(struct reading *r, const uint8_t *in, size_t avai
     return KL_OK;
 }
 
+static enum kl_code take(const struct reading *r, uint8_t *in, size_t size, struct kl_err *err)
+{
+    struct kl_vault_view *v = r->v;
+
+    if (!r->at_hand)
+        return v->dir->view_read(v->inner, r->next.stored, in, size, err);
+    return kl_env_view_at_hand(v->dir, v->inner, r->next.stored, in, size)
+         ? KL_OK : kl_fail(err, KL_EAGAIN, "%s would have to be waited for", v->name);
+}
+
 static enum kl_code read_frames(struct reading *r, uint64_t limit, struct kl_err *err)
 {
     uint64_t frames = (r->end - r->next.at + KL_VAULT_FRAME - 1) / KL_VAULT_FRAME;
@@ -390,7 +402,7 @@ static enum kl_code read_frames(struct reading *r, uint64_t limit, struct kl_err
         uint64_t left = limit - r->next.stored;
         size_t   size = left < room ? (size_t)left : room, used = 1;
 
-        code = r->v->dir->view_read(r->v->inner, r->next.stored, in, size, err);
+        code = take(r, in, size, err);
         for (size_t at = 0; code == KL_OK && used > 0 && r->next.at < r->end; at += used) {
             code = open_frame(r, in + at, size - at, &used, err);
             if (code == KL_OK && used == 0 && at == 0)
@@ -409,7 +421,7 @@ enum kl_code kl_vault_view_read(struct kl_vault_view *v, uint64_t offset, void *
 
     if (v->plain)
         return v->dir->view_read(v->inner, offset, bytes, size, err);
-    if (offset > INT64_MAX - size || !locate(v, offset, size, &r.next, &limit))
+    if (offset > INT64_MAX - size || !locate(v, offset, size, true, &r.next, &limit))
         return kl_fail(err, KL_EIO, "%s is shorter than %" PRIu64 " bytes", v->name, offset + size);
     if (size == 0)
         return KL_OK;
@@ -417,4 +429,22 @@ enum kl_code kl_vault_view_read(struct kl_vault_view *v, uint64_t offset, void *
     code = read_frames(&r, limit, err);
     cipher_give(v, r.gcm);
     return code;
+}
+
+bool kl_vault_view_at_hand(struct kl_vault_view *v, uint64_t offset, void *bytes, size_t size)
+{
+    struct reading r = { .v = v, .offset = offset, .end = offset + size, .to = bytes, .at_hand = true };
+    struct kl_err  unheard;
+    uint64_t       limit;
+    enum kl_code   code;
+
+    if (v->plain)
+        return kl_env_view_at_hand(v->dir, v->inner, offset, bytes, size);
+    if (size == 0 || v->dir->view_at_hand == NULL || offset > INT64_MAX - size ||
+        !locate(v, offset, size, false, &r.next, &limit))
+        return false;
+    r.gcm = cipher_take(v);
+    code = read_frames(&r, limit, &unheard);
+    cipher_give(v, r.gcm);
+    return code == KL_OK;
 }

@@ -114,7 +114,13 @@ static void check_ranges(struct kl_env_dir *dir, struct kl_env_view *v, uint64_t
 
             ok(dir->view_read(v, odd[a], got, n, &err));
             is_right(got, odd[a], n);
+            memset(got, 0, n);
+            if (n > 0 && kl_env_view_at_hand(dir, v, odd[a], got, n))
+                is_right(got, odd[a], n);
+            else
+                ck_assert(dir == dirs[REAL] || n == 0);        /* the simulated disk is in memory */
         }
+    ck_assert(!kl_env_view_at_hand(dir, v, size, got, 1));
     ck_assert_int_eq(dir->view_read(v, size, got, 1, &err), KL_EIO);
     ck_assert_int_eq(dir->view_read(v, UINT64_MAX, got, 1, &err), KL_EIO);
     ok(dir->view_read(v, 0, got, (size_t)size, &err));
