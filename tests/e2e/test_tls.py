@@ -257,3 +257,16 @@ def test_clients_show_certificates_where_they_are_asked(world):
     finally:
         os.environ.pop("KOA_CLIENT", None)
         del os.environ["KOA_CA"]
+
+
+def test_every_service_of_a_cluster_speaks_the_same_on_every_port(world):
+    ca = Ca(world.path("ca"))
+    cert, key = ca.sign("server")
+    cell = koa.Cluster(world, "--tls.cert.file", cert, "--tls.key.file", key, ready=False)
+    for name, port in cell.ports.items():
+        eventually(f"{name} listens", lambda: try_openssl(port, "-tls1_3"))
+        check("ECDHE-ECDSA-AES128-GCM-SHA256" in scan(port), name)
+        p = openssl("s_client", "-connect", f"127.0.0.1:{port}", "-CAfile", ca.crt, "-verify_return_error", "-tls1_2", input=b"", status=None)
+        said = p.stdout.decode()
+        for words in ("Verify return code: 0 (ok)", "Compression: NONE", "Secure Renegotiation IS supported", "Server Temp Key: X25519"):
+            check(words in said, f"{name}: not {words}: {said[-1500:]}")
