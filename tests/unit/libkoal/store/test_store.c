@@ -1,6 +1,8 @@
 /*
- * libkoal/store: one suite over every store: a folder, real and simulated, and S3.
+ * libkoal/store: one suite over every store: a folder, real, simulated and encrypted, and S3.
  */
+#include "libkoal/crypt/vault.h"
+#include "libkoal/store/folders.h"
 #include "libkoal/store/sealed.h"
 #include "libkoal/store/store_s3_priv.h"
 
@@ -12,9 +14,9 @@
 
 #include "tests/unit/libkoal/store/s3.h"
 
-enum { REAL, SIM, FOLDERS, FAULTY = FOLDERS, CACHED, SEALED, LOCALS, S3 = LOCALS, S3_REPLACING, S3_V2, STORES };
+enum { REAL, SIM, FOLDERS, FAULTY = FOLDERS, CACHED, SEALED, VAULT, LOCALS, S3 = LOCALS, S3_REPLACING, S3_V2, STORES };
 
-static char                    path[64], keys_path[80], cache_path[100], below_path[100], sealed_path[100];
+static char                    path[64], keys_path[80], cache_path[100], below_path[100], sealed_path[100], vault_path[100];
 static struct kl_env_dir      *dirs[FOLDERS];
 static struct kl_store        *cached;                 /* what lies below CACHED */
 static struct kl_env_disk_sim *disk, *faulty_disk;
@@ -153,6 +155,9 @@ static void setup_folders(void)
 
 static void setup(void)
 {
+    struct kl_env_dir *vault;
+    struct kl_keys    *vault_keys;
+
     setup_folders();
     env = kl_env_real_new(1);
     faulty_disk = kl_env_disk_sim_new();
@@ -168,6 +173,11 @@ static void setup(void)
     snprintf(sealed_path, sizeof sealed_path, "%s/sealed", keys_path);
     ck_assert_int_eq(kl_store_dir_open(env, sealed_path, &stores[SEALED], &err), KL_OK);
     stores[SEALED] = kl_store_sealed_new(stores[SEALED], (const uint8_t[KL_AES_KEY]){ 7 }, true);
+    snprintf(vault_path, sizeof vault_path, "%s/vault", keys_path);
+    vault_keys = kl_keys_random();
+    ck_assert_msg(kl_vault_open(vault_path, true, vault_keys, true, &vault, &err) == KL_OK, "%s", err.text);
+    stores[VAULT] = kl_store_dir_owning_new(env, vault);
+    kl_keys_unref(vault_keys);
     for (int i = S3; i < STORES && have_s3; i++) {
         s3_kit(&s3, env, keys_path);
         if (i == S3_V2) {
