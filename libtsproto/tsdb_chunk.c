@@ -83,31 +83,16 @@ enum kl_code tsp_tsdb_chunks_head(const uint8_t head[TSP_TSDB_CHUNKS_HEAD], stru
     return KL_OK;
 }
 
-uint64_t tsp_tsdb_chunk_size(struct kl_span head)
-{
-    struct kl_cur c = kl_cur(head.at, head.size);
-    uint64_t      size = kl_cur_v(&c);
-
-    if (c.bad || size > UINT32_MAX)
-        return 0;
-    return (uint64_t)(c.at - (const uint8_t *)head.at) + 1 + size + 4;
-}
+uint64_t tsp_tsdb_chunk_size(struct kl_span head) { return tsp_tsdb_sized(head, 5); }
 
 enum kl_code tsp_tsdb_chunk_content(struct kl_span bytes, uint8_t *encoding, struct kl_span *data,
                                     struct kl_err *err)
 {
-    struct kl_cur  c = kl_cur(bytes.at, bytes.size);
-    uint64_t       size = kl_cur_v(&c);
-    const uint8_t *at = c.at;
-    uint32_t       crc;
+    struct kl_span content;
 
-    if (c.bad || size > bytes.size || kl_cur_left(&c) != size + 5)
-        return kl_fail(err, KL_ECORRUPT, "chunk is cut short");
-    crc = kl_crc32c(0, at, size + 1);
-    if (crc != tsp_tsdb_be32(at + 1 + size))
-        return kl_fail(err, KL_ECORRUPT, "chunk's checksum is %08x, and its bytes make %08x",
-                       (unsigned)tsp_tsdb_be32(at + 1 + size), (unsigned)crc);
-    *encoding = at[0];
-    *data = kl_span(at + 1, size);
+    if (tsp_tsdb_sized_content(bytes, 5, "chunk", &content, err) != KL_OK)
+        return err->code;
+    *encoding = *(const uint8_t *)content.at;
+    *data = kl_span((const uint8_t *)content.at + 1, content.size - 1);
     return KL_OK;
 }

@@ -2,6 +2,41 @@
 
 #include <stdlib.h>
 
+enum kl_code tsp_tsdb_checked(const uint8_t *at, size_t size, const char *what, struct kl_err *err)
+{
+    uint32_t said = tsp_tsdb_be32(at + size), crc = kl_crc32c(0, at, size);
+
+    if (crc == said)
+        return KL_OK;
+    return kl_fail(err, KL_ECORRUPT, "checksum of a %s is %08x, and its bytes make %08x", what, (unsigned)said,
+                   (unsigned)crc);
+}
+
+uint64_t tsp_tsdb_sized(struct kl_span head, unsigned more)
+{
+    struct kl_cur c = kl_cur(head.at, head.size);
+    uint64_t      size = kl_cur_v(&c);
+
+    if (c.bad || size > UINT32_MAX)
+        return 0;
+    return (uint64_t)(c.at - (const uint8_t *)head.at) + size + more;
+}
+
+enum kl_code tsp_tsdb_sized_content(struct kl_span bytes, unsigned more, const char *what, struct kl_span *content,
+                                    struct kl_err *err)
+{
+    struct kl_cur  c = kl_cur(bytes.at, bytes.size);
+    uint64_t       size = kl_cur_v(&c);
+    const uint8_t *at = c.at;
+
+    if (c.bad || size > bytes.size || kl_cur_left(&c) != size + more)
+        return kl_fail(err, KL_ECORRUPT, "%s is cut short", what);
+    if (tsp_tsdb_checked(at, size + more - 4, what, err) != KL_OK)
+        return err->code;
+    *content = kl_span(at, size + more - 4);
+    return KL_OK;
+}
+
 enum kl_code tsp_tsdb_toc_read(const uint8_t *head, const uint8_t *tail, uint64_t size,
                                struct tsp_tsdb_toc *toc, struct kl_err *err)
 {
@@ -34,14 +69,11 @@ enum kl_code tsp_tsdb_toc_read(const uint8_t *head, const uint8_t *tail, uint64_
 enum kl_code tsp_tsdb_section(struct kl_span bytes, struct kl_span *content, struct kl_err *err)
 {
     const uint8_t *at = bytes.at;
-    uint32_t       crc;
 
     if (bytes.size < 8 || tsp_tsdb_be32(at) != bytes.size - 8)
         return kl_fail(err, KL_ECORRUPT, "section is cut short");
-    crc = kl_crc32c(0, at + 4, bytes.size - 8);
-    if (crc != tsp_tsdb_be32(at + bytes.size - 4))
-        return kl_fail(err, KL_ECORRUPT, "section's checksum is %08x, and its bytes make %08x",
-                       (unsigned)tsp_tsdb_be32(at + bytes.size - 4), (unsigned)crc);
+    if (tsp_tsdb_checked(at + 4, bytes.size - 8, "section", err) != KL_OK)
+        return err->code;
     *content = kl_span(at + 4, bytes.size - 8);
     return KL_OK;
 }
@@ -149,31 +181,11 @@ enum kl_code tsp_tsdb_postings(struct kl_span content, uint32_t *count, struct k
 
 /* ---- series ---- */
 
-uint64_t tsp_tsdb_series_size(struct kl_span head)
-{
-    struct kl_cur c = kl_cur(head.at, head.size);
-    uint64_t      size = kl_cur_v(&c);
-
-    if (c.bad || size > UINT32_MAX)
-        return 0;
-    return (uint64_t)(c.at - (const uint8_t *)head.at) + size + 4;
-}
+uint64_t tsp_tsdb_series_size(struct kl_span head) { return tsp_tsdb_sized(head, 4); }
 
 enum kl_code tsp_tsdb_series_content(struct kl_span bytes, struct kl_span *content, struct kl_err *err)
 {
-    struct kl_cur  c = kl_cur(bytes.at, bytes.size);
-    uint64_t       size = kl_cur_v(&c);
-    const uint8_t *at = c.at;
-    uint32_t       crc;
-
-    if (c.bad || size > bytes.size || kl_cur_left(&c) != size + 4)
-        return kl_fail(err, KL_ECORRUPT, "series is cut short");
-    crc = kl_crc32c(0, at, size);
-    if (crc != tsp_tsdb_be32(at + size))
-        return kl_fail(err, KL_ECORRUPT, "series' checksum is %08x, and its bytes make %08x",
-                       (unsigned)tsp_tsdb_be32(at + size), (unsigned)crc);
-    *content = kl_span(at, size);
-    return KL_OK;
+    return tsp_tsdb_sized_content(bytes, 4, "series", content, err);
 }
 
 static enum kl_code read_labels(struct kl_cur *c, const struct tsp_tsdb_symbols *symbols,

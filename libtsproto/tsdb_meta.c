@@ -299,14 +299,11 @@ enum kl_code tsp_tsdb_stones_read(struct kl_span bytes, struct tsp_tsdb_stone **
     struct kl_cur          c;
     struct tsp_tsdb_stone *s = NULL;
     size_t                 n = 0, room = 0;
-    uint32_t               crc;
 
     if (bytes.size < 9 || tsp_tsdb_be32(at) != 0x0130ba30 || at[4] != 1)
         return kl_fail(err, KL_ECORRUPT, "is no file of tombstones, or of a version that is not 1");
-    crc = kl_crc32c(0, at + 5, bytes.size - 9);
-    if (crc != tsp_tsdb_be32(at + bytes.size - 4))
-        return kl_fail(err, KL_ECORRUPT, "tombstones' checksum is %08x, and their bytes make %08x",
-                       (unsigned)tsp_tsdb_be32(at + bytes.size - 4), (unsigned)crc);
+    if (tsp_tsdb_checked(at + 5, bytes.size - 9, "list of tombstones", err) != KL_OK)
+        return err->code;
     c = kl_cur(at + 5, bytes.size - 9);
     while (kl_cur_left(&c) > 0 && n < TSP_TSDB_STONES_MAX) {
         struct tsp_tsdb_stone x = { .series = kl_cur_v(&c) };

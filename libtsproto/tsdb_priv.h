@@ -1,6 +1,7 @@
 #ifndef TSP_TSDB_PRIV_H
 #define TSP_TSDB_PRIV_H
-/* Bits, most significant first, as Prometheus' chunks are made of. A read past the end sets `bad`, and is 0. */
+/* What its files have in common. Bits, most significant first, as chunks are made of: a read past the end sets
+ * `bad`, and is 0. And pieces that end with their checksum. */
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
@@ -93,4 +94,13 @@ static inline uint64_t tsp_tsdb_be64(const uint8_t *p)
 {
     return (uint64_t)tsp_tsdb_be32(p) << 32 | tsp_tsdb_be32(p + 4);
 }
+
+/* What is `what` in words: `size` bytes that a CRC32C of four more ends. */
+enum kl_code tsp_tsdb_checked(const uint8_t *at, size_t size, const char *what, struct kl_err *err);
+/* How long a thing is that begins with its size as a varint, and has `more` bytes around these; 0: nobody makes
+ * one so long. */
+uint64_t     tsp_tsdb_sized(struct kl_span head, unsigned more);
+/* One of these, of just `bytes`: what follows the varint, `more` - 4 bytes longer than it says, checked. */
+enum kl_code tsp_tsdb_sized_content(struct kl_span bytes, unsigned more, const char *what, struct kl_span *content,
+                                    struct kl_err *err);
 #endif
