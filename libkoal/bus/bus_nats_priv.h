@@ -226,10 +226,22 @@ struct kl_busn_tap {
     /* On the loop. `may` as check said: if not, the tap stays shut. */
     void (*attached)(struct kl_busn_tap *t, bool may, uint64_t pending);
     void (*drop)(struct kl_busn_tap *t, struct kl_busn_drop *d);       /* takes d */
-    void (*cancel)(struct kl_busn_tap *t);             /* let go of drops not delivered yet */
     void (*free)(struct kl_busn_tap *t);
     void (*tick)(struct kl_busn_tap *t, int64_t now_ns);               /* while it runs; or NULL */
+    /* bus_nats_deliver.c: what was put goes to `loop` as it is sent, one batch at a time. */
+    struct kl_env_loop *loop;                          /* of who reads */
+    void (*tell)(struct kl_busn_tap *t);               /* there: of `batch` */
+    void (*pump)(struct kl_busn_tap *t);               /* back again: more may be sent */
+    struct kl_env_task open, close, delivery;
+    struct kl_busn_drop *first, **last, *batch;        /* put, not sent; sent, not back */
+    bool away, gone;                                   /* a batch is; `loop` wants no more: its own */
 };
+void kl_busn_tap_begin(struct kl_busn *b, struct kl_busn_tap *t, struct kl_env_loop *loop);    /* entered; opens soon */
+void kl_busn_tap_end(struct kl_busn_tap *t);           /* on `loop`: nothing is told any more; closes soon */
+bool kl_busn_tap_may_send(const struct kl_busn_tap *t);
+void kl_busn_tap_put(struct kl_busn_tap *t, struct kl_busn_drop *d);   /* takes d */
+void kl_busn_tap_send(struct kl_busn_tap *t);          /* may be of nothing; it may */
+bool kl_busn_tap_hears(const struct kl_busn_tap *t);   /* in `tell`, before each call of theirs */
 void kl_busn_tap_open(struct kl_busn *b, struct kl_busn_tap *t);       /* on the loop */
 void kl_busn_tap_renew(struct kl_busn_tap *t);         /* from start_seq, which the owner sets */
 void kl_busn_tap_close(struct kl_busn_tap *t);         /* cancels, gives its reference away */

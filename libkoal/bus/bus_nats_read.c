@@ -24,10 +24,7 @@ enum { ROLLBACK_MS = 3000 };
 struct feed {
     struct kl_busn_tap tap;                            /* its references are the feed's */
     struct kl_bus_reader *reader;                      /* touched on its loop only */
-    struct kl_env_loop *loop;
     uint32_t partition;
-    struct kl_env_task open, close, delivery;
-    bool closed;                                       /* by read_close, on the reader's own loop */
     /* the bus's loop's */
     uint64_t want;                                     /* the next sequence from the server */
     uint64_t incarnation;                              /* 0: not known yet */
@@ -43,10 +40,8 @@ struct feed {
     uint64_t missed;                                   /* `want` when a look saw it in the log; or 0 */
     bool tell_end;
     int64_t end_ns;                                    /* when the leader was asked */
-    struct kl_busn_drop *first, **last;                /* received, not delivered */
-    bool away, at_end, stopped;
+    bool at_end, stopped;
     /* the delivery */
-    struct kl_busn_drop *batch;
     uint64_t batch_incarnation;
     bool caught_up, ended;
     uint64_t caught_up_at, ended_at;
@@ -57,47 +52,22 @@ struct feed {
 
 static struct feed *feed_of(struct kl_busn_tap *t) { return kl_container_of(t, struct feed, tap); }
 
-static void pump(struct feed *f);
-
-static void cancel(struct kl_busn_tap *t)
-{
-    struct feed *f = feed_of(t);
-    struct kl_busn_drop *queued = f->first;
-
-    f->first = NULL;
-    f->last = &f->first;
-    kl_busn_drops_free(queued);
-}
-
 static void feed_free(struct kl_busn_tap *t)
 {
     struct feed *f = feed_of(t);
 
-    assert(f->first == NULL && f->batch == NULL);      /* each drop holds a reference */
+    assert(t->first == NULL && t->batch == NULL);      /* each drop holds a reference */
     kl_busl_ids_free(f->ids);
     free(f);
 }
 
-static void on_back(struct kl_env_task *task)
-{
-    struct feed *f = kl_container_of(task, struct feed, delivery);
-    struct kl_busn_drop *batch = f->batch;
-
-    f->batch = NULL;
-    kl_busn_tap_done(&f->tap, batch);
-    f->away = false;
-    pump(f);
-    kl_busn_tap_unref(&f->tap);
-}
-
 /* On the reader's loop. */
-static void on_delivery(struct kl_env_task *task)
+static void tell(struct kl_busn_tap *t)
 {
-    struct feed          *f = kl_container_of(task, struct feed, delivery);
-    struct kl_busn       *b = f->tap.bus;
+    struct feed          *f = feed_of(t);
     struct kl_bus_reader *r = f->reader;
 
-    for (struct kl_busn_drop *d = f->batch; d != NULL; d = d->next) {
+    for (struct kl_busn_drop *d = t->batch; d != NULL; d = d->next) {
         struct kl_bus_record rec = { .seq = d->seq, .incarnation = f->batch_incarnation,
                                      .behind = d->pending, .time_ms = d->time_ms,
                                      .repeat = d->repeat,
@@ -106,51 +76,29 @@ static void on_delivery(struct kl_env_task *task)
 
         const char *trace;
 
-        if (f->closed || atomic_load(&b->closed))
+        if (!kl_busn_tap_hears(t))
             break;
-        if (b->options.traces && natsMsgHeader_Get(d->msg, KL_BUSN_TRACE, &trace) == NATS_OK)
+        if (t->bus->options.traces && natsMsgHeader_Get(d->msg, KL_BUSN_TRACE, &trace) == NATS_OK)
             (void)kl_trace_parse(kl_span_str(trace), &rec.trace);
         r->record(r, &rec);
     }
-    if (f->caught_up && !f->closed && !atomic_load(&b->closed))
+    if (f->caught_up && kl_busn_tap_hears(t))
         r->caught_up(r, f->caught_up_at);
-    if (f->ended && r->end != NULL && !f->closed && !atomic_load(&b->closed))
+    if (f->ended && r->end != NULL && kl_busn_tap_hears(t))
         r->end(r, f->ended_at, f->ended_ns);
-    if (f->broken != KL_OK && !f->closed && !atomic_load(&b->closed))
+    if (f->broken != KL_OK && kl_busn_tap_hears(t))
         r->broken(r, f->broken, f->found.incarnation, f->found.first_seq, &f->err);
-    if (kl_busn_enter(b)) {
-        f->delivery.run = on_back;
-        kl_busn_post(b, b->loop, &f->delivery);
-        kl_busn_leave(b);
-    } else {
-        struct kl_busn_drop *batch = f->batch;
-
-        f->batch = NULL;
-        kl_busn_drops_free(batch);
-        kl_busn_tap_unref(&f->tap);
-    }
-}
-
-static void deliver(struct feed *f)
-{
-    f->away = true;
-    kl_busn_tap_ref(&f->tap);
-    f->delivery.run = on_delivery;
-    kl_busn_post(f->tap.bus, f->loop, &f->delivery);
 }
 
 static void pump(struct feed *f)
 {
     bool broken = f->err.code != KL_OK && !f->stopped;
 
-    if (f->away || f->stopped || f->tap.closed || atomic_load(&f->tap.bus->closed))
+    if (f->stopped || !kl_busn_tap_may_send(&f->tap))
         return;
-    if (f->first == NULL && !f->at_end && !f->tell_end && !broken)
+    if (f->tap.first == NULL && !f->at_end && !f->tell_end && !broken)
         return;
-    f->batch = f->first;
     f->batch_incarnation = f->incarnation;
-    f->first = NULL;
-    f->last = &f->first;
     f->caught_up = f->at_end;
     f->caught_up_at = f->want - 1;
     f->at_end = false;
@@ -160,8 +108,10 @@ static void pump(struct feed *f)
     f->tell_end = false;
     f->broken = broken ? f->err.code : KL_OK;
     f->stopped = broken;
-    deliver(f);
+    kl_busn_tap_send(&f->tap);
 }
+
+static void pump_again(struct kl_busn_tap *t) { pump(feed_of(t)); }
 
 static void breaks(struct feed *f, enum kl_code code)
 {
@@ -268,7 +218,6 @@ static void drop(struct kl_busn_tap *t, struct kl_busn_drop *d)
     struct feed *f = feed_of(t);
     uint64_t     hash = kl_hash64(natsMsg_GetData(d->msg), (size_t)natsMsg_GetDataLength(d->msg));
 
-    d->next = NULL;
     if (f->verify && d->seq + 1 == f->want) {
         verify(f, d, hash);
     } else if (d->seq < f->want) {                     /* sent again */
@@ -280,8 +229,7 @@ static void drop(struct kl_busn_tap *t, struct kl_busn_drop *d)
         f->hashed = true;
         f->verify = false;
         f->at_end = d->pending == 0 && d->seq >= f->end_seq;
-        *f->last = d;
-        f->last = &d->next;
+        kl_busn_tap_put(t, d);
         pump(f);
     } else if (f->gap_at == f->want) {
         kl_busn_tap_done(t, d);
@@ -358,20 +306,6 @@ static void tick(struct kl_busn_tap *t, int64_t now_ns)
 
 /* ---- opening and closing ---- */
 
-static void on_open(struct kl_env_task *task)
-{
-    struct feed *f = kl_container_of(task, struct feed, open);
-
-    kl_busn_tap_open(f->tap.bus, &f->tap);
-}
-
-static void on_close(struct kl_env_task *task)
-{
-    struct feed *f = kl_container_of(task, struct feed, close);
-    f->stopped = true;
-    kl_busn_tap_close(&f->tap);
-}
-
 void kl_busn_read_open(struct kl_bus *bus, struct kl_bus_reader *r)
 {
     struct kl_busn *b = kl_busn(bus);
@@ -382,38 +316,28 @@ void kl_busn_read_open(struct kl_bus *bus, struct kl_bus_reader *r)
         return;
     assert(r->partition < b->options.partitions);
     f = kl_new(sizeof *f);
-    atomic_init(&f->tap.refs, 1);
-    f->tap.bus = b;
     f->tap.check = check;
     f->tap.attached = attached;
     f->tap.drop = drop;
-    f->tap.cancel = cancel;
     f->tap.free = feed_free;
     f->tap.tick = tick;
+    f->tap.tell = tell;
+    f->tap.pump = pump_again;
     f->reader = r;
-    f->loop = r->loop;
     f->partition = r->partition;
     f->want = f->tap.start_seq = r->from_seq > 0 ? r->from_seq : 1;
-    f->last = &f->first;
     kl_busn_stream_name(b, r->partition, f->tap.stream);
-    f->open.run = on_open;
-    f->close.run = on_close;
     r->own = f;
-    kl_busn_post(b, b->loop, &f->open);
+    kl_busn_tap_begin(b, &f->tap, r->loop);
     kl_busn_leave(b);
 }
 
 void kl_busn_read_close(struct kl_bus *bus, struct kl_bus_reader *r)
 {
-    struct kl_busn *b = kl_busn(bus);
-    struct feed    *f = r->own;
+    struct feed *f = r->own;
 
-    if (f == NULL)
-        return;
+    (void)bus;
     r->own = NULL;
-    f->closed = true;
-    if (kl_busn_enter(b)) {
-        kl_busn_post(b, b->loop, &f->close);
-        kl_busn_leave(b);
-    }
+    if (f != NULL)
+        kl_busn_tap_end(&f->tap);
 }

@@ -306,7 +306,6 @@ void kl_busn_tap_renew(struct kl_busn_tap *t)
 
 void kl_busn_tap_open(struct kl_busn *b, struct kl_busn_tap *t)
 {
-    t->bus = b;
     t->number = ++b->tap_number;
     b->tap_count++;
     t->next = b->taps;
@@ -319,6 +318,8 @@ void kl_busn_tap_open(struct kl_busn *b, struct kl_busn_tap *t)
 
 void kl_busn_tap_close(struct kl_busn_tap *t)
 {
+    struct kl_busn_drop *queued = t->first;
+
     if (t->closed)
         return;
     t->closed = true;
@@ -326,7 +327,9 @@ void kl_busn_tap_close(struct kl_busn_tap *t)
     *t->at = t->next;
     if (t->next != NULL)
         t->next->at = t->at;
-    t->cancel(t);
+    t->first = NULL;
+    t->last = &t->first;
+    kl_busn_drops_free(queued);
     kl_busn_tap_unref(t);
 }
 

@@ -20,16 +20,11 @@ struct told { uint64_t key, revision; };               /* a key's hash; 0: unuse
 struct eye {
     struct kl_busn_tap tap;                            /* its references are the eye's */
     struct kl_bus_watch *watch;                        /* touched on its loop only */
-    struct kl_env_loop *loop;
-    struct kl_env_task open, close, delivery;
-    bool closed;                                       /* by unwatch, on the watcher's loop */
-    bool current, tell_current, away;                  /* the bus's loop's */
-    struct kl_busn_drop *first, **last;
+    bool current, tell_current;                        /* the bus's loop's */
     int64_t renew_ns;                                  /* when next, whatever happens */
     size_t key_at;                                     /* where in a subject its key begins */
     char prefix[KL_BUS_KEY_MAX + 1];
-    struct kl_busn_drop *batch;                        /* the delivery */
-    bool batch_current;
+    bool batch_current;                                /* the delivery */
     struct told *told; size_t told_count, told_room;   /* the watcher's loop's; the room a power of two */
 };
 
@@ -81,41 +76,17 @@ static bool is_older(struct eye *e, const char *key, natsMsg *msg)
     return false;
 }
 
-static void eye_cancel(struct kl_busn_tap *t)
+/* On the watcher's loop. */
+static void eye_tell(struct kl_busn_tap *t)
 {
     struct eye *e = eye_of(t);
-    struct kl_busn_drop *queued = e->first;
 
-    e->first = NULL;
-    e->last = &e->first;
-    kl_busn_drops_free(queued);
-}
-
-static void eye_pump(struct eye *e);
-
-static void on_back(struct kl_env_task *task)
-{
-    struct eye *e = kl_container_of(task, struct eye, delivery);
-    struct kl_busn_drop *batch = e->batch;
-
-    e->batch = NULL;
-    kl_busn_tap_done(&e->tap, batch);
-    e->away = false;
-    eye_pump(e);
-    kl_busn_tap_unref(&e->tap);
-}
-
-static void on_delivery(struct kl_env_task *task)
-{
-    struct eye     *e = kl_container_of(task, struct eye, delivery);
-    struct kl_busn *b = e->tap.bus;
-
-    for (struct kl_busn_drop *d = e->batch; d != NULL; d = d->next) {
+    for (struct kl_busn_drop *d = t->batch; d != NULL; d = d->next) {
         const char *key = natsMsg_GetSubject(d->msg) + e->key_at;
         const char *value = natsMsg_GetData(d->msg) != NULL ? natsMsg_GetData(d->msg) : "";
         bool marker = kl_busn_is_marker(d->msg);
 
-        if (e->closed || atomic_load(&b->closed))
+        if (!kl_busn_tap_hears(t))
             break;
         if (strncmp(key, e->prefix, strlen(e->prefix)) == 0 && !is_older(e, key, d->msg))
             e->watch->change(e->watch, key,
@@ -123,38 +94,20 @@ static void on_delivery(struct kl_env_task *task)
                                     : kl_span(value, (size_t)natsMsg_GetDataLength(d->msg)),
                              kl_busn_revision(d->msg, d->seq));
     }
-    if (e->batch_current && !e->closed && !atomic_load(&b->closed))
+    if (e->batch_current && kl_busn_tap_hears(t))
         e->watch->current(e->watch);
-    if (kl_busn_enter(b)) {
-        e->delivery.run = on_back;
-        kl_busn_post(b, b->loop, &e->delivery);
-        kl_busn_leave(b);
-    } else {
-        struct kl_busn_drop *batch = e->batch;
-
-        e->batch = NULL;
-        kl_busn_drops_free(batch);
-        kl_busn_tap_unref(&e->tap);
-    }
 }
 
 /* Up to where all present keys have been told: `current` must not wait for later changes. */
-static void eye_pump(struct eye *e)
+static void eye_pump(struct kl_busn_tap *t)
 {
-    struct kl_busn_drop *d = e->first;
+    struct eye *e = eye_of(t);
 
-    if (e->away || e->tap.closed || (d == NULL && !e->tell_current) ||
-        atomic_load(&e->tap.bus->closed))
+    if (!kl_busn_tap_may_send(t) || (t->first == NULL && !e->tell_current))
         return;
-    e->batch = d;
-    e->first = NULL;
-    e->last = &e->first;
     e->batch_current = e->tell_current;
     e->tell_current = false;
-    e->away = true;
-    kl_busn_tap_ref(&e->tap);
-    e->delivery.run = on_delivery;
-    kl_busn_post(e->tap.bus, e->loop, &e->delivery);
+    kl_busn_tap_send(t);
 }
 
 static enum kl_code eye_check(struct kl_busn_tap *t, int64_t wait_ms, bool *may,
@@ -171,7 +124,7 @@ static void current(struct eye *e)
     if (e->current)
         return;
     e->current = e->tell_current = true;
-    eye_pump(e);
+    eye_pump(&e->tap);
 }
 
 static void eye_attached(struct kl_busn_tap *t, bool may, uint64_t pending)
@@ -184,12 +137,12 @@ static void eye_drop(struct kl_busn_tap *t, struct kl_busn_drop *d)
 {
     struct eye *e = eye_of(t);
 
-    d->next = NULL;
-    *e->last = d;
-    e->last = &d->next;
-    if (d->pending == 0 && !e->current)
+    bool        all = d->pending == 0;
+
+    kl_busn_tap_put(t, d);
+    if (all && !e->current)
         current(e);
-    eye_pump(e);
+    eye_pump(t);
 }
 
 static void eye_tick(struct kl_busn_tap *t, int64_t now_ns)
@@ -203,18 +156,6 @@ static void eye_tick(struct kl_busn_tap *t, int64_t now_ns)
     e->renew_ns = now_ns + (RENEW_MS / 2 + (int64_t)(kl_env_draw(t->bus->env) % RENEW_MS)) * 1000000;
 }
 
-static void on_open(struct kl_env_task *task)
-{
-    struct eye *e = kl_container_of(task, struct eye, open);
-
-    kl_busn_tap_open(e->tap.bus, &e->tap);
-}
-
-static void on_close(struct kl_env_task *task)
-{
-    kl_busn_tap_close(&kl_container_of(task, struct eye, close)->tap);
-}
-
 void kl_busn_watch(struct kl_bus *bus, struct kl_bus_watch *w)
 {
     struct kl_busn *b = kl_busn(bus);
@@ -225,40 +166,30 @@ void kl_busn_watch(struct kl_bus *bus, struct kl_bus_watch *w)
     if (!kl_busn_enter(b))
         return;
     e = kl_new(sizeof *e);
-    atomic_init(&e->tap.refs, 1);
-    e->tap.bus = b;
     e->tap.check = eye_check;
     e->tap.attached = eye_attached;
     e->tap.drop = eye_drop;
-    e->tap.cancel = eye_cancel;
     e->tap.free = eye_free;
     e->tap.tick = eye_tick;
+    e->tap.tell = eye_tell;
+    e->tap.pump = eye_pump;
     e->watch = w;
-    e->loop = w->loop;
-    e->last = &e->first;
     snprintf(e->prefix, sizeof e->prefix, "%s", w->prefix);
     kl_busn_bucket_name(b, name);
     snprintf(e->tap.stream, sizeof e->tap.stream, "KV_%.64s", name);
     snprintf(e->tap.filter, sizeof e->tap.filter, "$KV.%.64s.>", name);
     e->key_at = strlen(e->tap.filter) - 1;
-    e->open.run = on_open;
-    e->close.run = on_close;
     w->own = e;
-    kl_busn_post(b, b->loop, &e->open);
+    kl_busn_tap_begin(b, &e->tap, w->loop);
     kl_busn_leave(b);
 }
 
 void kl_busn_unwatch(struct kl_bus *bus, struct kl_bus_watch *w)
 {
-    struct kl_busn *b = kl_busn(bus);
-    struct eye     *e = w->own;
+    struct eye *e = w->own;
 
-    if (e == NULL)
-        return;
+    (void)bus;
     w->own = NULL;
-    e->closed = true;
-    if (kl_busn_enter(b)) {
-        kl_busn_post(b, b->loop, &e->close);
-        kl_busn_leave(b);
-    }
+    if (e != NULL)
+        kl_busn_tap_end(&e->tap);
 }
