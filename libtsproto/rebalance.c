@@ -1,5 +1,7 @@
 #include "libtsproto/rebalance.h"
 
+#include "libkoal/base/sorted.h"
+
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,22 +27,17 @@ static int by_name(const void *a, const void *b)
                   ((const struct tsp_present *)b)->node->name);
 }
 
+static int to_name(const void *name, const void *present)
+{
+    return strcmp(name, ((const struct tsp_present *)present)->node->name);
+}
+
 static int find(const struct plan *p, const char *name)
 {
-    unsigned low = 0, high = p->node_count;
+    bool   there;
+    size_t at = kl_sorted_place(name, p->nodes, p->node_count, sizeof p->nodes[0], to_name, &there);
 
-    while (low < high) {
-        unsigned mid = (low + high) / 2;
-        int      c = strcmp(p->nodes[mid].node->name, name);
-
-        if (c == 0)
-            return (int)mid;
-        if (c < 0)
-            low = mid + 1;
-        else
-            high = mid;
-    }
-    return NOBODY;
+    return there ? (int)at : NOBODY;
 }
 
 static bool has(const struct member *m, int n)

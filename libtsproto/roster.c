@@ -1,5 +1,7 @@
 #include "libtsproto/roster.h"
 
+#include "libkoal/base/sorted.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,7 +15,7 @@ struct entry {
 };
 struct tsp_roster {
     int64_t       silent_ns, gone_ns;
-    unsigned      count;
+    size_t        count;
     struct entry *all[TSP_NODES_MAX];                  /* by name */
 };
 
@@ -41,32 +43,18 @@ void tsp_roster_free(struct tsp_roster *r)
     free(r);
 }
 
+static int by_name(const void *name, const void *e) { return strcmp(name, (*(struct entry *const *)e)->name); }
+
 /* Where `name` is or would be. */
-static unsigned place(const struct tsp_roster *r, const char *name, bool *found)
+static size_t place(const struct tsp_roster *r, const char *name, bool *found)
 {
-    unsigned low = 0, high = r->count;
-
-    *found = false;
-    while (low < high) {
-        unsigned mid = (low + high) / 2;
-        int      c = strcmp(r->all[mid]->name, name);
-
-        if (c == 0) {
-            *found = true;
-            return mid;
-        }
-        if (c < 0)
-            low = mid + 1;
-        else
-            high = mid;
-    }
-    return low;
+    return kl_sorted_place(name, r->all, r->count, sizeof r->all[0], by_name, found);
 }
 
 static struct entry *find(const struct tsp_roster *r, const char *name)
 {
-    bool     found;
-    unsigned at = place(r, name, &found);
+    bool   found;
+    size_t at = place(r, name, &found);
 
     return found ? r->all[at] : NULL;
 }
@@ -74,7 +62,7 @@ static struct entry *find(const struct tsp_roster *r, const char *name)
 static struct entry *make(struct tsp_roster *r, const char *name)
 {
     bool          found;
-    unsigned      at = place(r, name, &found);
+    size_t        at = place(r, name, &found);
     struct entry *e;
 
     if (found)
@@ -83,23 +71,21 @@ static struct entry *make(struct tsp_roster *r, const char *name)
         return NULL;
     e = kl_new(sizeof *e);
     memcpy(e->name, name, strlen(name) + 1);
-    memmove(&r->all[at + 1], &r->all[at], (r->count - at) * sizeof r->all[0]);
+    kl_sorted_open(r->all, &r->count, sizeof r->all[0], at);
     r->all[at] = e;
-    r->count++;
     return e;
 }
 
 /* Nothing is known of it any more. */
 static void forget_idle(struct tsp_roster *r, const char *name)
 {
-    bool     found;
-    unsigned at = place(r, name, &found);
+    bool   found;
+    size_t at = place(r, name, &found);
 
     if (!found || r->all[at]->there || r->all[at]->mark != TSP_MARK_NONE)
         return;
     entry_free(r->all[at]);
-    r->count--;
-    memmove(&r->all[at], &r->all[at + 1], (r->count - at) * sizeof r->all[0]);
+    kl_sorted_close(r->all, &r->count, sizeof r->all[0], at);
 }
 
 enum tsp_mark tsp_mark_of(struct kl_span value)

@@ -76,7 +76,7 @@ static enum kl_code room_for(struct ov_change *c, bool is_new, struct kl_err *er
     const struct ov *o = c->o;
 
     if ((is_new && o->count >= OV_TENANTS_MAX) || o->bytes + TSP_OVERRIDE_ALL_MAX > OV_BYTES_MAX)
-        return kl_fail(err, KL_ELIMIT, "there are %" PRIu32 " tenants and %zu KiB of overrides already; at most %d "
+        return kl_fail(err, KL_ELIMIT, "there are %zu tenants and %zu KiB of overrides already; at most %d "
                        "and %d are kept", o->count, o->bytes >> 10, OV_TENANTS_MAX, OV_BYTES_MAX >> 10);
     return KL_OK;
 }

@@ -115,7 +115,7 @@ static void get_all(struct call *call)
     struct kl_buf b = { 0 };
 
     kl_buf_adds(&b, "{\"status\":\"success\",\"data\":[");
-    for (uint32_t i = 0; i < call->h->o->count; i++) {
+    for (size_t i = 0; i < call->h->o->count; i++) {
         kl_buf_adds(&b, i > 0 ? ",{" : "{");
         put_entry(&call->h->o->entries[i], &b);
         kl_buf_adds(&b, "}");

@@ -21,7 +21,7 @@ struct ov {
     struct kl_env_task  begin, end;
     struct kl_env_timer soon;
     struct kl_bus_watch watch;
-    struct ov_entry *entries; uint32_t count, room;    /* by key */
+    struct ov_entry *entries; size_t count, room;      /* by key */
     size_t   bytes;                                    /* of tenants and what is said of them */
     uint64_t revision;                                 /* the highest seen */
     bool     watching, dirty;

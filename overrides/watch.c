@@ -1,6 +1,8 @@
 /* The keys as the KV tells them, kept by key, and put into force a moment after the first of several came. */
 #include "overrides/ov_priv.h"
 
+#include "libkoal/base/sorted.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,26 +12,18 @@ enum { SOON_MS = 20, QUEUE_MAX = 4 * OV_CHANGES_MAX };
 
 /* ---- entries ---- */
 
-/* Where it is, or would be. */
-static uint32_t slot_of(const struct ov *o, const char *key, bool *there)
-{
-    uint32_t from = 0, to = o->count;
+static int by_key(const void *key, const void *e) { return strcmp(key, ((const struct ov_entry *)e)->key); }
 
-    while (from < to) {
-        uint32_t mid = (from + to) / 2;
-        if (strcmp(o->entries[mid].key, key) < 0)
-            from = mid + 1;
-        else
-            to = mid;
-    }
-    *there = from < o->count && strcmp(o->entries[from].key, key) == 0;
-    return from;
+/* Where it is, or would be. */
+static size_t slot_of(const struct ov *o, const char *key, bool *there)
+{
+    return kl_sorted_place(key, o->entries, o->count, sizeof *o->entries, by_key, there);
 }
 
 struct ov_entry *ov_find(struct ov *o, const char *key)
 {
-    bool     there;
-    uint32_t at = slot_of(o, key, &there);
+    bool   there;
+    size_t at = slot_of(o, key, &there);
 
     return there ? &o->entries[at] : NULL;
 }
@@ -46,14 +40,14 @@ static void empty(struct ov *o, struct ov_entry *e)
 
 static void forget(struct ov *o, const char *key)
 {
-    bool     there;
-    uint32_t at = slot_of(o, key, &there);
+    bool   there;
+    size_t at = slot_of(o, key, &there);
 
     if (!there)
         return;
     o->dirty = o->dirty || o->entries[at].says;
     empty(o, &o->entries[at]);
-    memmove(&o->entries[at], &o->entries[at + 1], (--o->count - at) * sizeof *o->entries);
+    kl_sorted_close(o->entries, &o->count, sizeof *o->entries, at);
 }
 
 static char *copy(struct kl_span s)
@@ -71,9 +65,8 @@ static bool keep(struct ov *o, const char *key, const struct tsp_override *v, ui
     const struct tsp_override_version *now = &v->versions[0];
     struct ov_entry e = { .revision = revision, .version = now->number, .time_ms = now->time_ms,
                           .tenant_size = v->tenant.size, .by_size = now->by.size, .all_size = now->all.size };
-    bool     there;
-    uint32_t at = slot_of(o, key, &there);
-    size_t   was = there ? weight(&o->entries[at]) : 0;
+    bool   there;
+    size_t at = slot_of(o, key, &there), was = there ? weight(&o->entries[at]) : 0;
 
     if (o->bytes - was + weight(&e) > OV_BYTES_MAX || (!there && o->count == OV_TENANTS_MAX))
         return false;
@@ -82,15 +75,10 @@ static bool keep(struct ov *o, const char *key, const struct tsp_override *v, ui
     e.by = copy(now->by);
     e.all = copy(now->all);
     e.says = now->all.size > 2;
-    if (there) {
+    if (there)
         empty(o, &o->entries[at]);
-    } else {
-        if (o->count == o->room) {
-            o->room = o->room == 0 ? 16 : o->room * 2;
-            o->entries = kl_resize(o->entries, o->room * sizeof *o->entries);
-        }
-        memmove(&o->entries[at + 1], &o->entries[at], (o->count++ - at) * sizeof *o->entries);
-    }
+    else
+        o->entries = kl_sorted_grow(o->entries, &o->count, &o->room, sizeof *o->entries, at);
     o->entries[at] = e;
     o->bytes += weight(&e);
     o->dirty = true;
@@ -146,7 +134,7 @@ void ov_apply(struct ov *o)
         return;
     o->dirty = false;
     said = kl_new((o->count + 1) * sizeof *said);
-    for (uint32_t i = 0; i < o->count; i++)
+    for (size_t i = 0; i < o->count; i++)
         if (o->entries[i].says)
             said[n++] = (struct kl_config_said){ kl_span(o->entries[i].tenant, o->entries[i].tenant_size),
                                                  kl_span(o->entries[i].all, o->entries[i].all_size) };
@@ -223,7 +211,7 @@ void ov_free(struct ov *o)
         return;
     o->env->sched->post(o->loop, &o->end);
     o->env->sched->loop_free(o->loop);
-    for (uint32_t i = 0; i < o->count; i++)
+    for (size_t i = 0; i < o->count; i++)
         empty(o, &o->entries[i]);
     free(o->entries);
     free(o);

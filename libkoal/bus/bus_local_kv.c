@@ -7,6 +7,7 @@
 
 #include "libkoal/base/buf.h"
 #include "libkoal/base/hash.h"
+#include "libkoal/base/sorted.h"
 
 #include <assert.h>
 #include <inttypes.h>
@@ -57,35 +58,17 @@ struct kl_busl_kv {
 
 /* ---- the table and its file ---- */
 
-static size_t lower(const struct kl_busl_kv *kv, const char *key)
+static int by_key(const void *key, const void *i) { return strcmp(key, ((const struct item *)i)->key); }
+
+static size_t place(const struct kl_busl_kv *kv, const char *key, bool *there)
 {
-    size_t lo = 0, hi = kv->count;
-
-    while (lo < hi) {
-        size_t mid = (lo + hi) / 2;
-
-        if (strcmp(kv->items[mid].key, key) < 0)
-            lo = mid + 1;
-        else
-            hi = mid;
-    }
-    return lo;
-}
-
-static bool is_at(const struct kl_busl_kv *kv, size_t i, const char *key)
-{
-    return i < kv->count && strcmp(kv->items[i].key, key) == 0;
+    return kl_sorted_place(key, kv->items, kv->count, sizeof *kv->items, by_key, there);
 }
 
 static void insert(struct kl_busl_kv *kv, size_t i, struct item item_take)
 {
-    if (kv->count == kv->room) {
-        kv->room = kv->room > 0 ? 2 * kv->room : 64;
-        kv->items = kl_resize(kv->items, kv->room * sizeof *kv->items);
-    }
-    memmove(kv->items + i + 1, kv->items + i, (kv->count - i) * sizeof *kv->items);
+    kv->items = kl_sorted_grow(kv->items, &kv->count, &kv->room, sizeof *kv->items, i);
     kv->items[i] = item_take;
-    kv->count++;
     kv->bytes += strlen(item_take.key) + item_take.size;
 }
 
@@ -93,7 +76,7 @@ static struct item take_out(struct kl_busl_kv *kv, size_t i)
 {
     struct item item = kv->items[i];
 
-    memmove(kv->items + i, kv->items + i + 1, (--kv->count - i) * sizeof *kv->items);
+    kl_sorted_close(kv->items, &kv->count, sizeof *kv->items, i);
     kv->bytes -= strlen(item.key) + item.size;
     return item;
 }
@@ -302,9 +285,10 @@ static void complete(struct kl_busl *b, struct kl_bus_kv *op, enum kl_code code)
 
 static enum kl_code get(struct kl_busl_kv *kv, struct kl_bus_kv *op)
 {
-    size_t i = lower(kv, op->key);
+    bool   there;
+    size_t i = place(kv, op->key, &there);
 
-    if (!is_at(kv, i, op->key))
+    if (!there)
         return kl_fail(&op->err, KL_ENOENT, "there is no key %s", op->key);
     op->got_size = kv->items[i].size;
     op->got = kl_new(op->got_size > 0 ? op->got_size : 1);
@@ -327,8 +311,8 @@ static enum kl_code expected(struct kl_bus_kv *op, uint64_t revision)
 /* The table as it would be is saved; if that fails, the table is as it was, for good. */
 static enum kl_code change(struct kl_busl_kv *kv, struct kl_bus_kv *op)
 {
-    size_t      i = lower(kv, op->key);
-    bool        there = is_at(kv, i, op->key), put = op->kind == KL_BUS_KV_PUT;
+    bool        there, put = op->kind == KL_BUS_KV_PUT;
+    size_t      i = place(kv, op->key, &there);
     struct item old = { 0 };
 
     if (kv->dead) {
