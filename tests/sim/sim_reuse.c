@@ -249,7 +249,7 @@ static void compare(struct life *l)
 static void begin(struct life *l)
 {
     struct dm_options o = kit_doorman(l->w.log, l->w.metrics);
-    struct qr_options q = { .log = l->w.log, .results_cache_fresh_ms = 60000 };
+    struct qr_options q = { .log = l->w.log, .results_cache_fresh_ms = 60000, .pushes = l->seed % 4 > 1 };
     struct kl_err     err = { 0 };
 
     l->d = dm_new(l->w.env, l->w.bus, &o);
