@@ -8,7 +8,7 @@
 #include "ingestor/ing_priv.h"
 #include "libkoal/base/mem.h"
 
-enum { SERIES = 12 };
+enum { SERIES = 12, LIVES = 12, AT_ONCE = 4 };
 
 static void write_some(struct cell *c, unsigned batch)
 {
@@ -262,6 +262,189 @@ START_TEST(members_that_are_alike_are_found_alike_cut_for_cut)
 }
 END_TEST
 
+/* ---- whatever a log may hold, and members that come and go: they stay alike ---- */
+
+enum { REFS = 12, ROUNDS = 60, WRITERS = 3 };
+
+struct wild {
+    struct cell c;
+    struct tsp_record_writer *w;
+    uint64_t counters[WRITERS];
+};
+struct appended { struct kl_bus_append op; struct kl_buf bytes; };
+
+static void appended(struct kl_bus_append *op)
+{
+    struct appended *a = kl_container_of(op, struct appended, op);
+
+    kl_buf_deinit(&a->bytes);
+    free(a);
+}
+
+static void wild_labels(uint64_t n, struct kl_buf *out)
+{
+    struct kl_labels_builder b;
+    struct kl_err            err;
+    char                     name[20], value[20];
+
+    snprintf(name, sizeof name, "wild_%u", (unsigned)(n % 3));
+    snprintf(value, sizeof value, "%u", (unsigned)n);
+    kl_labels_start(&b);
+    kl_labels_add(&b, kl_span_str("__name__"), kl_span_str(name), &err);
+    kl_labels_add(&b, kl_span_str("n"), kl_span_str(value), &err);
+    ck_assert_int_eq(kl_labels_finish(&b, out, &err), KL_OK);
+}
+
+static void wild_define(struct wild *d, uint64_t ref)
+{
+    struct kl_buf    b = { 0 };
+    struct kl_labels labels;
+
+    wild_labels(ref, &b);
+    labels = (struct kl_labels){ (const uint8_t *)b.at, b.size };
+    tsp_record_define(d->w, kl_span_str("anonymous"), ref, kl_labels_fp(labels), labels);
+    kl_buf_deinit(&b);
+}
+
+static void wild_hist(struct wild *d, uint64_t ref, int64_t time_ms)
+{
+    static const struct kl_hist_span spans[2][2] = { { { 0, 3 }, { 1, 1 } }, { { 1, 2 }, { 2, 2 } } };
+    double         counts[4] = { 1, (double)(c_draw(&d->c) % 3), 0, 2 };
+    struct kl_hist h = { .schema = (int32_t)(c_draw(&d->c) % 2), .was_int = c_draw(&d->c) % 2 == 0, .count = 9,
+                         .sum = (double)(c_draw(&d->c) % 4), .pos_span_count = 2, .pos_count = 4, .pos = counts };
+
+    h.pos_spans = spans[c_draw(&d->c) % 2];
+    tsp_record_hist(d->w, kl_span_str("anonymous"), ref, time_ms, &h);
+}
+
+/* Few times and few values, so that they meet; late, early, repeated, of series that nobody defined (yet). */
+static void wild_item(struct wild *d, uint64_t ref)
+{
+    struct cell   *c = &d->c;
+    struct kl_span tenant = kl_span_str("anonymous");
+    int64_t        times[8], now_ms = kl_env_now_ms(c->env) / 1000 * 1000;
+    double         values[8];
+    size_t         count = 1 + c_draw(c) % 8;
+
+    for (size_t i = 0; i < count; i++) {
+        times[i] = now_ms - (int64_t)(c_draw(c) % (c_draw(c) % 8 == 0 ? 200 : 8)) * 1000;
+        values[i] = c_draw(c) % 20 == 0 ? kl_bits_f64(KL_STALE_BITS) : (double)(c_draw(c) % 3);
+    }
+    switch (c_draw(c) % 12) {
+    case 0:
+        tsp_record_start_time(d->w, tenant, ref, times[0], times[0] - 5000 - (int64_t)(c_draw(c) % 3) * 1000);
+        break;
+    case 1:
+        wild_hist(d, ref, times[0]);
+        break;
+    case 2: {
+        struct tsp_deletion x = { .from_ms = times[0] - (int64_t)(c_draw(c) % 60) * 1000, .to_ms = times[0],
+                                  .matcher_count = 1 };
+
+        if (c_draw(c) % 4 != 0)
+            break;
+        x.matchers[0] = (struct kl_matcher){ .op = KL_MATCH_EQ, .name = kl_span_str("__name__"),
+                                             .value = kl_span_str("wild_1") };
+        tsp_record_delete(d->w, tenant, &x);
+        break;
+    }
+    case 3:
+        wild_define(d, ref);
+        break;
+    default:
+        tsp_record_floats(d->w, tenant, ref, times, values, count);
+    }
+}
+
+static void wild_write(struct wild *d)
+{
+    struct cell           *c = &d->c;
+    struct tsp_incarnation who = { 0 };
+    struct appended       *a = kl_new(sizeof *a);
+    struct kl_err          err;
+    unsigned               writer = (unsigned)(c_draw(c) % WRITERS);
+
+    who.bytes[0] = (uint8_t)(1 + writer);
+    tsp_record_start(d->w);
+    for (uint64_t ref = 1; ref <= REFS; ref++)         /* mostly defined when used, now and then later */
+        if (c_draw(c) % 16 == 0)
+            wild_define(d, ref);
+    for (unsigned n = 1 + (unsigned)(c_draw(c) % 6); n > 0; n--)
+        wild_item(d, 1 + c_draw(c) % REFS);
+    wild_define(d, 1 + c_draw(c) % REFS);
+    ck_assert_int_eq(tsp_record_finish(d->w, who, ++d->counters[writer], &a->bytes, &err), KL_OK);
+    a->op = (struct kl_bus_append){ .partition = (uint32_t)(c_draw(c) % 2), .record = kl_buf_span(&a->bytes),
+                                    .loop = c->loop, .done = appended };
+    c->bus->append(c->bus, &a->op);
+}
+
+static void wild_event(struct wild *d)
+{
+    struct cell   *c = &d->c;
+    unsigned       i = C_DOORMEN + (unsigned)(c_draw(c) % C_INGESTORS);
+    struct c_node *n = &c->nodes[i];
+
+    if (n->env == NULL) {
+        c_start(c, i);
+        return;
+    }
+    switch (c_draw(c) % 8) {
+    case 0:
+    case 1:
+        c_kill(c, i, (enum c_death)(c_draw(c) % 3));
+        break;
+    case 2:
+    case 3:
+        n->paused = !n->paused;
+        kl_env_sim_pause(c->sim, n->env, n->paused);
+        break;
+    case 4:
+        n->cut = !n->cut;
+        kl_bus_sim_cut(n->bus, n->cut);
+        break;
+    default:
+        for (unsigned k = C_DOORMEN; k < C_QUERIER; k++)
+            if (c->nodes[k].env != NULL && c_draw(c) % 3 > 0)
+                kit_flush(c->nodes[k].ing, c->loop);
+    }
+}
+
+static void wild_live(uint64_t seed)
+{
+    struct wild *d = kl_new(sizeof *d);
+    struct cell *c = &d->c;
+
+    c_init(c, 9000 + seed);
+    d->w = tsp_record_writer_new();
+    for (unsigned i = 0; i < C_NODES; i++)
+        c_start(c, i);
+    c_settle(c, "at the beginning");
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        for (unsigned n = 20 + (unsigned)(c_draw(c) % 60); n > 0; n--) {
+            wild_write(d);
+            kl_env_sim_run(c->sim, (int64_t)(c_draw(c) % 100));
+        }
+        if (c_draw(c) % 2 == 0)
+            wild_event(d);
+    }
+    if (getenv("KOA_TELL") != NULL)
+        printf("seed %" PRIu64 ": %.0f s, %u cuts found the same\n", seed, (double)c_now_ns(c) / 1e9, c->same);
+    ck_assert_msg(c->differing == 0, "seed %" PRIu64 ": %s", seed, c->difference);
+}
+
+static unsigned lives(void)
+{
+    const char *text = getenv("KOA_SIM_SEEDS");
+
+    return text == NULL ? LIVES : (unsigned)strtoul(text, NULL, 10);
+}
+
+START_TEST(whatever_the_log_holds_members_seal_the_same)
+{
+    kit_lives(_i, AT_ONCE, lives(), wild_live);
+}
+END_TEST
+
 const char *__asan_default_options(void);
 const char *__asan_default_options(void) { return "detect_leaks=0"; }      /* the cells are not taken down */
 
@@ -273,5 +456,6 @@ int main(void)
     tcase_add_loop_test(t, a_member_whose_memory_was_altered_is_found_at_the_next_cut, 0, 8);
     tcase_add_loop_test(t, a_log_that_gives_two_members_different_records_is_found_at_the_next_cut, 0, 2);
     tcase_add_test(t, members_that_are_alike_are_found_alike_cut_for_cut);
+    tcase_add_loop_test(t, whatever_the_log_holds_members_seal_the_same, 0, (int)((lives() + AT_ONCE - 1) / AT_ONCE));
     return kit_run("differ", t);
 }
