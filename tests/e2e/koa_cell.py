@@ -7,13 +7,14 @@ import time
 
 import koa
 from koa import check, eventually, free_port, http
+from koa_apart import Loopback
 
 SILENT_S, GONE_S = 2.0, 8.0
 
 
 class Cell:
-    def __init__(self, world, *flags, servers=1, doormen=1, ingestors=2, replicas=2, partitions=8, ready=True):
-        self.world, self.flags = world, flags
+    def __init__(self, world, *flags, servers=1, doormen=1, ingestors=2, replicas=2, partitions=8, ready=True, net=None):
+        self.world, self.flags, self.net = world, flags, net or Loopback()
         self.ports = {}
         self.nats_ports = [free_port() for _ in range(servers)]
         routes = [free_port() for _ in range(servers)]
@@ -22,16 +23,19 @@ class Cell:
             conf = world.path(f"nats-{i}.conf")
             os.makedirs(world.path(f"nats-{i}"), exist_ok=True)
             with open(conf, "w") as f:
-                f.write(f'server_name: n{i}\nhost: 127.0.0.1\nport: {self.nats_ports[i]}\n'
+                if os.environ.get("KOA_NATS_DEBUG"):   # its elections
+                    f.write("debug: true\n")
+                f.write(f'server_name: n{i}\nhost: {self.net.address(i)}\nport: {self.nats_ports[i]}\n'
                         f'jetstream {{ store_dir: "{world.path(f"nats-{i}")}", max_file_store: 20GB }}\n')
                 if servers > 1:
-                    f.write(f'cluster {{ name: c, host: 127.0.0.1, port: {routes[i]}, routes: ['
-                            + ", ".join(f'"nats://127.0.0.1:{r}"' for r in routes) + "] }\n")
-            self.nats.append(world.run(f"nats-{i}", os.path.join(koa.PEERS, "nats-server"), "-c", conf))
+                    f.write(f'cluster {{ name: c, host: {self.net.address(i)}, port: {routes[i]}, routes: ['
+                            + ", ".join(f'"nats://{self.net.address(n)}:{r}"' for n, r in enumerate(routes)) + "] }\n")
+            self.nats.append(world.run(f"nats-{i}", *self.net.inside(i), os.path.join(koa.PEERS, "nats-server"), "-c", conf))
         self.replicas = replicas
         self.configure(partitions)
         self.doormen = [self.service("doorman", f"doorman-{i}", f"--doorman.name=doorman-{i}") for i in range(doormen)]
         self.ingestors = {}
+        self.wanted = set()                            # of them, those that are not drained
         for i in range(ingestors):
             self.add_ingestor(i)
         self.querier = self.service("querier", "querier", "--store.dir", world.path("store"))
@@ -44,7 +48,7 @@ class Cell:
         """Of processes that start from now on."""
         with open(self.world.path("cell.yaml"), "w") as f:
             f.write(f"cell: e2e\npartitions: {partitions}\nnats:\n  url: "
-                    + ",".join(f"nats://127.0.0.1:{p}" for p in self.nats_ports)
+                    + ",".join(f"nats://{self.net.address(i)}:{p}" for i, p in enumerate(self.nats_ports))
                     + f"\nlog:\n  replicas: {min(len(self.nats), 3)}\n  bytes_max: 256MiB\n"
                     f"cluster:\n  replicas: {self.replicas}\n  heartbeat: 400ms\n  silent: {SILENT_S}s\n  gone: {GONE_S}s\n"
                     .replace(".0s", "s"))
@@ -60,6 +64,7 @@ class Cell:
 
     def add_ingestor(self, i, zone=None, disk=None, name=None):
         name = name or f"ingestor-{i}"
+        self.wanted.add(name)
         self.ingestors[i] = self.service("ingestor", name, "--ingestor.name", name, "--ingestor.zone",
                                          zone or "ab"[i % 2], "--data-dir", self.world.path(disk or name),
                                          "--store.dir", self.world.path("store"))
@@ -110,6 +115,22 @@ class Cell:
             raise koa.Failed(f"{name} does not own all: {json.dumps(self.shards())[:4000]}\n"
                              + "\n".join(p.words()[-1500:] for p in self.ingestors.values()))
 
+    def streams(self):
+        return ["KV_KOA_e2e", *(f"KOA_L_e2e_{p:04d}" for p in range(len(self.shards())))]
+
+    def replicas_of(self, stream, by=0):
+        """What the by'th server hears of a stream's servers: the leader's number, and that of those which keep up with it."""
+        answer = nats_request(self.nats_ports[by], f"$JS.API.STREAM.INFO.{stream}", host=self.net.address(by), seconds=3)
+        cluster = answer.get("cluster") or {}
+        followers = [r for r in cluster.get("replicas") or [] if r.get("current") and not r.get("offline")]
+        return (int(cluster["leader"][1:]) if cluster.get("leader") else None), len(followers)
+
+    def nats_whole(self, seconds=120):
+        """Every stream has a leader, and all others keep up: the next fault is the only one."""
+        def so():
+            return all(self.replicas_of(stream) == (self.replicas_of(stream, 1)[0], len(self.nats) - 1) for stream in self.streams())
+        eventually("NATS is whole", so, seconds)
+
     def flush_all(self):
         for p in self.ingestors.values():
             if p.alive():
@@ -117,9 +138,9 @@ class Cell:
                 check(status == 204, f"flush of {p.name}: {status} {body[:300]!r}")
 
 
-def nats_request(port, subject, payload=b"", seconds=10):
+def nats_request(port, subject, payload=b"", seconds=10, host="127.0.0.1"):
     """One request to a nats-server, in its own words."""
-    with socket.create_connection(("127.0.0.1", port), timeout=seconds) as s:
+    with socket.create_connection((host, port), timeout=seconds) as s:
         f = s.makefile("rb")
         f.readline()                                   # INFO
         s.sendall(b'CONNECT {"verbose":false,"pedantic":false}\r\nSUB _INBOX.e2e 1\r\n'

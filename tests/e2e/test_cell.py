@@ -11,6 +11,7 @@ import time
 
 import koa
 from koa import api, check, eventually, http
+from koa_apart import apart
 from koa_cell import SILENT_S, Cell, metric, nats_request
 from test_durability import Writer, verify
 
@@ -497,19 +498,33 @@ def test_cell_a_write_may_want_every_replica_and_a_read_what_was_written_before(
     check(status == 204, f"{status} {body[:300]!r}")
 
 
-def kill_at_random(cell, rounds, seed):
+def kill_at_random(cell, rounds, seed, writers=None, besides={}):
+    """Any process, `rounds` times; of several nats-servers one at a time. `besides`: what happens when so many were killed."""
     draw = random.Random(seed)
-    writers = writers_of(cell)
+    writers = writers or writers_of(cell)
+    longest = {}
     for n in range(rounds):
         time.sleep(draw.uniform(0.2, 1.0))
+        if n in besides:
+            besides[n]()
         if n % 3 == 0:
             threading.Thread(target=quiet_flush, args=(cell,), daemon=True).start()
         p = draw.choice(cell.processes)
+        if p in cell.nats and len(cell.nats) > 1:
+            cell.nats_whole()
+        for w in writers:
+            w.anew()
         p.kill()
         time.sleep(draw.choice([0, 0, SILENT_S * 1.5]))
         p.start()
         cell.ready()
-    cell.settled(["ingestor-0", "ingestor-1"])
+        eventually(f"writes after {p.name} was killed", lambda: all(w.since_s is None for w in writers), 90, 0.05)
+        kind = p.name.split("-")[0]
+        longest.setdefault(kind, []).append(max(w.longest_s for w in writers))
+    for kind, all_s in sorted(longest.items()):
+        print(f"       {kind} killed {len(all_s)} times: without an ack at most {max(all_s):.1f} s, on average "
+              f"{sum(all_s) / len(all_s):.1f} s", flush=True)
+    cell.settled([p.name for p in cell.ingestors.values() if p.name in cell.wanted], 90)
     print(rounds, "kills,", done(cell, writers), "samples verified")
     cell.flush_all()
     check(verify(cell.query, writers) > 0, "after the flush")
@@ -526,17 +541,91 @@ def test_cell_kill_9_of_any_process_at_random_loses_and_doubles_nothing(world):
     kill_at_random(Cell(world, doormen=1), int(os.environ.get("KOA_CELL_KILLS", 6)), seed=11)
 
 
-def long_cell_on_three_nats_servers_lives_through_the_loss_of_each(world):
-    """Only with KOA_LONG: half a minute and more, most of it elections."""
-    cell = Cell(world, servers=3)
+def answer_holds(cell, writers, what, seconds=8):
+    """An answer is complete, or says what it lacks. How it was."""
+    complete = "complete"
+    if not cell.querier.alive():
+        return "none"
+    for w in writers:
+        acked = w.acked
+        status, _, body = http(f"{cell.query}/api/v1/query?consistency=strong&timeout={seconds}s&query=count_over_time("
+                               f"checked_{w.writer}[4h])", timeout=seconds + 30)
+        check(status in (200, 503), f"{what}: {status} {body[:300]!r}")
+        if status == 503 or b"warnings" in body:
+            complete = "with warnings"
+            continue
+        counts = [int(s["value"][1]) for s in json.loads(body)["data"]["result"]]
+        check(len(counts) == w.series and min(counts) >= acked, f"{what}: no warning, and {acked} were acked: {counts}")
+    return complete
+
+
+def under(cell, writers, what, fault, undo, lasts=1.0):
+    """Does it, and undoes it once writes are back; the longest that a writer went without an ack. The next fault comes when
+    all is as it was before."""
+    for w in writers:
+        w.anew()
+    begin = time.monotonic()
+    fault()
+    try:
+        first = answer_holds(cell, writers, what)
+        eventually(f"writes, {what}", lambda: all(w.since_s is None for w in writers), 90, 0.05)
+        time.sleep(lasts)
+        longest = max(w.longest_s for w in writers)
+        later = answer_holds(cell, writers, what)
+    finally:
+        for w in writers:
+            w.anew()
+        undo()
+    cell.ready()
+    cell.settled([p.name for p in cell.ingestors.values()], 90)
+    if len(cell.nats) > 1:
+        cell.nats_whole()
+    print(f"       {what}: {longest:.1f} s without an ack, answers {first}, then {later}; when it came back "
+          f"{max(w.longest_s for w in writers):.1f} s without an ack; all as before after {time.monotonic() - begin:.1f} s", flush=True)
+    return longest
+
+
+def under_kill(cell, writers, p):
+    return under(cell, writers, f"{p.name} killed", p.kill, p.start)
+
+
+def under_sleep(cell, writers, p):
+    """Longer than it may keep its leases."""
+    return under(cell, writers, f"{p.name} asleep", lambda: p.child.send_signal(signal.SIGSTOP),
+                 lambda: p.child.send_signal(signal.SIGCONT), SILENT_S * 1.5)
+
+
+def under_cut(cell, writers, i, what=""):
+    server = cell.nats[i]
+    return under(cell, writers, f"{server.name}{what} cut off", lambda: cell.net.cut(i, server), lambda: cell.net.mend(i, server))
+
+
+def three(world, net=None, flags=(), **kw):
+    cell = Cell(world, *flags, servers=3, net=net, **kw)
     cell.settled(["ingestor-0", "ingestor-1"], 120)
+    cell.nats_whole()
+    return cell
+
+
+def test_cell_on_three_nats_servers_goes_on_without_one_and_without_an_owner(world):
+    """The short one: the server that leads the keys falls, an owner falls, a server is cut off. Elections take their time."""
+    cell = three(world, net=apart(world, 3))
     writers = writers_of(cell)
-    for server in cell.nats:
-        time.sleep(0.5)
-        server.kill()
-        before = [w.acked for w in writers]
-        eventually(f"writes without {server.name}", lambda: all(w.acked > b for w, b in zip(writers, before)), 60)
-        server.start()
-        cell.ready()
-    cell.settled(["ingestor-0", "ingestor-1"], 60)
+    eventually("they write", lambda: all(w.acked > 0 for w in writers))
+    leader = cell.replicas_of("KV_KOA_e2e")[0]
+    under_kill(cell, writers, cell.nats[leader])
+    under_kill(cell, writers, cell.ingestors[0])
+    under_cut(cell, writers, (leader + 1) % 3)
+    print(done(cell, writers, 60), "samples verified")
+
+
+def long_cell_on_three_nats_servers_lives_through_the_loss_of_each(world):
+    """Only with KOA_LONG: two minutes, most of it elections."""
+    cell = three(world)
+    writers = writers_of(cell)
+    eventually("they write", lambda: all(w.acked > 0 for w in writers))
+    for p in (*cell.nats, *cell.ingestors.values(), cell.querier):
+        under_kill(cell, writers, p)
+    for p in cell.ingestors.values():
+        under_sleep(cell, writers, p)
     print(done(cell, writers, 60), "samples verified")

@@ -6,10 +6,11 @@ import shutil
 import signal
 import time
 
-from koa import check, eventually
+from koa import api, check, eventually
+from koa_apart import apart
 from koa_cell import SILENT_S, Cell
-from test_cell import done, kill_at_random, quiet_flush, writers_of
-from test_durability import verify
+from test_cell import done, kill_at_random, quiet_flush, three, under_cut, writers_of
+from test_durability import Writer, verify
 
 ROUNDS = int(os.environ.get("KOA_CELL_ROUNDS", 1))
 TWO = ["ingestor-0", "ingestor-1"]
@@ -18,19 +19,60 @@ TWO = ["ingestor-0", "ingestor-1"]
 def figures(what, cell, writers, seconds=60):
     total = done(cell, writers, seconds)
     acked = sum(w.acked for w in writers)
-    print(f"       {what}: {total} samples verified, {acked} batches of indexes acked, "
+    print(f"       {what}: {total} samples verified, {acked} of their times acked, "
           f"{sum(w.refused for w in writers)} pushes refused, longest without an ack "
-          f"{max(w.longest_s for w in writers):.1f} s", flush=True)
+          f"{max(w.worst_s for w in writers):.1f} s", flush=True)
 
 
-def taken_again(what, writers, seconds):
-    before, begin = [w.acked for w in writers], time.monotonic()
-    eventually(f"writes {what}", lambda: all(w.acked > b for w, b in zip(writers, before)), seconds)
-    return time.monotonic() - begin
+def grow_split_and_shrink(cell, begin_ms, writers):
+    """What happens besides a hundred kills, by how many there were."""
+    def wide():
+        """A metric that outgrows its partition while it is written."""
+        writers.append(Writer(cell.push, len(writers), begin_ms, series=60, pause_s=0.5))
+        writers[-1].start()
+
+    def spread():
+        name = f"checked_{writers[-1].writer}"
+        asked = lambda: {p for s in api(cell.query, "query_explain", query=name)["selectors"] for p in s["partitions"]}
+        eventually("the wide metric is spread", lambda: len(asked()) > 1, 60)
+
+    def restart_all():
+        cell.configure(8)                              # room for the split
+        for p in (*cell.ingestors.values(), *cell.doormen, cell.querier):
+            check(p.stop() == 0, f"{p.name} did not end well")
+            p.start()
+            cell.ready()
+            cell.settled(TWO)
+
+    def split():
+        cell.wish("split", partitions=8)
+        eventually("eight partitions", lambda: len(cell.shards()) == 8)
+
+    def four():
+        cell.add_ingestor(2)
+        cell.add_ingestor(3)
+        cell.ready()
+        cell.settled([f"ingestor-{i}" for i in range(4)], 120)
+
+    def two():
+        for i in (2, 3):
+            cell.wish("drain", node=f"ingestor-{i}")
+            cell.wanted.discard(f"ingestor-{i}")
+        cell.settled(TWO, 120)
+    return {10: wide, 30: spread, 40: restart_all, 50: split, 60: four, 80: two}
 
 
 def long_cell_a_hundred_kills_of_any_process_lose_and_double_nothing(world):
-    kill_at_random(Cell(world, doormen=1), 100 * ROUNDS, seed=23)
+    """With three nats-servers; meanwhile a metric is spread, all are restarted, P is doubled, two become four and two again."""
+    cell = three(world, flags=["--placement.spread_series=30", "--placement.spread_delay=2s", "--placement.spread_window=24h",
+                               "--ingestor.census=1s"], partitions=4)
+    writers = writers_of(cell)
+    kill_at_random(cell, 100 * ROUNDS, seed=23, writers=writers,
+                   besides=grow_split_and_shrink(cell, writers[0].begin_ms, writers))
+
+
+def long_cell_a_hundred_kills_with_one_nats_server_lose_and_double_nothing(world):
+    kill_at_random(Cell(world, doormen=1), 100 * ROUNDS, seed=24)
 
 
 def long_cell_an_owner_that_sleeps_past_its_lease_again_and_again_changes_nothing(world):
@@ -50,23 +92,18 @@ def long_cell_an_owner_that_sleeps_past_its_lease_again_and_again_changes_nothin
     figures("sleeping owners", cell, writers)
 
 
-def long_cell_a_nats_server_that_is_cut_off_and_each_leader_after_it_cost_time_and_no_more(world):
-    """Cut off: it stands still, its connections stay open. Three times around it was a leader of something each time."""
-    cell = Cell(world, servers=3)
-    cell.settled(TWO, 120)
+def long_cell_a_nats_server_that_is_cut_off_and_then_each_leader_cost_time_and_no_more(world):
+    """Its network is gone, its connections stay open, it does not know. One of them, then who leads the keys, then who leads
+    a writer's log."""
+    cell = three(world, net=apart(world, 3))
     writers = writers_of(cell)
-    back = []
-    for n in range(3 * ROUNDS):
-        server = cell.nats[n % 3]
-        time.sleep(1)
-        server.child.send_signal(signal.SIGSTOP)
-        try:
-            back.append(taken_again(f"while {server.name} is cut off", writers, 90))
-        finally:
-            server.child.send_signal(signal.SIGCONT)
-        cell.ready()
-        cell.settled(TWO, 90)
-    print("       writes were taken again after", ", ".join(f"{s:.1f} s" for s in back), flush=True)
+    eventually("they write", lambda: all(w.acked > 0 for w in writers))
+    for n in range(ROUNDS):
+        under_cut(cell, writers, n % 3)
+        under_cut(cell, writers, cell.replicas_of("KV_KOA_e2e")[0], ", which leads the keys,")
+        for w in writers[:2]:
+            (p,) = cell.ask(f"leader?metric=checked_{w.writer}")["partitions"]
+            under_cut(cell, writers, cell.replicas_of(f"KOA_L_e2e_{p['partition']:04d}")[0], ", which leads a log,")
     figures("servers cut off", cell, writers)
 
 

@@ -17,16 +17,21 @@ def value(series, index):
 class Writer(threading.Thread):
     """Pushes batch after batch, repeating one until it is acknowledged; remembers what was."""
 
-    def __init__(self, base, writer, begin_ms, series=20):
+    def __init__(self, base, writer, begin_ms, series=20, pause_s=0):
         super().__init__(daemon=True)
-        self.base, self.writer, self.begin_ms, self.series = base, writer, begin_ms, series
+        self.base, self.writer, self.begin_ms, self.series, self.pause_s = base, writer, begin_ms, series, pause_s
         self.acked = 0                                 # indexes below this were acknowledged
         self.refused = 0
-        self.longest_s = 0.0                           # without an ack
+        self.longest_s = self.worst_s = 0.0            # without an ack: since `anew`, and ever
+        self.since_s = None                            # of the ack that `anew` waits for
         self.stopping = False
 
+    def anew(self):
+        """Measures from now on; `since_s` is None once something that was begun later was acked."""
+        self.longest_s, self.since_s = 0.0, time.monotonic()
+
     def run(self):
-        last = time.monotonic()
+        last = begun = time.monotonic()
         while not self.stopping:
             batch = [({"__name__": f"checked_{self.writer}", "series": str(s)},     # a partition a writer
                       [(self.begin_ms + i * STEP_MS, value(self.writer * 1000 + s, i))
@@ -38,7 +43,11 @@ class Writer(threading.Thread):
             if status == 204:
                 self.acked += 5
                 now = time.monotonic()
-                self.longest_s, last = max(self.longest_s, now - last), now
+                if self.since_s is not None and begun >= self.since_s:
+                    self.since_s = None
+                self.longest_s, self.worst_s = max(self.longest_s, now - last), max(self.worst_s, now - last)
+                time.sleep(self.pause_s)
+                last = begun = time.monotonic()
             else:
                 self.refused += 1
                 check(status in (0, 503), f"a good push was answered {status} {words}")
