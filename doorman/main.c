@@ -89,7 +89,7 @@ int main(int argc, char **argv)
         if (placement != NULL)
             bootstrap = dm_bootstrap_new(a->env, p.bus, placement, a->log);
         coordinate(&p, a, assigned);
-        o.clock_off_ms = dm_coordinator_clock_off(p.coordinator);
+        so.clock_off_ms = o.clock_off_ms = dm_coordinator_clock_off(p.coordinator);
         spreader = dm_spreader_new(a->env, p.bus, &so);
         p.ov = ov_new(a->env, p.bus, &(struct ov_options){ .live = a->live, .table = kl_app_options, .log = a->log,
                                                            .metrics = a->metrics });

@@ -1,6 +1,7 @@
 #include "doorman/spreader.h"
 
 #include <inttypes.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -103,7 +104,8 @@ static void record_next(struct dm_spreader *s)
     uint8_t       spread;
     struct kl_err err;
 
-    if (s->out || s->table == NULL || !s->current)
+    if (s->out || s->table == NULL || !s->current ||
+        (s->o.clock_off_ms != NULL && atomic_load(s->o.clock_off_ms) != 0))
         return;
     s->more_count = 0;
     for (uint32_t i = 0; i < s->census.count; i++) {

@@ -18,6 +18,7 @@ static struct kl_env_dir      *root;
 static struct kl_bus          *bus;
 static struct dm_bootstrap    *bootstrap;
 static struct dm_spreader     *spreaders[2];
+static _Atomic int64_t         off_ms;                 /* their clocks */
 static struct kl_env_loop     *loop;
 static struct kl_bus_watch     watch;
 static struct tsp_layout      *layout;
@@ -38,7 +39,7 @@ static void begin(struct kl_env_task *t) { (void)t; bus->watch(bus, &watch); }
 static void setup(void)
 {
     struct kl_bus_local_options bo = { .partitions = PARTITIONS };
-    struct dm_spreader_options  so = { .series_max = BOUND, .delay_ms = DELAY_MS };
+    struct dm_spreader_options  so = { .series_max = BOUND, .delay_ms = DELAY_MS, .clock_off_ms = &off_ms };
     struct tsp_placement *p;
 
     sim = kl_env_sim_new(1);
@@ -157,6 +158,21 @@ START_TEST(what_was_counted_before_a_spread_began_is_no_reason_for_another)
 }
 END_TEST
 
+START_TEST(whose_clock_is_wrong_records_nothing_until_it_is_right)
+{
+    static const char *const metrics[] = { "m" };
+    static const uint64_t    series[] = { 2 * BOUND };
+    int64_t from;
+
+    off_ms = INT64_C(315576000000);
+    tell(3, metrics, series, 1, 10000);
+    ck_assert_uint_eq(spread_of("m", &from), 0);
+    off_ms = 0;
+    tell(3, metrics, series, 1, 10000);                /* the next census */
+    ck_assert_uint_eq(spread_of("m", &from), 1);
+}
+END_TEST
+
 int main(void)
 {
     Suite   *s = suite_create("doorman/spreader");
@@ -169,6 +185,7 @@ int main(void)
     tcase_add_test(t, a_metric_past_the_bound_is_spread_from_a_while_later_on);
     tcase_add_test(t, a_much_larger_one_gets_as_much_as_it_needs_and_never_more_than_there_is);
     tcase_add_test(t, what_was_counted_before_a_spread_began_is_no_reason_for_another);
+    tcase_add_test(t, whose_clock_is_wrong_records_nothing_until_it_is_right);
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_ENV);
     failed = srunner_ntests_failed(r);
