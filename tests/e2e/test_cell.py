@@ -552,7 +552,8 @@ def answer_holds(cell, writers, what, seconds=8):
                                f"checked_{w.writer}[4h])", timeout=seconds + 30)
         check(status in (200, 503), f"{what}: {status} {body[:300]!r}")
         if status == 503 or b"warnings" in body:
-            complete = "with warnings"
+            answer = json.loads(body)
+            complete = f"with warnings ({(answer.get('warnings') or [answer['error']])[0][:120]})"
             continue
         counts = [int(s["value"][1]) for s in json.loads(body)["data"]["result"]]
         check(len(counts) == w.series and min(counts) >= acked, f"{what}: no warning, and {acked} were acked: {counts}")
