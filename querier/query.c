@@ -199,7 +199,7 @@ static bool small(const struct qr_query *x)
     if (!x->params.instant && x->params.step_ms > 0)
         steps += (uint64_t)((x->params.end_ms - x->params.start_ms) / x->params.step_ms);
     return x->fetched_samples + x->fetched_series * steps < QR_INLINE_SAMPLES && steps < 2000 &&
-           memchr(x->params.text.at, ':', x->params.text.size) == NULL;
+           !pql_nests(x->job.pql);
 }
 
 /* What comes after a step; true: another step, at once. */

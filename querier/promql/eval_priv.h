@@ -101,7 +101,7 @@ struct pql_query {
     struct kl_arena *label_arenas;                     /* label sets outlive their operators */
     struct pql_result result;
     struct kl_arena result_arena;
-    bool done;
+    bool done, nests;                                  /* nests: some subquery was planned */
 };
 
 /* ---- failures, memory, budget: any thread ---- */

@@ -321,6 +321,7 @@ static struct pql_grid subquery_grid(struct pql_query *q, const struct pql_node 
     int64_t         first, last, range = n->range_ns / 1000000, step = n->step_ns / 1000000;
     struct pql_grid sub = { .count = 0 };
 
+    q->nests = true;
     if (step == 0)
         step = SUBQUERY_STEP_MS;
     if (g.count == 0)

@@ -56,6 +56,8 @@ struct pql_query;
 /* Parses, checks types, plans. NULL and `failure` when the text is no query. */
 struct pql_query *pql_new(const struct pql_params *params, struct pql_failure *failure);
 void              pql_free(struct pql_query *q);
+/* Whether it has a subquery, which may make many points of few series and few steps. */
+bool              pql_nests(const struct pql_query *q);
 
 /* A selector's data, from the caller. times ascending, strictly. hists NULL, or hists[i] not NULL
  * where sample i is a histogram (values[i] then is ignored); starts NULL or start times, 0 unknown.

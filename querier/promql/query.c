@@ -367,6 +367,8 @@ enum pql_state pql_step(struct pql_query *q)
     return PQL_DONE;
 }
 
+bool pql_nests(const struct pql_query *q) { return q->nests; }
+
 size_t pql_work_count(struct pql_query *q)
 {
     return q->cur != NULL ? q->cur->items : 0;

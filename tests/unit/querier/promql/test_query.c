@@ -319,6 +319,26 @@ START_TEST(a_need_spans_exactly_the_times_its_operators_can_see)
 }
 END_TEST
 
+START_TEST(only_a_query_with_a_subquery_nests)
+{
+    static const struct { const char *text; bool nests; } of[] = {
+        { "m{instance=\"host:9100\"}", false }, { "job:m:rate5m", false }, { "rate(m[5m])", false },
+        { "max_over_time(rate(m[5m])[10m:1m])", true }, { "1 + sum(max_over_time(m[1h:]))", true },
+        { "m[10m:1m]", true },
+    };
+    struct pql_failure failure;
+
+    for (size_t i = 0; i < sizeof of / sizeof of[0]; i++) {
+        struct pql_params p = { .text = kl_span_str(of[i].text), .instant = true, .start_ms = 1000000 };
+        struct pql_query *q = pql_new(&p, &failure);
+
+        ck_assert_msg(q != NULL, "%s: %s", of[i].text, failure.text);
+        ck_assert_msg(pql_nests(q) == of[i].nests, "%s", of[i].text);
+        pql_free(q);
+    }
+}
+END_TEST
+
 START_TEST(a_need_says_which_fold_of_buckets_would_do)
 {
     struct pql_need n[4];
@@ -641,6 +661,7 @@ int main(void)
     tcase_add_test(t, samples_that_cannot_be_loaded_end_the_query_with_words);
     tcase_add_loop_test(t, each_part_is_summed_by_itself_and_then_they_are_in_the_order_of_their_numbers, 0, 4);
     tcase_add_test(t, a_need_spans_exactly_the_times_its_operators_can_see);
+    tcase_add_test(t, only_a_query_with_a_subquery_nests);
     tcase_add_test(t, a_need_says_which_fold_of_buckets_would_do);
     tcase_add_test(t, equal_selectors_of_overlapping_times_are_fetched_once);
     tcase_add_test(t, past_its_budget_a_query_ends_with_words);
