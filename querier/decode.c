@@ -410,6 +410,8 @@ bool qr_decode_run(struct qr_decode *d)
 {
     size_t found = 0;
 
+    if (d->failures == NULL)
+        d->failures = kl_new(d->job->q->workers * sizeof *d->failures);
     d->first_item = kl_resize(d->first_item, (d->fetch_count + 1) * sizeof *d->first_item);
     d->first_item[0] = 0;
     for (size_t i = 0; i < d->fetch_count; i++) {
@@ -435,6 +437,14 @@ bool qr_decode_run(struct qr_decode *d)
     return qr_fan_run(&d->fan, little(d));
 }
 
+const struct kl_err *qr_decode_failure(const struct qr_decode *d)
+{
+    for (unsigned i = 0; i < d->job->q->workers; i++)
+        if (d->failures[i].code != KL_OK)
+            return &d->failures[i];
+    return NULL;
+}
+
 size_t qr_decode_compact(struct qr_fetch *f, struct kl_fp *key)
 {
     size_t n = 0;
@@ -453,6 +463,8 @@ size_t qr_decode_compact(struct qr_fetch *f, struct kl_fp *key)
 
 void qr_decode_deinit(struct qr_decode *d)
 {
+    free(d->failures);
+    d->failures = NULL;
     for (unsigned i = 0; i < PQL_WORKERS_MAX; i++) {
         struct qr_scratch *s = d->scratch[i];
 

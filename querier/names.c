@@ -269,13 +269,13 @@ static void begin_unite(struct qr_names *n)
 
 static void decoded(struct qr_decode *d)
 {
-    struct qr_names *n = kl_container_of(d, struct qr_names, decoder);
+    struct qr_names     *n = kl_container_of(d, struct qr_names, decoder);
+    const struct kl_err *failure = qr_decode_failure(d);
 
-    for (unsigned i = 0; i < PQL_WORKERS_MAX; i++)
-        if (d->failures[i].code != KL_OK) {
-            qr_job_fail(&n->job, qr_kind_of(d->failures[i].code), "%s", d->failures[i].text);
-            return;
-        }
+    if (failure != NULL) {
+        qr_job_fail(&n->job, qr_kind_of(failure->code), "%s", failure->text);
+        return;
+    }
     begin_unite(n);
 }
 

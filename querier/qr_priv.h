@@ -508,7 +508,7 @@ struct qr_decode {
     size_t *first_item;                                /* of each fetch; one more */
     struct kl_arena *arenas;                           /* one a worker where there is no query */
     struct qr_scratch *scratch[PQL_WORKERS_MAX];
-    struct kl_err failures[PQL_WORKERS_MAX];           /* what a worker met first */
+    struct kl_err *failures;                           /* of each worker what it met first */
     _Atomic uint64_t samples;                          /* decoded, of all rounds */
     void (*done)(struct qr_decode *d);
 };
@@ -518,6 +518,7 @@ bool   qr_decode_later(struct qr_decode *d, struct qr_fetch *f, const struct pql
 /* True: it ran here. Afterwards f->series has holes (labels.at NULL) where found had more of one
  * series, or no sample fell into the range; qr_decode_compact closes them and says how many stay. */
 bool   qr_decode_run(struct qr_decode *d);
+const struct kl_err *qr_decode_failure(const struct qr_decode *d);     /* NULL: none */
 size_t qr_decode_compact(struct qr_fetch *f, struct kl_fp *key);       /* key: of those that stay, in order */
 void   qr_decode_deinit(struct qr_decode *d);
 

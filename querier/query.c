@@ -79,14 +79,14 @@ static void feed(struct qr_query *x)
 
 static void decoded(struct qr_decode *d)
 {
-    struct qr_query *x = kl_container_of(d, struct qr_query, decode);
-    int64_t          begin_ns;
+    struct qr_query     *x = kl_container_of(d, struct qr_query, decode);
+    const struct kl_err *failure;
+    int64_t              begin_ns;
 
-    for (unsigned i = 0; i < PQL_WORKERS_MAX; i++)
-        if (d->failures[i].code != KL_OK) {
-            qr_job_fail(&x->job, qr_kind_of(d->failures[i].code), "%s", d->failures[i].text);
-            return;
-        }
+    if ((failure = qr_decode_failure(d)) != NULL) {
+        qr_job_fail(&x->job, qr_kind_of(failure->code), "%s", failure->text);
+        return;
+    }
     for (size_t i = 0; i < x->round->count; i++) {
         x->fetched_series += x->round->fetches[i].found_count;
         x->pushed_series += x->round->fetches[i].fed.series;
@@ -340,6 +340,7 @@ static void start(struct qr_job *j)
     x->params.load = load;
     x->params.load_ctx = x;
     x->params.step_each = x->explain;
+    x->params.workers = j->q->workers;
     x->params.notes_by_steps = j->reuses && j->q->o.results_cache_bytes > 0;
     x->mark_ns = kl_env_mono_ns(j->q->env);
     qr_hold(j);

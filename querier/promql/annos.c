@@ -30,6 +30,7 @@ void pql_annos_free(struct pql_annos *a)
         free(a->own[i]);
     for (uint32_t i = 0; i < a->info_count; i++)
         free(a->infos[i]);
+    free(a->at);
     free(a);
 }
 
@@ -111,6 +112,10 @@ struct pql_anno *pql_annos_entry(struct pql_annos *as, struct pql_anno *a, struc
         return NULL;
     }
     *is_new = true;
+    if (as->count == as->room) {
+        as->room = as->room == 0 ? 4 : as->room * 2;
+        as->at = kl_resize(as->at, as->room * sizeof *as->at);
+    }
     a->name = copy(name);
     a->more = copy(more);
     as->at[as->count] = *a;

@@ -25,7 +25,8 @@ struct pql_annos {
     bool        blurred;                               /* not of all it is known at which steps */
     uint32_t    step_count;
     uint32_t    count, own_count, info_count;
-    struct pql_anno at[PQL_ANNOS_MAX];
+    uint32_t    room;
+    struct pql_anno *at;                               /* at most PQL_ANNOS_MAX; they move as it grows */
     char       *own[PQL_WARNINGS_OF_CALLER_MAX], *infos[PQL_INFOS_OF_CALLER_MAX];
 };
 void pql_annos_lock(struct pql_annos *a);

@@ -60,7 +60,7 @@ struct pql_op {
     struct pql_rows out;
     size_t items;
     void *own;
-    struct kl_arena *arenas;                           /* PQL_WORKERS_MAX */
+    struct kl_arena *arenas;                           /* one a worker */
 };
 
 struct pql_fed { uint32_t count; const struct pql_series *at; };
@@ -97,7 +97,7 @@ struct pql_query {
     atomic_int failing;                                /* 0; 1: being written; 2: written */
     struct pql_failure failure;
     struct pql_annos *annos;
-    struct kl_arena *worker_arenas;                    /* the caller's, PQL_WORKERS_MAX */
+    struct kl_arena *worker_arenas;                    /* the caller's, one a worker */
     struct kl_arena *label_arenas;                     /* label sets outlive their operators */
     struct pql_result result;
     struct kl_arena result_arena;

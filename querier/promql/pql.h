@@ -40,6 +40,7 @@ struct pql_params {
     bool    tally, samples_per_step;                   /* whether to count them, for stats; of each step */
     bool    notes_by_steps;                            /* see pql_said */
     bool    partial;                                   /* the text is that of a push: see pql_partial */
+    unsigned workers;                                  /* how many there may be; 0: PQL_WORKERS_MAX */
     bool    step_each;                                 /* a step ends with its operator, as WORK of no
                                                           items, so that each one's time can be told */
     /* Where a need says `once`, floats may be fed without their columns: `later` not NULL, count at

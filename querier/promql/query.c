@@ -194,9 +194,11 @@ struct pql_query *pql_new(const struct pql_params *params, struct pql_failure *f
     }
     q->ops_tail = &q->ops;
     q->annos = pql_annos_new(&q->params);
-    q->worker_arenas = kl_new(PQL_WORKERS_MAX * sizeof *q->worker_arenas);
-    q->label_arenas = kl_new(PQL_WORKERS_MAX * sizeof *q->label_arenas);
-    for (unsigned i = 0; i < PQL_WORKERS_MAX; i++) {
+    if (q->params.workers == 0 || q->params.workers > PQL_WORKERS_MAX)
+        q->params.workers = PQL_WORKERS_MAX;
+    q->worker_arenas = kl_new(q->params.workers * sizeof *q->worker_arenas);
+    q->label_arenas = kl_new(q->params.workers * sizeof *q->label_arenas);
+    for (unsigned i = 0; i < q->params.workers; i++) {
         kl_arena_init(&q->worker_arenas[i], q->memory_max);
         kl_arena_init(&q->label_arenas[i], q->memory_max);
     }
@@ -223,7 +225,7 @@ static void free_arenas(struct pql_op *op)
 
     if (op->arenas == NULL)
         return;
-    for (unsigned i = 0; i < PQL_WORKERS_MAX; i++) {
+    for (unsigned i = 0; i < op->q->params.workers; i++) {
         bytes += op->arenas[i].used_bytes;
         kl_arena_deinit(&op->arenas[i]);
     }
@@ -246,7 +248,7 @@ void pql_free(struct pql_query *q)
     free(q->needs_out);
     free((void *)q->per_step);
     free((void *)q->reads);
-    for (unsigned i = 0; i < PQL_WORKERS_MAX; i++) {
+    for (unsigned i = 0; i < q->params.workers; i++) {
         kl_arena_deinit(&q->worker_arenas[i]);
         kl_arena_deinit(&q->label_arenas[i]);
     }
@@ -289,8 +291,8 @@ static bool data_is_missing(const struct pql_query *q)
 static void begin(struct pql_op *op)
 {
     if (op->arenas == NULL) {
-        op->arenas = kl_new(PQL_WORKERS_MAX * sizeof *op->arenas);
-        for (unsigned i = 0; i < PQL_WORKERS_MAX; i++)
+        op->arenas = kl_new(op->q->params.workers * sizeof *op->arenas);
+        for (unsigned i = 0; i < op->q->params.workers; i++)
             kl_arena_init(&op->arenas[i], op->q->memory_max);
     }
     op->items = 0;
@@ -312,7 +314,7 @@ static void end(struct pql_op *op)
     op->rows_made = op->out.count + op->rows_elsewhere;
     op->points_made = points;
     op->items_made = op->items;
-    for (unsigned i = 0; i < PQL_WORKERS_MAX; i++)
+    for (unsigned i = 0; i < op->q->params.workers; i++)
         op->bytes_used += op->arenas[i].used_bytes;
     if (op->shares)
         return;
@@ -325,7 +327,7 @@ static uint64_t caller_memory(const struct pql_query *q)
 {
     uint64_t sum = 0;
 
-    for (unsigned i = 0; i < PQL_WORKERS_MAX; i++)
+    for (unsigned i = 0; i < q->params.workers; i++)
         sum += q->worker_arenas[i].used_bytes;
     return sum;
 }
@@ -376,7 +378,7 @@ size_t pql_work_count(struct pql_query *q)
 
 void pql_work(struct pql_query *q, size_t item, unsigned worker)
 {
-    if (!pql_failed(q) && q->cur != NULL && item < q->cur->items && worker < PQL_WORKERS_MAX)
+    if (!pql_failed(q) && q->cur != NULL && item < q->cur->items && worker < q->params.workers)
         q->cur->kind->item(q->cur, item, worker);
 }
 
