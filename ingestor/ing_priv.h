@@ -154,7 +154,8 @@ struct ing_question {                                  /* as it came; to one par
     enum kl_code   code;                               /* of the first */
     struct kl_err  err;
     int64_t  begun_ns;
-    uint32_t asked;                                    /* partitions */
+    uint32_t asked, begun;                             /* partitions; asks */
+    struct ing_ask *asks;                              /* one each */
 };
 struct ing_ask {                                       /* a question to one partition */
     struct ing_ask *next;

@@ -29,13 +29,13 @@ static void question_free(struct ing_question *of)
     kl_arena_deinit(&of->arena);
     kl_buf_deinit(&of->first);
     kl_buf_deinit(&of->others);
+    free(of->asks);
     free(of);
 }
 
 static void send(struct ing_question *of)
 {
     struct ing_ingestor *i = of->i;
-    struct kl_buf        all = { 0 };
 
     ing_told_question(of);
     if (of->code != KL_OK) {
@@ -43,12 +43,9 @@ static void send(struct ing_question *of)
     } else if (of->others.size == 0 ||
                of->first.size + of->others.size + 32 > KL_BUS_MESSAGE_MAX) {
         kl_bus_answer_take(i->bus, of->q, &of->first);
-    } else {
-        kl_buf_reserve(&all, of->first.size + of->others.size + 32);
-        tsp_bundle_begin(&all);
-        tsp_bundle_add(&all, of->select.partition, kl_buf_span(&of->first));
-        kl_buf_add(&all, of->others.at, of->others.size);
-        kl_bus_answer_take(i->bus, of->q, &all);
+    } else {                                           /* in whatever order */
+        tsp_bundle_add(&of->others, of->select.partition, kl_buf_span(&of->first));
+        kl_bus_answer_take(i->bus, of->q, &of->others);
     }
     question_free(of);
 }
@@ -59,7 +56,7 @@ static bool has_room(const struct ing_question *of, const struct ing_partition *
     return p->number == of->select.partition || of->planned < TSP_SELECT_PAGE;
 }
 
-/* With its page, or refused, or (KL_ELIMIT, of a bundle) left out. Frees the ask. */
+/* With its page, or refused, or (KL_ELIMIT, of a bundle) left out. The ask goes with its question. */
 static void settle(struct ing_ask *a, enum kl_code code, const char *words)
 {
     struct ing_question  *of = a->of;
@@ -78,13 +75,14 @@ static void settle(struct ing_ask *a, enum kl_code code, const char *words)
         of->first = a->page;
         a->page = (struct kl_buf){ 0 };
     } else if (code == KL_OK) {
+        if (of->others.size == 0)
+            tsp_bundle_begin(&of->others);
         tsp_bundle_add(&of->others, p->number, kl_buf_span(&a->page));
     }
     kl_buf_deinit(&a->page);
     ing_plan_free(a->plan);
     ing_partial_free(a->partial);
     p->ask_count--;
-    free(a);
     if (--of->left == 0)
         send(of);
 }
@@ -292,7 +290,7 @@ static void ask_start(struct ing_question *of, struct ing_partition *p, int64_t 
 {
     const struct tsp_select *s = &of->select;
     struct kl_bus           *bus = p->i->bus;
-    struct ing_ask          *a = kl_new(sizeof *a);
+    struct ing_ask          *a = &of->asks[of->begun++];
 
     a->p = p;
     a->of = of;
@@ -370,6 +368,7 @@ void ing_select(struct kl_bus_service *s, struct kl_bus_question *q)
         wait_ms = BUNDLE_WAIT_MS;
     until_ns = kl_env_mono_ns(p->i->env) + wait_ms * 1000000;
     count = at_hand(of, p, also);
+    of->asks = kl_new((count + 1) * sizeof *of->asks);
     of->left = of->asked = count + 1;                  /* before any of them may settle */
     of->begun_ns = kl_env_mono_ns(p->i->env);
     ask_start(of, p, until_ns);
