@@ -52,6 +52,11 @@ void ing_set_or(const struct ing_set *s, roaring_bitmap_t *into);
 void ing_set_and(const struct ing_set *s, roaring_bitmap_t *into);
 void ing_set_andnot(const struct ing_set *s, roaring_bitmap_t *from);
 bool ing_set_meets(const struct ing_set *s, const roaring_bitmap_t *other);
+/* All of them, where they are few; NULL: ask ing_set_each. */
+static inline const uint32_t *ing_set_few(const struct ing_set *s)
+{
+    return s->room == UINT32_MAX ? NULL : s->room == 0 ? &s->one : s->few;
+}
 /* Until `each` says false. */
 void ing_set_each(const struct ing_set *s, bool (*each)(void *ctx, uint32_t id), void *ctx);
 

@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { TEXT_GUESS = 16, VALUES_GUESS = 4096 };
 enum { TAIL_GUESS = 9, ITEM_GUESS = 64, PLAN_ITEMS_MAX = 65536 };
 enum { FOUND_BYTES_MAX = 8 << 20, FOUND_BYTES_SMALL = 256 << 10 };     /* of one; small: kept longer */
 enum { INLINE_BYTES = 64 * 1024 };
@@ -288,8 +289,15 @@ static bool meet(void *ctx, uint32_t id)
 static bool pair_meets(struct ing_head *h, const struct ing_pair *pair, const roaring_bitmap_t *set,
                        const struct tsp_select *q)
 {
-    struct meet m = { .h = h, .set = set, .q = q };
+    struct meet     m = { .h = h, .set = set, .q = q };
+    const uint32_t *few = ing_set_few(&pair->series);
 
+    if (set == NULL && few != NULL) {                  /* nearly always the first */
+        for (uint32_t i = 0; i < pair->series.count; i++)
+            if (ing_series_meets(ing_series_at(h, few[i]), q->from_ms, q->to_ms))
+                return true;
+        return false;
+    }
     if (set == NULL || pair->series.count <= 32 || ing_set_meets(&pair->series, set))
         ing_set_each(&pair->series, meet, &m);
     return m.met;
@@ -342,6 +350,23 @@ static void plan_names(struct ing_plan *plan, struct ing_head *h, const roaring_
     free(names);
 }
 
+/* Pairs, their texts and their series lie anywhere in memory. */
+static void look_ahead(const struct ing_head *h, const struct ing_name *n, uint32_t k)
+{
+    if (k + 2 * AHEAD < n->count)
+        __builtin_prefetch(ing_pair_at(h->pairs.pair_pages, n->values[k + 2 * AHEAD]));
+    if (k + AHEAD < n->count) {
+        const struct ing_pair *then = ing_pair_at(h->pairs.pair_pages, n->values[k + AHEAD]);
+        const uint32_t        *few = ing_set_few(&then->series);
+
+        __builtin_prefetch(then->text);
+        if (few == &then->series.one && then->series.count > 0)
+            __builtin_prefetch(&ing_series_at(h, *few)->tail);
+        else
+            __builtin_prefetch(few);
+    }
+}
+
 static void plan_values(struct ing_plan *plan, struct ing_head *h, const roaring_bitmap_t *set,
                         const struct tsp_select *q)
 {
@@ -352,7 +377,10 @@ static void plan_values(struct ing_plan *plan, struct ing_head *h, const roaring
         return;
     n = ing_name_at(h->pairs.name_pages, name);
     ing_pairs_sort(&h->pairs, n);
+    kl_buf_reserve(&plan->texts, (n->count < VALUES_GUESS ? n->count : VALUES_GUESS) * TEXT_GUESS);
     for (uint32_t k = 0; k < n->count; k++) {
+        look_ahead(h, n, k);
+
         const struct ing_pair *pair = ing_pair_at(h->pairs.pair_pages, n->values[k]);
         struct kl_span         text = ing_text(pair->text);
 
