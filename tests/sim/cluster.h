@@ -11,6 +11,7 @@
 
 #include "doorman/coordinator_priv.h"
 #include "libkoal/bus/bus_sim.h"
+#include "libkoal/crypt/vault.h"
 #include "libkoal/env/dir.h"
 #include "libkoal/env/env.h"
 #include "libkoal/store/store.h"
@@ -44,6 +45,7 @@ struct cell {
     struct kl_env_loop *loop;
     struct kl_bus_sim *servers;
     struct kl_env_disk_sim *objects;
+    struct kl_keys    *keys;                           /* NULL: disks are not encrypted */
     struct kl_bus     *bus;                            /* the test's own client, never cut */
     struct c_node      nodes[C_NODES];
     unsigned           peer_snapshots;                 /* that came to a member from an owner */
@@ -72,7 +74,15 @@ static void c_say(struct kl_log *log, enum kl_level level, const char *line, con
         fprintf(stderr, "%9.3f %-2s %d %s\n", (double)c_now_ns(n->cell) / 1e9, n->name, (int)level, line);
 }
 
-static struct kl_store *c_store(struct cell *c) { return kl_store_dir_new(kl_env_disk_sim_root(c->objects)); }
+/* In half of the cells, by fours, so that each kind of cell is among them, disks are encrypted. */
+static struct kl_env_dir *c_root(struct cell *c, struct kl_env_disk_sim *disk)
+{
+    struct kl_env_dir *root = kl_env_disk_sim_root(disk);
+
+    return c->keys != NULL ? kl_vault_new(root, c->keys) : root;
+}
+
+static struct kl_store *c_store(struct cell *c) { return kl_store_dir_new(c_root(c, c->objects)); }
 
 static void c_start_ingestor(struct cell *c, struct c_node *n)
 {
@@ -86,7 +96,7 @@ static void c_start_ingestor(struct cell *c, struct c_node *n)
                                       .silent_ms = C_SILENT_MS, .gone_ms = C_GONE_MS };
     struct kl_err err;
 
-    n->ing = ing_new(n->env, n->bus, kl_env_disk_sim_root(n->disk), c_store(c), &o);
+    n->ing = ing_new(n->env, n->bus, c_root(c, n->disk), c_store(c), &o);
     ck_assert_msg(ing_join(n->ing, &co, &err) == KL_OK, "%s", err.text);
 }
 
@@ -166,6 +176,7 @@ static void c_init(struct cell *c, uint64_t seed)
     c->loop = c->env->sched->loop_new(c->env->sched, "test", 1000);
     c->servers = kl_bus_sim_new(kl_env_sim_process(c->sim), C_ROOM, c_draw(c));
     c->objects = kl_env_disk_sim_new();
+    c->keys = seed / 4 % 2 == 1 ? kl_keys_random() : NULL;
     c->bus = kl_bus_sim_client(c->servers, c->env);
     for (unsigned i = 0; i < C_NODES; i++) {
         struct c_node *n = &c->nodes[i];
