@@ -79,7 +79,7 @@ struct kl_vault_file {                                 /* a path below the root;
     uint64_t       size_bytes;                         /* on disk */
 };
 /* Every file but the folder's own (LOCK, ENCRYPTED), those of the folders `audit` and `lost+found`, which are never
- * encrypted, and those of an object storage whose objects are, by a key of its own (libkoal/store/sealed.h). */
+ * encrypted, of `cache`, which are by keys of their own, and those of an object storage whose objects are, by a key of its own (libkoal/store/sealed.h). */
 enum kl_code kl_vault_each(struct kl_env_dir *raw, void (*each)(void *ctx, const struct kl_vault_file *f), void *ctx,
                            struct kl_err *err);
 struct kl_vault_change {
@@ -90,7 +90,7 @@ struct kl_vault_change {
     uint64_t changed, failed, bytes;                   /* counted; bytes: written */
 };
 /* Each file is written aside and takes the old one's name: at any time the one or the other is there. The mark says
- * `partly` from the first to the last. KL_EIO where some failed: they are as they were, and it may be done again. The
+ * `partly` from the first to the last. A folder `cache` is emptied. KL_EIO where some failed: they are as they were, and it may be done again. The
  * caller holds the folder's lock. */
 enum kl_code kl_vault_rewrite(struct kl_env_dir *raw, struct kl_vault_change *c, struct kl_err *err);
 #endif

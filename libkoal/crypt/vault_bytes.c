@@ -117,11 +117,6 @@ bool kl_vault_frame_open(struct kl_gcm *g, const struct kl_vault_frame *f, const
                             (size_t)f->size + KL_GCM_TAG, plain);
 }
 
-bool kl_vault_passes_by(const char *folder)
-{
-    return strcmp(folder, "audit") == 0 || strcmp(folder, "lost+found") == 0;
-}
-
 uint64_t kl_vault_plain_size(uint64_t stored)
 {
     uint64_t body = stored > KL_VAULT_HEADER ? stored - KL_VAULT_HEADER : 0, rest = body % KL_VAULT_STORED;

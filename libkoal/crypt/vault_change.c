@@ -37,9 +37,9 @@ struct walk {
     char  path[PATH_ROOM];
 };
 
-static bool own(const struct name *n, unsigned depth)
+static bool own(struct kl_env_dir *dir, const struct name *n, unsigned depth)
 {
-    return depth == 0 && (n->is_dir ? kl_vault_passes_by(n->text)
+    return depth == 0 && (n->is_dir ? kl_vault_passes_by(dir, n->text)
                                     : strcmp(n->text, KL_VAULT_MARK) == 0 || strcmp(n->text, KL_VAULT_MARK ".tmp") == 0);
 }
 
@@ -79,7 +79,7 @@ static enum kl_code walk(struct walk *w, struct kl_env_dir *dir, size_t length, 
         struct kl_env_dir *below;
         size_t             size = strlen(x->text);
 
-        if (own(x, depth))
+        if (own(dir, x, depth))
             continue;
         if (depth == DEPTH_MAX || length + size + 2 > sizeof w->path) {
             code = kl_fail(err, KL_ELIMIT, "%s: folders lie deeper than any of ours", w->path);
@@ -247,13 +247,32 @@ static enum kl_code begin(struct kl_env_dir *raw, const struct kl_vault_change *
     return m->count > 0 ? kl_vault_mark_write(raw, m, err) : kl_fail(err, KL_EINVAL, "it is not encrypted");
 }
 
+/* What a cache holds can be fetched again; it may be plain, and it may be by a key that is gone. */
+static enum kl_code empty_cache(struct kl_env_dir *raw, struct kl_err *err)
+{
+    struct kl_env_dir *dir;
+    struct names       n = { 0 };
+    enum kl_code       code;
+
+    if (!kl_vault_passes_by(raw, "cache") || raw->enter(raw, "cache", false, &dir, err) != KL_OK)
+        return KL_OK;
+    code = dir->list(dir, keep, &n, err);
+    for (size_t i = 0; code == KL_OK && i < n.count; i++)
+        code = dir->remove(dir, n.at[i].text, err);
+    if (code == KL_OK)
+        code = dir->sync_names(dir, err);
+    dir->leave(dir);
+    free(n.at);
+    return code == KL_OK ? KL_OK : kl_within(err, "cache");
+}
+
 enum kl_code kl_vault_rewrite(struct kl_env_dir *raw, struct kl_vault_change *c, struct kl_err *err)
 {
     struct walk          w = { .file = change, .ctx = c };
     struct kl_vault_mark m;
 
     c->changed = c->failed = c->bytes = 0;
-    if (begin(raw, c, &m, err) != KL_OK || walk(&w, raw, 0, 0, err) != KL_OK)
+    if (begin(raw, c, &m, err) != KL_OK || empty_cache(raw, err) != KL_OK || walk(&w, raw, 0, 0, err) != KL_OK)
         return err->code;
     if (c->failed > 0)
         return kl_fail(err, KL_EIO, "%llu files could not be read, and are as they were", (unsigned long long)c->failed);

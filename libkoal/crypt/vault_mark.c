@@ -81,12 +81,38 @@ enum kl_code kl_vault_mark_write(struct kl_env_dir *raw, const struct kl_vault_m
     return kl_within(err, "write %s", KL_VAULT_MARK);
 }
 
+static void folders(void *ctx, const char *name, bool is_dir, uint64_t size_bytes)
+{
+    (void)name, (void)size_bytes;
+    *(bool *)ctx |= is_dir;
+}
+
+bool kl_vault_passes_by(struct kl_env_dir *root, const char *folder)
+{
+    struct kl_env_dir *dir;
+    struct kl_err      unheard;
+    bool               has_folders = false;
+
+    if (strcmp(folder, "lost+found") == 0)             /* no tenant's name, and perhaps not for us to enter */
+        return true;
+    if ((strcmp(folder, "audit") != 0 && strcmp(folder, "cache") != 0) ||
+        root->enter(root, folder, false, &dir, &unheard) != KL_OK)
+        return false;
+    if (dir->list(dir, folders, &has_folders, &unheard) != KL_OK)
+        has_folders = true;
+    dir->leave(dir);
+    return !has_folders;
+}
+
 /* Whether there is something that was to be encrypted; what was never finished was not. */
+struct found { struct kl_env_dir *root; bool some; };
+
 static void something(void *ctx, const char *name, bool is_dir, uint64_t size_bytes)
 {
+    struct found *f = ctx;
+
     (void)size_bytes;
-    if (is_dir ? !kl_vault_passes_by(name) : strcmp(name, KL_VAULT_MARK ".tmp") != 0)
-        *(bool *)ctx = true;
+    f->some |= is_dir ? !kl_vault_passes_by(f->root, name) : strcmp(name, KL_VAULT_MARK ".tmp") != 0;
 }
 
 static bool has(const struct kl_vault_mark *m, const uint8_t id[KL_KEY_ID])
@@ -119,7 +145,7 @@ static enum kl_code admit(struct kl_env_dir *raw, struct kl_keys *keys, bool wri
                           struct kl_err *err)
 {
     struct kl_vault_mark m;
-    bool                 used = false;
+    struct found         found = { .root = raw };
     enum kl_code         code = kl_vault_mark_read(raw, &m, err);
 
     if (code == KL_ENOENT && above != NULL)
@@ -127,9 +153,9 @@ static enum kl_code admit(struct kl_env_dir *raw, struct kl_keys *keys, bool wri
     if (code == KL_ENOENT && keys == NULL)
         return KL_OK;
     if (code == KL_ENOENT) {
-        if (raw->list(raw, something, &used, err) != KL_OK)
+        if (raw->list(raw, something, &found, err) != KL_OK)
             return err->code;
-        if (used)
+        if (found.some)
             return kl_fail(err, KL_EINVAL, "it holds files that are not encrypted, and encryption.keys is set: `koalemos "
                            "encrypt` encrypts them, or name a folder that is empty");
         m = (struct kl_vault_mark){ .whole = true };

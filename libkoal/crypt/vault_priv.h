@@ -23,8 +23,9 @@ size_t kl_vault_frame_seal(struct kl_gcm *g, const struct kl_vault_frame *f, con
 bool kl_vault_frame_open(struct kl_gcm *g, const struct kl_vault_frame *f, const uint8_t *stored, uint8_t *plain);
 uint64_t kl_vault_plain_size(uint64_t stored);         /* where all frames but the last are full */
 
-/* Folders at the root that are not ours to encrypt: the audit log, and what a file system keeps for itself. */
-bool kl_vault_passes_by(const char *folder);
+/* Folders at the root that are not ours to encrypt: the audit log; what a file system keeps for itself; and a cache,
+ * which is by a key that nobody has any more. A tenant of that name has folders in his. */
+bool kl_vault_passes_by(struct kl_env_dir *root, const char *folder);
 
 /* vault.c: over a folder that stays the caller's, which _free does not leave. */
 struct kl_env_dir *kl_vault_over(struct kl_env_dir *inner, struct kl_keys *keys);

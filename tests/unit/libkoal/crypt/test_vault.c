@@ -750,6 +750,56 @@ START_TEST(a_plain_folder_is_encrypted_then_by_another_key_then_not_any_more)
 }
 END_TEST
 
+static void put_below(struct kl_env_dir *raw, const char *folder, const char *below)
+{
+    struct kl_env_dir *dir, *deeper;
+
+    ok(raw->enter(raw, folder, true, &dir, &err));
+    if (below != NULL) {
+        ok(dir->enter(dir, below, true, &deeper, &err));
+        ok(save(deeper, "file", bytes_at(0, 100), 100));
+        deeper->leave(deeper);
+    } else {
+        ok(save(dir, "file", bytes_at(0, 100), 100));
+    }
+    dir->leave(dir);
+}
+
+static bool is_below(struct kl_env_dir *raw, const char *folder)
+{
+    struct kl_env_dir *dir;
+    void              *bytes;
+    size_t             size;
+    bool               is;
+
+    ok(raw->enter(raw, folder, false, &dir, &err));
+    is = dir->read(dir, "file", 1000, &bytes, &size, &err) == KL_OK;
+    if (is)
+        free(bytes);
+    dir->leave(dir);
+    return is;
+}
+
+START_TEST(an_audit_log_is_left_alone_a_cache_emptied_and_tenants_of_these_names_are_not_mistaken_for_them)
+{
+    struct kl_vault_change c = { .keys = keys, .told = told };
+
+    put_below(raws[REAL], "audit", NULL);
+    put_below(raws[REAL], "cache", NULL);
+    ok(opens_with(keys, true));                        /* nothing in it was to be encrypted */
+    ok(kl_vault_rewrite(raws[REAL], &c, &err));
+    ck_assert_uint_eq(c.changed, 0);
+    ck_assert(is_below(raws[REAL], "audit"));
+    ck_assert(!is_below(raws[REAL], "cache"));
+    put_below(raws[REAL], "cache", "0001");
+    put_below(raws[REAL], "audit", "0001");
+    ck_assert_uint_eq(seen(raws[REAL]).plain, 3);
+    ok(kl_vault_rewrite(raws[REAL], &c, &err));
+    ck_assert_uint_eq(c.changed, 3);
+    ck_assert_uint_eq(seen(raws[REAL]).old, 3);
+}
+END_TEST
+
 START_TEST(what_does_not_open_is_left_as_it_is_and_named_and_the_rest_is_done)
 {
     struct kl_vault_change c = { .keys = both, .old = both, .told = told };
@@ -881,6 +931,7 @@ int main(void)
     tcase_add_test(t, new_files_get_the_first_key_and_old_ones_open_while_theirs_is_listed);
     tcase_add_test(t, a_folder_is_opened_as_it_lies_or_refused_with_what_to_do);
     tcase_add_test(t, a_plain_folder_is_encrypted_then_by_another_key_then_not_any_more);
+    tcase_add_test(t, an_audit_log_is_left_alone_a_cache_emptied_and_tenants_of_these_names_are_not_mistaken_for_them);
     tcase_add_test(t, what_does_not_open_is_left_as_it_is_and_named_and_the_rest_is_done);
     tcase_add_loop_test(t, a_change_that_a_crash_ends_is_taken_up_where_it_was, 1, 60);
     tcase_add_test(t, many_threads_read_what_one_writes);
