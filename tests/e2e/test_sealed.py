@@ -30,8 +30,11 @@ def plain_in(folder, *words):
     found = []
     for at, _, names in os.walk(folder):
         for name in names:
-            with open(os.path.join(at, name), "rb") as f:
-                data = f.read()
+            try:
+                with open(os.path.join(at, name), "rb") as f:
+                    data = f.read()
+            except FileNotFoundError:                  # a server may run there
+                continue
             found += [(name, w) for w in words if w in data]
     return found
 
