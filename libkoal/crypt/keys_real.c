@@ -69,13 +69,17 @@ static int start(const char *command, int out, pid_t *pid)
     char *const                argv[] = { "sh", "-c", (char *)command, NULL };
     posix_spawn_file_actions_t does;
     posix_spawnattr_t          is;
+    sigset_t                   none;
     int                        failed;
 
     posix_spawn_file_actions_init(&does);
     posix_spawnattr_init(&is);
     posix_spawn_file_actions_addopen(&does, 0, "/dev/null", O_RDONLY, 0);
     posix_spawn_file_actions_adddup2(&does, out, 1);
-    posix_spawnattr_setflags(&is, POSIX_SPAWN_SETPGROUP);      /* so that what it starts can be ended, too */
+    /* A group of its own, so that what it starts can be ended, too; and signals, which no thread of ours takes. */
+    sigemptyset(&none);
+    posix_spawnattr_setsigmask(&is, &none);
+    posix_spawnattr_setflags(&is, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK);
     failed = posix_spawn(pid, "/bin/sh", &does, &is, argv, environ);
     posix_spawnattr_destroy(&is);
     posix_spawn_file_actions_destroy(&does);

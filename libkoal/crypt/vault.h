@@ -64,8 +64,8 @@ enum kl_code kl_vault_mark_write(struct kl_env_dir *raw, const struct kl_vault_m
  * KL_EINVAL, with words that say what to do: a folder that is encrypted, without keys, or without one that it
  * needs; a folder that holds files which are not encrypted, with keys. `writes`: one that is empty is marked, and
  * so is a key that is new. `above`: what the folder lies in is marked: then this one need not be. */
-enum kl_code kl_vault_admit(struct kl_env_dir *raw_take, struct kl_keys *keys, bool writes, const struct kl_vault_mark *above,
-                            struct kl_env_dir **dir, struct kl_err *err);
+enum kl_code kl_vault_admit(struct kl_env_dir *raw_take, struct kl_keys *keys, bool writes,
+                            const struct kl_vault_mark *above, struct kl_env_dir **dir, struct kl_err *err);
 /* The same of the folder at `path`, made if `make`; marks are looked for in the two folders above it, too. */
 enum kl_code kl_vault_open(const char *path, bool make, struct kl_keys *keys, bool writes, struct kl_env_dir **dir,
                            struct kl_err *err);
@@ -79,7 +79,8 @@ struct kl_vault_file {                                 /* a path below the root;
     uint64_t       size_bytes;                         /* on disk */
 };
 /* Every file but the folder's own (LOCK, ENCRYPTED), those of the folders `audit` and `lost+found`, which are never
- * encrypted, of `cache`, which are by keys of their own, and those of an object storage whose objects are, by a key of its own (libkoal/store/sealed.h). */
+ * encrypted, of `cache`, which are by keys of their own, and those of an object storage whose objects are, by a key
+ * of its own (libkoal/store/sealed.h). */
 enum kl_code kl_vault_each(struct kl_env_dir *raw, void (*each)(void *ctx, const struct kl_vault_file *f), void *ctx,
                            struct kl_err *err);
 struct kl_vault_change {
@@ -90,7 +91,7 @@ struct kl_vault_change {
     uint64_t changed, failed, bytes;                   /* counted; bytes: written */
 };
 /* Each file is written aside and takes the old one's name: at any time the one or the other is there. The mark says
- * `partly` from the first to the last. A folder `cache` is emptied. KL_EIO where some failed: they are as they were, and it may be done again. The
- * caller holds the folder's lock. */
+ * `partly` from the first to the last. A folder `cache` is emptied. KL_EIO where some failed: they are as they were,
+ * and it may be done again. The caller holds the folder's lock. */
 enum kl_code kl_vault_rewrite(struct kl_env_dir *raw, struct kl_vault_change *c, struct kl_err *err);
 #endif

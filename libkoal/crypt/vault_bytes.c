@@ -56,8 +56,8 @@ bool kl_vault_is_head(const uint8_t *in, size_t size)
     return size > 0 && memcmp(in, magic, size < sizeof magic ? size : sizeof magic) == 0;
 }
 
-enum kl_code kl_vault_head_read(const struct kl_keys *keys, const uint8_t head[KL_VAULT_HEADER], uint8_t file_key[KL_AES_KEY],
-                                struct kl_err *err)
+enum kl_code kl_vault_head_read(const struct kl_keys *keys, const uint8_t head[KL_VAULT_HEADER],
+                                uint8_t file_key[KL_AES_KEY], struct kl_err *err)
 {
     const uint8_t *key = kl_keys_find(keys, head + ID_AT);
     uint8_t        mac[MAC];

@@ -227,7 +227,8 @@ static enum kl_code change(void *ctx, struct kl_env_dir *dir, const char *name, 
 }
 
 /* Of the keys that may be needed until it is done. */
-static enum kl_code begin(struct kl_env_dir *raw, const struct kl_vault_change *c, struct kl_vault_mark *m, struct kl_err *err)
+static enum kl_code begin(struct kl_env_dir *raw, const struct kl_vault_change *c, struct kl_vault_mark *m,
+                          struct kl_err *err)
 {
     enum kl_code code = kl_vault_mark_read(raw, m, err);
     bool         known = c->keys == NULL;

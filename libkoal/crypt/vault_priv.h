@@ -13,8 +13,8 @@ struct kl_vault_frame { uint32_t size; bool grows; uint64_t at, synced; };
 void kl_vault_head_new(const struct kl_keys *keys, uint8_t head[KL_VAULT_HEADER], uint8_t file_key[KL_AES_KEY]);
 bool kl_vault_is_head(const uint8_t *in, size_t size);         /* whether it begins as one */
 /* KL_EINVAL: another's key; KL_ECORRUPT: no header, or changed. */
-enum kl_code kl_vault_head_read(const struct kl_keys *keys, const uint8_t head[KL_VAULT_HEADER], uint8_t file_key[KL_AES_KEY],
-                                struct kl_err *err);
+enum kl_code kl_vault_head_read(const struct kl_keys *keys, const uint8_t head[KL_VAULT_HEADER],
+                                uint8_t file_key[KL_AES_KEY], struct kl_err *err);
 void kl_vault_frame_put(uint8_t out[KL_VAULT_FRAME_HEAD], const struct kl_vault_frame *f);
 /* False: no frame, whatever key it would be of. */
 bool kl_vault_frame_get(const uint8_t in[KL_VAULT_FRAME_HEAD], struct kl_vault_frame *f);

@@ -185,7 +185,8 @@ enum kl_code kl_store_open_at(const struct kl_store_place *p, const char *where,
             return err->code;
     } else if (as_ours && p->writes && p->keys != NULL && p->store_key == NULL) {
         /* encryption.keys are for folders; what lies there encrypted would lie open in the bucket. */
-        return kl_fail(err, KL_EINVAL, "what encryption.keys encrypts would not be encrypted there: name a folder, and copy that");
+        return kl_fail(err, KL_EINVAL, "what encryption.keys encrypts would not be encrypted there: name a folder, and "
+                       "copy that");
     } else if (kl_store_options_read(p->config, &o, err) != KL_OK || read_bucket(where, &o, err) != KL_OK ||
                open_s3(p, &o, s, err) != KL_OK) {
         return err->code;
