@@ -3,6 +3,7 @@
 
 #include <check.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* The rows that matter, as libkoal/app/options.c has them. */
@@ -78,6 +79,40 @@ START_TEST(a_bucket_is_named_with_or_without_a_prefix)
 }
 END_TEST
 
+/* What is in folders is encrypted, what is in a bucket only with a key for objects: never by silence plain. */
+START_TEST(a_copy_of_what_is_encrypted_lies_open_nowhere)
+{
+    struct kl_env        *env = kl_env_real_new(0);
+    struct kl_keys       *keys = kl_keys_random();
+    struct kl_store_place p = { .env = env, .keys = keys, .writes = true };
+    struct kl_store      *s;
+    struct kl_env_dir    *dir;
+    char                  path[] = "/tmp/store-options-XXXXXX", copy[80], command[100];
+    void                 *bytes;
+    size_t                size;
+
+    ck_assert_ptr_nonnull(mkdtemp(path));
+    ck_assert_int_eq(read_args(NULL, NULL), KL_OK);
+    p.config = config;
+    ck_assert_int_eq(kl_store_open_at(&p, "s3://bucket/copy", true, &s, &err), KL_EINVAL);
+    ck_assert_ptr_nonnull(strstr(err.text, "would not be encrypted"));
+    snprintf(copy, sizeof copy, "%s/copy", path);
+    ck_assert_msg(kl_store_open_at(&p, copy, true, &s, &err) == KL_OK, "%s", err.text);
+    ck_assert_int_eq(s->put(s, "a/b", kl_span_str("a canary"), &err), KL_OK);
+    s->close(s);
+    snprintf(copy, sizeof copy, "%s/copy/a", path);
+    ck_assert_int_eq(kl_env_dir_real_open(copy, false, &dir, &err), KL_OK);
+    ck_assert_int_eq(dir->read(dir, "b", 1000, &bytes, &size, &err), KL_OK);
+    ck_assert_ptr_null(memmem(bytes, size, "canary", 6));
+    free(bytes);
+    dir->leave(dir);
+    kl_keys_unref(keys);
+    kl_env_real_free(env);
+    snprintf(command, sizeof command, "rm -r %s", path);
+    ck_assert_int_eq(system(command), 0);
+}
+END_TEST
+
 START_TEST(an_address_that_is_none_is_refused_and_its_secrets_are_not_told)
 {
     static const char *const bad[] = { "/a/b", "dir:", "s3:/abc", "s3://", "s3:///x", "http://abc",
@@ -102,6 +137,7 @@ int main(void)
 
     tcase_add_test(t, a_folder_is_named_by_url_or_by_dir);
     tcase_add_test(t, a_bucket_is_named_with_or_without_a_prefix);
+    tcase_add_test(t, a_copy_of_what_is_encrypted_lies_open_nowhere);
     tcase_add_test(t, an_address_that_is_none_is_refused_and_its_secrets_are_not_told);
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_ENV);
