@@ -59,7 +59,8 @@ def verify(base, writers):
     total = 0
     for w in writers:
         end = (w.begin_ms + (w.acked + 10) * STEP_MS) / 1000
-        data = api(base, "query", query=f"checked_{w.writer}[{w.acked * STEP_MS // 1000 + 60}s]", time=f"{end:.3f}")
+        data = api(base, "query", query=f"checked_{w.writer}[{w.acked * STEP_MS // 1000 + 60}s]", time=f"{end:.3f}",
+                   consistency="strong")               # acked a moment ago
         got = {int(s["metric"]["series"]): s["values"] for s in data["result"]}
         check(len(got) == w.series, f"writer {w.writer}: {len(got)} series")
         for s, values in got.items():
