@@ -95,18 +95,18 @@ def bench(world):
     fetches = cell.service("querier", "fetches", "--store.dir", world.path("store"), "--features.pushdown=0")
     koa.wait_ready(cell.url("fetches"), fetches)
     cell.settled(["ingestor-0", "ingestor-1"])
+    last = int(time.time()) // STEP * STEP - STEP
     if ARGS.spread:                                    # it grows, is spread, and all of it comes after that
-        end = time.monotonic() + 60
-        while time.monotonic() < end:
+        def spread():
             now = int(time.time() * 1000)
-            koa.push(cell.push, [({"__name__": "node_cpu_seconds_total", "n": str(i)}, [(now - 7000000, 1.0)])
-                                 for i in range(3000)])
-            s = koa.api(cell.query, "query_explain", query="node_cpu_seconds_total")["selectors"][0]
-            if len(s["partitions"]) == 4:
-                time.sleep(4)
-                break
-            time.sleep(0.5)
-    last = int(time.time()) // STEP * STEP
+            for i in range(0, 3000, 500):              # younger than what will be asked for
+                status, words = koa.push(cell.push, [({"__name__": "node_cpu_seconds_total", "n": str(k)}, [(now, 1.0)])
+                                                     for k in range(i, i + 500)])
+                koa.check(status == 204, f"push: {status} {words}")
+            told = koa.api(cell.query, "query_explain", query="node_cpu_seconds_total")["selectors"][0]
+            return len(told["partitions"]) == 4
+        koa.eventually("spread over four partitions", spread, 60, 0.5)
+        time.sleep(4)                                  # it begins
     load(cell.push, ARGS.hosts, last * 1000)
     servers = [("pushed", cell.querier, cell.query), ("fetched", fetches, cell.url("fetches"))]
     for what, path, params in classes(last):
