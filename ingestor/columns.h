@@ -8,7 +8,7 @@
 #include "libblock/chunk.h"
 #include "libblock/runs.h"
 #include "libtsproto/select.h"
-#include "querier/promql/pql.h"
+#include "libpromql/pql.h"
 
 struct blk_chunk_ref;
 struct ing_columns {

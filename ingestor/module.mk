@@ -1,1 +1,1 @@
-USES := libkoal/base libkoal/env libkoal/crypt libkoal/http libkoal/bus libkoal/store libkoal/app libtsproto overrides libblock querier/promql
+USES := libkoal/base libkoal/env libkoal/crypt libkoal/http libkoal/bus libkoal/store libkoal/app libtsproto overrides libblock libpromql

@@ -25,7 +25,7 @@
 #include "libtsproto/layout.h"
 #include "libtsproto/logmark.h"
 #include "libtsproto/select.h"
-#include "querier/promql/pql.h"
+#include "libpromql/pql.h"
 #include "querier/querier.h"
 
 enum {

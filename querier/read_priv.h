@@ -15,7 +15,7 @@
  * A snappy block is written as literals alone (format_description.txt, 2.1): valid, not smaller.
  */
 #include "libkoal/base/buf.h"
-#include "querier/promql/pql.h"
+#include "libpromql/pql.h"
 
 enum { QR_READ_QUERIES_MAX = 64, QR_READ_CHUNK_SAMPLES = 120 };
 

@@ -125,7 +125,7 @@ def test_every_link_between_documents_leads_somewhere(world):
 def test_the_words_that_troubleshooting_explains_are_ours(world):
     top = os.path.join(DOCS, "..")
     source = ""
-    for module in ("libkoal/*", "libtsproto", "libblock", "doorman", "ingestor", "querier", "querier/promql", "koalemos"):
+    for module in ("libkoal/*", "libtsproto", "libblock", "doorman", "ingestor", "querier", "libpromql", "koalemos"):
         for path in glob.glob(os.path.join(top, module, "*.[ch]")):
             with open(path) as f:
                 source += f.read()

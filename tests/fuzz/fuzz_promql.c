@@ -3,7 +3,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 
-#include "querier/promql/pql.h"
+#include "libpromql/pql.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

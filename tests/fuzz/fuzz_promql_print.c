@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <strings.h>
 
-#include "querier/promql/pql.h"
+#include "libpromql/pql.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -1,7 +1,7 @@
 /* Aggregates made by an ingestor, asked for as a querier does: of many pages, of overlapping chunks; and what it refuses. */
 #include "world.h"
 
-#include "querier/promql/pql.h"
+#include "libpromql/pql.h"
 
 static struct world w;
 static const char   T[] = "anonymous";
