@@ -1,8 +1,9 @@
 #ifndef QR_REUSE_PRIV_H
 #define QR_REUSE_PRIV_H
 /*
- * Range queries out of pieces: between results.c, which keeps them, reuse.c, which finds out whether
- * they still hold and what is to be evaluated, and compose.c, which makes one answer of all.
+ * Range queries out of pieces: between results.c, which keeps them, reuse.c, which finds out what is to be
+ * evaluated, reuse_standing.c, which knows whether a piece still holds, reuse_compose.c, which keeps pieces of
+ * what came out, and compose.c, which makes one answer of all.
  */
 #include "querier/qr_priv.h"
 
@@ -65,4 +66,61 @@ size_t qr_piece_weight(const struct pql_result *r);
 /* Steps [first_ms, ...] of a matrix; NULL: they are more than that. */
 struct qr_piece *qr_piece_cut(const struct pql_result *r, int64_t first_ms, int64_t step_ms,
                               uint32_t step_count, size_t bytes_max);
+
+/* ---- reuse.c: what it shares with those below ---- */
+struct qr_file_seen { int64_t min_ms, max_ms; uint64_t hash; };
+struct qr_mark { int64_t hour; uint64_t seq; };
+struct qr_standing {                                   /* how a partition stands for one need */
+    uint32_t partition;
+    uint64_t incarnation, applied, revision, hides, rest;
+    struct qr_file_seen *files; size_t file_count;     /* of the tenant, that overlap */
+    struct qr_mark *marks; size_t mark_count;
+};
+struct qr_reuse_need { uint32_t id; int64_t back_ms, ahead_ms; struct qr_standing *states; size_t state_count; };
+struct qr_stretch { uint32_t from, to; struct pql_query *pql; };
+
+struct qr_reuse {
+    struct qr_query *x;
+    struct kl_env_task task;
+    struct qr_fetch *probes;
+    size_t   need_count, left;
+    struct qr_reuse_need *needs;
+    struct kl_buf key;
+    uint64_t hash;
+    int64_t  slack_ms, part_ms, fresh_ms;              /* fresh_ms: what is later is not kept */
+    uint32_t steps;
+    struct qr_segment *segments; uint32_t segment_count;   /* rising; between them lies what is to do */
+    struct qr_piece **held;    uint32_t held_count;    /* of the segments */
+    struct qr_stretch todo[QR_REUSE_TODO_MAX]; uint32_t todo_count, todo_at;
+    bool     asked;                                    /* the partitions, before anything was evaluated */
+    bool     whole;                                    /* evaluated as one, no piece used */
+    bool     keeps, composed, off;
+    struct pql_query *grave[QR_REUSE_TODO_MAX + 1]; uint32_t grave_count;
+    uint32_t cached_steps;
+    struct qr_piece **made; uint32_t made_count;
+    struct kl_arena arena;
+    struct pql_result result;
+};
+
+static inline int64_t qr_floor_div(int64_t a, int64_t b) { return a / b - (a % b < 0); }
+static inline int64_t qr_reuse_time(const struct qr_reuse *r, uint32_t step)
+{
+    return r->x->params.start_ms + (int64_t)step * r->x->params.step_ms;
+}
+
+/* ---- reuse_standing.c ---- */
+/* What the steps [first_ms, last_ms] look at, of one need. */
+int64_t qr_reuse_sees_from(const struct qr_reuse *r, const struct qr_reuse_need *n, int64_t first_ms);
+int64_t qr_reuse_sees_to(const struct qr_reuse *r, const struct qr_reuse_need *n, int64_t last_ms);
+bool qr_reuse_read_states(struct qr_reuse *r);         /* out of the probes' answers; false: one did not say */
+void qr_reuse_free_states(struct qr_reuse *r);
+bool qr_reuse_holds(const struct qr_reuse *r, const struct qr_piece *p);
+bool qr_reuse_note_seen(const struct qr_reuse *r, struct qr_piece *p); /* false: no memory for it */
+/* The evaluation was the first to ask; false: not all said. */
+bool qr_reuse_note_fetch(struct qr_reuse *r, const struct qr_fetch *f);
+/* Did all that the evaluation read stand at least as the partitions did before? */
+bool qr_reuse_read_enough(const struct qr_reuse *r, const struct qr_fetch *f);
+
+/* ---- reuse_compose.c ---- */
+void qr_reuse_compose(struct qr_reuse *r);             /* the answer; ends the query */
 #endif
