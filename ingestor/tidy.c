@@ -1,7 +1,6 @@
-/* Doing what is worth doing in a catalogue: slices of work, each posting its result back. */
+/* Doing what is worth doing in a catalogue, step by step on the loop: slices of work, then a commit. */
 #include "ingestor/ing_priv.h"
 
-#include "libkoal/base/config.h"
 #include "libkoal/base/mem.h"
 
 #include <assert.h>
@@ -9,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SLICE_SAMPLES = 500000, LOOK_MS = 10000, SWEEP_MAX = 64, SEEN_MS = 60000, THINNED_MAX = 4096 };
+enum { LOOK_MS = 10000, THINNED_MAX = 4096 };
 
 void ing_tidy_free(struct ing_tidy *t)
 {
@@ -35,265 +34,7 @@ void ing_tidy_free(struct ing_tidy *t)
     free(t);
 }
 
-/* ---- work: one slice ---- */
-
-static enum kl_code enter(struct ing_tidy *t, struct kl_err *err)
-{
-    struct kl_env_dir *dir = t->p->i->dir;
-
-    if (t->filesets != NULL)
-        return KL_OK;
-    if (dir->enter(dir, "filesets", true, &t->filesets, err) != KL_OK) {
-        t->filesets = NULL;
-        return kl_within(err, "folder of filesets");
-    }
-    return KL_OK;
-}
-
-static enum kl_code open_input(struct ing_tidy *t, struct kl_err *err)
-{
-    char         path[BLK_PATH_MAX + 1];
-    enum kl_code code;
-
-    blk_fileset_path(&t->plan.inputs[t->at], path);
-    code = KL_ENOENT;
-    if (ing_local_keeps(t->p, t->plan.inputs[t->at].max_ms) && (code = enter(t, err)) == KL_OK)
-        code = blk_fileset_open_local(t->filesets, path, &t->open[t->at], err);
-    if (code != KL_OK)                                 /* not here, or not well here */
-        code = blk_fileset_open_store(t->p->i->store, path, &t->open[t->at], err);
-    if (code == KL_ECORRUPT) {
-        t->bad[t->at] = true;
-        t->bad_count++;
-        kl_logf(t->p->i->o.log, KL_ERROR, "ingestor: partition %" PRIu32 ": %s", t->p->number,
-                err->text);
-        return KL_OK;                                  /* the others are looked at as well */
-    }
-    if (code != KL_OK || t->plan.what != ING_TIDY_OBEY)
-        return code;
-    code = ing_tidy_look(t, t->at, err);
-    if (code == KL_ECORRUPT) {
-        t->bad[t->at] = true;
-        t->bad_count++;
-        kl_logf(t->p->i->o.log, KL_ERROR, "ingestor: partition %" PRIu32 ": %s", t->p->number, err->text);
-        return KL_OK;
-    }
-    return code;
-}
-
-static enum kl_code remove_output(struct ing_tidy *t, const struct blk_info *info,
-                                  struct kl_err *err)
-{
-    char         path[BLK_PATH_MAX + 1];
-    enum kl_code code;
-
-    blk_fileset_path(info, path);
-    code = blk_fileset_remove_stored(t->p->i->store, path, err);
-    if (code == KL_OK) {                               /* last: while it is there, a start finds it */
-        code = blk_fileset_remove(t->filesets, path, err);
-        code = code == KL_ENOENT ? KL_OK : code;
-    }
-    return code;
-}
-
-static enum kl_code begin_output(struct ing_tidy *t, struct kl_err *err)
-{
-    const struct ing_tidy_output *o = &t->plan.outputs[t->at];
-    const struct blk_info        *last = &t->plan.inputs[o->first + o->count - 1];
-    enum kl_code                  code;
-
-    t->named = (struct blk_info){ .partition = t->p->number, .window_start_ms = o->window_start_ms,
-                                  .window_ms = o->window_ms, .id = last->id,
-                                  .generation = t->generation, .incarnation = last->incarnation,
-                                  .resolution_ms = last->resolution_ms,
-                                  .first_seq = last->first_seq };
-    memcpy(t->named.tenant, last->tenant, sizeof t->named.tenant);
-    for (uint32_t i = o->first; i < o->first + o->count; i++)
-        if (t->plan.inputs[i].first_seq < t->named.first_seq)
-            t->named.first_seq = t->plan.inputs[i].first_seq;
-    t->compact = (struct blk_compact){ .inputs = t->open + o->first, .count = o->count,
-                                       .root = t->filesets, .info = &t->named,
-                                       .hide = t->plan.deletion_count > 0 || t->plan.keep != NULL
-                                             ? ing_tidy_hide : NULL,
-                                       .ctx = t, .from_ms = o->from_ms, .to_ms = o->to_ms,
-                                       .rolls = t->rolls };
-    t->roll_count = 0;
-    for (unsigned i = 0; i < BLK_ROLLUPS_MAX; i++)
-        if (o->rolls >> i & 1) {
-            t->rolls[t->roll_count] = t->named;
-            t->rolls[t->roll_count++].resolution_ms = blk_rollup_ms[i];
-        }
-    t->compact.roll_count = t->roll_count;
-    code = blk_compaction_begin(&t->compact, &t->running, err);
-    if (code == KL_EEXIST) {                           /* of a try before a crash: nobody knows it */
-        code = remove_output(t, &t->named, err);
-        for (uint32_t i = 0; i < t->roll_count && code == KL_OK; i++)
-            code = remove_output(t, &t->rolls[i], err);
-        if (code == KL_OK)
-            code = blk_compaction_begin(&t->compact, &t->running, err);
-    }
-    return code;
-}
-
-static enum kl_code finish_output(struct ing_tidy *t, struct kl_err *err)
-{
-    struct blk_compaction *x = t->running;
-    struct blk_info        done[1 + BLK_ROLLUPS_MAX];
-
-    t->running = NULL;
-    if (blk_compaction_finish(x, done, err) != KL_OK)
-        return err->code;
-    t->named = done[0];
-    t->named.rolled = t->plan.outputs[t->at].rolls;
-    memcpy(t->rolls, done + 1, t->roll_count * sizeof *t->rolls);
-    return KL_OK;
-}
-
-static enum kl_code upload_one(struct ing_tidy *t, const struct blk_info *info, struct kl_err *err)
-{
-    char         path[BLK_PATH_MAX + 1];
-    enum kl_code code;
-
-    if (info->series_count == 0)                       /* nothing of the inputs lay there */
-        return remove_output(t, info, err);
-    blk_fileset_path(info, path);
-    t->done[t->done_count++] = *info;                  /* from now on it may be in the store */
-    code = blk_fileset_upload(t->filesets, path, t->p->i->store, err);
-    if (code == KL_EEXIST) {
-        code = blk_fileset_remove_stored(t->p->i->store, path, err);
-        if (code == KL_OK)
-            code = blk_fileset_upload(t->filesets, path, t->p->i->store, err);
-    }
-    return code;
-}
-
-static enum kl_code upload_output(struct ing_tidy *t, struct kl_err *err)
-{
-    enum kl_code code = upload_one(t, &t->named, err);
-
-    for (uint32_t i = 0; i < t->roll_count && code == KL_OK; i++)
-        code = upload_one(t, &t->rolls[i], err);
-    return code;
-}
-
-/* Something in some input is corrupt: which? */
-static enum kl_code blame_input(struct ing_tidy *t, struct kl_err *err)
-{
-    enum kl_code code = KL_OK;
-
-    if (t->open[t->at] != NULL)
-        code = blk_fileset_verify(t->open[t->at], err);
-    if (code != KL_ECORRUPT)
-        return code;
-    t->bad[t->at] = true;
-    t->bad_count++;
-    kl_logf(t->p->i->o.log, KL_ERROR, "ingestor: partition %" PRIu32 ": %s", t->p->number, err->text);
-    return KL_OK;
-}
-
-/* Was what is marked corrupt put right meanwhile? */
-static void check_input(struct ing_tidy *t)
-{
-    struct kl_err err = { 0 };
-    char          path[BLK_PATH_MAX + 1];
-
-    blk_fileset_path(&t->plan.inputs[t->at], path);
-    if (blk_fileset_open_store(t->p->i->store, path, &t->open[t->at], &err) == KL_OK &&
-        blk_fileset_verify(t->open[t->at], &err) == KL_OK) {
-        t->bad[t->at] = true;                          /* here: well */
-        t->bad_count++;
-        kl_logf(t->p->i->o.log, KL_INFO, "ingestor: partition %" PRIu32 ": fileset %s is well again",
-                t->p->number, path);
-    } else {
-        kl_logf(t->p->i->o.log, KL_ERROR, "ingestor: partition %" PRIu32 ": fileset %s stays in "
-                "quarantine: %s", t->p->number, path, err.text);
-    }
-}
-
-static enum kl_code sweep(struct ing_tidy *t, struct kl_err *err)
-{
-    struct kl_store *store = t->p->i->store;
-    char             key[KL_STORE_KEY_MAX + 1];
-
-    for (uint32_t i = 0; i < t->path_count; i++)
-        if (blk_fileset_remove_stored(store, t->paths[i], err) != KL_OK)
-            return err->code;
-    for (uint32_t i = 0; i < t->revision_count; i++) {
-        blk_manifest_key(t->p->number, t->revisions[i], key);
-        if (store->remove(store, key, err) != KL_OK)
-            return kl_within(err, "remove manifest %s", key);
-    }
-    return KL_OK;
-}
-
-static enum kl_code slice(struct ing_tidy *t, struct kl_err *err)
-{
-    if (t->plan.what == ING_TIDY_SWEEP)
-        return sweep(t, err);
-    if (t->plan.what == ING_TIDY_ORPHANS)
-        return ing_orphans_find(t, err);
-    if (t->step == ING_TIDY_REMOVE || t->step == ING_TIDY_ABANDON) {
-        if (t->running != NULL)                        /* nothing shall come of it */
-            blk_compaction_abandon(t->running);
-        t->running = NULL;
-        return ing_tidy_clean(t, err);
-    }
-    if (enter(t, err) != KL_OK)
-        return err->code;
-    switch (t->step) {
-    case ING_TIDY_OPEN:
-        if (t->plan.what != ING_TIDY_CHECK)
-            return open_input(t, err);
-        check_input(t);
-        return KL_OK;
-    case ING_TIDY_BEGIN:
-        return begin_output(t, err);
-    case ING_TIDY_MERGE:
-        return blk_compaction_step(t->running, SLICE_SAMPLES, err);
-    case ING_TIDY_FINISH:
-        return finish_output(t, err);
-    case ING_TIDY_UPLOAD:
-        return upload_output(t, err);
-    default:
-        return blame_input(t, err);
-    }
-}
-
-enum kl_code ing_tidy_clean(struct ing_tidy *t, struct kl_err *err)
-{
-    char         path[BLK_PATH_MAX + 1];
-    enum kl_code code = enter(t, err);
-
-    for (uint32_t i = 0; i < t->done_count && code == KL_OK; i++) {
-        /* What the catalogue may name stays in the store: orphans.c looks again, much later. */
-        if (!t->committed && !t->perhaps) {
-            code = remove_output(t, &t->done[i], err);
-            continue;
-        }
-        if (t->committed && ing_local_keeps(t->p, t->done[i].max_ms))
-            continue;
-        blk_fileset_path(&t->done[i], path);
-        code = blk_fileset_remove(t->filesets, path, err);
-        code = code == KL_ENOENT ? KL_OK : code;
-    }
-    return code;
-}
-
-static void work(struct kl_env_task *task)
-{
-    struct ing_tidy *t = kl_container_of(task, struct ing_tidy, work);
-
-    t->err = (struct kl_err){ 0 };
-    t->code = slice(t, &t->err);
-    t->p->i->env->sched->post(t->p->shard->loop, &t->back);
-}
-
-static void go(struct ing_tidy *t)
-{
-    ing_out(t->p->i);
-    t->p->i->env->sched->errand(t->p->i->env->sched, &t->work);
-}
-
-/* ---- on the loop ---- */
+/* ---- steps ---- */
 
 static bool written(const struct ing_tidy_plan *plan, uint32_t input)
 {
@@ -327,7 +68,7 @@ static void give_up(struct ing_tidy *t)
                 "nothing has changed, trying again: %s", t->p->number, t->err.text);
     }
     t->step = ING_TIDY_ABANDON;
-    go(t);
+    ing_tidy_go(t);
 }
 
 static void to_queue(struct ing_tidy *t)
@@ -393,16 +134,6 @@ static void note_thinned(struct ing_tidy *t)
     }
 }
 
-static bool is_thinned(void *ctx, uint64_t hash)
-{
-    const struct ing_partition *p = ctx;
-
-    for (uint32_t i = 0; i < p->thinned_count; i++)
-        if (p->thinned[i] == hash)
-            return true;
-    return false;
-}
-
 /* What follows a slice that went well. */
 static void next_slice(struct ing_tidy *t)
 {
@@ -456,7 +187,7 @@ static void next_slice(struct ing_tidy *t)
     default:
         assert(!"a step of work");
     }
-    go(t);
+    ing_tidy_go(t);
 }
 
 static bool wanted(const struct ing_partition *p)
@@ -494,19 +225,19 @@ static void back(struct kl_env_task *task)
         end(t, true);
     } else if (!wanted(p)) {
         t->step = ING_TIDY_ABANDON;
-        go(t);
+        ing_tidy_go(t);
     } else if (t->step == ING_TIDY_MERGE && t->code == KL_ENOENT) {
         t->step = ING_TIDY_FINISH;
-        go(t);
+        ing_tidy_go(t);
     } else if (t->code == KL_ECORRUPT && t->step < ING_TIDY_BLAME) {
         /* The outputs are of no use; then the inputs are read through, each, to find who is bad. */
         t->step = ING_TIDY_REMOVE;
-        go(t);
+        ing_tidy_go(t);
     } else if (t->code == KL_OK && t->step == ING_TIDY_REMOVE) {
         t->done_count = 0;
         t->step = ING_TIDY_BLAME;
         t->at = 0;
-        go(t);
+        ing_tidy_go(t);
     } else if (t->code != KL_OK) {
         give_up(t);
     } else {
@@ -514,138 +245,7 @@ static void back(struct kl_env_task *task)
     }
 }
 
-/* ---- what is worth doing ---- */
-
-/* What is in force for a tenant; *hold is let go by kl_config_free. NULL: nothing but the options is said. */
-static const struct kl_config *config_of(const struct ing_options *o, const char *tenant, struct kl_config **hold)
-{
-    *hold = o->live != NULL ? kl_env_live_get(o->live) : o->config != NULL ? kl_config_ref(o->config) : NULL;
-    return *hold != NULL ? kl_config_tenant(*hold, kl_span_str(tenant)) : NULL;
-}
-
-static void rules_of(void *ctx, const char *tenant, int64_t *retention_ms, int64_t *window_ms)
-{
-    const struct ing_options *o = &((struct ing_partition *)ctx)->i->o;
-    struct kl_config         *hold;
-    const struct kl_config   *c = config_of(o, tenant, &hold);
-
-    *retention_ms = c != NULL ? kl_config_int(c, "retention") : o->retention_ms;
-    *window_ms = c != NULL ? kl_config_int(c, "compaction.window") : o->compact_window_ms;
-    kl_config_free(hold);
-    if (*window_ms < o->window_ms)
-        *window_ms = o->window_ms;
-    *window_ms = (*window_ms + o->window_ms - 1) / o->window_ms * o->window_ms;
-}
-
-static void rollups_of(void *ctx, const char *tenant, int64_t keep_ms[BLK_ROLLUPS_MAX])
-{
-    const struct ing_options *o = &((struct ing_partition *)ctx)->i->o;
-    struct kl_config         *hold;
-    const struct kl_config   *c = config_of(o, tenant, &hold);
-
-    keep_ms[0] = c != NULL ? kl_config_int(c, "rollup.5m") : o->rollup_ms[0];
-    keep_ms[1] = c != NULL ? kl_config_int(c, "rollup.1h") : o->rollup_ms[1];
-    kl_config_free(hold);
-}
-
-static struct kl_retention *keep_of(void *ctx, const char *tenant)
-{
-    const struct ing_options *o = &((struct ing_partition *)ctx)->i->o;
-    struct kl_config         *hold;
-    const struct kl_config   *c = config_of(o, tenant, &hold);
-    const char               *text = c != NULL ? kl_config_text(c, "retention_rules") : o->retention_rules;
-    struct kl_retention      *keep = NULL;
-    struct kl_err             err;
-
-    if (text != NULL && kl_retention_new(text, &keep, &err) != KL_OK) {
-        kl_logf(o->log, KL_ERROR, "ingestor: retention_rules of tenant %s: %s", tenant, err.text);
-        keep = NULL;                                   /* checked when it was loaded: never */
-    }
-    kl_config_free(hold);
-    return keep;
-}
-
-/* Whatever a manifest says is gone: what it names is not. */
-static bool named(const struct blk_manifest *m, uint32_t gone)
-{
-    struct blk_info info;
-    struct kl_err   unfit;
-
-    return blk_fileset_path_parse(m->gone[gone].path, &info, &unfit) != KL_OK ||
-           blk_manifest_find(m, &info) < m->fileset_count;
-}
-
-/* Old objects and manifests whose time has come. */
-static bool plan_sweep(struct ing_partition *p, struct ing_tidy *t)
-{
-    int64_t now_ms = kl_env_now_ms(p->i->env);
-
-    for (uint32_t i = 0; i < p->manifest.gone_count && t->path_count < SWEEP_MAX; i++) {
-        if (p->manifest.gone[i].at_ms > now_ms - ING_OLD_MS || named(&p->manifest, i))
-            continue;
-        if (t->paths == NULL)
-            t->paths = kl_resize(NULL, SWEEP_MAX * sizeof *t->paths);
-        strcpy(t->paths[t->path_count++], p->manifest.gone[i].path);
-    }
-    for (uint32_t i = 0; i < p->old_count && t->revision_count < SWEEP_MAX; i++) {
-        if (p->olds[i].at_ms > now_ms)
-            continue;
-        if (t->revisions == NULL)
-            t->revisions = kl_resize(NULL, SWEEP_MAX * sizeof *t->revisions);
-        t->revisions[t->revision_count++] = p->olds[i].revision;
-    }
-    t->plan.what = ING_TIDY_SWEEP;
-    return t->path_count > 0 || t->revision_count > 0;
-}
-
-/* Those in quarantine, once after each start. */
-static bool plan_check(struct ing_partition *p, struct ing_tidy *t)
-{
-    if (p->checked)
-        return false;
-    p->checked = true;
-    for (uint32_t i = 0; i < p->manifest.fileset_count; i++)
-        if (p->manifest.filesets[i].quarantined) {
-            t->plan.inputs = kl_resize(t->plan.inputs, (t->plan.input_count + 1) *
-                                                           sizeof *t->plan.inputs);
-            t->plan.inputs[t->plan.input_count++] = p->manifest.filesets[i];
-        }
-    t->plan.what = ING_TIDY_CHECK;
-    return t->plan.input_count > 0;
-}
-
-static bool plan(struct ing_partition *p, struct ing_tidy *t)
-{
-    const struct ing_options *o = &p->i->o;
-    struct ing_tidy_rules     rules = { .block_ms = o->window_ms, .files_min = o->compact_files,
-                                        .settle_ms = 2 * o->cut_delay_ms,
-                                        .bytes_max = o->compact_bytes_max, .tenant = rules_of, .rollups = rollups_of,
-                                        .deletion_ms = o->deletion_ms,
-                                        .clean_number = p->clean_number, .keep = keep_of,
-                                        .thinned = is_thinned, .ctx = p };
-
-    bool                      busy = atomic_load(&p->i->compacting);
-    int64_t                   now_ns = kl_env_mono_ns(p->i->env);
-
-    if (plan_sweep(p, t) || plan_check(p, t))
-        return true;
-    /* A catalogue of many filesets is not sorted again and again while nothing comes to it. */
-    if (p->manifest.revision == p->tidy_seen && now_ns < p->tidy_seen_until_ns)
-        return ing_orphans_plan(p, t);
-    rules.busy = busy;                                 /* another partition's turn */
-    ing_tidy_plan(&p->manifest, &rules, ing_sure_now_ms(p->i), &t->plan);
-    if (t->plan.what == ING_TIDY_NOTHING && !busy) {
-        p->tidy_seen = p->manifest.revision;
-        p->tidy_seen_until_ns = now_ns + INT64_C(1000000) * SEEN_MS;
-    }
-    if (t->plan.what == ING_TIDY_COMPACT || t->plan.what == ING_TIDY_OBEY) {
-        bool free_turn = false;
-
-        t->compacting = atomic_compare_exchange_strong(&p->i->compacting, &free_turn, true);
-        return t->compacting;
-    }
-    return t->plan.what != ING_TIDY_NOTHING || ing_orphans_plan(p, t);
-}
+/* ---- the beginning ---- */
 
 static bool committing(const struct ing_partition *p)
 {
@@ -678,13 +278,13 @@ void ing_tidy_tick(struct ing_partition *p)
         return;
     t = kl_new(sizeof *t);
     t->p = p;
-    t->work.run = work;
+    t->work.run = ing_tidy_work;
     t->back.run = back;
     if (again) {
         to_queue(t);
         return;
     }
-    if (!plan(p, t)) {
+    if (!ing_tidy_next(p, t)) {
         later(p, 0);
         if (p->cleans != NULL)                         /* somebody waits for its turn */
             p->tidy_again_ns = 0;
@@ -703,7 +303,7 @@ void ing_tidy_tick(struct ing_partition *p)
     if (t->plan.what == ING_TIDY_DROP || t->plan.what == ING_TIDY_FORGET)
         to_queue(t);
     else
-        go(t);
+        ing_tidy_go(t);
 }
 
 /* ---- the commit ---- */

@@ -124,6 +124,13 @@ void ing_tidy_free(struct ing_tidy *t);
 /* Of a job that commits: into its manifest; false when what it builds upon is no longer there. */
 bool ing_tidy_apply(struct ing_tidy *t, struct blk_manifest *m, int64_t now_ms);
 void ing_tidy_committed(struct ing_tidy *t);
+/* ---- tidy_next.c: what is to be done, into the plan; false: nothing ---- */
+bool ing_tidy_next(struct ing_partition *p, struct ing_tidy *t);
+/* ---- tidy_slice.c: the next slice, on a worker; then `back` is posted ---- */
+void ing_tidy_go(struct ing_tidy *t);
+void ing_tidy_work(struct kl_env_task *task);          /* that of t->work */
+/* After the commit, or when there shall be none: removes what is not needed. */
+enum kl_code ing_tidy_clean(struct ing_tidy *t, struct kl_err *err);
 /* ---- tidy_obey.c: on a worker ---- */
 uint32_t     ing_tidy_hide(void *tidy, const struct blk_info *input, struct kl_labels labels,
                            struct blk_hidden *ranges); /* of struct blk_compact */
@@ -134,6 +141,4 @@ enum { ING_ORPHANS_MAX = 256, ING_ORPHANS_LOOK_MS = 6 * 3600 * 1000 };
 bool         ing_orphans_plan(struct ing_partition *p, struct ing_tidy *t);    /* is it time? */
 enum kl_code ing_orphans_find(struct ing_tidy *t, struct kl_err *err);         /* on a worker */
 void         ing_orphans_apply(struct ing_tidy *t, struct blk_manifest *m, int64_t now_ms);
-/* On a worker, after the commit, or when there shall be none: removes what is not needed. */
-enum kl_code ing_tidy_clean(struct ing_tidy *t, struct kl_err *err);
 #endif
