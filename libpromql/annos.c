@@ -432,7 +432,8 @@ bool pql_annos_result(struct pql_query *q)
 
     if (lists == NULL)
         return false;
-    qsort(a->at, a->count, sizeof *a->at, by_place);
+    if (a->count > 0)
+        qsort(a->at, a->count, sizeof *a->at, by_place);
     q->result.infos = infos;
     q->result.warnings = warnings;
     q->result.info_count = q->result.warning_count = 0;
