@@ -8,6 +8,8 @@
 #include <string.h>
 #include <time.h>
 
+enum { SETTLE_MS = 5000 };
+
 static uint64_t hash_of(const struct kl_config *c)
 {
     struct kl_buf b = { 0 };
@@ -65,6 +67,8 @@ static void take(struct app *a, struct kl_config *c, struct kl_buf *changed)
     if (kl_config_changes(a->config, c, true, changed) == 0)
         return;
     kl_env_live_file(a->app.live, c);
+    if (!kl_env_live_settle(a->app.live, SETTLE_MS))
+        kl_logf(a->app.log, KL_WARN, "configuration reloaded, but not all goes by it yet, after %d s: it is busy", SETTLE_MS / 1000);
     kl_app_log_configure(&a->log, c);
     kl_config_free(a->config);
     a->config = kl_config_ref(c);

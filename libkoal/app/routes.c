@@ -81,7 +81,9 @@ static void reload(void *ctx, struct kl_http_request *r)
 
     if (!lifecycle(a, r))
         return;
+    a->app.env->sched->leave(a->app.env->sched);       /* it waits for loops: as a guest, for itself */
     code = kl_app_reload(a, words, sizeof words - 1);
+    a->app.env->sched->enter(a->app.env->sched);
     strcat(words, "\n");
     kl_http_answer(r, code == KL_OK ? 200 : code == KL_ELIMIT ? 409 : 500, plain, kl_span_str(words));
 }

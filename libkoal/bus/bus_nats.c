@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 enum { SERVERS_MAX = 32, RECONNECT_WAIT_MS = 250, CONNECT_MS = 2000, PING_MS = 2000 };
-enum { SECRET_MAX = 1000, CLOSING_MS = 10000, TROUBLE_MS = 5000 };
+enum { SECRET_MAX = 1000, CLOSING_MS = 10000, TROUBLE_MS = 5000, REFUSAL_MS = 500 };
 
 enum kl_code kl_busn_canceled(struct kl_err *err)
 {
@@ -137,9 +137,14 @@ static void on_disconnected(natsConnection *nc, void *closure)
 static void on_closed(natsConnection *nc, void *closure)
 {
     struct kl_busn_connection *c = closure;
+    const char                *words;
+    natsStatus                 s;
 
-    (void)nc;
     atomic_store(&c->up, false);
+    s = natsConnection_GetLastError(nc, &words);
+    /* Who was refused twice is taken off the list of servers; there is no other way to come to its end. */
+    if (s == NATS_CONNECTION_AUTH_FAILED || s == NATS_NO_SERVER)
+        atomic_store(&c->bus->denied, true);
     atomic_store(&c->closed, true);
 }
 
@@ -477,6 +482,15 @@ static bool was_denied(struct kl_busn *b)
     return denied;
 }
 
+/* A server may close the connection before the library has read why: then it tries again, and is refused for
+ * good a little later. Who cannot be reached yet is waited for no longer. */
+static void hear_of_refusal(struct kl_busn *b)
+{
+    for (int i = 0, ms = 0; i < KL_BUSN_CONNECTIONS; i++)
+        for (; ms < REFUSAL_MS && !kl_busn_up(b, i) && !was_denied(b); ms++)
+            usleep(1000);
+}
+
 enum kl_code kl_bus_nats_open(struct kl_env *env, const struct kl_bus_nats_options *options,
                               struct kl_bus **bus, struct kl_err *err)
 {
@@ -522,7 +536,9 @@ enum kl_code kl_bus_nats_open(struct kl_env *env, const struct kl_bus_nats_optio
     kl_busn_crew_start(&b->jobs, KL_BUSN_JOB_THREADS);
     kl_busn_crew_start(&b->looks, KL_BUSN_LOOK_THREADS);
     s = connect_all(b);
-    if (s != NATS_OK) {
+    if (s == NATS_OK)
+        hear_of_refusal(b);
+    if (s != NATS_OK || was_denied(b)) {
         if (s == NATS_CONNECTION_AUTH_FAILED || was_denied(b)) {
             atomic_store(&b->denied, true);
             kl_busn_unreachable(b, err);

@@ -38,8 +38,11 @@ struct kl_env_listener {                               /* in the listener's stor
     struct kl_env_task   task;                         /* the rest is the live's */
     struct kl_env_live  *live;
     struct kl_env_listener *next;
-    bool posted, gone;
+    bool posted, runs, gone;
 };
+/* Waits until who listens has gone by what is in force; false: not within that time. Not on a listener's loop,
+ * nor as a guest (sched.h), who would wait for himself. */
+bool kl_env_live_settle(struct kl_env_live *l, int64_t patience_ms);
 void kl_env_live_listen(struct kl_env_live *l, struct kl_env_listener *listener);
 /* No call from here on, where it is called on the listener's loop; else none once that loop was freed. The
  * storage is the listener's again when the loop was freed. */

@@ -6,10 +6,12 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 struct kl_env_live {
     pthread_mutex_t   replacing;                       /* by one at a time; the next below it */
     pthread_mutex_t   lock;                            /* of what follows; held for moments */
+    pthread_cond_t    settled;
     struct kl_config *now;
     struct kl_env_listener *listeners;
     _Atomic uint64_t  turn;
@@ -22,9 +24,14 @@ struct kl_env_live {
 struct kl_env_live *kl_env_live_new(const struct kl_config *file)
 {
     struct kl_env_live *l = kl_new(sizeof *l);
+    pthread_condattr_t  attr;
 
     pthread_mutex_init(&l->replacing, NULL);
     pthread_mutex_init(&l->lock, NULL);
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&l->settled, &attr);
+    pthread_condattr_destroy(&attr);
     l->file = kl_config_ref(file);
     l->now = kl_config_ref(file);
     atomic_store(&l->turn, 1);
@@ -40,6 +47,7 @@ void kl_env_live_free(struct kl_env_live *l)
     free(l->said);
     pthread_mutex_destroy(&l->replacing);
     pthread_mutex_destroy(&l->lock);
+    pthread_cond_destroy(&l->settled);
     free(l);
 }
 
@@ -121,14 +129,48 @@ void kl_env_live_over(struct kl_env_live *l, const struct kl_config_said *said, 
 static void run(struct kl_env_task *task)
 {
     struct kl_env_listener *x = kl_container_of(task, struct kl_env_listener, task);
+    struct kl_env_live     *l = x->live;
     bool gone;
 
-    pthread_mutex_lock(&x->live->lock);
+    pthread_mutex_lock(&l->lock);
     x->posted = false;
     gone = x->gone;
-    pthread_mutex_unlock(&x->live->lock);
-    if (!gone)
-        x->changed(x);
+    x->runs = !gone;
+    pthread_mutex_unlock(&l->lock);
+    if (gone)
+        return;
+    x->changed(x);
+    pthread_mutex_lock(&l->lock);
+    x->runs = false;
+    pthread_cond_broadcast(&l->settled);
+    pthread_mutex_unlock(&l->lock);
+}
+
+static bool is_settled(const struct kl_env_live *l)
+{
+    for (const struct kl_env_listener *x = l->listeners; x != NULL; x = x->next)
+        if (x->posted || x->runs)
+            return false;
+    return true;
+}
+
+bool kl_env_live_settle(struct kl_env_live *l, int64_t patience_ms)
+{
+    struct timespec until;
+    bool            well;
+
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += patience_ms / 1000;
+    until.tv_nsec += patience_ms % 1000 * 1000000;
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_sec++;
+        until.tv_nsec -= 1000000000;
+    }
+    pthread_mutex_lock(&l->lock);
+    while (!(well = is_settled(l)) && pthread_cond_timedwait(&l->settled, &l->lock, &until) == 0)
+        ;
+    pthread_mutex_unlock(&l->lock);
+    return well;
 }
 
 void kl_env_live_listen(struct kl_env_live *l, struct kl_env_listener *listener)
@@ -136,7 +178,7 @@ void kl_env_live_listen(struct kl_env_live *l, struct kl_env_listener *listener)
     listener->live = l;
     listener->task.run = run;
     listener->posted = true;
-    listener->gone = false;
+    listener->gone = listener->runs = false;
     pthread_mutex_lock(&l->lock);
     listener->next = l->listeners;
     l->listeners = listener;
@@ -153,5 +195,6 @@ void kl_env_live_unlisten(struct kl_env_live *l, struct kl_env_listener *listene
             break;
         }
     listener->gone = true;
+    pthread_cond_broadcast(&l->settled);
     pthread_mutex_unlock(&l->lock);
 }

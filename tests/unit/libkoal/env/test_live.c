@@ -6,6 +6,7 @@
 #include <check.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <time.h>
 
 static const struct kl_option table[] = {
     { "limits.past", KL_OPT_MS, "1h", 0, 600000000, NULL, "How old.", true, NULL, true },
@@ -116,6 +117,39 @@ START_TEST(a_listener_hears_at_once_then_of_changes_and_never_after_it_left)
 }
 END_TEST
 
+static void *step_later(void *ctx)
+{
+    struct timespec soon = { .tv_nsec = 20000000 };
+
+    (void)ctx;
+    nanosleep(&soon, NULL);
+    kl_env_sim_run(sim, 1);
+    return NULL;
+}
+
+START_TEST(who_waits_until_all_go_by_a_change_is_told_when_they_do_and_when_they_do_not)
+{
+    struct kl_env_listener x = { .sched = env->sched, .changed = on_change };
+    pthread_t              thread;
+
+    ck_assert(kl_env_live_settle(live, 0));            /* nobody listens */
+    heard = 0;
+    x.loop = env->sched->loop_new(env->sched, "listener", 10);
+    kl_env_live_listen(live, &x);
+    ck_assert(!kl_env_live_settle(live, 10));
+    ck_assert_int_eq(heard, 0);
+    pthread_create(&thread, NULL, step_later, NULL);
+    ck_assert(kl_env_live_settle(live, 60000));
+    ck_assert_int_eq(heard, 1);
+    pthread_join(thread, NULL);
+    put_file("level: a");
+    ck_assert(!kl_env_live_settle(live, 0));
+    kl_env_live_unlisten(live, &x);                    /* who is gone is waited for no more */
+    ck_assert(kl_env_live_settle(live, 0));
+    env->sched->loop_free(x.loop);
+}
+END_TEST
+
 /* ---- many threads ---- */
 
 static void *replace_often(void *ctx)
@@ -191,6 +225,7 @@ int main(void)
     tcase_add_test(t, who_holds_one_keeps_it_while_another_is_in_force);
     tcase_add_test(t, what_is_said_elsewhere_stays_when_the_file_changes_and_goes_when_it_is_taken_back);
     tcase_add_test(t, a_listener_hears_at_once_then_of_changes_and_never_after_it_left);
+    tcase_add_test(t, who_waits_until_all_go_by_a_change_is_told_when_they_do_and_when_they_do_not);
     tcase_add_test(t, readers_and_writers_of_many_threads_see_whole_ones);
     tcase_add_test(t, what_lay_in_a_box_is_dropped_by_the_last_who_lets_go);
     suite_add_tcase(s, t);
