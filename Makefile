@@ -184,11 +184,13 @@ test-image: $(if $(QUICK),all)
 test-k8s: setup-test
 	@$(MAKE) --no-print-directory all
 	@tests/peers.sh $(peers) >/dev/null
+	@tests/rgw.sh $(peers)
 	@python3 tests/k8s/run.py --bin $(B)/bin --peers $(peers)/bin --work build/k8s
 # deploy/compose.yaml without Docker: its services as processes in namespaces (as root), with every dashboard's panels asked.
 test-compose: setup-test
 	@$(MAKE) --no-print-directory all
 	@tests/peers.sh $(peers) >/dev/null
+	@tests/rgw.sh $(peers)
 	@python3 tests/k8s/compose.py --bin $(B)/bin --peers $(peers)/bin
 k8s-manifests: ; @python3 tests/k8s/run.py --bin $(B)/bin --peers $(peers)/bin --work build/k8s --write
 -include bench/bench.mk

@@ -2,6 +2,7 @@
 # A real S3 server for the tests: one-node Ceph with its radosgw, of Debian's packages, on loopback.
 #
 #   rgw.sh PEERS COMMAND...     runs COMMAND with the server beside it, and ends the server with it
+#   rgw.sh PEERS                fetches its packages and no more, for who will run it without a way to apt
 #
 # The packages are unpacked below PEERS/ceph, beside the other servers; nothing is installed. The
 # server needs about a minute to come up, in which COMMAND runs already: it finds in its environment
@@ -14,7 +15,7 @@
 # not on a free port of 127.0.0.1. One log a daemon lies in the server's folder.
 set -eu
 peers=$1; shift
-[ -z "${KOA_S3_ENDPOINT:-}" ] && [ "${KOA_S3:-}" != none ] || exec "$@"
+[ -z "${KOA_S3_ENDPOINT:-}" ] && [ "${KOA_S3:-}" != none ] || { [ $# -gt 0 ] || exit 0; exec "$@"; }
 
 mkdir -p "$peers/ceph"
 ceph=$(realpath "$peers/ceph")
@@ -39,6 +40,8 @@ have || fetch || {
     if [ "$(id -u)" = 0 ]; then apt-get update -qq >&2; else sudo apt-get update -qq >&2; fi
     fetch
 }
+
+[ $# -gt 0 ] || exit 0
 
 # Unpacked, or else the machine's own.
 root=
