@@ -35,7 +35,7 @@ def test_each_second_across_a_spread_it_makes_no_difference_to_push_down(world):
     fetches = cell.url("fetches")
     koa.wait_ready(fetches, process, 60)
     cell.settled(["ingestor-0", "ingestor-1"])
-    series, spread_at, compared, k = 900, None, 0, 0
+    series, spread_at, compared, k, again = 900, None, 0, 0, 0
     begin = time.monotonic()
     while time.monotonic() - begin < 90 and (spread_at is None or time.monotonic() - spread_at < 15):
         now = int(time.time() * 1000)
@@ -49,7 +49,14 @@ def test_each_second_across_a_spread_it_makes_no_difference_to_push_down(world):
             series = 3000
         for i, query in enumerate(QUERIES):
             at, window = now / 1000 - i % 2, [0, 20][(i + k) % 2]
-            with_, without = answer(cell.query, query, at, window), answer(fetches, query, at, window)
+            # Sums fold partition by partition, so their last digits are those of a layout; the two hear of a new one
+            # some milliseconds apart. Then they are asked again.
+            for _ in range(3):
+                with_, without = answer(cell.query, query, at, window), answer(fetches, query, at, window)
+                if with_ == without:
+                    break
+                again += 1
+                time.sleep(0.2)
             apart = next((c for c, (a, b) in enumerate(zip(with_, without)) if a != b), 0)
             check(with_ == without, f"{query} at {at}: from {apart} on, pushed down {with_[max(0, apart - 300):apart + 300]}\n"
                   f"fetched {without[max(0, apart - 300):apart + 300]}")
@@ -60,6 +67,7 @@ def test_each_second_across_a_spread_it_makes_no_difference_to_push_down(world):
     check(spread_at is not None, "3000 series against 1000 a partition are spread over four")
     pushed, refused = (metric(cell.query, f"koalemos_querier_pushdowns{x}_total") for x in ("", "_refused"))
     check(pushed > 50 and refused < pushed, f"{pushed} pushed down, {refused} of them in vain")
+    check(again <= 6, f"asked again {again} times: more than one change of the layout explains")
     check(metric(fetches, "koalemos_querier_pushdowns_total") == 0, "one of them never does")
     print(f"{compared} answers equal, {pushed:.0f} selectors pushed down, {refused:.0f} of them refused")
 
