@@ -531,6 +531,7 @@ enum kl_code kl_bus_nats_open(struct kl_env *env, const struct kl_bus_nats_optio
 {
     struct kl_busn *b;
     natsStatus s;
+    bool denied;
 
     if (options_check(options, err) != KL_OK)
         return kl_within(err, "open the bus over NATS");
@@ -577,8 +578,9 @@ enum kl_code kl_bus_nats_open(struct kl_env *env, const struct kl_bus_nats_optio
     s = connect_all(b);
     if (s == NATS_OK)
         hear_of_refusal(b);
-    if (s != NATS_OK || was_denied(b)) {
-        if (s == NATS_CONNECTION_AUTH_FAILED || was_denied(b)) {
+    denied = s == NATS_CONNECTION_AUTH_FAILED || was_denied(b);
+    if (s != NATS_OK || denied) {
+        if (denied) {
             atomic_store(&b->denied, true);
             kl_busn_unreachable(b, err);
         } else {

@@ -20,7 +20,8 @@ static struct kl_span word(const char *at, const char *end)
     return kl_span(from, from < end && *from == '-' ? 0 : (size_t)(at - from));
 }
 
-struct kl_span kl_nkey_section(struct kl_span file, const char *what)
+/* The first word behind the line that has BEGIN and `what`; size 0: none. */
+static struct kl_span section(struct kl_span file, const char *what)
 {
     const char *at = file.at, *end = at + file.size;
 
@@ -61,7 +62,7 @@ static char *take(struct kl_span file, struct kl_span text)
 
 char *kl_nkey_seed(const char *path)
 {
-    struct kl_span file = read_file(path), text = kl_nkey_section(file, "USER NKEY SEED");
+    struct kl_span file = read_file(path), text = section(file, "USER NKEY SEED");
 
     if (text.size == 0 && file.size > 0)
         text = word(file.at, (const char *)file.at + file.size);
@@ -72,5 +73,5 @@ char *kl_nkey_jwt(const char *path)
 {
     struct kl_span file = read_file(path);
 
-    return take(file, kl_nkey_section(file, "NATS USER JWT"));
+    return take(file, section(file, "NATS USER JWT"));
 }

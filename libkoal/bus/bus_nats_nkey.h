@@ -8,8 +8,6 @@
 
 enum { KL_NKEY_FILE_MAX = 64 << 10 };                  /* larger ones are none */
 
-/* The first word behind the line that has BEGIN and `what` ("NATS USER JWT", "USER NKEY SEED"); size 0: none. */
-struct kl_span kl_nkey_section(struct kl_span file, const char *what);
 /* For the caller to free, the seed after explicit_bzero; NULL: there is none, or no file. */
 char *kl_nkey_seed(const char *path);
 char *kl_nkey_jwt(const char *path);
