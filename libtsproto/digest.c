@@ -1,6 +1,7 @@
 #include "libtsproto/digest.h"
 
 #include "libkoal/base/mem.h"
+#include "libtsproto/small_priv.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -31,11 +32,8 @@ bool tsp_digest_of(const char *key, uint32_t *partition, char member[TSP_NAME_MA
 
 void tsp_digest_encode(const struct tsp_digest *d, struct kl_buf *out)
 {
-    size_t begin = out->size;
+    size_t begin = tsp_small_begin(out, "KD", VERSION, d->count);
 
-    kl_buf_add(out, "KD", 2);
-    kl_buf_add8(out, VERSION);
-    kl_buf_add8(out, (uint8_t)d->count);
     kl_buf_add64(out, d->incarnation);
     for (uint32_t i = 0; i < d->count; i++) {
         const struct tsp_digest_cut *c = &d->cuts[i];
@@ -50,25 +48,19 @@ void tsp_digest_encode(const struct tsp_digest *d, struct kl_buf *out)
         kl_buf_add64(out, c->sum.hi);
         kl_buf_add64(out, c->sum.lo);
     }
-    kl_buf_add32(out, kl_crc32c(0, out->at + begin, out->size - begin));
+    tsp_small_end(out, begin);
 }
 
 enum kl_code tsp_digest_decode(struct kl_span bytes, struct tsp_digest *d, struct kl_err *err)
 {
     struct tsp_digest got = { 0 };
-    struct kl_cur     c = kl_cur(bytes.at, bytes.size);
+    struct kl_cur     c;
     uint8_t           version;
 
-    if (bytes.size < 16 || memcmp(bytes.at, "KD", 2) != 0)
-        return kl_fail(err, KL_ECORRUPT, "%zu bytes that are no digests of cuts", bytes.size);
-    kl_cur_16(&c);
-    version = kl_cur_8(&c);
-    got.count = kl_cur_8(&c);
+    if (tsp_small_open(bytes, "KD", VERSION, "digests of cuts", &c, &version, &got.count, err) != KL_OK)
+        return err->code;
     got.incarnation = kl_cur_64(&c);
-    if (version != VERSION)
-        return kl_fail(err, KL_ECORRUPT, "digests of cuts of version %u, which this version does not know",
-                       version);
-    if (got.count > TSP_DIGEST_CUTS || kl_cur_left(&c) != got.count * (size_t)CUT_BYTES + 4)
+    if (c.bad || got.count > TSP_DIGEST_CUTS || kl_cur_left(&c) != got.count * (size_t)CUT_BYTES)
         return kl_fail(err, KL_ECORRUPT, "digests of %" PRIu32 " cuts in %zu bytes", got.count, bytes.size);
     for (uint32_t i = 0; i < got.count; i++) {
         struct tsp_digest_cut *x = &got.cuts[i];
@@ -87,8 +79,6 @@ enum kl_code tsp_digest_decode(struct kl_span bytes, struct tsp_digest *d, struc
         if (flags > FLAG_SURE || x->seq == 0 || (i > 0 && x->seq <= got.cuts[i - 1].seq))
             return kl_fail(err, KL_ECORRUPT, "digests of cuts that are out of order");
     }
-    if (kl_cur_32(&c) != kl_crc32c(0, bytes.at, bytes.size - 4))
-        return kl_fail(err, KL_ECORRUPT, "digests of cuts are damaged");
     *d = got;
     return KL_OK;
 }

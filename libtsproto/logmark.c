@@ -1,6 +1,6 @@
 #include "libtsproto/logmark.h"
 
-#include "libkoal/base/hash.h"
+#include "libtsproto/small_priv.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -28,11 +28,8 @@ bool tsp_logmark_of(const char *key, uint32_t *partition)
 
 void tsp_logmark_encode(const struct tsp_logmark *m, struct kl_buf *out)
 {
-    size_t begin = out->size;
+    size_t begin = tsp_small_begin(out, "KL", VERSION, m->lost_count);
 
-    kl_buf_add(out, "KL", 2);
-    kl_buf_add8(out, VERSION);
-    kl_buf_add8(out, (uint8_t)m->lost_count);
     kl_buf_add64(out, m->incarnation);
     for (uint32_t i = 0; i < m->lost_count; i++) {
         kl_buf_add64(out, m->lost[i].incarnation);
@@ -40,32 +37,28 @@ void tsp_logmark_encode(const struct tsp_logmark *m, struct kl_buf *out)
         kl_buf_add64(out, (uint64_t)m->lost[i].from_ms);
         kl_buf_add64(out, (uint64_t)m->lost[i].to_ms);
     }
-    kl_buf_add32(out, kl_crc32c(0, out->at + begin, out->size - begin));
+    tsp_small_end(out, begin);
 }
 
 enum kl_code tsp_logmark_decode(struct kl_span bytes, struct tsp_logmark *m, struct kl_err *err)
 {
     struct tsp_logmark got = { 0 };
-    struct kl_cur      c = kl_cur(bytes.at, bytes.size);
+    struct kl_cur      c;
     uint8_t            version;
 
-    if (bytes.size < 16 || memcmp(bytes.at, "KL", 2) != 0)
-        return kl_fail(err, KL_ECORRUPT, "%zu bytes that say nothing of a log", bytes.size);
-    kl_cur_16(&c);
-    version = kl_cur_8(&c);
-    got.lost_count = kl_cur_8(&c);
+    if (tsp_small_open(bytes, "KL", VERSION, "the mark of a log", &c, &version, &got.lost_count, err) != KL_OK)
+        return err->code;
     got.incarnation = kl_cur_64(&c);
-    if (version != VERSION || got.lost_count > TSP_LOST_MAX)
-        return kl_fail(err, KL_ECORRUPT, "the mark of a log of version %u, which this version does not "
-                       "know", version);
+    if (got.lost_count > TSP_LOST_MAX)
+        return kl_fail(err, KL_ECORRUPT, "the mark of a log that was lost %" PRIu32 " times", got.lost_count);
     for (uint32_t i = 0; i < got.lost_count; i++) {
         got.lost[i].incarnation = kl_cur_64(&c);
         got.lost[i].first_seq = kl_cur_64(&c);
         got.lost[i].from_ms = (int64_t)kl_cur_64(&c);
         got.lost[i].to_ms = (int64_t)kl_cur_64(&c);
     }
-    if (kl_cur_left(&c) != 4 || kl_cur_32(&c) != kl_crc32c(0, bytes.at, bytes.size - 4))
-        return kl_fail(err, KL_ECORRUPT, "the mark of a log is damaged");
+    if (c.bad || kl_cur_left(&c) != 0)
+        return kl_fail(err, KL_ECORRUPT, "the mark of a log that is too long or too short");
     *m = got;
     return KL_OK;
 }
@@ -111,38 +104,31 @@ void tsp_logskip_key(char *key, size_t size, uint32_t partition)
 
 void tsp_logskip_encode(const struct tsp_logskip *s, struct kl_buf *out)
 {
-    size_t begin = out->size;
+    size_t begin = tsp_small_begin(out, "KS", VERSION, s->count);
 
-    kl_buf_add(out, "KS", 2);
-    kl_buf_add8(out, VERSION);
-    kl_buf_add8(out, (uint8_t)s->count);
     for (uint32_t i = 0; i < s->count; i++) {
         kl_buf_add64(out, s->at[i].incarnation);
         kl_buf_add64(out, s->at[i].seq);
     }
-    kl_buf_add32(out, kl_crc32c(0, out->at + begin, out->size - begin));
+    tsp_small_end(out, begin);
 }
 
 enum kl_code tsp_logskip_decode(struct kl_span bytes, struct tsp_logskip *s, struct kl_err *err)
 {
     struct tsp_logskip got = { 0 };
-    struct kl_cur      c = kl_cur(bytes.at, bytes.size);
+    struct kl_cur      c;
     uint8_t            version;
 
-    if (bytes.size < 8 || memcmp(bytes.at, "KS", 2) != 0)
-        return kl_fail(err, KL_ECORRUPT, "%zu bytes that are no list of skipped records", bytes.size);
-    kl_cur_16(&c);
-    version = kl_cur_8(&c);
-    got.count = kl_cur_8(&c);
-    if (version != VERSION || got.count > TSP_SKIPS_MAX)
-        return kl_fail(err, KL_ECORRUPT, "a list of skipped records of version %u, which this version "
-                       "does not know", version);
+    if (tsp_small_open(bytes, "KS", VERSION, "a list of skipped records", &c, &version, &got.count, err) != KL_OK)
+        return err->code;
+    if (got.count > TSP_SKIPS_MAX)
+        return kl_fail(err, KL_ECORRUPT, "a list of %" PRIu32 " skipped records", got.count);
     for (uint32_t i = 0; i < got.count; i++) {
         got.at[i].incarnation = kl_cur_64(&c);
         got.at[i].seq = kl_cur_64(&c);
     }
-    if (kl_cur_left(&c) != 4 || kl_cur_32(&c) != kl_crc32c(0, bytes.at, bytes.size - 4))
-        return kl_fail(err, KL_ECORRUPT, "the list of skipped records is damaged");
+    if (c.bad || kl_cur_left(&c) != 0)
+        return kl_fail(err, KL_ECORRUPT, "a list of skipped records that is too long or too short");
     *s = got;
     return KL_OK;
 }
