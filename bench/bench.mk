@@ -74,7 +74,7 @@ $(B)/bench/digest: $(B)/bench/digest.o $(call archives,ingestor)
 	@mkdir -p $(@D)
 	@$(CC) $(CFLAGS) $+ $(call libs,ingestor) -pthread -o $@
 bench-digest: $(B)/bench/digest
-	@$< $(or $(SERIES),10000) $(or $(SAMPLES),480)
+	@$< $(or $(SERIES),10000) $(or $(SAMPLES),480) $(or $(STARTS),0)
 .PHONY: bench-digest
 
 # What aggregates cost a cell when its ingestors make them. ARGS: --hosts, --seconds, --spread

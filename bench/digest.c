@@ -2,8 +2,10 @@
  * What the comparison of members costs: the sum over what a cut sealed (ingestor/digest.c), beside applying the
  * same samples to a head and sealing them.
  *
- *   digest [SERIES [SAMPLES]]        10,000 series of 480 samples: a window of two hours, each 15 s
+ *   digest [SERIES [SAMPLES [STARTS]]]   10,000 series of 480 samples: a window of two hours, each 15 s
  *
+ * STARTS 1: each sample has a start time, as counters of OpenTelemetry do. Besides, an exemplar each ten series, and
+ * a text about each metric of a thousand.
  * A third of the series stays as it is, a third counts, a third is any double: as a scraped node's.
  */
 #include <inttypes.h>
@@ -57,21 +59,40 @@ static void series(struct ing_head *h, uint32_t n)
     ing_head_series(h, kl_labels_fp(labels), labels);
 }
 
+static void beside(struct ing_head *h, uint32_t count)
+{
+    static const char trace[] = "trace_id=4bf92f3577b34da6a3ce929d0e0e4736";
+    char              name[40];
+
+    for (uint32_t n = 0; n < count / 10; n++)
+        ing_extras_exemplar(h, &(struct ing_exemplar){ .fp = { n, n * 7 }, .time_ms = n, .value = n,
+                                                       .labels = kl_span_str(trace) });
+    for (uint32_t n = 0; n < 1000; n++) {
+        snprintf(name, sizeof name, "metric_%" PRIu32 "_seconds_total", n);
+        ing_extras_meta(h, &(struct ing_meta){ .type = 1, .metric = kl_span_str(name), .unit = kl_span_str("seconds"),
+                                               .help = kl_span_str("How long it took, all in all, by mode.") });
+    }
+}
+
 int main(int argc, char **argv)
 {
     uint32_t              count = argc > 1 ? (uint32_t)atoi(argv[1]) : 10000, samples = argc > 2 ? (uint32_t)atoi(argv[2]) : 480;
     struct ing_head      *h = ing_head_new(kl_span_str("anonymous"), 7200000, NULL);
-    struct tsp_digest_sum sum = { 0 };
+    struct tsp_digest_sum of[TSP_DIGEST_KINDS] = { 0 };
     struct kl_err         err;
-    double                apply, cut, digest, all = (double)count * samples;
+    bool                  starts = argc > 3 && atoi(argv[3]) != 0;
+    double                apply, cut, digest, extras, all = (double)count * samples;
 
     for (uint32_t n = 0; n < count; n++)
         series(h, n);
     apply = cpu_s();
     for (uint32_t i = 0; i < samples; i++)
-        for (uint32_t id = 0; id < h->made; id++)
+        for (uint32_t id = 0; id < h->made; id++) {
             ing_series_float(h, ing_series_at(h, id), (int64_t)i * 15000,
                              id % 3 == 0 ? id : id % 3 == 1 ? (double)i * (id % 97) : 1.0 / (1 + i * 7919 % 1000 + id));
+            if (starts)
+                ing_series_start(h, ing_series_at(h, id), (int64_t)i * 15000, -1000 * (int64_t)(id % 100 + 1));
+        }
     apply = cpu_s() - apply;
     part.head = h;
     part.series = kl_new(count * sizeof *part.series);
@@ -82,13 +103,21 @@ int main(int argc, char **argv)
     cut = cpu_s() - cut;
     ing_view_take(&part.view, &h->pairs);
     digest = cpu_s();
-    if (ing_part_digest(&part, &sum, &err) != KL_OK) {
+    if (ing_part_digest(&part, of, &err) != KL_OK) {
         fprintf(stderr, "%s\n", err.text);
         return 1;
     }
     digest = cpu_s() - digest;
+    beside(h, count);
+    extras = cpu_s();
+    ing_extras_digest(h, of);
+    extras = cpu_s() - extras;
     printf("%.0f samples of %" PRIu32 " series in %" PRIu32 " chunks: applied in %.1f ns of CPU a sample (sealing "
-           "included), cut in %.1f; digest %.2f ns a sample; %" PRIu64 " in it, %016" PRIx64 "%016" PRIx64 "\n", all,
-           count, part.chunk_count, apply / all * 1e9, cut / all * 1e9, digest / all * 1e9, sum.samples, sum.hi, sum.lo);
+           "included), cut in %.1f; digest %.2f ns a sample; %" PRIu64 " and %" PRIu64 " start times in it, %016" PRIx64
+           "%016" PRIx64 "\n", all, count, part.chunk_count, apply / all * 1e9, cut / all * 1e9, digest / all * 1e9,
+           of[0].count, of[TSP_DIGEST_STARTS].count, of[0].hi, of[0].lo);
+    printf("%" PRIu64 " exemplars and %" PRIu64 " texts of metrics: %.0f ns each\n", of[TSP_DIGEST_EXEMPLARS].count,
+           of[TSP_DIGEST_METADATA].count, extras / (double)(of[TSP_DIGEST_EXEMPLARS].count +
+                                                           of[TSP_DIGEST_METADATA].count) * 1e9);
     return 0;
 }

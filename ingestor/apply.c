@@ -52,10 +52,15 @@ static void first_note(struct ing_partition *p, int64_t time_ms)
     p->first_count++;
 }
 
-static inline void note(struct ing_partition *p, int64_t time_ms)
+static inline void note_first(struct ing_partition *p, int64_t time_ms)
 {
     if (time_ms < p->first_lo || time_ms >= p->first_hi)
         first_note(p, time_ms);
+}
+
+static inline void note(struct ing_partition *p, int64_t time_ms)
+{
+    note_first(p, time_ms);
     ing_marks_note(&p->marks, time_ms, p->marks_seq);
 }
 
@@ -257,6 +262,12 @@ static bool is_erased(const struct erased *list, uint32_t count, size_t at, int6
     return false;
 }
 
+static void exemplar_add(struct ing_partition *p, struct ing_head *h, const struct ing_exemplar *e)
+{
+    if (!ing_extras_exemplar(h, e))
+        kl_count(p->i->m.extras_dropped, 1);
+}
+
 static void join(struct ing_partition *p, struct ing_refs *r, struct ing_orphan *o,
                  struct ing_series *s, struct kl_labels labels)
 {
@@ -300,7 +311,7 @@ static void join(struct ing_partition *p, struct ing_refs *r, struct ing_orphan 
             struct ing_exemplar e = { .fp = s->fp, .time_ms = time_ms, .value = value, .labels = kl_cur_span(&c) };
 
             if (!gone)
-                ing_extras_exemplar(r->head, &e);
+                exemplar_add(p, r->head, &e);
         }
         note(p, time_ms);
     }
@@ -477,6 +488,7 @@ static void start_time(void *ctx, struct kl_span tenant, uint64_t ref, int64_t t
         struct kl_buf *b = keep(p, r, ref);
         size_t         before = b->size;
 
+        ing_digest_doubt(p, time_ms);
         kl_buf_add8(b, KEPT_START);
         kl_buf_add64(b, (uint64_t)time_ms);
         kl_buf_add64(b, (uint64_t)start_ms);
@@ -498,6 +510,7 @@ static void exemplar(void *ctx, struct kl_span tenant, uint64_t ref, int64_t tim
         struct kl_buf *b = keep(p, r, ref);
         size_t         before = b->size;
 
+        ing_digest_doubt(p, time_ms);
         kl_buf_add8(b, KEPT_EXEMPLAR);
         kl_buf_add64(b, (uint64_t)time_ms);
         kl_buf_addf64(b, value);
@@ -508,7 +521,8 @@ static void exemplar(void *ctx, struct kl_span tenant, uint64_t ref, int64_t tim
                                   .value = value, .labels = bytes };
 
         note(p, time_ms);
-        ing_extras_exemplar(r->head, &e);
+        doubt_repeats(p, &time_ms, 1);
+        exemplar_add(p, r->head, &e);
     }
 }
 
@@ -516,9 +530,16 @@ static void metadata(void *ctx, struct kl_span tenant, struct kl_span metric, ui
                      struct kl_span unit, struct kl_span help)
 {
     struct ing_partition *p = ctx;
-    struct ing_meta       m = { type, metric, unit, help };
+    struct ing_meta       m = { .type = type, .old = p->record_time_ms < p->covered_ms, .told_ms = p->record_time_ms,
+                                .metric = metric, .unit = unit, .help = help };
 
-    ing_extras_meta(ing_tenant(p, tenant, true)->head, &m);
+    if (!m.old) {
+        note_first(p, m.told_ms);                      /* a replay reads it again until a cut has taken it */
+        if (p->record_time_ms < p->digest.repeats_until_ms)
+            ing_digest_doubt(p, m.told_ms);            /* of a repeat, what was told between counts */
+    }
+    if (!ing_extras_meta(ing_tenant(p, tenant, true)->head, &m))
+        kl_count(p->i->m.extras_dropped, 1);
 }
 
 static void deletion(void *ctx, struct kl_span tenant, const struct tsp_deletion *d)

@@ -44,34 +44,44 @@ static struct kl_span text_copy(struct ing_part *part, struct kl_span s)
     return c == NULL ? kl_span("", 0) : kl_span(c, s.size);
 }
 
-/* Metadata goes with every fileset; exemplars below end_ms go with the first that may have them. */
-static void take_extras(struct ing_part *part, int64_t end_ms)
-{
-    struct ing_extras *x = part->head->extras;
-    uint32_t           kept = 0;
+/* Which of a tenant's filesets takes what lies beside samples; NULL: there is none of that kind. */
+struct taking { struct ing_part *late, *window; int64_t start_ms, end_ms; };
 
-    kl_arena_init(&part->texts, SIZE_MAX);             /* bounded by what the head's extras hold */
+static enum ing_fate exemplar_fate(void *ctx, const struct ing_exemplar *e)
+{
+    const struct taking *t = ctx;
+    struct ing_part     *part = t->late != NULL && e->time_ms < t->start_ms ? t->late : t->window;
+
+    if (e->time_ms >= t->end_ms)
+        return ING_KEPT;
+    if (part == NULL)
+        return ING_OLD;
+    part->exemplars[part->exemplar_count] = *e;
+    part->exemplars[part->exemplar_count++].labels = text_copy(part, e->labels);
+    return ING_GONE;
+}
+
+/* All metadata that is held goes with the younger fileset, and what was not told again since the cut's end is held
+ * no more; exemplars go with the fileset of their time. */
+static void take_extras(struct ing_head *h, struct taking *t)
+{
+    struct ing_extras *x = h->extras;
+    struct ing_part   *part = t->window != NULL ? t->window : t->late;
+
     if (x == NULL)
         return;
-    part->metas = kl_resize(NULL, (x->meta_count + 1) * sizeof *part->metas);
-    for (uint32_t i = 0; i < x->meta_count; i++)
+    for (int k = 0; k < 2; k++)
+        if ((k == 0 ? t->late : t->window) != NULL)
+            (k == 0 ? t->late : t->window)->exemplars = kl_resize(NULL, (x->exemplar_count + 1) *
+                                                                        sizeof *x->exemplars);
+    if (part != NULL)
+        part->metas = kl_resize(NULL, (x->meta_count + 1) * sizeof *part->metas);
+    for (uint32_t i = 0; part != NULL && i < x->meta_count; i++)
         part->metas[part->meta_count++] =
-            (struct ing_meta){ x->metas[i].type, text_copy(part, x->metas[i].metric),
-                               text_copy(part, x->metas[i].unit), text_copy(part, x->metas[i].help) };
-    part->exemplars = kl_resize(NULL, (x->exemplar_count + 1) * sizeof *part->exemplars);
-    for (uint32_t i = 0; i < x->exemplar_count; i++) {
-        struct ing_exemplar *e = &x->exemplars[i];
-
-        if (e->time_ms >= end_ms) {
-            x->exemplars[kept++] = *e;
-            continue;
-        }
-        part->exemplars[part->exemplar_count] = *e;
-        part->exemplars[part->exemplar_count++].labels = text_copy(part, e->labels);
-        part->head->memory.bytes[ING_MEM_OTHER] -= (int64_t)e->labels.size + 1;
-        free((void *)e->labels.at);
-    }
-    x->exemplar_count = kept;
+            (struct ing_meta){ .type = x->metas[i].type, .metric = text_copy(part, x->metas[i].metric),
+                               .unit = text_copy(part, x->metas[i].unit), .help = text_copy(part, x->metas[i].help) };
+    ing_extras_told(h, t->end_ms, part != NULL);
+    ing_extras_sift(h, exemplar_fate, t);
 }
 
 static int64_t window_floor(int64_t time_ms, int64_t window_ms)
@@ -113,7 +123,7 @@ static uint64_t first_seq_below(const struct ing_partition *p, int64_t end_ms, u
 static void seal(struct ing_partition *p, const struct tsp_cut *cut, int64_t end_ms, uint64_t seq, bool covered)
 {
     struct ing_job *j = kl_new(sizeof *j);
-    bool            whole = cut->window_ms == 0;
+    bool            whole = cut->window_ms == 0, extras = false;
 
     j->p = p;
     j->seq = seq;
@@ -129,6 +139,7 @@ static void seal(struct ing_partition *p, const struct tsp_cut *cut, int64_t end
     for (uint32_t t = 0; t < p->tenant_count; t++) {
         struct ing_head *h = p->tenants[t].head;
         struct ing_part  late = { .head = h }, window = { .head = h };
+        struct taking    taking = { .start_ms = cut->window_start_ms, .end_ms = end_ms };
 
         for (uint32_t id = 0; id < h->made; id++) {
             struct ing_series *s = ing_series_at(h, id);
@@ -140,26 +151,32 @@ static void seal(struct ing_partition *p, const struct tsp_cut *cut, int64_t end
             ing_series_cut(h, s, j->number, end_ms, sealed, &window);
         }
         h->heavy = false;
+        if (!covered && p->i->member != NULL)
+            extras |= ing_extras_digest(h, j->digest.of);
+        taking.late = late.chunk_count > 0 ? &late : NULL;
+        taking.window = window.chunk_count > 0 ? &window : NULL;
+        for (int k = 0; k < 2; k++)                    /* bounded by what the head's extras hold */
+            kl_arena_init(&(k == 0 ? &late : &window)->texts, SIZE_MAX);
+        take_extras(h, &taking);
         for (int k = 0; k < 2; k++) {
             struct ing_part *part = k == 0 ? &late : &window;
 
             if (part->chunk_count == 0)
                 continue;
             ing_view_take(&part->view, &h->pairs);
-            take_extras(part, k == 0 ? cut->window_start_ms : end_ms);
             identify(p, part, j, cut->window_start_ms, k == 0 || whole ? 0 : cut->window_ms);
             j->parts[j->part_count++] = *part;
         }
     }
     ing_first_forget(p, end_ms);
+    if (!covered && (j->part_count > 0 || extras))
+        ing_digest_obeyed(p, seq, end_ms);
     if (j->part_count == 0) {
         if (!covered)
             ing_digest_tell(p, &j->digest);
         ing_job_free(j);
         return;
     }
-    if (!covered)
-        ing_digest_obeyed(p, seq, end_ms);
     j->digest_due = !covered && p->i->member != NULL;
     ing_job_queue(j);
 }

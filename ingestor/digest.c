@@ -13,8 +13,7 @@
  *  - samples waited here for a definition, which others had (a replay begins behind it);
  *  - a sample that a cut may have taken already came in a record that, as far as is known here, is no repeat:
  *    the bus knows repeats by what it read before, and a reader that just began has read nothing;
- *  - a cut was passed over here that others obeyed;
- *  - a start time was told of a sample that a cut took, whose chunk happened to be in memory still.
+ *  - a cut was passed over here that others obeyed.
  * All of that is over when a cut has taken whatever was doubtful: `doubt_ms` is the latest time of it.
  */
 #include "ingestor/ing_priv.h"
@@ -159,15 +158,9 @@ void ing_digest_cut(struct ing_partition *p, int64_t end_ms, struct tsp_digest_c
 {
     struct ing_digest *d = &p->digest;
 
-    for (uint32_t t = 0; t < p->tenant_count; t++) {
-        struct ing_head *h = p->tenants[t].head;
-
-        if (h->rewritten_ms != INT64_MIN)
-            ing_digest_doubt(p, h->rewritten_ms);
-        h->rewritten_ms = INT64_MIN;
-    }
     *cut = d->cut;
     cut->end_ms = end_ms;
+    cut->all = true;
     cut->sure = d->doubt_ms == INT64_MIN;
     cut->after = after(d, cut->seq, &cut->sure);
     if (d->doubt_ms < end_ms)
@@ -182,9 +175,9 @@ static void work(struct kl_env_task *task)
 
     j->err = (struct kl_err){ 0 };
     j->code = KL_OK;
-    j->digest.sum = (struct tsp_digest_sum){ 0 };
+    j->digest.of[TSP_DIGEST_SAMPLES] = j->digest.of[TSP_DIGEST_STARTS] = (struct tsp_digest_sum){ 0 };
     for (uint32_t i = 0; i < j->part_count && j->code == KL_OK; i++)
-        j->code = ing_part_digest(&j->parts[i], &j->digest.sum, &j->err);
+        j->code = ing_part_digest(&j->parts[i], j->digest.of, &j->err);
     j->p->i->env->sched->post(j->p->shard->loop, &j->back);
 }
 

@@ -108,30 +108,30 @@ void ing_series_erase(struct ing_head *h, struct ing_series *s, struct blk_hide 
     }
 }
 
+struct meant { const struct ing_head *head; const roaring_bitmap_t *set; struct blk_hidden span; };
+
+static enum ing_fate exemplar_fate(void *ctx, const struct ing_exemplar *e)
+{
+    const struct meant      *m = ctx;
+    const struct ing_series *s;
+
+    if (e->time_ms < m->span.from_ms || e->time_ms > m->span.to_ms || (s = ing_head_find(m->head, e->fp)) == NULL)
+        return ING_KEPT;
+    return roaring_bitmap_contains(m->set, s->id) ? ING_GONE : ING_KEPT;
+}
+
 void ing_head_erase(struct ing_head *h, const struct blk_deletion *d, ing_taken taken, void *ctx)
 {
     roaring_bitmap_t         *set = ing_match(h, d->matchers, d->matcher_count);
     struct blk_hidden         span = { d->from_ms, d->to_ms };
     struct blk_hide          *hide = blk_hide_new();
-    struct ing_extras        *x = h->extras;
+    struct meant              meant = { h, set, span };
     roaring_uint32_iterator_t it;
-    uint32_t                  kept = 0;
 
     roaring_init_iterator(set, &it);
     for (; it.has_value; roaring_advance_uint32_iterator(&it))
         ing_series_erase(h, ing_series_at(h, it.current_value), hide, span, taken, ctx);
-    for (uint32_t i = 0; x != NULL && i < x->exemplar_count; i++) {
-        struct ing_exemplar     *e = &x->exemplars[i];
-        const struct ing_series *s;
-
-        if (e->time_ms >= span.from_ms && e->time_ms <= span.to_ms &&
-            (s = ing_head_find(h, e->fp)) != NULL && roaring_bitmap_contains(set, s->id))
-            ing_extras_drop(h, e);
-        else
-            x->exemplars[kept++] = *e;
-    }
-    if (x != NULL)
-        x->exemplar_count = kept;
+    ing_extras_sift(h, exemplar_fate, &meant);
     blk_hide_free(hide);
     roaring_bitmap_free(set);
 }

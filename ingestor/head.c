@@ -19,7 +19,6 @@ struct ing_head *ing_head_new(struct kl_span tenant, int64_t window_ms, struct i
     h->window_ms = window_ms;
     h->files = files;
     h->free_id = ING_NONE;
-    h->rewritten_ms = INT64_MIN;
     h->slots = kl_new(SLOTS_FIRST * sizeof *h->slots);
     h->tags = kl_new(SLOTS_FIRST);
     h->slot_mask = SLOTS_FIRST - 1;

@@ -24,6 +24,7 @@
 #include "libkoal/base/labels.h"
 #include "libkoal/base/match.h"
 #include "libkoal/env/dir.h"
+#include "libtsproto/digest.h"
 
 enum { ING_PAGE = 64 };                                /* pairs, names or series to a page */
 enum { ING_TAIL_MAX = 120 };                           /* samples of an open tail */
@@ -135,7 +136,7 @@ void     ing_blocks_deinit(struct ing_blocks *b);
  * apart, of another kind). time_ms is above last_ms. */
 bool ing_tail_add(struct ing_tail *t, int64_t time_ms, double value, struct ing_blocks *b);
 bool ing_tail_add_hist(struct ing_tail *t, int64_t time_ms, struct kl_span hist, struct ing_blocks *b);
-/* Whether a sample of that time and value (floats) or those bytes (histograms) is in it. */
+/* Whether a sample of that time and value (floats) or those bytes (histograms), and without a start time, is in it. */
 bool ing_tail_has(const struct ing_tail *t, int64_t time_ms, double value);
 bool ing_tail_has_hist(const struct ing_tail *t, int64_t time_ms, struct kl_span hist);
 /* Bytes from a file: is this a tail that the others may read? Sets `end`. */
@@ -237,7 +238,6 @@ struct ing_head {
     uint32_t idle_at;                                  /* the next series to look at */
     bool     again;                                    /* samples may come that are in the tails already */
     bool     heavy;                                    /* a series outgrows a message: cut it soon */
-    int64_t  rewritten_ms;                             /* the latest sample of a cut that came again with a start time */
     uint64_t samples, late_samples, equal_samples;
     struct ing_extras *extras;
 };
@@ -266,7 +266,7 @@ static inline bool ing_series_idle(const struct ing_series *s)
  * reaches over a window's bound. `hist` is what tsp_hist_put writes. */
 void ing_series_float(struct ing_head *h, struct ing_series *s, int64_t time_ms, double value);
 void ing_series_hist(struct ing_head *h, struct ing_series *s, int64_t time_ms, struct kl_span hist);
-/* The start time of a sample that was given before. */
+/* The start time of a sample that was given before, if it is held and no cut has taken it. 0: none. */
 void ing_series_start(struct ing_head *h, struct ing_series *s, int64_t time_ms, int64_t start_ms);
 /* The open tail, and the late samples, become chunks. */
 void ing_series_seal_tail(struct ing_head *h, struct ing_series *s);
@@ -295,16 +295,24 @@ bool ing_series_meets(const struct ing_series *s, int64_t from_ms, int64_t to_ms
 roaring_bitmap_t *ing_match(struct ing_head *h, const struct kl_matcher *m, size_t count);
 
 /* ---- extras.c: metadata and exemplars of a tenant ---- */
-struct ing_meta { uint8_t type; struct kl_span metric, unit, help; };
-struct ing_exemplar { struct kl_fp fp; int64_t time_ms; double value; struct kl_span labels; };
+/* old: a cut that ended after it found no fileset to put it into. told_ms: by the log's clock. */
+struct ing_meta { uint8_t type; bool old; int64_t told_ms; struct kl_span metric, unit, help; };
+struct ing_exemplar { struct kl_fp fp; int64_t time_ms; double value; struct kl_span labels; bool old; };
 struct ing_extras {
-    struct ing_meta *metas; uint32_t meta_count, meta_room;    /* by metric, in order */
-    struct ing_exemplar *exemplars; uint32_t exemplar_count, exemplar_room;
+    struct ing_meta *metas; uint32_t meta_count, meta_room, meta_fresh;        /* by metric, in order */
+    struct ing_exemplar *exemplars; uint32_t exemplar_count, exemplar_room, exemplar_fresh;
+    uint32_t *slots, slot_mask;                        /* of exemplars: number + 1 */
 };
-enum { ING_META_MAX = 1 << 20, ING_EXEMPLARS_MAX = 1 << 18 };
-void ing_extras_meta(struct ing_head *h, const struct ing_meta *m);            /* copies */
-void ing_extras_exemplar(struct ing_head *h, const struct ing_exemplar *e);    /* copies labels */
-void ing_extras_drop(struct ing_head *h, struct ing_exemplar *e);              /* what it owns */
+enum { ING_META_MAX = 1 << 20, ING_EXEMPLARS_MAX = 1 << 18 };  /* that are not old, and as many that are */
+/* Copied. False: there is no room. */
+bool ing_extras_meta(struct ing_head *h, const struct ing_meta *m);
+bool ing_extras_exemplar(struct ing_head *h, const struct ing_exemplar *e);
+/* Metadata told before end_ms: a fileset took it, and it goes; or it is old. */
+void ing_extras_told(struct ing_head *h, int64_t end_ms, bool took);
+enum ing_fate { ING_KEPT, ING_OLD, ING_GONE };         /* KEPT: as it is */
+void ing_extras_sift(struct ing_head *h, enum ing_fate (*fate)(void *ctx, const struct ing_exemplar *e), void *ctx);
+/* Adds all that is not old. False: there is nothing. */
+bool ing_extras_digest(const struct ing_head *h, struct tsp_digest_sum of[TSP_DIGEST_KINDS]);
 void ing_extras_free(struct ing_head *h);
 
 /* ---- erase.c: what a deletion means goes. A chunk that a cut has taken leaves the list and is handed

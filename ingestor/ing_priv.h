@@ -414,7 +414,7 @@ struct ing_shard {
 struct ing_counters {
     struct kl_metric *repeats, *anew, *skipped, *records, *samples, *hists, *cuts, *flushes, *flush_failures, *unknown_refs,
                      *alarms, *selects, *select_pages, *select_bytes, *select_refused, *partials, *partials_refused, *filesets,
-                     *exemplars_dropped, *compactions, *compacted, *compacted_samples, *expired,
+                     *extras_dropped, *compactions, *compacted, *compacted_samples, *expired,
                      *quarantined, *swept, *evicted, *orphan_filesets, *tidy_failures, *leftovers, *disk_used, *disk_full, *replayed,
                      *snapshots, *snapshot_failures, *set_aside, *restored, *from_peer, *deletions, *rewritten,
                      *compared, *differences;
@@ -591,8 +591,9 @@ void ing_files_close(struct ing_partition *p);         /* all, when no chunk is 
 void ing_tenants_free(struct ing_partition *p);
 /* write.c */
 enum kl_code ing_part_write(struct ing_job *j, struct ing_part *part, struct kl_err *err);
-/* Adds what it holds: every sample that counts, once. */
-enum kl_code ing_part_digest(const struct ing_part *part, struct tsp_digest_sum *sum, struct kl_err *err);
+/* Adds what it holds: every sample that counts, once, and the start times of these. */
+enum kl_code ing_part_digest(const struct ing_part *part, struct tsp_digest_sum of[TSP_DIGEST_KINDS],
+                             struct kl_err *err);
 /* digest.c */
 void ing_digest_reset(struct ing_partition *p);        /* nothing was read */
 void ing_digest_loaded(struct ing_partition *p);       /* reading begins behind `applied` */
@@ -603,7 +604,7 @@ void ing_digest_record(struct ing_partition *p, uint64_t seq);         /* it is 
 bool ing_digest_is_other(struct ing_partition *p);
 void ing_digest_doubt(struct ing_partition *p, int64_t time_ms);       /* of a sample */
 void ing_digest_cut_read(struct ing_partition *p, uint64_t seq);       /* whether it is obeyed or not */
-/* It is to be sealed: all that is told of it but the sum. And what a cut that sealed something is for later. */
+/* It is to be sealed: all that is told of it but the sums over samples. And what a cut that took something is for later. */
 void ing_digest_cut(struct ing_partition *p, int64_t end_ms, struct tsp_digest_cut *cut);
 void ing_digest_obeyed(struct ing_partition *p, uint64_t seq, int64_t end_ms);
 void ing_digest_job(struct ing_job *j);                /* makes the sum, tells it, goes on with the job */

@@ -5,6 +5,8 @@
  * without looking: chunks stand in the order of sealing, the open tail follows, late samples come
  * last. A sample goes to the tail only above every time seen before, so a late one for the same
  * time is always younger than the tail; and the tail is sealed before late samples are.
+ *
+ * A start time belongs to its sample: one that comes again, equal or not, has none until it is told again.
  */
 #include "ingestor/head_priv.h"
 
@@ -185,8 +187,7 @@ static void late_add(struct ing_head *h, struct ing_series *s, struct ing_late_s
     l = s->late;
     at = late_place(l, sample.time_ms);
     if (l != NULL && at < l->count && l->at[at].time_ms == sample.time_ms) {
-        if (kl_f64_bits(l->at[at].value) != kl_f64_bits(sample.value) || sample.start_ms != 0)
-            l->at[at] = sample;
+        l->at[at] = sample;
         return;
     }
     if (l == NULL || l->count == l->room) {
@@ -231,8 +232,9 @@ void ing_series_float(struct ing_head *h, struct ing_series *s, int64_t time_ms,
         const struct ing_tail *t = &s->tail;
 
         if (t->count > 0 && t->kind == ING_FLOATS && time_ms == t->last_ms &&
-            kl_f64_bits(value) == t->bits && s->late == NULL) {
-            h->equal_samples++;
+            kl_f64_bits(value) == t->bits && s->late == NULL &&
+            (t->end != ING_END_START || ing_tail_start(&s->tail, 0, b))) {
+            h->equal_samples++;                        /* it has no start time now, until it is told again */
             return;
         }
         if (h->again && ing_tail_has(t, time_ms, value) && !late_has(s->late, time_ms)) {
@@ -294,7 +296,8 @@ void ing_series_hist(struct ing_head *h, struct ing_series *s, int64_t time_ms, 
         hist_chunk(h, s, time_ms, 0, hist);
 }
 
-/* The sample at time_ms among sealed floats or histograms, given anew with its start time. */
+/* The sample at time_ms among sealed floats or histograms, given anew with its start time. Not in a chunk that a
+ * cut has taken: whether that is in memory still is nothing that all members have alike. */
 static bool restart_in_chunk(struct ing_head *h, struct ing_series *s, const struct ing_chunk *c,
                              int64_t time_ms, int64_t start_ms)
 {
@@ -315,8 +318,6 @@ static bool restart_in_chunk(struct ing_head *h, struct ing_series *s, const str
     assert(code == KL_OK);
     while (i < run.count && run.times[i] != time_ms)
         i++;
-    if (i < run.count && run.starts[i] != start_ms && c->cut != 0 && time_ms > h->rewritten_ms)
-        h->rewritten_ms = time_ms;
     if (i < run.count && run.starts[i] != start_ms && c->kind == BLK_FLOATS) {
         late_add(h, s, (struct ing_late_sample){ time_ms, start_ms, run.values[i] });
     } else if (i < run.count && run.starts[i] != start_ms) {
@@ -348,7 +349,7 @@ void ing_series_start(struct ing_head *h, struct ing_series *s, int64_t time_ms,
         struct ing_chunk *c = s->first, *below = NULL;
 
         for (; c != found; c = c->next)
-            if (c->first_ms <= time_ms && time_ms <= ing_chunk_last(c))
+            if (c->cut == 0 && c->first_ms <= time_ms && time_ms <= ing_chunk_last(c))
                 below = c;
         if (below == NULL || restart_in_chunk(h, s, below, time_ms, start_ms))
             return;

@@ -24,7 +24,8 @@ enum kl_code ing_snap_header_get(const uint8_t in[ING_SNAP_HEADER], struct ing_s
         crc != kl_crc32c(0, in, ING_SNAP_HEADER - 4))
         return kl_fail(err, KL_ECORRUPT, "its first bytes are not a snapshot's");
     version = kl_cur_32(&c);
-    if (version < 1 || version > ING_SNAP_VERSION)     /* 1: no repeats in tails, 2: nothing of digests */
+    /* 1: no repeats in tails, 2: nothing of digests, 3: exemplars twice, not when metadata was told */
+    if (version < 1 || version > ING_SNAP_VERSION)
         return kl_fail(err, KL_ECORRUPT, "it is of version %" PRIu32 ", this reads 1 to %d", version,
                        ING_SNAP_VERSION);
     h->version = version;
@@ -207,16 +208,23 @@ static enum kl_code get_tenant(struct ing_get *g, struct kl_cur *c, struct kl_er
 static enum kl_code get_extras(struct ing_get *g, struct kl_cur *c, struct kl_err *err)
 {
     while (kl_cur_left(c) > 0) {
-        uint8_t kind = kl_cur_8(c);
+        uint8_t kind = kl_cur_8(c), old = 0;
 
         if (kind == ING_SNAP_META) {
-            struct ing_meta m = { .type = kl_cur_8(c) };
+            struct ing_meta m = { .type = kl_cur_8(c), .told_ms = g->p->record_time_ms };
 
             m.metric = kl_cur_span(c);
             m.unit = kl_cur_span(c);
             m.help = kl_cur_span(c);
-            if (!c->bad)
-                ing_extras_meta(g->head, &m);
+            if (g->header.version < 4) {
+                ing_digest_doubt(g->p, m.told_ms);     /* it may have been told long ago */
+            } else {
+                m.told_ms = kl_cur_z(c);
+                old = kl_cur_8(c);
+                m.old = old == 1;
+            }
+            if (!c->bad && (old > 1 || !ing_extras_meta(g->head, &m)))
+                return wrong(err, "metadata that is none, or more than there may be");
         } else if (kind == ING_SNAP_EXEMPLAR) {
             struct ing_exemplar e = { .fp.hi = kl_cur_64(c) };
 
@@ -224,10 +232,13 @@ static enum kl_code get_extras(struct ing_get *g, struct kl_cur *c, struct kl_er
             e.time_ms = kl_cur_z(c);
             e.value = kl_cur_f64(c);
             e.labels = kl_cur_span(c);
+            if (g->header.version >= 4)
+                old = kl_cur_8(c);
+            e.old = old == 1;
             if (!c->bad && kl_labels_check((struct kl_labels){ e.labels.at, e.labels.size }, err) != KL_OK)
                 return kl_within(err, "an exemplar");
-            if (!c->bad)
-                ing_extras_exemplar(g->head, &e);
+            if (!c->bad && (old > 1 || !ing_extras_exemplar(g->head, &e)))
+                return wrong(err, "an exemplar that is none, or more than there may be");
         } else {
             return wrong(err, "an extra of an unknown kind");
         }

@@ -182,11 +182,14 @@ static enum kl_code read_blocks(struct ing_get *g, struct source *s, struct kl_e
 /* What cuts took that the snapshot has not seen: it is in filesets. */
 static void taken(void *ctx, struct ing_series *s, struct ing_chunk *c) { (void)ctx, (void)s, (void)c; }
 
+static enum ing_fate fate(void *ctx, const struct ing_exemplar *e)
+{
+    return e->time_ms < *(const int64_t *)ctx ? ING_GONE : ING_KEPT;
+}
+
 static void forget_covered(struct ing_partition *p, struct ing_head *h, int64_t end_ms)
 {
-    struct ing_extras *x = h->extras;
-    uint64_t           gone = h->gone;
-    uint32_t           kept = 0;
+    uint64_t gone = h->gone;
 
     for (uint32_t id = 0; id < h->made; id++) {
         struct ing_series *s = ing_series_at(h, id);
@@ -200,16 +203,8 @@ static void forget_covered(struct ing_partition *p, struct ing_head *h, int64_t 
     }
     if (h->gone != gone)
         ing_pairs_sweep(&h->pairs);
-    for (uint32_t i = 0; x != NULL && i < x->exemplar_count; i++) {
-        if (x->exemplars[i].time_ms >= end_ms) {
-            x->exemplars[kept++] = x->exemplars[i];
-            continue;
-        }
-        h->memory.bytes[ING_MEM_OTHER] -= (int64_t)x->exemplars[i].labels.size + 1;
-        free((void *)x->exemplars[i].labels.at);
-    }
-    if (x != NULL)
-        x->exemplar_count = kept;
+    ing_extras_sift(h, fate, &end_ms);
+    ing_extras_told(h, end_ms, false);                 /* perhaps its tenant had no fileset */
 }
 
 static void cover(struct ing_partition *p)

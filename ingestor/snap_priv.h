@@ -22,7 +22,7 @@
 #include "ingestor/ing_priv.h"
 
 #define ING_SNAP_MAGIC "KOASNAP\n"
-enum { ING_SNAP_VERSION = 3, ING_SNAP_HEADER = 64, ING_SNAP_BLOCK_HEAD = 12 };
+enum { ING_SNAP_VERSION = 4, ING_SNAP_HEADER = 64, ING_SNAP_BLOCK_HEAD = 12 };
 enum { ING_SNAP_BLOCK_MAX = 160 << 20 };               /* orphans are bounded by half of that */
 enum { ING_SNAP_SLICE_BYTES = 1 << 20, ING_SNAP_SLICE_SERIES = 2048 };
 enum ing_snap_kind { ING_SNAP_END, ING_SNAP_STATE, ING_SNAP_FILE, ING_SNAP_TENANT, ING_SNAP_EXTRAS,

@@ -146,6 +146,8 @@ static void put_extras(struct ing_put *w, const struct ing_head *h)
             kl_buf_addspan(&w->out, x->metas[i].metric);
             kl_buf_addspan(&w->out, x->metas[i].unit);
             kl_buf_addspan(&w->out, x->metas[i].help);
+            kl_buf_addz(&w->out, x->metas[i].told_ms);
+            kl_buf_add8(&w->out, x->metas[i].old);
         } else {
             const struct ing_exemplar *e = &x->exemplars[i - x->meta_count];
 
@@ -155,6 +157,7 @@ static void put_extras(struct ing_put *w, const struct ing_head *h)
             kl_buf_addz(&w->out, e->time_ms);
             kl_buf_addf64(&w->out, e->value);
             kl_buf_addspan(&w->out, e->labels);
+            kl_buf_add8(&w->out, e->old);
         }
         if (w->out.size - from > ING_SNAP_SLICE_BYTES) {
             block_end(&w->out, from);

@@ -433,6 +433,29 @@ enum kl_code ing_tail_hists(const struct ing_tail *t, struct kl_arena *arena, in
     return KL_OK;
 }
 
+/* Does a start time other than 0 stand at `at`, as that of the sample before? The last of several counts. */
+static bool float_has_start(const uint8_t *at, const uint8_t *end, int64_t time)
+{
+    int64_t start = 0;
+
+    while (at < end && *at == START) {
+        at++;
+        start = (int64_t)((uint64_t)time - (uint64_t)zag(get_varint(&at)));
+    }
+    return start != 0;
+}
+
+static bool hist_has_start(const uint8_t *at, const uint8_t *end, int64_t time)
+{
+    int64_t start = 0;
+
+    while (at < end && (*at & 1) != 0) {
+        get_varint(&at);
+        start = (int64_t)((uint64_t)time - (uint64_t)zag(get_varint(&at)));
+    }
+    return start != 0;
+}
+
 bool ing_tail_has(const struct ing_tail *t, int64_t time_ms, double value)
 {
     const uint8_t *at = t->bytes, *end = t->bytes + t->size;
@@ -445,7 +468,8 @@ bool ing_tail_has(const struct ing_tail *t, int64_t time_ms, double value)
     bits = get(&at, 8);
     for (;;) {
         if (time >= time_ms)
-            return time == time_ms && bits == kl_f64_bits(value);
+            return time == time_ms && bits == kl_f64_bits(value) &&
+                   (more > 0 || !float_has_start(at, end, time));
         if (more > 0) {
             more--;
             time += step;
@@ -487,7 +511,7 @@ bool ing_tail_has_hist(const struct ing_tail *t, int64_t time_ms, struct kl_span
         time += (int64_t)(head / 2);
         size = get_varint(&at);
         if (time >= time_ms)
-            return time == time_ms && kl_span_eq(kl_span(at, size), hist);
+            return time == time_ms && kl_span_eq(kl_span(at, size), hist) && !hist_has_start(at + size, end, time);
         at += size;
     }
     return false;

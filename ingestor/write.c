@@ -267,27 +267,40 @@ static bool all_apart(const struct ing_part *part, const struct ing_sealed *s)
     return true;
 }
 
-static enum kl_code digest_chunk(struct merge *m, const struct ing_chunk *c, struct kl_fp key,
-                                 struct tsp_digest_sum *sum, struct kl_err *err)
+/* Start times are summed up under a key of their own. */
+static void digest_start(struct tsp_digest_sum *sum, struct kl_fp key, int64_t time_ms, int64_t start_ms)
 {
-    int64_t               times[BLK_CHUNK_MAX];
+    struct kl_fp other = { key.lo + 0x9e3779b97f4a7c15ull, key.hi ^ 0xc2b2ae3d27d4eb4full };
+
+    if (start_ms != 0)
+        tsp_digest_add(sum, other, time_ms, (uint64_t)start_ms);
+}
+
+static enum kl_code digest_chunk(struct merge *m, const struct ing_chunk *c, struct kl_fp key,
+                                 struct tsp_digest_sum of[TSP_DIGEST_KINDS], struct kl_err *err)
+{
+    int64_t               times[BLK_CHUNK_MAX], starts[BLK_CHUNK_MAX];
     double                values[BLK_CHUNK_MAX];
     struct kl_span        bytes;
-    struct tsp_digest_sum now = *sum;
+    struct tsp_digest_sum now = of[TSP_DIGEST_SAMPLES];
     uint32_t              count;
+    bool                  told;
 
     if (ing_chunk_bytes(m->files, c, &m->spilled, &bytes, err) != KL_OK)
         return err->code;
-    if (blk_chunk_decode(bytes, times, values, NULL, &count, err) != KL_OK)
+    told = blk_chunk_has_starts(bytes);
+    if (blk_chunk_decode(bytes, times, values, told ? starts : NULL, &count, err) != KL_OK)
         return kl_within(err, "a chunk in memory");
     for (uint32_t i = 0; i < count; i++)
         tsp_digest_add(&now, key, times[i], kl_f64_bits(values[i]));
-    *sum = now;
+    of[TSP_DIGEST_SAMPLES] = now;
+    for (uint32_t i = 0; told && i < count; i++)
+        digest_start(&of[TSP_DIGEST_STARTS], key, times[i], starts[i]);
     return KL_OK;
 }
 
 static enum kl_code digest_series(const struct ing_part *part, const struct ing_sealed *s, struct merge *m,
-                                  struct kl_fp key, struct tsp_digest_sum *sum, struct kl_err *err)
+                                  struct kl_fp key, struct tsp_digest_sum of[TSP_DIGEST_KINDS], struct kl_err *err)
 {
     bool apart = all_apart(part, s);
 
@@ -295,19 +308,24 @@ static enum kl_code digest_series(const struct ing_part *part, const struct ing_
     for (uint32_t i = 0; i < s->count; i++) {
         const struct ing_chunk *c = part->chunks[s->first + i];
 
-        if ((apart ? digest_chunk(m, c, key, sum, err) : take_chunk(m, c, err)) != KL_OK)
+        if ((apart ? digest_chunk(m, c, key, of, err) : take_chunk(m, c, err)) != KL_OK)
             return err->code;
     }
     settle(m);
-    for (size_t i = 0; i < m->count; i++)
-        tsp_digest_add(sum, key, m->at[i].time_ms,
-                       m->at[i].hist != NULL ? hist_hash(m->at[i].hist) : kl_f64_bits(m->at[i].value));
+    for (size_t i = 0; i < m->count; i++) {
+        const struct sample *x = &m->at[i];
+
+        tsp_digest_add(&of[TSP_DIGEST_SAMPLES], key, x->time_ms,
+                       x->hist != NULL ? hist_hash(x->hist) : kl_f64_bits(x->value));
+        digest_start(&of[TSP_DIGEST_STARTS], key, x->time_ms, x->start_ms);
+    }
     if (m->arena.used_bytes > 0)
         kl_arena_deinit(&m->arena);
     return KL_OK;
 }
 
-enum kl_code ing_part_digest(const struct ing_part *part, struct tsp_digest_sum *sum, struct kl_err *err)
+enum kl_code ing_part_digest(const struct ing_part *part, struct tsp_digest_sum of[TSP_DIGEST_KINDS],
+                             struct kl_err *err)
 {
     struct merge  m = { .files = part->head->files };
     struct kl_buf labels = { 0 };
@@ -324,7 +342,7 @@ enum kl_code ing_part_digest(const struct ing_part *part, struct tsp_digest_sum 
         key = kl_hash128(labels.at, labels.size);
         key.hi = (key.hi ^ tenant.hi) * 0x9e3779b97f4a7c15ull;
         key.lo ^= tenant.lo;
-        code = digest_series(part, &part->series[i], &m, key, sum, err);
+        code = digest_series(part, &part->series[i], &m, key, of, err);
     }
     kl_arena_deinit(&m.arena);
     kl_buf_deinit(&m.spilled);

@@ -202,6 +202,11 @@ enum kl_code blk_chunk_decode_hists(struct kl_span chunk, struct kl_arena *arena
     return KL_OK;
 }
 
+bool blk_chunk_has_starts(struct kl_span chunk)
+{
+    return chunk.size > 0 && (*(const uint8_t *)chunk.at & BLK_HAS_STARTS) != 0;
+}
+
 const char *blk_parts_codec(const struct blk_parts *p)
 {
     static const char *const names[4][10] = {          /* [form][transform, + 5 with exceptions] */

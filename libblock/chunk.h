@@ -8,6 +8,7 @@
  * Pure functions on the caller's memory; any thread; scratch on the stack is below 32 KiB.
  * The kernels (scalar, AVX2, AVX-512) are chosen once at run time; all give the same bytes.
  */
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "libkoal/base/buf.h"
@@ -26,6 +27,7 @@ void blk_chunk_encode(const int64_t *times_ms, const double *values, const int64
 void blk_chunk_encode_quick(const int64_t *times_ms, const double *values, const int64_t *starts_ms,
                             uint32_t count, struct kl_buf *out);
 enum kl_code blk_chunk_peek(struct kl_span chunk, struct blk_chunk_head *head, struct kl_err *err);
+bool blk_chunk_has_starts(struct kl_span chunk);       /* by its first byte alone */
 /* Into arrays of at least head.count (BLK_CHUNK_MAX is always enough). `starts_ms` may be NULL;
  * else it gets zeros where the chunk has none. */
 enum kl_code blk_chunk_decode(struct kl_span chunk, int64_t *times_ms, double *values,

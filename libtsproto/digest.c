@@ -8,8 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { VERSION = 1, DIGITS = 4, PREFIX = sizeof TSP_DIGEST_PREFIX - 1, CUT_BYTES = 65 };
-enum { FLAG_SURE = 1 };
+enum { VERSION = 2, DIGITS = 4, PREFIX = sizeof TSP_DIGEST_PREFIX - 1 };
+enum { CUT_BYTES = 41, SUM_BYTES = 24 };               /* a cut's, before its sums; a sum's */
+enum { FLAG_SURE = 1, FLAG_ALL = 2 };
 /* More members than any partition has had for long: keys of those that are gone go with them. */
 enum { ENTRIES_MAX = 1 << 16 };
 
@@ -43,10 +44,12 @@ void tsp_digest_encode(const struct tsp_digest *d, struct kl_buf *out)
         kl_buf_add64(out, c->log_from);
         kl_buf_add64(out, c->log_hash);
         kl_buf_add64(out, c->after);
-        kl_buf_add8(out, c->sure ? FLAG_SURE : 0);
-        kl_buf_add64(out, c->sum.samples);
-        kl_buf_add64(out, c->sum.hi);
-        kl_buf_add64(out, c->sum.lo);
+        kl_buf_add8(out, (uint8_t)((c->sure ? FLAG_SURE : 0) | (c->all ? FLAG_ALL : 0)));
+        for (int k = 0; k < TSP_DIGEST_KINDS; k++) {
+            kl_buf_add64(out, c->of[k].count);
+            kl_buf_add64(out, c->of[k].hi);
+            kl_buf_add64(out, c->of[k].lo);
+        }
     }
     tsp_small_end(out, begin);
 }
@@ -55,12 +58,15 @@ enum kl_code tsp_digest_decode(struct kl_span bytes, struct tsp_digest *d, struc
 {
     struct tsp_digest got = { 0 };
     struct kl_cur     c;
-    uint8_t           version;
+    uint8_t           version = 0;
+    int               sums;
 
     if (tsp_small_open(bytes, "KD", VERSION, "digests of cuts", &c, &version, &got.count, err) != KL_OK)
         return err->code;
     got.incarnation = kl_cur_64(&c);
-    if (c.bad || got.count > TSP_DIGEST_CUTS || kl_cur_left(&c) != got.count * (size_t)CUT_BYTES)
+    sums = version == 1 ? 1 : TSP_DIGEST_KINDS;
+    if (c.bad || got.count > TSP_DIGEST_CUTS ||
+        kl_cur_left(&c) != got.count * (size_t)(CUT_BYTES + sums * SUM_BYTES))
         return kl_fail(err, KL_ECORRUPT, "digests of %" PRIu32 " cuts in %zu bytes", got.count, bytes.size);
     for (uint32_t i = 0; i < got.count; i++) {
         struct tsp_digest_cut *x = &got.cuts[i];
@@ -73,10 +79,13 @@ enum kl_code tsp_digest_decode(struct kl_span bytes, struct tsp_digest *d, struc
         x->after = kl_cur_64(&c);
         flags = kl_cur_8(&c);
         x->sure = (flags & FLAG_SURE) != 0;
-        x->sum.samples = kl_cur_64(&c);
-        x->sum.hi = kl_cur_64(&c);
-        x->sum.lo = kl_cur_64(&c);
-        if (flags > FLAG_SURE || x->seq == 0 || (i > 0 && x->seq <= got.cuts[i - 1].seq))
+        x->all = (flags & FLAG_ALL) != 0;
+        for (int k = 0; k < sums; k++) {
+            x->of[k].count = kl_cur_64(&c);
+            x->of[k].hi = kl_cur_64(&c);
+            x->of[k].lo = kl_cur_64(&c);
+        }
+        if (flags > (version == 1 ? FLAG_SURE : FLAG_SURE | FLAG_ALL) || x->seq == 0 || (i > 0 && x->seq <= got.cuts[i - 1].seq))
             return kl_fail(err, KL_ECORRUPT, "digests of cuts that are out of order");
     }
     *d = got;
@@ -92,6 +101,16 @@ void tsp_digest_tell(struct tsp_digest *d, const struct tsp_digest_cut *cut)
     d->cuts[d->count++] = *cut;
 }
 
+/* The first kind of which they have not the same; TSP_DIGEST_KINDS: none, as far as both tell. */
+static enum tsp_digest_kind other_kind(const struct tsp_digest_cut *a, const struct tsp_digest_cut *b)
+{
+    int k = 0, most = a->all && b->all ? TSP_DIGEST_KINDS : TSP_DIGEST_STARTS;
+
+    while (k < most && a->of[k].count == b->of[k].count && a->of[k].hi == b->of[k].hi && a->of[k].lo == b->of[k].lo)
+        k++;
+    return k < most ? (enum tsp_digest_kind)k : TSP_DIGEST_KINDS;
+}
+
 enum tsp_digest_verdict tsp_digest_compare(const struct tsp_digest_cut *a, const struct tsp_digest_cut *b)
 {
     bool log = a->log_from != 0 && a->log_from == b->log_from,
@@ -101,7 +120,7 @@ enum tsp_digest_verdict tsp_digest_compare(const struct tsp_digest_cut *a, const
         return TSP_DIGEST_OPEN;
     if (log && a->log_hash != b->log_hash)
         return TSP_DIGEST_OTHER_LOG;
-    if (content && (a->sum.samples != b->sum.samples || a->sum.hi != b->sum.hi || a->sum.lo != b->sum.lo))
+    if (content && other_kind(a, b) != TSP_DIGEST_KINDS)
         return TSP_DIGEST_OTHER_CONTENT;
     return content ? TSP_DIGEST_SAME : TSP_DIGEST_OPEN;
 }
@@ -239,14 +258,23 @@ uint32_t tsp_digests_differ(const struct tsp_digests *d, uint32_t partition,
 
 void tsp_difference_words(const struct tsp_difference *x, char *out, size_t size)
 {
+    static const char *const kinds[] = { "samples", "start times", "exemplars", "metadata" };
+    enum tsp_digest_kind     kind = other_kind(x->of_a, x->of_b);
+    struct tsp_digest_sum    a = { 0 }, b = { 0 };
+
+    if (kind != TSP_DIGEST_KINDS) {
+        a = x->of_a->of[kind];
+        b = x->of_b->of[kind];
+    }
     if (x->verdict == TSP_DIGEST_OTHER_LOG)
         snprintf(out, size, "partition %" PRIu32 ", cut %" PRIu64 ": the log gave members %s and %s different "
                  "records from %" PRIu64 " to %" PRIu64 " (hash %016" PRIx64 " and %016" PRIx64 ")", x->partition,
                  x->of_a->seq, x->a, x->b, x->of_a->log_from, x->of_a->seq - 1, x->of_a->log_hash,
                  x->of_b->log_hash);
     else
-        snprintf(out, size, "partition %" PRIu32 ", cut %" PRIu64 ": members %s and %s hold different samples: %s "
+        snprintf(out, size, "partition %" PRIu32 ", cut %" PRIu64 ": members %s and %s hold different %s: %s "
                  "has %" PRIu64 ", digest %016" PRIx64 "%016" PRIx64 ", %s has %" PRIu64 ", digest %016" PRIx64
-                 "%016" PRIx64, x->partition, x->of_a->seq, x->a, x->b, x->a, x->of_a->sum.samples,
-                 x->of_a->sum.hi, x->of_a->sum.lo, x->b, x->of_b->sum.samples, x->of_b->sum.hi, x->of_b->sum.lo);
+                 "%016" PRIx64, x->partition, x->of_a->seq, x->a, x->b,
+                 kind == TSP_DIGEST_KINDS ? "content" : kinds[kind], x->a, a.count, a.hi, a.lo, x->b, b.count, b.hi,
+                 b.lo);
 }

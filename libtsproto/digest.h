@@ -4,9 +4,10 @@
  * What members of a partition tell of the cuts that they obeyed, so that any two of them can be compared:
  * a key of the KV each, "digest.<pppp>.<member>", with the last few cuts.
  *
- *   "KD"  u8 version = 1  u8 count  u64 incarnation of the log, then by rising seq
- *   { u64 seq  i64 end_ms  u64 log_from  u64 log_hash  u64 after  u8 flags: 1 sure
- *     u64 samples  u64 hi  u64 lo }  and the CRC-32C of all before, u32
+ *   "KD"  u8 version = 2  u8 count  u64 incarnation of the log, then by rising seq
+ *   { u64 seq  i64 end_ms  u64 log_from  u64 log_hash  u64 after  u8 flags: 1 sure, 2 all four sums are told
+ *     4 x { u64 count  u64 hi  u64 lo } }  and the CRC-32C of all before, u32
+ *   Version 1 had no flag 2, and of the sums the first alone; it is read, and compared as far as it goes.
  *
  * Two things are told of a cut, since two can be wrong.
  *
@@ -14,9 +15,10 @@
  *              cut's own, without it. Members that have the same log_from and another hash were given
  *              different records by the log: it numbered them differently, or lost and replaced some.
  *              log_from 0: this member has not read them all.
- *   The content. What the cut sealed: a sum over its samples, the same in whatever order they came, in
+ *   The content. What the cut sealed, as four sums: over its samples, over their start times, and over the exemplars
+ *              and the metadata that were held when it came. They are the same in whatever order things came, in
  *              whatever chunks they lie and however often one was sent. Of two values for one time the one that
- *              counts is in it. So it says nothing of start times, exemplars and metadata, and nothing of bytes.
+ *              counts is in them, and of two texts for one metric. They say nothing of bytes.
  *
  * What a cut seals is a function of the log up to it and of the cuts obeyed before it, and of nothing else,
  * as long as a member has read all of that as others did. `after` stands for those cuts; where members
@@ -37,7 +39,8 @@ enum { TSP_DIGEST_CUTS = 8, TSP_DIGEST_WORDS_MAX = 500 };
 
 /* ---- the sum ---- */
 
-struct tsp_digest_sum { uint64_t samples, hi, lo; };
+enum tsp_digest_kind { TSP_DIGEST_SAMPLES, TSP_DIGEST_STARTS, TSP_DIGEST_EXEMPLARS, TSP_DIGEST_METADATA, TSP_DIGEST_KINDS };
+struct tsp_digest_sum { uint64_t count, hi, lo; };
 
 /* A sample of the series that `key` stands for: a hash of tenant and labels. The product changes with
  * every change of one of its factors; sums of 128 bits do not mind the order. */
@@ -48,7 +51,15 @@ static inline void tsp_digest_add(struct tsp_digest_sum *s, struct kl_fp key, in
 
     s->hi = (uint64_t)(sum >> 64);
     s->lo = (uint64_t)sum;
-    s->samples++;
+    s->count++;
+}
+
+/* Something that is there once, by a hash of all that it is. */
+static inline void tsp_digest_item(struct tsp_digest_sum *s, struct kl_fp hash)
+{
+    s->lo += hash.lo;
+    s->hi += hash.hi + (s->lo < hash.lo);
+    s->count++;
 }
 
 /* ---- the key ---- */
@@ -58,8 +69,8 @@ struct tsp_digest_cut {
     int64_t  end_ms;                                   /* INT64_MAX: of everything */
     uint64_t log_from, log_hash;
     uint64_t after;
-    bool     sure;
-    struct tsp_digest_sum sum;
+    bool     sure, all;                                /* all: not only samples were summed up */
+    struct tsp_digest_sum of[TSP_DIGEST_KINDS];
 };
 struct tsp_digest { uint64_t incarnation; uint32_t count; struct tsp_digest_cut cuts[TSP_DIGEST_CUTS]; };
 

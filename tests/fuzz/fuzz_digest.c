@@ -32,7 +32,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *in, size_t size)
     if (tsp_digest_decode(kl_span(copy, size), &d, &err) == KL_OK) {
         tsp_digests_put(all, "digest.0001.a", kl_span(copy, size), &partition, &err);
         if (d.count > 0) {
-            d.cuts[0].sum.hi++;
+            d.cuts[0].of[TSP_DIGEST_STARTS].hi++;
             d.cuts[d.count - 1].log_hash++;
             tsp_digest_tell(&d, &(struct tsp_digest_cut){ .seq = d.cuts[d.count - 1].seq + 1 });
         }

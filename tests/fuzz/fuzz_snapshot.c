@@ -43,7 +43,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *in, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *in, size_t size)
 {
     struct snap_kit *k = snap_kit_new(NULL, 7200000);
-    struct ing_get   g = { .p = &k->p, .header = { .version = 2 + (uint32_t)(size & 1), .seq = 1 }, .size_bytes = size };
+    struct ing_get   g = { .p = &k->p, .header = { .version = 2 + (uint32_t)(size % 3), .seq = 1 }, .size_bytes = size };
     struct kl_cur    c = kl_cur(in, size);
     struct kl_err    err;
     bool             fine = true;

@@ -66,7 +66,7 @@ static void c_say(struct kl_log *log, enum kl_level level, const char *line, con
     (void)fields, (void)field_count;
     n->cell->peer_snapshots += strstr(line, "a snapshot came from its owner") != NULL;
     n->cell->same += strstr(line, "two members sealed the same at cut") != NULL;
-    if (strstr(line, "hold different samples") != NULL || strstr(line, "different records") != NULL) {
+    if (strstr(line, " hold different ") != NULL || strstr(line, "different records") != NULL) {
         n->cell->differing++;
         snprintf(n->cell->difference, sizeof n->cell->difference, "%s", line);
     }

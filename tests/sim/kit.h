@@ -62,12 +62,18 @@ struct kit_push { struct dm_push p; bool done; };
 static inline void kit_pushed(struct dm_push *p) { kl_container_of(p, struct kit_push, p)->done = true; }
 
 /* The body is given away. `sent`: as dm_push. */
+static inline void kit_push_as(struct kit_push *s, struct dm_doorman *d, unsigned connection, enum dm_format format,
+                               struct kl_buf body, struct kl_fp sent, int64_t now_ms)
+{
+    *s = (struct kit_push){ .p = { .format = format, .tenant = "anonymous", .body = body.at,
+                                   .body_size = body.size, .sent = sent, .now_ms = now_ms, .done = kit_pushed } };
+    dm_push(d, connection, &s->p);
+}
+
 static inline void kit_push(struct kit_push *s, struct dm_doorman *d, unsigned connection, struct kl_buf body,
                             struct kl_fp sent, int64_t now_ms)
 {
-    *s = (struct kit_push){ .p = { .format = DM_TEXT, .tenant = "anonymous", .body = body.at,
-                                   .body_size = body.size, .sent = sent, .now_ms = now_ms, .done = kit_pushed } };
-    dm_push(d, connection, &s->p);
+    kit_push_as(s, d, connection, DM_TEXT, body, sent, now_ms);
 }
 
 /* ---- flushes ---- */

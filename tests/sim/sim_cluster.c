@@ -69,6 +69,7 @@ static void send_batch(struct life *l, struct writer *w)
 {
     struct cell  *c = &l->c;
     struct kl_buf body = { 0 };
+    bool          more = c_draw(c) % 3 == 0;           /* start times, exemplars and metadata besides */
 
     w->at = some_doorman(c);
     if (w->at == C_DOORMEN || w->acked + BATCH > SENT_MAX)
@@ -83,14 +84,27 @@ static void send_batch(struct life *l, struct writer *w)
             w->times[w->sent++] = at;
         }
     }
-    for (unsigned n = 0; n < SERIES; n++)
+    if (more)
+        kl_buf_addf(&body, "# TYPE checked_%u counter\n# HELP checked_%u Told %u times.\n", w->number, w->number,
+                    (unsigned)(c_draw(c) % 3));
+    for (unsigned n = 0; n < SERIES; n++) {
         for (unsigned i = w->acked; i < w->sent; i++)
-            kl_buf_addf(&body, "checked_%u{series=\"%u\"} %.17g %" PRId64 "\n", w->number, n,
-                        value_of(w->number, n, i), w->times[i]);
+            if (more)
+                kl_buf_addf(&body, "checked_%u{series=\"%u\"} %.17g %.3f # {trace=\"%u\"} 1 %.3f\n", w->number, n,
+                            value_of(w->number, n, i), (double)w->times[i] / 1000, i, (double)w->times[i] / 1000);
+            else
+                kl_buf_addf(&body, "checked_%u{series=\"%u\"} %.17g %" PRId64 "\n", w->number, n,
+                            value_of(w->number, n, i), w->times[i]);
+        if (more)
+            kl_buf_addf(&body, "checked_%u_created{series=\"%u\"} %.3f\n", w->number, n,
+                        (double)w->times[0] / 1000 - (double)(c_draw(c) % 3));
+    }
+    if (more)
+        kl_buf_adds(&body, "# EOF\n");
     w->out = kl_new(sizeof *w->out);
     w->give_up_ns = c_now_ns(c) + INT64_C(10000000000);
-    kit_push(w->out, c->nodes[w->at].dm, (unsigned)(c_draw(c) % 2), body, kl_hash128(body.at, body.size),
-             kl_env_now_ms(c->nodes[w->at].env));
+    kit_push_as(w->out, c->nodes[w->at].dm, (unsigned)(c_draw(c) % 2), more ? DM_OPENMETRICS : DM_TEXT, body,
+                kl_hash128(body.at, body.size), kl_env_now_ms(c->nodes[w->at].env));
 }
 
 /* One that is given up may land yet: its memory stays. */

@@ -132,6 +132,102 @@ static void alter_late(struct ing_partition *p)
     ing_series_float(h, s, s->last_ms - 1, 4711);      /* nobody sent that */
 }
 
+/* ---- what lies beside samples: a record of its own, into that partition ---- */
+
+struct appended { struct kl_bus_append op; struct kl_buf bytes; };
+
+static void appended(struct kl_bus_append *op)
+{
+    struct appended *a = kl_container_of(op, struct appended, op);
+
+    kl_buf_deinit(&a->bytes);
+    free(a);
+}
+
+static void append(struct cell *c, struct tsp_record_writer *w, uint8_t writer, uint64_t counter, uint32_t partition)
+{
+    struct tsp_incarnation who = { { writer } };
+    struct appended       *a = kl_new(sizeof *a);
+    struct kl_err          err;
+
+    ck_assert_int_eq(tsp_record_finish(w, who, counter, &a->bytes, &err), KL_OK);
+    a->op = (struct kl_bus_append){ .partition = partition, .record = kl_buf_span(&a->bytes), .loop = c->loop,
+                                    .done = appended };
+    c->bus->append(c->bus, &a->op);
+}
+
+static struct kl_labels labels_of(struct kl_buf *out, const char *name, const char *value)
+{
+    struct kl_labels_builder b;
+    struct kl_err            err;
+
+    kl_labels_start(&b);
+    kl_labels_add(&b, kl_span_str("__name__"), kl_span_str(name), &err);
+    kl_labels_add(&b, kl_span_str("n"), kl_span_str(value), &err);
+    ck_assert_int_eq(kl_labels_finish(&b, out, &err), KL_OK);
+    return (struct kl_labels){ (const uint8_t *)out->at, out->size };
+}
+
+static void write_beside(struct cell *c, uint32_t partition)
+{
+    struct tsp_record_writer *w = tsp_record_writer_new();
+    struct kl_span            tenant = kl_span_str("anonymous");
+    struct kl_buf             b = { 0 };
+    struct kl_labels          labels = labels_of(&b, "beside", "1");
+    int64_t                   now_ms = kl_env_now_ms(c->env);
+    double                    value = 5;
+
+    tsp_record_start(w);
+    tsp_record_define(w, tenant, 1, kl_labels_fp(labels), labels);
+    for (int i = 0; i < 3; i++) {
+        int64_t at = now_ms - 3000 + 1000 * i;
+
+        tsp_record_floats(w, tenant, 1, &at, &value, 1);
+        tsp_record_start_time(w, tenant, 1, at, now_ms - 60000);
+        tsp_record_exemplar(w, tenant, 1, at, i, labels);
+    }
+    tsp_record_metadata(w, tenant, kl_span_str("beside"), 1, kl_span_str(""), kl_span_str("What lies beside."));
+    tsp_record_metadata(w, tenant, kl_span_str("behind"), 1, kl_span_str(""), kl_span_str("What lies behind."));
+    append(c, w, 77, 1, partition);
+    tsp_record_writer_free(w);
+    kl_buf_deinit(&b);
+    kl_env_sim_run(c->sim, 500);
+}
+
+enum beside { START_CHANGED, START_GONE, EXEMPLAR_CHANGED, EXEMPLAR_GONE, METADATA_CHANGED, METADATA_GONE, BESIDES };
+
+static void alter_beside(struct ing_partition *p, enum beside how)
+{
+    struct ing_head   *h = p->tenants[0].head;
+    struct ing_extras *x = h->extras;
+    struct kl_buf      b = { 0 };
+    struct kl_labels   labels = labels_of(&b, "beside", "1");
+    struct ing_series *s = ing_head_find(h, kl_labels_fp(labels));
+
+    ck_assert_ptr_nonnull(s);
+    ck_assert_ptr_nonnull(x);
+    ck_assert_uint_eq(x->exemplar_count, 3);
+    ck_assert_uint_eq(x->meta_count, 2);
+    switch (how) {
+    case START_CHANGED:
+    case START_GONE:                                   /* the last of its tail, as if told otherwise */
+        ing_series_start(h, s, s->last_ms, how == START_GONE ? 0 : s->last_ms - 1);
+        break;
+    case EXEMPLAR_CHANGED:
+        x->exemplars[1].value += 1;
+        break;
+    case EXEMPLAR_GONE:
+        x->exemplar_count--;
+        break;
+    case METADATA_CHANGED:
+        ((uint8_t *)(uintptr_t)x->metas[1].help.at)[3] ^= 1;
+        break;
+    default:
+        x->meta_count--;
+    }
+    kl_buf_deinit(&b);
+}
+
 static bool names(const char *words, const char *member)
 {
     char with[40];
@@ -187,6 +283,23 @@ START_TEST(a_member_whose_memory_was_altered_is_found_at_the_next_cut)
     else
         alter_late(p);
     must_be_told(c, p->i->name, p->number, "hold different samples");
+}
+END_TEST
+
+START_TEST(a_start_time_an_exemplar_or_a_text_that_was_altered_or_lost_is_found_at_the_next_cut)
+{
+    static const char *const what[] = { "hold different start times", "hold different exemplars",
+                                        "hold different metadata" };
+    bool                  owned = _i % 2 == 0;
+    struct cell          *c = cell_new(7300 + (uint64_t)_i);
+    struct ing_partition *p = any_partition(c, owned);
+
+    while (kl_env_now_ms(c->env) % C_WINDOW_MS > C_WINDOW_MS / 2 || kl_env_now_ms(c->env) % C_WINDOW_MS < 10000)
+        live_for(c, 1);                                /* no cut is near */
+    write_beside(c, p->number);
+    ck_assert_msg(c->differing == 0, "%s", c->difference);
+    alter_beside(p, (enum beside)(_i / 2));
+    must_be_told(c, p->i->name, p->number, what[_i / 4]);
 }
 END_TEST
 
@@ -271,37 +384,15 @@ struct wild {
     struct tsp_record_writer *w;
     uint64_t counters[WRITERS];
 };
-struct appended { struct kl_bus_append op; struct kl_buf bytes; };
-
-static void appended(struct kl_bus_append *op)
-{
-    struct appended *a = kl_container_of(op, struct appended, op);
-
-    kl_buf_deinit(&a->bytes);
-    free(a);
-}
-
-static void wild_labels(uint64_t n, struct kl_buf *out)
-{
-    struct kl_labels_builder b;
-    struct kl_err            err;
-    char                     name[20], value[20];
-
-    snprintf(name, sizeof name, "wild_%u", (unsigned)(n % 3));
-    snprintf(value, sizeof value, "%u", (unsigned)n);
-    kl_labels_start(&b);
-    kl_labels_add(&b, kl_span_str("__name__"), kl_span_str(name), &err);
-    kl_labels_add(&b, kl_span_str("n"), kl_span_str(value), &err);
-    ck_assert_int_eq(kl_labels_finish(&b, out, &err), KL_OK);
-}
-
 static void wild_define(struct wild *d, uint64_t ref)
 {
     struct kl_buf    b = { 0 };
     struct kl_labels labels;
+    char             name[20], value[20];
 
-    wild_labels(ref, &b);
-    labels = (struct kl_labels){ (const uint8_t *)b.at, b.size };
+    snprintf(name, sizeof name, "wild_%u", (unsigned)(ref % 3));
+    snprintf(value, sizeof value, "%u", (unsigned)ref);
+    labels = labels_of(&b, name, value);
     tsp_record_define(d->w, kl_span_str("anonymous"), ref, kl_labels_fp(labels), labels);
     kl_buf_deinit(&b);
 }
@@ -317,6 +408,27 @@ static void wild_hist(struct wild *d, uint64_t ref, int64_t time_ms)
     tsp_record_hist(d->w, kl_span_str("anonymous"), ref, time_ms, &h);
 }
 
+static void wild_exemplar(struct wild *d, uint64_t ref, int64_t time_ms)
+{
+    struct kl_buf    b = { 0 };
+    struct kl_labels labels = labels_of(&b, "trace", c_draw(&d->c) % 2 == 0 ? "1" : "2");
+
+    tsp_record_exemplar(d->w, kl_span_str("anonymous"), ref, time_ms, (double)(c_draw(&d->c) % 2), labels);
+    kl_buf_deinit(&b);
+}
+
+/* Also of a tenant that never has a sample. */
+static void wild_metadata(struct wild *d)
+{
+    struct cell *c = &d->c;
+    char         metric[20];
+
+    snprintf(metric, sizeof metric, "wild_%u", (unsigned)(c_draw(c) % 5));
+    tsp_record_metadata(d->w, kl_span_str(c_draw(c) % 8 == 0 ? "silent" : "anonymous"), kl_span_str(metric),
+                        (uint8_t)(1 + c_draw(c) % 2), kl_span_str(""),
+                        kl_span_str(c_draw(c) % 2 == 0 ? "One thing." : "Another."));
+}
+
 /* Few times and few values, so that they meet; late, early, repeated, of series that nobody defined (yet). */
 static void wild_item(struct wild *d, uint64_t ref)
 {
@@ -330,8 +442,9 @@ static void wild_item(struct wild *d, uint64_t ref)
         times[i] = now_ms - (int64_t)(c_draw(c) % (c_draw(c) % 8 == 0 ? 200 : 8)) * 1000;
         values[i] = c_draw(c) % 20 == 0 ? kl_bits_f64(KL_STALE_BITS) : (double)(c_draw(c) % 3);
     }
-    switch (c_draw(c) % 12) {
+    switch (c_draw(c) % 16) {
     case 0:
+    case 14:
         tsp_record_start_time(d->w, tenant, ref, times[0], times[0] - 5000 - (int64_t)(c_draw(c) % 3) * 1000);
         break;
     case 1:
@@ -351,6 +464,17 @@ static void wild_item(struct wild *d, uint64_t ref)
     case 3:
         wild_define(d, ref);
         break;
+    case 12:
+        wild_exemplar(d, ref, times[0]);
+        break;
+    case 13:
+        wild_metadata(d);
+        break;
+    case 15:                                           /* each with its start time */
+        tsp_record_floats(d->w, tenant, ref, times, values, count);
+        for (size_t i = 0; i < count; i++)
+            tsp_record_start_time(d->w, tenant, ref, times[i], times[i] - 5000 - (int64_t)(c_draw(c) % 2) * 1000);
+        break;
     default:
         tsp_record_floats(d->w, tenant, ref, times, values, count);
     }
@@ -358,13 +482,9 @@ static void wild_item(struct wild *d, uint64_t ref)
 
 static void wild_write(struct wild *d)
 {
-    struct cell           *c = &d->c;
-    struct tsp_incarnation who = { 0 };
-    struct appended       *a = kl_new(sizeof *a);
-    struct kl_err          err;
-    unsigned               writer = (unsigned)(c_draw(c) % WRITERS);
+    struct cell *c = &d->c;
+    unsigned     writer = (unsigned)(c_draw(c) % WRITERS);
 
-    who.bytes[0] = (uint8_t)(1 + writer);
     tsp_record_start(d->w);
     for (uint64_t ref = 1; ref <= REFS; ref++)         /* mostly defined when used, now and then later */
         if (c_draw(c) % 16 == 0)
@@ -372,10 +492,7 @@ static void wild_write(struct wild *d)
     for (unsigned n = 1 + (unsigned)(c_draw(c) % 6); n > 0; n--)
         wild_item(d, 1 + c_draw(c) % REFS);
     wild_define(d, 1 + c_draw(c) % REFS);
-    ck_assert_int_eq(tsp_record_finish(d->w, who, ++d->counters[writer], &a->bytes, &err), KL_OK);
-    a->op = (struct kl_bus_append){ .partition = (uint32_t)(c_draw(c) % 2), .record = kl_buf_span(&a->bytes),
-                                    .loop = c->loop, .done = appended };
-    c->bus->append(c->bus, &a->op);
+    append(c, d->w, (uint8_t)(1 + writer), ++d->counters[writer], (uint32_t)(c_draw(c) % 2));
 }
 
 static void wild_event(struct wild *d)
@@ -454,6 +571,8 @@ int main(void)
 
     tcase_set_timeout(t, 300);
     tcase_add_loop_test(t, a_member_whose_memory_was_altered_is_found_at_the_next_cut, 0, 8);
+    tcase_add_loop_test(t, a_start_time_an_exemplar_or_a_text_that_was_altered_or_lost_is_found_at_the_next_cut, 0,
+                        2 * BESIDES);
     tcase_add_loop_test(t, a_log_that_gives_two_members_different_records_is_found_at_the_next_cut, 0, 2);
     tcase_add_test(t, members_that_are_alike_are_found_alike_cut_for_cut);
     tcase_add_loop_test(t, whatever_the_log_holds_members_seal_the_same, 0, (int)((lives() + AT_ONCE - 1) / AT_ONCE));

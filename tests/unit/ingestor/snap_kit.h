@@ -154,11 +154,11 @@ static inline void snap_kit_dump(struct snap_kit *k, struct kl_buf *out)
             kl_buf_addf(out, "writer: %u refs, %u orphans, oldest %llu\n", r->count, r->orphan_count,
                         (unsigned long long)ing_refs_oldest(r));
         for (uint32_t m = 0; h->extras != NULL && m < h->extras->meta_count; m++)
-            kl_buf_addf(out, "metadata %.*s\n", (int)h->extras->metas[m].metric.size,
-                        (const char *)h->extras->metas[m].metric.at);
+            kl_buf_addf(out, "metadata %.*s%s\n", (int)h->extras->metas[m].metric.size,
+                        (const char *)h->extras->metas[m].metric.at, h->extras->metas[m].old ? ", old" : "");
         for (uint32_t m = 0; h->extras != NULL && m < h->extras->exemplar_count; m++)
-            kl_buf_addf(out, "exemplar %lld %a\n", (long long)h->extras->exemplars[m].time_ms,
-                        h->extras->exemplars[m].value);
+            kl_buf_addf(out, "exemplar %lld %a%s\n", (long long)h->extras->exemplars[m].time_ms,
+                        h->extras->exemplars[m].value, h->extras->exemplars[m].old ? ", old" : "");
     }
 }
 #endif

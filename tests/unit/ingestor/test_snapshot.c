@@ -497,8 +497,8 @@ END_TEST
 
 /* ---- files of each version, kept under tests/data ---- */
 
-static const char golden[] = "tests/data/snapshot-v3",
-                  *versions[] = { "tests/data/snapshot-v1", "tests/data/snapshot-v2", golden };
+static const char golden[] = "tests/data/snapshot-v4",
+                  *versions[] = { "tests/data/snapshot-v1", "tests/data/snapshot-v2", "tests/data/snapshot-v3", golden };
 enum { GOLDEN_WINDOW_MS = 7200000 };
 
 static void golden_write(void)

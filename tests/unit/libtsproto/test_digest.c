@@ -11,8 +11,8 @@ static struct kl_err err;
 static struct tsp_digest_cut cut(uint64_t seq)
 {
     return (struct tsp_digest_cut){ .seq = seq, .end_ms = (int64_t)seq * 1000, .log_from = seq - 5,
-                                    .log_hash = seq * 31, .after = 7, .sure = true,
-                                    .sum = { seq * 10, seq * 3, seq * 5 } };
+                                    .log_hash = seq * 31, .after = 7, .sure = true, .all = true,
+                                    .of = { { seq * 10, seq * 3, seq * 5 }, { 1, 2, seq }, { 3, seq, 4 }, { seq, 5, 6 } } };
 }
 
 static struct tsp_digest some(uint32_t count)
@@ -34,6 +34,7 @@ START_TEST(digests_are_read_as_they_were_written)
         struct kl_buf     b = { 0 };
 
         d.cuts[0].sure = false;
+        d.cuts[1].all = false;
         tsp_digest_encode(&d, &b);
         ck_assert_int_eq(tsp_digest_decode(kl_buf_span(&b), &got, &err), KL_OK);
         ck_assert_uint_eq(got.incarnation, 9);
@@ -45,10 +46,38 @@ START_TEST(digests_are_read_as_they_were_written)
             ck_assert_uint_eq(got.cuts[i].log_hash, d.cuts[i].log_hash);
             ck_assert_uint_eq(got.cuts[i].after, d.cuts[i].after);
             ck_assert_int_eq(got.cuts[i].sure, i > 0);
-            ck_assert_mem_eq(&got.cuts[i].sum, &d.cuts[i].sum, sizeof d.cuts[i].sum);
+            ck_assert_int_eq(got.cuts[i].all, i != 1);
+            ck_assert_mem_eq(&got.cuts[i].of, &d.cuts[i].of, sizeof d.cuts[i].of);
         }
         kl_buf_deinit(&b);
     }
+}
+END_TEST
+
+START_TEST(digests_of_the_version_before_are_read_and_compared_by_their_samples)
+{
+    static const uint64_t one[] = { 100, 100000, 95, 3100, 7 }, sum[] = { 1000, 300, 500 };
+    struct kl_buf         b = { 0 };
+    struct tsp_digest     got;
+    struct tsp_digest_cut now = cut(100);
+    uint32_t              crc;
+
+    kl_buf_add(&b, "KD\1\1", 4);
+    kl_buf_add64(&b, 9);
+    for (int i = 0; i < 5; i++)
+        kl_buf_add64(&b, one[i]);
+    kl_buf_add8(&b, 1);
+    for (int i = 0; i < 3; i++)
+        kl_buf_add64(&b, sum[i]);
+    crc = kl_crc32c(0, b.at, b.size);
+    kl_buf_add32(&b, crc);
+    ck_assert_int_eq(tsp_digest_decode(kl_buf_span(&b), &got, &err), KL_OK);
+    ck_assert_uint_eq(got.count, 1);
+    ck_assert(got.cuts[0].sure && !got.cuts[0].all);
+    ck_assert_int_eq(tsp_digest_compare(&got.cuts[0], &now), TSP_DIGEST_SAME);
+    now.of[TSP_DIGEST_SAMPLES].lo++;
+    ck_assert_int_eq(tsp_digest_compare(&got.cuts[0], &now), TSP_DIGEST_OTHER_CONTENT);
+    kl_buf_deinit(&b);
 }
 END_TEST
 
@@ -135,10 +164,15 @@ START_TEST(cuts_are_compared_as_far_as_both_members_know_the_same)
     struct tsp_digest_cut a = cut(100), b = a;
 
     ck_assert_int_eq(tsp_digest_compare(&a, &b), TSP_DIGEST_SAME);
-    b.sum.samples++;
+    for (int k = 0; k < TSP_DIGEST_KINDS; k++) {
+        b.of[k].hi ^= 1;
+        ck_assert_int_eq(tsp_digest_compare(&a, &b), TSP_DIGEST_OTHER_CONTENT);
+        b = a;
+    }
+    b.of[TSP_DIGEST_SAMPLES].count++;
     ck_assert_int_eq(tsp_digest_compare(&a, &b), TSP_DIGEST_OTHER_CONTENT);
     b = a;
-    b.sum.lo++;
+    b.of[TSP_DIGEST_STARTS].lo++;
     ck_assert_int_eq(tsp_digest_compare(&a, &b), TSP_DIGEST_OTHER_CONTENT);
     b.sure = false;
     ck_assert_int_eq(tsp_digest_compare(&a, &b), TSP_DIGEST_OPEN);
@@ -193,9 +227,9 @@ START_TEST(every_two_members_of_a_partition_are_compared_and_differences_named)
     ck_assert_uint_eq(same.count, 3);
     ck_assert_uint_eq(same.last_seq, 120);
 
-    b.cuts[1].sum.samples = 1;
+    b.cuts[1].of[TSP_DIGEST_SAMPLES].count = 1;
     b.cuts[2].log_hash = 1;
-    c.cuts[0].sum.hi = 0;
+    c.cuts[0].of[TSP_DIGEST_METADATA].lo = 0;
     put(all, "digest.0003.b", &b);
     put(all, "digest.0003.c", &c);
     said_count = 0;
@@ -206,6 +240,8 @@ START_TEST(every_two_members_of_a_partition_are_compared_and_differences_named)
                      "000000000000014a0000000000000226, b has 1, digest 000000000000014a0000000000000226");
     ck_assert_str_eq(said[1], "partition 3, cut 120: the log gave members a and b different records from 115 to "
                      "119 (hash 0000000000000e88 and 0000000000000001)");
+    ck_assert_str_eq(said[2], "partition 3, cut 100: members a and c hold different metadata: a has 100, digest "
+                     "00000000000000050000000000000006, c has 100, digest 00000000000000050000000000000000");
     ck_assert_uint_eq(tsp_digests_differ(all, 4, NULL, NULL, NULL), 0);
     ck_assert_uint_eq(tsp_digests_differ(all, 5, NULL, NULL, NULL), 0);
 
@@ -229,6 +265,7 @@ int main(void)
     int      failed;
 
     tcase_add_test(t, digests_are_read_as_they_were_written);
+    tcase_add_test(t, digests_of_the_version_before_are_read_and_compared_by_their_samples);
     tcase_add_test(t, digests_that_are_cut_short_or_changed_anywhere_are_corrupt);
     tcase_add_test(t, a_key_names_its_partition_and_its_member);
     tcase_add_test(t, only_the_last_cuts_are_told);
