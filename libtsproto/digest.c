@@ -258,7 +258,8 @@ uint32_t tsp_digests_differ(const struct tsp_digests *d, uint32_t partition,
 
 void tsp_difference_words(const struct tsp_difference *x, char *out, size_t size)
 {
-    static const char *const kinds[] = { "samples", "start times", "exemplars", "metadata" };
+    static const char *const kinds[] = { "hold different samples", "hold different start times", "hold different exemplars",
+                                         "hold different metadata" };
     enum tsp_digest_kind     kind = other_kind(x->of_a, x->of_b);
     struct tsp_digest_sum    a = { 0 }, b = { 0 };
 
@@ -272,9 +273,9 @@ void tsp_difference_words(const struct tsp_difference *x, char *out, size_t size
                  x->of_a->seq, x->a, x->b, x->of_a->log_from, x->of_a->seq - 1, x->of_a->log_hash,
                  x->of_b->log_hash);
     else
-        snprintf(out, size, "partition %" PRIu32 ", cut %" PRIu64 ": members %s and %s hold different %s: %s "
+        snprintf(out, size, "partition %" PRIu32 ", cut %" PRIu64 ": members %s and %s %s: %s "
                  "has %" PRIu64 ", digest %016" PRIx64 "%016" PRIx64 ", %s has %" PRIu64 ", digest %016" PRIx64
                  "%016" PRIx64, x->partition, x->of_a->seq, x->a, x->b,
-                 kind == TSP_DIGEST_KINDS ? "content" : kinds[kind], x->a, a.count, a.hi, a.lo, x->b, b.count, b.hi,
+                 kind == TSP_DIGEST_KINDS ? "differ" : kinds[kind], x->a, a.count, a.hi, a.lo, x->b, b.count, b.hi,
                  b.lo);
 }
