@@ -91,6 +91,23 @@ struct dm_split {
 };
 void dm_coordinator_split(struct dm_coordinator *c, struct dm_split *s);
 
+/*
+ * A wish that a member makes its state of a partition anew, from the catalogue and the log (ingestor/repair.c). `done`
+ * runs on the coordinator's loop. KL_EINVAL: it is no member, or there is no such partition; KL_EEXIST: nobody else
+ * has what it has; KL_EAGAIN, and what the KV says.
+ */
+struct dm_repair {
+    uint32_t partition;                                /* in */
+    char     node[TSP_NAME_MAX + 1];
+    enum kl_code code;
+    struct kl_err err;
+    void (*done)(struct dm_repair *r);
+    struct kl_bus_kv kv;
+    struct kl_env_task task;
+    struct dm_coordinator *c;
+};
+void dm_coordinator_repair(struct dm_coordinator *c, struct dm_repair *r);
+
 /* The routes below /api/v1/koalemos/. Lives with the coordinator. */
 struct kl_http_server;
 struct dm_coordinator_http;

@@ -29,6 +29,7 @@ struct call {
     void (*answer)(struct call *call);
     struct kl_bus_kv kv;
     struct dm_split split;
+    struct dm_repair repair;
     struct kl_buf out;
     char mark[16];
 };
@@ -462,6 +463,37 @@ static void split(struct call *call)
     dm_coordinator_split(call->h->c, &call->split);
 }
 
+static void repair_done(struct dm_repair *r)
+{
+    struct call  *call = kl_container_of(r, struct call, repair);
+    struct kl_buf b = { 0 };
+
+    if (r->code != KL_OK) {
+        refuse(call, r->code == KL_EINVAL ? 400 : r->code == KL_EEXIST ? 409 : 503,
+               r->code == KL_EINVAL ? "bad_data" : r->code == KL_EEXIST ? "conflict" : "unavailable", r->err.text);
+        return;
+    }
+    begin(&b);
+    finish(call, &b);
+}
+
+static void repair(struct call *call)
+{
+    const char   *text = kl_http_param(call->r, "partition", 0), *node = kl_http_param(call->r, "node", 0);
+    char         *end = NULL;
+    unsigned long partition = text == NULL ? 0 : strtoul(text, &end, 10);
+
+    if (text == NULL || text[0] < '0' || text[0] > '9' || *end != '\0' || partition >= TSP_PARTITIONS_MAX ||
+        node == NULL || strlen(node) > TSP_NAME_MAX) {
+        refuse(call, 400, "bad_data", "say which partition, and which of its members is to make it anew: "
+               "?partition=NUMBER&node=NAME, as in the shard map");
+        return;
+    }
+    call->repair = (struct dm_repair){ .partition = (uint32_t)partition, .done = repair_done };
+    strcpy(call->repair.node, node);
+    dm_coordinator_repair(call->h->c, &call->repair);
+}
+
 /* ---- routes ---- */
 
 static void run(struct kl_env_task *task)
@@ -498,6 +530,7 @@ ROUTE(health)
 ROUTE(drain)
 ROUTE(election)
 ROUTE(split)
+ROUTE(repair)
 
 struct dm_coordinator_http *dm_coordinator_http_new(struct dm_coordinator *c,
                                                     struct kl_http_server *s)
@@ -516,6 +549,7 @@ struct dm_coordinator_http *dm_coordinator_http_new(struct dm_coordinator *c,
         { "POST", BELOW "drain", at_drain },
         { "POST", BELOW "election", at_election },
         { "POST", BELOW "split", at_split },
+        { "POST", BELOW "repair", at_repair },
     };
     struct dm_coordinator_http *h = kl_new(sizeof *h);
 

@@ -302,7 +302,7 @@ void ing_load(struct ing_partition *p)
 {
     assert(!p->loading);
     p->loading = true;
-    if (p->i->o.snapshot_ms != 0)                      /* alone nobody answers, at once; whether it is, is */
+    if (p->i->o.snapshot_ms != 0 && !p->repair.under_way)      /* alone nobody answers, at once; whether it is, is */
         ing_peer_fetch(p, get_pointer);                /* not known yet. Before the pointer is read: peer.h */
     else
         get_pointer(p);

@@ -49,6 +49,9 @@ static enum tsp_holding_state state_of(const struct ing_partition *p)
 {
     switch ((enum ing_state)atomic_load(&p->state)) {
     case ING_LIVE:
+        /* An owner that is to be made anew hands over first (repair.c). */
+        if (atomic_load(&p->repair.wished) && p->i->member != NULL && ing_member_other_ready(p->i->member, p->number))
+            return TSP_HOLDING_JOINING;
         return atomic_load(&p->m_behind) <= ING_BEHIND_READY && ing_log_stale_ms(p) <= ING_UNREADY_MS
              ? TSP_HOLDING_READY : TSP_HOLDING_JOINING;
     case ING_BROKEN:
@@ -170,10 +173,12 @@ void ing_cluster_watch(struct ing_ingestor *i)
     memcpy(i->catalogue_watch.prefix, catalogue_prefix, sizeof catalogue_prefix);
     i->bus->watch(i->bus, &i->catalogue_watch);
     ing_digest_watch(i);
+    ing_repair_watch(i);
 }
 
 void ing_cluster_unwatch(struct ing_ingestor *i)
 {
     i->bus->unwatch(i->bus, &i->catalogue_watch);
     ing_digest_unwatch(i);
+    ing_repair_unwatch(i);
 }

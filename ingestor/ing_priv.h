@@ -141,6 +141,21 @@ struct ing_compared {                                  /* of an ingestor; on the
     uint32_t  said_at;
 };
 
+/* ---- repair.c: a member's state of a partition, made anew ---- */
+enum { ING_REPAIRS_MAX = 10 };
+struct ing_repair {
+    _Atomic uint64_t differs;                          /* the last cut at which the owner has other than this; 0: none */
+    _Atomic uint64_t outvoted;                         /* and others have what this one has */
+    _Atomic bool     wished;                           /* by an operator */
+    bool     under_way;                                /* until it is live again: no peer's snapshot is asked for */
+    bool     clear, out;                               /* the wish shall go from the KV; that is on its way */
+    uint32_t count;                                    /* by itself; */
+    int64_t  at_ns[ING_REPAIRS_MAX];                   /* and when, of the last ones */
+    uint64_t said;
+    int64_t  again_ns;
+    struct kl_bus_kv kv;
+};
+
 /* ---- select.c ---- */
 struct ing_question {                                  /* as it came; to one partition or to several */
     struct kl_bus_question *q;
@@ -348,6 +363,7 @@ struct ing_partition {
     struct ing_skips  skips;
     struct ing_follow follow;
     struct ing_digest digest;
+    struct ing_repair repair;
     uint64_t fenced;                                   /* an epoch that was seen to write the catalogue */
     struct ing_job *jobs, *jobs_last; uint32_t job_count, job_number;
     int64_t  job_again_ns;
@@ -417,7 +433,7 @@ struct ing_counters {
                      *extras_dropped, *compactions, *compacted, *compacted_samples, *expired,
                      *quarantined, *swept, *evicted, *orphan_filesets, *tidy_failures, *leftovers, *disk_used, *disk_full, *replayed,
                      *snapshots, *snapshot_failures, *set_aside, *restored, *from_peer, *deletions, *rewritten,
-                     *compared, *differences;
+                     *compared, *differences, *repairs;
     struct kl_metric *series, *memory[ING_MEM_KINDS], *applied_lag, *orphans, *late, *equal,
                      *partitions, *broken, *jobs, *spilled, *snapshot_bytes, *deletions_pending, *differ;
 };
@@ -448,6 +464,8 @@ struct ing_ingestor {
     struct ing_partition *partitions;
     struct kl_bus_watch watch, catalogue_watch;
     struct ing_compared compared;
+    struct kl_bus_watch repair_watch;
+    _Atomic uint32_t repairing;                        /* partitions that are made anew */
     struct ing_member *member;                         /* NULL: partitions are assigned, there are no leases */
     struct tsp_layout *layout;                         /* the first shard's, as the watch */
     bool watching, said_ready;
@@ -613,6 +631,11 @@ void ing_digest_tick(struct ing_partition *p);
 void ing_digest_watch(struct ing_ingestor *i);         /* on the first shard's loop */
 void ing_digest_unwatch(struct ing_ingestor *i);
 void ing_digest_free(struct ing_ingestor *i);
+/* repair.c */
+void ing_repair_watch(struct ing_ingestor *i);         /* on the first shard's loop, as the next two */
+void ing_repair_unwatch(struct ing_ingestor *i);
+void ing_repair_look(struct ing_ingestor *i);
+void ing_repair_tick(struct ing_partition *p);
 /* cluster.c: the ingestor as a member; follow.c: the catalogue that another writes */
 void ing_cluster_watch(struct ing_ingestor *i);        /* on the first shard's loop */
 void ing_cluster_unwatch(struct ing_ingestor *i);

@@ -85,6 +85,7 @@ static void tick(struct kl_env_timer *timer)
     if (s == &i->shards[0]) {
         ing_metrics_show(i);
         ing_disk_tick(i);
+        ing_repair_look(i);
         say_ready(i);
     }
     i->env->sched->arm(s->loop, &s->tick, ING_TICK_MS);

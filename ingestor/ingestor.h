@@ -48,6 +48,7 @@ struct ing_options {                                   /* what is _Atomic may ch
     uint64_t spill_least_bytes;                        /* sealed chunks leave memory once there are so many */
     _Atomic unsigned pushdown_max;                     /* aggregates made at once for queriers; 0: none is */
     _Atomic uint64_t pushdown_memory_max_bytes;        /* of each of them */
+    uint32_t repairs_per_hour;                         /* by itself, of a partition: repair.c; 0: none. Up to 10 */
     bool no_repeats;                                   /* the log never has a record twice: see digest.c */
     _Atomic int disk_high_percent, disk_low_percent;   /* of the data folder's disk; 0: no mark */
     const struct kl_config *config;                    /* for what is per tenant; may be NULL */

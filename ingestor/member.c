@@ -24,14 +24,9 @@ static void words(struct ing_member *m, enum ing_member_words w, const char *wha
         kl_logf(m->o.log, KL_WARN, "ingestor: member %s: %s", m->node.name, what);
 }
 
-static bool in_time(const struct ing_member *m)
-{
-    return kl_env_mono_ns(m->env) < atomic_load(&m->until_ns);
-}
-
 uint64_t ing_member_epoch(const struct ing_member *m, uint32_t partition)
 {
-    return in_time(m) ? atomic_load(&m->leases[partition].epoch) : 0;
+    return ing_member_in_time(m) ? atomic_load(&m->leases[partition].epoch) : 0;
 }
 
 bool ing_member_ready(const struct ing_member *m, struct kl_err *err)
@@ -182,7 +177,7 @@ static void tick(struct kl_env_timer *t)
 
     if (!m->told)
         name_tick(m);
-    if (m->mine && in_time(m) && tsp_roster_mark(m->roster, m->node.name) != TSP_MARK_REMOVED)
+    if (m->mine && ing_member_in_time(m) && tsp_roster_mark(m->roster, m->node.name) != TSP_MARK_REMOVED)
         ing_leases_tick(m);
     else
         ing_leases_drop(m);

@@ -12,7 +12,7 @@
  * While the KV is out of reach nothing changes hands: three quarters of the bound after the last heartbeat
  * that it took, this member owns nothing until it takes one again; it goes on applying and answering.
  *
- * Everything runs on one loop of its own. ing_member_epoch and ing_member_ready: any thread.
+ * Everything runs on one loop of its own. ing_member_epoch, ing_member_owner and ing_member_ready: any thread.
  */
 #include "libkoal/base/log.h"
 #include "libkoal/base/metrics.h"
@@ -47,6 +47,11 @@ void     ing_member_leave(struct ing_member *m, void (*done)(void *ctx), void *c
 void     ing_member_free(struct ing_member *m);        /* after the bus is closed */
 /* The epoch under which this member owns the partition right now; 0: it does not. */
 uint64_t ing_member_epoch(const struct ing_member *m, uint32_t partition);
+/* The hash (kl_hash64) of the name of who owns the partition: another member, alive and ready, as of the last
+ * tick; 0: none, or nobody knows. */
+uint64_t ing_member_owner(const struct ing_member *m, uint32_t partition);
+/* On the member's loop: is any other member of the partition alive and ready? */
+bool     ing_member_other_ready(struct ing_member *m, uint32_t partition);
 /* False with words: the name is another's, the KV was not reached, or an operator removed it. */
 bool     ing_member_ready(const struct ing_member *m, struct kl_err *err);
 #endif

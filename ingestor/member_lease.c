@@ -1,6 +1,8 @@
 /* The leases of partitions: taken, kept and given back as the placement table and the roster say. */
 #include "ingestor/member_priv.h"
 
+#include "libkoal/base/hash.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,8 +33,10 @@ static void set(struct ing_lease *l, uint64_t epoch)
 
 void ing_leases_drop(struct ing_member *m)
 {
-    for (uint32_t p = 0; p < m->o.partitions; p++)
+    for (uint32_t p = 0; p < m->o.partitions; p++) {
         set(&m->leases[p], 0);
+        atomic_store(&m->leases[p].other, 0);
+    }
 }
 
 /* What stands in the KV, by a watch or a look; at NULL: nothing. */
@@ -208,11 +212,36 @@ static uint64_t next_epoch(struct ing_member *m, const struct ing_lease *l)
     return (l->seen.epoch > seen ? l->seen.epoch : seen) + 1;
 }
 
+bool ing_member_other_ready(struct ing_member *m, uint32_t partition)
+{
+    const char *names[TSP_REPLICAS_MAX];
+    unsigned    count = m->table != NULL && partition < tsp_placement_partitions(m->table)
+                      ? tsp_placement_members(m->table, partition, names, TSP_REPLICAS_MAX) : 0;
+
+    for (unsigned k = 0; k < count; k++)
+        if (strcmp(names[k], m->node.name) != 0 && is_ready(m, names[k], partition))
+            return true;
+    return false;
+}
+
+uint64_t ing_member_owner(const struct ing_member *m, uint32_t partition)
+{
+    return ing_member_in_time(m) ? atomic_load(&m->leases[partition].other) : 0;
+}
+
+static void note_other(struct ing_member *m, struct ing_lease *l, bool member)
+{
+    bool other = !ours(l) && !owner_is_void(m, l, member) && is_ready(m, l->seen.owner, l->partition);
+
+    atomic_store(&l->other, other ? kl_hash64(l->seen.owner, strlen(l->seen.owner)) : 0);
+}
+
 static void one(struct ing_member *m, struct ing_lease *l)
 {
     bool        member;
     const char *should = who_should(m, l->partition, l->there ? l->seen.owner : "", &member);
 
+    note_other(m, l, member);
     if (l->out)
         return;
     if (ours(l)) {

@@ -14,6 +14,7 @@ struct ing_lease {                                     /* one a partition */
     uint64_t revision;
     uint64_t tried_at;                                 /* the revision that a change of ours went by; UINT64_MAX: none */
     _Atomic uint64_t epoch;                            /* ours; 0: not ours */
+    _Atomic uint64_t other;                            /* hash of the name of another who has it, alive and ready; 0 */
     struct kl_bus_kv op;
     struct kl_buf    bytes;
 };
@@ -50,6 +51,12 @@ struct ing_member {
     struct kl_env_timer tick;
     struct kl_metric *owned, *taken, *given, *heartbeats, *failures;
 };
+
+/* The last heartbeat that the KV took is young enough. Any thread. */
+static inline bool ing_member_in_time(const struct ing_member *m)
+{
+    return kl_env_mono_ns(m->env) < atomic_load(&m->until_ns);
+}
 
 /* member_lease.c */
 void ing_leases_init(struct ing_member *m);

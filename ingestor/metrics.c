@@ -56,6 +56,8 @@ void ing_metrics_init(struct ing_ingestor *i)
                                 "Steps of a flush that failed and are tried again");
     m->unknown_refs = counter(i, "koalemos_ingestor_unknown_refs_total",
                               "Runs of samples whose ref had no definition yet");
+    m->repairs = counter(i, "koalemos_ingestor_repairs_total",
+                         "Partitions made anew from the catalogue and the log: not as their owner's, or on a wish");
     m->extras_dropped = counter(i, "koalemos_ingestor_extras_dropped_total",
                                 "Exemplars and metadata of metrics for which a tenant's head had no room");
     m->alarms = counter(i, "koalemos_ingestor_alarms_total",

@@ -13,6 +13,7 @@ void ing_options_read(const struct kl_config *c, struct ing_options *o)
         .snapshot_ms = kl_config_int(c, "ingestor.snapshot_interval"),
         .snapshot_samples = (uint64_t)kl_config_int(c, "ingestor.snapshot_samples"),
         .spill_least_bytes = (uint64_t)kl_config_int(c, "ingestor.spill_least"),
+        .repairs_per_hour = (uint32_t)kl_config_int(c, "ingestor.repairs_per_hour"),
         .memory_max_bytes = (uint64_t)kl_config_int(c, "ingestor.memory_max"),
         .pushdown_max = (unsigned)kl_config_int(c, "ingestor.pushdown_max"),
         .pushdown_memory_max_bytes = (uint64_t)kl_config_int(c, "ingestor.pushdown_memory_max"),

@@ -506,6 +506,7 @@ void ing_partition_tick(struct ing_partition *p)
     if (atomic_load(&p->wanted) != (state != ING_AWAY))
         ing_partition_assign(&p->assign);
     ing_digest_tick(p);
+    ing_repair_tick(p);
     if (state == ING_LOADING && !p->loading && now_ns >= p->load_again_ns)
         ing_load(p);
     if (state == ING_AWAY || state == ING_LOADING)

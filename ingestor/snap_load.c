@@ -288,13 +288,60 @@ static enum kl_code set_aside(struct ing_partition *p, struct kl_env_dir *dir, u
     return KL_OK;
 }
 
+/* A repair's: the whole of it, so that it can be looked at, under names that end in ".kept". The last one only. */
+struct keeping { char (*names)[NAME_ROOM]; size_t count, room; };
+
+static void keep_note(void *ctx, const char *name, bool is_dir, uint64_t size_bytes)
+{
+    struct keeping *k = ctx;
+
+    (void)size_bytes;
+    if (is_dir || strlen(name) >= NAME_ROOM)
+        return;
+    if (k->count == k->room) {
+        k->room = k->room == 0 ? 16 : k->room * 2;
+        k->names = kl_resize(k->names, k->room * sizeof *k->names);
+    }
+    strcpy(k->names[k->count++], name);
+}
+
+static enum kl_code keep_aside(struct kl_env_dir *dir, struct kl_err *err)
+{
+    static const char kept[] = ".kept";
+    struct keeping    k = { 0 };
+    enum kl_code      code = dir->list(dir, keep_note, &k, err);
+    char              to[NAME_ROOM + sizeof kept];
+    uint64_t          serial;
+    bool              head = false;
+
+    for (size_t i = 0; i < k.count; i++)
+        head |= strcmp(k.names[i], "head") == 0;
+    for (size_t i = 0; code == KL_OK && head && i < k.count; i++) {
+        size_t size = strlen(k.names[i]);
+
+        if (size >= sizeof kept && strcmp(k.names[i] + size - (sizeof kept - 1), kept) == 0)
+            code = dir->remove(dir, k.names[i], err);
+    }
+    for (size_t i = 0; code == KL_OK && head && i < k.count; i++) {
+        if (strcmp(k.names[i], "head") != 0 && !chunks_serial(k.names[i], &serial))
+            continue;
+        snprintf(to, sizeof to, "%s%s", k.names[i], kept);
+        code = dir->rename(dir, k.names[i], to, err);
+    }
+    free(k.names);
+    if (code != KL_OK || dir->sync_names(dir, err) != KL_OK)
+        return kl_within(err, "keep a snapshot aside");
+    return KL_OK;
+}
+
 static enum kl_code open_folder(struct ing_partition *p, struct listing *l, struct kl_err *err)
 {
     if (ing_snap_folder(p, &p->spilled, err) != KL_OK) {
         p->spilled = NULL;
         return err->code;
     }
-    if (p->damaged && set_aside(p, p->spilled, p->bad_serial, err) != KL_OK)
+    if (p->damaged && (p->repair.under_way ? keep_aside(p->spilled, err)
+                                           : set_aside(p, p->spilled, p->bad_serial, err)) != KL_OK)
         return err->code;
     p->damaged = false;
     p->bad_serial = 0;

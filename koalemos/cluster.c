@@ -1,7 +1,8 @@
 /*
  * `koalemos cluster init` makes what the log and the keys of a cell need in NATS; `koalemos cluster status`
  * prints who is in the cell and who has what, read from the keys alone: it works while every doorman is
- * down. `koalemos cluster split` doubles the number of partitions. cluster_drain.c has what ingestors do that go.
+ * down. `koalemos cluster split` doubles the number of partitions. cluster_drain.c has what ingestors do that go,
+ * cluster_repair.c has them make anew what they hold.
  */
 #include "koalemos/cluster.h"
 
@@ -18,6 +19,7 @@ static const char usage[] =
     "       koalemos cluster drain NODE... [--wait 10m] [--undo] [flags]\n"
     "       koalemos cluster leave [NODE] [--wait 10m] [flags]\n"
     "       koalemos cluster keep --prefix TEXT --names NODE,... [--wait 10m] [flags]\n"
+    "       koalemos cluster repair PARTITION NODE [--wait 10m] [flags]\n"
     "\n"
     "  init      makes the streams of the log and the bucket of keys in NATS, with log.replicas and\n"
     "            log.bytes_max; what is there already is left as it is\n"
@@ -27,6 +29,8 @@ static const char usage[] =
     "  leave     what an ingestor (ingestor.name) is to do before it is stopped: ends when each of its partitions\n"
     "            is had by another one that has caught up; drains it where that does not come by itself. It counts\n"
     "            again once it was started again\n"
+    "  repair    an ingestor forgets what it holds of a partition and reads the catalogue and the log anew; its\n"
+    "            snapshot is kept aside. Not while nobody else has the partition; an owner hands over first\n"
     "  keep      drains every ingestor whose name begins with TEXT and is not one of --names; those take\n"
     "            partitions again\n"
     "\n"
@@ -213,6 +217,7 @@ static const struct verb {
     { "init", init, 0, 0, false },       { "status", status, 0, 0, false },
     { "split", split, 0, 0, false },     { "drain", cluster_drain, 1, CLUSTER_NAMES_MAX, true },
     { "leave", cluster_leave, 0, 1, true }, { "keep", cluster_keep, 0, 0, true },
+    { "repair", cluster_repair, 2, 2, true },
 };
 
 static int wrong(const char *what, const char *of)
@@ -289,7 +294,7 @@ static int read_words(struct cluster *c, const struct verb *v, int *argc, char *
     *argc = kept;
     argv[kept] = NULL;
     if (c->name_count < v->names_least)
-        return wrong("say which ingestor", "");
+        return wrong(v->run == cluster_repair ? "say which partition, and which ingestor" : "say which ingestor", "");
     if (v->run == cluster_keep && (c->prefix == NULL || c->name_count == 0))
         return wrong("say who shall stay: --prefix and --names", "");
     return 0;

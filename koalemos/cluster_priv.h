@@ -26,4 +26,6 @@ struct dm_coordinator *cluster_looker(struct cluster *c);
 int cluster_drain(struct cluster *c);
 int cluster_keep(struct cluster *c);
 int cluster_leave(struct cluster *c);
+/* cluster_repair.c, likewise. */
+int cluster_repair(struct cluster *c);
 #endif

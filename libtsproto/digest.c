@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { VERSION = 2, DIGITS = 4, PREFIX = sizeof TSP_DIGEST_PREFIX - 1 };
+enum { VERSION = 2, DIGITS = 4 };
 enum { CUT_BYTES = 41, SUM_BYTES = 24 };               /* a cut's, before its sums; a sum's */
 enum { FLAG_SURE = 1, FLAG_ALL = 2 };
 /* More members than any partition has had for long: keys of those that are gone go with them. */
@@ -19,16 +19,31 @@ void tsp_digest_key(char *key, size_t size, uint32_t partition, const char *memb
     snprintf(key, size, TSP_DIGEST_PREFIX "%04" PRIu32 ".%s", partition, member);
 }
 
-bool tsp_digest_of(const char *key, uint32_t *partition, char member[TSP_NAME_MAX + 1])
+void tsp_repair_key(char *key, size_t size, uint32_t partition, const char *member)
 {
-    const char *digits = key + PREFIX, *name = digits + DIGITS + 1;
+    snprintf(key, size, TSP_REPAIR_PREFIX "%04" PRIu32 ".%s", partition, member);
+}
 
-    if (strncmp(key, TSP_DIGEST_PREFIX, PREFIX) != 0 || strspn(digits, "0123456789") != DIGITS ||
+static bool key_of(const char *prefix, const char *key, uint32_t *partition, char member[TSP_NAME_MAX + 1])
+{
+    const char *digits = key + strlen(prefix), *name = digits + DIGITS + 1;
+
+    if (strncmp(key, prefix, strlen(prefix)) != 0 || strspn(digits, "0123456789") != DIGITS ||
         digits[DIGITS] != '.' || name[0] == '\0' || strlen(name) > TSP_NAME_MAX)
         return false;
     *partition = (uint32_t)strtoul(digits, NULL, 10);
     strcpy(member, name);
     return true;
+}
+
+bool tsp_digest_of(const char *key, uint32_t *partition, char member[TSP_NAME_MAX + 1])
+{
+    return key_of(TSP_DIGEST_PREFIX, key, partition, member);
+}
+
+bool tsp_repair_of(const char *key, uint32_t *partition, char member[TSP_NAME_MAX + 1])
+{
+    return key_of(TSP_REPAIR_PREFIX, key, partition, member);
 }
 
 void tsp_digest_encode(const struct tsp_digest *d, struct kl_buf *out)
@@ -140,6 +155,15 @@ void tsp_digests_free(struct tsp_digests *d)
         free(d->at[i]);
     free(d->at);
     free(d);
+}
+
+/* Its cut `seq`, or NULL. */
+static const struct tsp_digest_cut *cut_of(const struct entry *e, uint64_t seq)
+{
+    for (uint32_t i = 0; i < e->digest.count; i++)
+        if (e->digest.cuts[i].seq == seq)
+            return &e->digest.cuts[i];
+    return NULL;
 }
 
 /* Where it is, or belongs. */
@@ -254,6 +278,19 @@ uint32_t tsp_digests_differ(const struct tsp_digests *d, uint32_t partition,
     if (same != NULL)
         *same = equal;
     return count;
+}
+
+void tsp_digests_votes(const struct tsp_digests *d, const struct tsp_difference *x, uint32_t *for_a, uint32_t *for_b)
+{
+    *for_a = *for_b = 0;
+    for (uint32_t i = place(d, x->partition, ""); i < d->count && d->at[i]->partition == x->partition; i++) {
+        const struct tsp_digest_cut *cut = cut_of(d->at[i], x->of_a->seq);
+
+        if (cut == NULL || cut == x->of_a || cut == x->of_b)
+            continue;
+        *for_a += tsp_digest_compare(cut, x->of_a) == TSP_DIGEST_SAME;
+        *for_b += tsp_digest_compare(cut, x->of_b) == TSP_DIGEST_SAME;
+    }
 }
 
 void tsp_difference_words(const struct tsp_difference *x, char *out, size_t size)

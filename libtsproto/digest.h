@@ -35,6 +35,9 @@
 #include "libtsproto/placement.h"
 
 #define TSP_DIGEST_PREFIX "digest."
+/* "repair.<pppp>.<member>": an operator wishes that this member makes its state of the partition anew, from
+ * the catalogue and the log. It removes the key when it begins. The value says nothing. */
+#define TSP_REPAIR_PREFIX "repair."
 enum { TSP_DIGEST_CUTS = 8, TSP_DIGEST_WORDS_MAX = 500 };
 
 /* ---- the sum ---- */
@@ -77,6 +80,8 @@ struct tsp_digest { uint64_t incarnation; uint32_t count; struct tsp_digest_cut 
 void         tsp_digest_key(char *key, size_t size, uint32_t partition, const char *member);
 /* Whose key it is; false: it is no such key. */
 bool         tsp_digest_of(const char *key, uint32_t *partition, char member[TSP_NAME_MAX + 1]);
+void         tsp_repair_key(char *key, size_t size, uint32_t partition, const char *member);
+bool         tsp_repair_of(const char *key, uint32_t *partition, char member[TSP_NAME_MAX + 1]);
 void         tsp_digest_encode(const struct tsp_digest *d, struct kl_buf *out);
 enum kl_code tsp_digest_decode(struct kl_span bytes, struct tsp_digest *d, struct kl_err *err);
 /* One more, above all that there are; where there is no room the first goes. */
@@ -107,6 +112,9 @@ struct tsp_alike { uint32_t count; uint64_t last_seq; };
 uint32_t            tsp_digests_differ(const struct tsp_digests *d, uint32_t partition,
                                        void (*each)(void *ctx, const struct tsp_difference *x), void *ctx,
                                        struct tsp_alike *same);
+/* How many of the other members have the same at that cut as `a`, and as `b`. */
+void                tsp_digests_votes(const struct tsp_digests *d, const struct tsp_difference *x, uint32_t *for_a,
+                                      uint32_t *for_b);
 /* For people: members, cut, and what each of them has. */
 void                tsp_difference_words(const struct tsp_difference *x, char *out, size_t size);
 #endif

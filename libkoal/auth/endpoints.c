@@ -103,6 +103,7 @@ static const struct kl_auth_endpoint table[] = {
     CELL_ADMIN("POST", "/api/v1/koalemos/log"),
     CELL_ADMIN("POST", "/api/v1/koalemos/split"),
     CELL_ADMIN("POST", "/api/v1/koalemos/election"),
+    CELL_ADMIN("POST", "/api/v1/koalemos/repair"),
     CELL_ADMIN("POST", "/api/v1/koalemos/overrides"),
     CELL_ADMIN("DELETE", "/api/v1/koalemos/overrides"),
     CELL_ADMIN("POST", "/api/v1/koalemos/overrides/rollback"),

@@ -177,6 +177,44 @@ def test_cell_two_that_leave_at_once_give_what_only_they_have_to_a_third(world):
     cell.settled([f"ingestor-{i}" for i in range(3)], 90)
 
 
+def test_cell_a_member_makes_a_partition_anew_on_a_wish_and_never_the_last_that_has_it(world):
+    cell = Cell(world, "--ingestor.snapshot_interval=1s", "--ingestor.snapshot_samples=1", partitions=4)
+    both = ["ingestor-0", "ingestor-1"]
+    cell.settled(both)
+    writers = writers_of(cell)
+    is_there = lambda name, n, file: os.path.exists(os.path.join(world.path(name), "snapshots", f"{n:04}", file))
+    eventually("each has a snapshot", lambda: all(any(is_there(i, p, "head") for p in range(4)) for i in both), 30)
+    repairs = lambda name: metric(cell.url(name), "koalemos_ingestor_repairs_total")
+    refused = lambda **q: http(f"{cell.push}/api/v1/koalemos/repair?" + "&".join(f"{k}={v}" for k, v in q.items()), b"",
+                               method="POST")
+    check(refused(partition=9, node=both[0])[0] == 400 and refused(partition="x", node=both[0])[0] == 400 and
+          refused(partition=1)[0] == 400, "no such partition")
+    check(refused(partition=1, node="ingestor-9")[0] == 400, "no such member")
+    for n, p in enumerate(cell.shards()):              # the owner of each, over HTTP and by the command; then the standby
+        for name in (p["lease"]["owner"], next(m["node"] for m in p["members"] if m["node"] != p["lease"]["owner"])):
+            had, before = is_there(name, n, "head"), repairs(name)
+            if n % 2:
+                code, said = cluster(world, "repair", str(n), name, "--wait", "60s")
+                check(code == 0 and f"{name} makes partition {n} anew" in said, said)
+            else:
+                cell.wish("repair", partition=n, node=name)
+            eventually(f"{name} begins with {n}", lambda: repairs(name) == before + 1, 30)
+            cell.settled(both, 60)
+            check(is_there(name, n, "head.kept") == had, f"{name} kept what it had of {n}: {had}")
+    for name in both:
+        check(repairs(name) == 4, f"repairs of {name}")
+    check(cell.ask("health")["differences"] == [], "they differ")
+    done(cell, writers)
+    cell.flush_all()
+    check(verify(cell.query, writers) > 0, "after the flush")
+    cell.ingestors[1].kill()
+    eventually("it is missed", lambda: refused(partition=0, node=both[0])[0] == 409, 30)
+    code, said = cluster(world, "repair", "0", both[0])
+    check(code == 1 and "is not let go of" in said, said)
+    code, said = cluster(world, "repair", "zero", both[0])
+    check(code == 1 and "repair PARTITION NODE" in said, said)
+
+
 def test_cell_a_drain_waits_for_its_end_and_names_who_is_not_there(world):
     cell = Cell(world, ingestors=3)
     all_ = [f"ingestor-{i}" for i in range(3)]

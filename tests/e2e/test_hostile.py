@@ -530,7 +530,7 @@ ENDPOINTS = ("query query_range query_exemplars format_query parse_query labels 
              "status/top_queries cardinality/label_names cardinality/label_values cardinality/active_series "
              "series/count export export/csv user_stats user_limits query_explain admin/tsdb/delete_series "
              "admin/tsdb/clean_tombstones admin/tsdb/snapshot admin/tsdb/flush koalemos/placement "
-             "koalemos/shard-map koalemos/leader koalemos/lag koalemos/drain koalemos/split koalemos/nodes write push "
+             "koalemos/shard-map koalemos/leader koalemos/lag koalemos/drain koalemos/split koalemos/repair koalemos/nodes write push "
              "otlp/v1/metrics import import/prometheus import/csv").split()
 ROOTS = "/federate /otlp/v1/metrics /write /api/v2/write /ping /-/healthy /-/ready /ready /metrics /-/reload /version /config /".split()
 

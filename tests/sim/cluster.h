@@ -50,6 +50,10 @@ struct cell {
     struct c_node      nodes[C_NODES];
     unsigned           peer_snapshots;                 /* that came to a member from an owner */
     unsigned           same, differing;                /* cuts, as ingestors found them */
+    unsigned           repairs, repaired, suspects;    /* begun; made anew; said that it may be the owner's, */
+    unsigned           outvoted;                       /* or that it is */
+    unsigned           replicas;                       /* 0: C_REPLICAS */
+    uint32_t           repairs_per_hour;
     char               difference[500];                /* the last of these */
     bool               says;                           /* what is logged: KOA_SAY=1 */
 };
@@ -65,6 +69,11 @@ static void c_say(struct kl_log *log, enum kl_level level, const char *line, con
 
     (void)fields, (void)field_count;
     n->cell->peer_snapshots += strstr(line, "a snapshot came from its owner") != NULL;
+    n->cell->repairs += strstr(line, "made anew from the catalogue and the log, as an operator") != NULL ||
+                        strstr(line, "it was not as its owner's: made anew") != NULL;
+    n->cell->repaired += strstr(line, "it was made anew, from the catalogue and the log alone") != NULL;
+    n->cell->suspects += strstr(line, "so it may be the owner's") != NULL;
+    n->cell->outvoted += strstr(line, "more members have what this one has") != NULL;
     n->cell->same += strstr(line, "two members sealed the same at cut") != NULL;
     if (strstr(line, " hold different ") != NULL || strstr(line, "different records") != NULL) {
         n->cell->differing++;
@@ -90,7 +99,7 @@ static void c_start_ingestor(struct cell *c, struct c_node *n)
                              .cut_delay_ms = 5000, .log_keep_ms = 20000, .snapshot_ms = 15000,
                              .snapshot_samples = 2000, .spill_least_bytes = 1000, .compact_files = 3,
                              .compact_window_ms = 4 * C_WINDOW_MS, .compact_bytes_max = 1 << 30,
-                             .orphans_ms = 60000, .retention_ms = 3600000, .census_ms = 5000, .no_repeats = c->seed % 3 > 0, .log = &n->log };
+                             .orphans_ms = 60000, .retention_ms = 3600000, .census_ms = 5000, .repairs_per_hour = c->repairs_per_hour, .no_repeats = c->seed % 3 > 0, .log = &n->log };
     struct ing_cluster_options co = { .zone = n->name + strlen(n->name) - 1, .address = "", .version = "sim",
                                       .capacity = 100, .heartbeat_ms = C_HEARTBEAT_MS,
                                       .silent_ms = C_SILENT_MS, .gone_ms = C_GONE_MS };
@@ -104,7 +113,7 @@ static void c_start_doorman(struct c_node *n)
 {
     struct dm_options o = kit_doorman(&n->log, kl_metrics_new());
     struct dm_coordinator_options co = { .name = n->name, .manage = true, .partitions = C_PARTITIONS,
-                                         .replicas = C_REPLICAS, .joins_at_once = 4,
+                                         .replicas = n->cell->replicas != 0 ? n->cell->replicas : C_REPLICAS, .joins_at_once = 4,
                                          .heartbeat_ms = C_HEARTBEAT_MS, .silent_ms = C_SILENT_MS,
                                          .gone_ms = C_GONE_MS, .split_delay_ms = 2000, .log = &n->log };
 

@@ -2,7 +2,7 @@
  * Whole cells that live through what a network, machines and operators do to them, each replayable from a
  * seed. Two clients write values that check themselves, and repeat what was not acknowledged, at whichever
  * doorman; meanwhile processes are killed, lose their power or their disk, stand still past their leases,
- * are cut off; ingestors are drained; a metric is spread, the partitions are split; keys are wiped. At any
+ * are cut off; ingestors are drained, members made anew from the log; a metric is spread, the partitions are split; keys are wiped. At any
  * time an answer that does not say that something is missing has every acknowledged sample; in the end all
  * do, whoever answers; and never is there a sample that was not sent.
  *
@@ -308,6 +308,15 @@ static void mark(struct life *l, unsigned i, bool drain)
     c_kv(&l->c, drain ? KL_BUS_KV_PUT : KL_BUS_KV_DELETE, key, kl_span_str(drain ? "drain" : ""));
 }
 
+/* Somebody wishes that a member, perhaps the owner, perhaps none of that partition, makes it anew. */
+static void wish_repair(struct life *l, unsigned i)
+{
+    char key[80];
+
+    tsp_repair_key(key, sizeof key, (uint32_t)(c_draw(&l->c) % C_PARTITIONS), l->c.nodes[i].name);
+    c_kv(&l->c, KL_BUS_KV_PUT, key, kl_span_str("1"));
+}
+
 static void spread(struct life *l)
 {
     struct tsp_layout *layout = tsp_layout_new();
@@ -348,7 +357,7 @@ static void happens(struct life *l)
     struct cell *c = &l->c;
     unsigned     ing = some(c, C_DOORMEN, C_QUERIER), door = some(c, 0, C_DOORMEN);
 
-    uint64_t     what = c_draw(c) % 16;
+    uint64_t     what = c_draw(c) % 17;
 
     l->events++;
     if (c->says)
@@ -370,6 +379,7 @@ static void happens(struct life *l)
     case 12: flush_all(l); break;
     case 13: bad_weather(l); break;
     case 14: mark(l, ing, c_draw(c) % 2 == 0); break;
+    case 16: wish_repair(l, ing); break;
     case 15:
         if (c->seed % 5 == 3) {                        /* somebody deletes who is there and has what */
             kl_bus_sim_wipe(c->servers, TSP_NODE_PREFIX);
@@ -444,6 +454,7 @@ static void live(uint64_t seed)
     unsigned     lost_in_time = seed % 6 == 5 ? (unsigned)(seed / 6 % C_NODES) : C_NODES;
 
     c_init(&l->c, seed);
+    l->c.repairs_per_hour = 2;
     for (unsigned k = 0; k < WRITERS; k++)
         l->writers[k] = (struct writer){ .life = l, .number = k };
     for (unsigned i = 0; i < C_NODES; i++) {
@@ -473,8 +484,8 @@ static void live(uint64_t seed)
     }
     if (getenv("KOA_TELL") != NULL)
         printf("seed %" PRIu64 ": %u events in %.0f s; %u + %u batches; answers: %u complete, %u with warnings, %u "
-               "refused; %u cuts found the same\n", seed, l->events, (double)c_now_ns(&l->c) / 1e9, l->writers[0].acked / BATCH,
-               l->writers[1].acked / BATCH, l->complete, l->incomplete, l->refused, l->c.same);
+               "refused; %u cuts found the same, %u members made anew\n", seed, l->events, (double)c_now_ns(&l->c) / 1e9, l->writers[0].acked / BATCH,
+               l->writers[1].acked / BATCH, l->complete, l->incomplete, l->refused, l->c.same, l->c.repaired);
     must_hold(l->c.differing == 0, "seed %" PRIu64 ": members that are alike were said to differ: %s", seed,
               l->c.difference);
     ck_assert_msg(l->complete > 0, "seed %" PRIu64 ": no answer was complete", seed);

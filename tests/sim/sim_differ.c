@@ -5,7 +5,7 @@
  */
 #include "tests/sim/cluster.h"
 
-#include "ingestor/ing_priv.h"
+#include "ingestor/snap_priv.h"
 #include "libkoal/base/mem.h"
 
 enum { SERIES = 12, LIVES = 12, AT_ONCE = 4 };
@@ -34,17 +34,21 @@ static void live_for(struct cell *c, int64_t seconds)
         write_some(c, ++batch);
 }
 
-static struct cell *cell_new(uint64_t seed)
+static struct cell *cell_of(uint64_t seed, unsigned replicas, uint32_t repairs_per_hour)
 {
     struct cell *c = kl_new(sizeof *c);
 
     c_init(c, seed);
+    c->replicas = replicas;
+    c->repairs_per_hour = repairs_per_hour;
     for (unsigned i = 0; i < C_NODES; i++)
         c_start(c, i);
     c_settle(c, "at the beginning");
     live_for(c, 20);
     return c;
 }
+
+static struct cell *cell_new(uint64_t seed) { return cell_of(seed, C_REPLICAS, 0); }
 
 /* A partition with samples in memory of the ingestor i, as its owner or not. */
 static struct ing_partition *some_partition(struct cell *c, unsigned i, bool owned)
@@ -375,6 +379,155 @@ START_TEST(members_that_are_alike_are_found_alike_cut_for_cut)
 }
 END_TEST
 
+/* ---- members that are made anew ---- */
+
+static void wish(struct cell *c, uint32_t partition, const char *member)
+{
+    char key[80];
+
+    tsp_repair_key(key, sizeof key, partition, member);
+    c_kv(c, KL_BUS_KV_PUT, key, kl_span_str("1"));
+}
+
+static bool is_wished(struct cell *c, uint32_t partition, const char *member)
+{
+    char key[80];
+
+    tsp_repair_key(key, sizeof key, partition, member);
+    return c_kv(c, KL_BUS_KV_GET, key, kl_span_str(""))->op.code == KL_OK;
+}
+
+static void until(struct cell *c, const unsigned *count, unsigned least, const char *what)
+{
+    for (int n = 0; n < 60 && *count < least; n++)
+        live_for(c, 5);
+    ck_assert_msg(*count >= least, "%s: %u, not %u", what, *count, least);
+}
+
+/* For some windows nobody differs any more, and members are found alike. */
+static void must_be_alike(struct cell *c)
+{
+    unsigned differing, same;
+
+    c_settle(c, "after a repair");
+    live_for(c, 2 * C_WINDOW_MS / 1000);               /* what was told before has been taken back */
+    differing = c->differing;
+    same = c->same;
+    live_for(c, 3 * C_WINDOW_MS / 1000);
+    ck_assert_msg(c->differing == differing, "%s", c->difference);
+    ck_assert_uint_ge(c->same, same + 6);
+    for (unsigned i = 0; i < C_DOORMEN; i++)
+        ck_assert_uint_eq(dm_coordinator_differ_count(c->nodes[i].co), 0);
+}
+
+static bool kept_aside(struct cell *c, const struct ing_partition *p)
+{
+    struct kl_env_dir *dir;
+    struct kl_err      err;
+    void              *bytes;
+    size_t             size;
+    bool               is;
+
+    (void)c;
+    ck_assert_int_eq(ing_snap_folder((struct ing_partition *)(uintptr_t)p, &dir, &err), KL_OK);
+    is = dir->read(dir, "head.kept", 1 << 26, &bytes, &size, &err) == KL_OK;
+    if (is)
+        free(bytes);
+    dir->leave(dir);
+    return is;
+}
+
+START_TEST(a_standby_that_is_not_as_the_owner_is_made_anew_from_the_log_and_is_alike_again)
+{
+    struct cell          *c = cell_of(7400 + (uint64_t)_i, _i < 2 ? 2 : 3, 2);
+    struct ing_partition *p;
+
+    live_for(c, 30);                                   /* snapshots are made */
+    p = any_partition(c, false);
+    if (_i % 2 == 0)
+        alter_chunk(p, true);
+    else
+        alter_late(p);
+    until(c, &c->repairs, 1, "repairs begun");
+    until(c, &c->repaired, 1, "made anew");
+    ck_assert(kept_aside(c, p));
+    must_be_alike(c);
+    ck_assert_uint_eq(c->repairs, 1);
+    ck_assert_uint_eq(c->suspects + c->outvoted, 0);
+}
+END_TEST
+
+START_TEST(of_three_members_the_two_that_are_alike_leave_each_other_alone_and_name_the_owner)
+{
+    struct cell          *c = cell_of(7450, 3, 2);
+    struct ing_partition *p = any_partition(c, true);
+    char                  owner[64];
+
+    snprintf(owner, sizeof owner, "%s", p->i->name);
+    alter_late(p);
+    until(c, &c->outvoted, 2, "said by both");
+    live_for(c, 60);
+    ck_assert_uint_eq(c->repairs + c->suspects, 0);
+    wish(c, p->number, owner);
+    until(c, &c->repaired, 1, "made anew");
+    must_be_alike(c);
+}
+END_TEST
+
+START_TEST(an_owner_that_is_not_what_the_log_says_is_told_of_and_made_anew_on_a_wish)
+{
+    struct cell          *c = cell_of(7500, 2, 2);
+    struct ing_partition *p = any_partition(c, true);
+    char                  owner[64];
+
+    snprintf(owner, sizeof owner, "%s", p->i->name);
+    for (int n = 0; n < 40 && c->suspects == 0; n++) { /* again and again, as if its memory were bad */
+        if (ing_epoch(p) != 0)
+            alter_late(p);
+        live_for(c, 10);
+    }
+    ck_assert_uint_ge(c->suspects, 1);
+    ck_assert_uint_le(c->repairs, 2);
+    ck_assert_uint_ne(ing_epoch(p), 0);                /* it was left alone */
+    c->repaired = 0;
+    wish(c, p->number, owner);
+    until(c, &c->repaired, 1, "made anew");
+    live_for(c, 20);
+    ck_assert(!is_wished(c, p->number, owner));
+    must_be_alike(c);
+}
+END_TEST
+
+START_TEST(nobody_lets_go_of_what_it_has_while_no_other_member_is_ready)
+{
+    struct cell          *c = cell_new(7600);
+    struct ing_partition *p = any_partition(c, true);
+    char                  owner[64];
+
+    snprintf(owner, sizeof owner, "%s", p->i->name);
+    for (unsigned i = C_DOORMEN; i < C_QUERIER; i++)
+        if (c->nodes[i].ing != p->i)
+            c_kill(c, i, C_DISK);
+    live_for(c, 10);
+    wish(c, p->number, owner);
+    live_for(c, 30);
+    ck_assert_uint_eq(c->repairs, 0);
+    ck_assert_uint_ne(ing_epoch(p), 0);
+    ck_assert_int_eq(atomic_load(&p->state), ING_LIVE);
+    for (unsigned i = C_DOORMEN; i < C_QUERIER; i++)
+        if (c->nodes[i].env == NULL)
+            c_start(c, i);
+    until(c, &c->repaired, 1, "made anew");
+    live_for(c, 10);
+    ck_assert(!is_wished(c, p->number, owner));
+    wish(c, C_ROOM - 1, owner);                        /* of a partition that it has not: nothing to be done */
+    live_for(c, 10);
+    ck_assert(!is_wished(c, C_ROOM - 1, owner));
+    ck_assert_uint_eq(c->repairs, 1);
+    must_be_alike(c);
+}
+END_TEST
+
 /* ---- whatever a log may hold, and members that come and go: they stay alike ---- */
 
 enum { REFS = 12, ROUNDS = 60, WRITERS = 3 };
@@ -574,6 +727,10 @@ int main(void)
     tcase_add_loop_test(t, a_start_time_an_exemplar_or_a_text_that_was_altered_or_lost_is_found_at_the_next_cut, 0,
                         2 * BESIDES);
     tcase_add_loop_test(t, a_log_that_gives_two_members_different_records_is_found_at_the_next_cut, 0, 2);
+    tcase_add_loop_test(t, a_standby_that_is_not_as_the_owner_is_made_anew_from_the_log_and_is_alike_again, 0, 4);
+    tcase_add_test(t, of_three_members_the_two_that_are_alike_leave_each_other_alone_and_name_the_owner);
+    tcase_add_test(t, an_owner_that_is_not_what_the_log_says_is_told_of_and_made_anew_on_a_wish);
+    tcase_add_test(t, nobody_lets_go_of_what_it_has_while_no_other_member_is_ready);
     tcase_add_test(t, members_that_are_alike_are_found_alike_cut_for_cut);
     tcase_add_loop_test(t, whatever_the_log_holds_members_seal_the_same, 0, (int)((lives() + AT_ONCE - 1) / AT_ONCE));
     return kit_run("differ", t);

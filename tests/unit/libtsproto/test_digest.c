@@ -113,6 +113,13 @@ START_TEST(a_key_names_its_partition_and_its_member)
     ck_assert(!tsp_digest_of("digest.17.a", &partition, member));
     ck_assert(!tsp_digest_of("digest.00017.a", &partition, member));
     ck_assert(!tsp_digest_of("log.0017", &partition, member));
+    tsp_repair_key(key, sizeof key, 9, "ia");
+    ck_assert_str_eq(key, "repair.0009.ia");
+    ck_assert(tsp_repair_of(key, &partition, member));
+    ck_assert_uint_eq(partition, 9);
+    ck_assert_str_eq(member, "ia");
+    ck_assert(!tsp_digest_of(key, &partition, member));
+    ck_assert(!tsp_repair_of("repair.0009.", &partition, member));
 }
 END_TEST
 
@@ -257,6 +264,36 @@ START_TEST(every_two_members_of_a_partition_are_compared_and_differences_named)
 }
 END_TEST
 
+static uint32_t votes[2];
+static void vote(void *ctx, const struct tsp_difference *x)
+{
+    if (strcmp(x->a, "a") == 0 && strcmp(x->b, "b") == 0)
+        tsp_digests_votes(ctx, x, &votes[0], &votes[1]);
+}
+
+START_TEST(members_that_have_the_same_as_one_of_two_are_counted)
+{
+    struct tsp_digests *all = tsp_digests_new();
+    struct tsp_digest   a = some(2), b = some(2), other = some(2);
+
+    b.cuts[1].of[TSP_DIGEST_STARTS].hi++;
+    other.cuts[1].of[TSP_DIGEST_STARTS].hi += 2;
+    put(all, "digest.0003.a", &a);
+    put(all, "digest.0003.b", &b);
+    put(all, "digest.0004.c", &b);                     /* of another partition */
+    ck_assert_uint_eq(tsp_digests_differ(all, 3, vote, all, NULL), 1);
+    ck_assert_uint_eq(votes[0] + votes[1], 0);
+    put(all, "digest.0003.c", &b);
+    put(all, "digest.0003.d", &a);
+    put(all, "digest.0003.e", &b);
+    put(all, "digest.0003.f", &other);                 /* of neither */
+    tsp_digests_differ(all, 3, vote, all, NULL);
+    ck_assert_uint_eq(votes[0], 1);
+    ck_assert_uint_eq(votes[1], 2);
+    tsp_digests_free(all);
+}
+END_TEST
+
 int main(void)
 {
     Suite   *s = suite_create("libtsproto/digest");
@@ -272,6 +309,7 @@ int main(void)
     tcase_add_test(t, a_sum_minds_every_bit_and_no_order);
     tcase_add_test(t, cuts_are_compared_as_far_as_both_members_know_the_same);
     tcase_add_test(t, every_two_members_of_a_partition_are_compared_and_differences_named);
+    tcase_add_test(t, members_that_have_the_same_as_one_of_two_are_counted);
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_ENV);
     failed = srunner_ntests_failed(r);
