@@ -18,10 +18,11 @@ static inline uint64_t kit_draw(uint64_t *draws)
     return z ^ z >> 31;
 }
 
-/* The part'th `at_once` of `most` lives. False: SEED=n asked for one alone. */
+/* The part'th `at_once` of `most` lives, from seed KOA_SIM_FROM on. False: SEED=n asked for one alone. */
 static inline bool kit_lives(int part, uint64_t at_once, uint64_t most, void (*live)(uint64_t seed))
 {
-    const char *one = getenv("SEED");
+    const char *one = getenv("SEED"), *from = getenv("KOA_SIM_FROM");
+    uint64_t    first = from == NULL ? 0 : strtoull(from, NULL, 10);
 
     if (one != NULL) {
         if (part == 0)
@@ -29,7 +30,7 @@ static inline bool kit_lives(int part, uint64_t at_once, uint64_t most, void (*l
         return false;
     }
     for (uint64_t seed = (uint64_t)part * at_once; seed < ((uint64_t)part + 1) * at_once && seed < most; seed++)
-        live(seed);
+        live(first + seed);
     return true;
 }
 

@@ -6,7 +6,7 @@
  * time an answer that does not say that something is missing has every acknowledged sample; in the end all
  * do, whoever answers; and never is there a sample that was not sent.
  *
- * SEED=n lives one alone, KOA_SAY=1 tells what it logs; KOA_SIM_SEEDS=500 lives as many.
+ * SEED=n lives one alone, KOA_SAY=1 tells what it logs; KOA_SIM_SEEDS=500 lives as many, from seed KOA_SIM_FROM on.
  */
 #include "tests/sim/cluster.h"
 
