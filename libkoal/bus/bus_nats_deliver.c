@@ -77,8 +77,9 @@ static void on_close(struct kl_env_task *task)
     kl_busn_tap_close(kl_container_of(task, struct kl_busn_tap, close));
 }
 
-void kl_busn_tap_begin(struct kl_busn *b, struct kl_busn_tap *t, struct kl_env_loop *loop)
+void kl_busn_tap_begin(struct kl_busn *b, struct kl_busn_tap *t, struct kl_env_loop *loop, void **own)
 {
+    *own = t;
     atomic_init(&t->refs, 1);
     t->bus = b;
     t->loop = loop;
@@ -86,12 +87,18 @@ void kl_busn_tap_begin(struct kl_busn *b, struct kl_busn_tap *t, struct kl_env_l
     t->open.run = on_open;
     t->close.run = on_close;
     kl_busn_post(b, b->loop, &t->open);
+    kl_busn_leave(b);
 }
 
-void kl_busn_tap_end(struct kl_busn_tap *t)
+void kl_busn_tap_end(void **own)
 {
-    struct kl_busn *b = t->bus;
+    struct kl_busn_tap *t = *own;
+    struct kl_busn     *b;
 
+    *own = NULL;
+    if (t == NULL)
+        return;
+    b = t->bus;
     t->gone = true;
     if (kl_busn_enter(b)) {
         kl_busn_post(b, b->loop, &t->close);

@@ -236,8 +236,10 @@ struct kl_busn_tap {
     struct kl_busn_drop *first, **last, *batch;        /* put, not sent; sent, not back */
     bool away, gone;                                   /* a batch is; `loop` wants no more: its own */
 };
-void kl_busn_tap_begin(struct kl_busn *b, struct kl_busn_tap *t, struct kl_env_loop *loop);    /* entered; opens soon */
-void kl_busn_tap_end(struct kl_busn_tap *t);           /* on `loop`: nothing is told any more; closes soon */
+/* Entered, and leaves; opens soon. `own` is the reader's: it has t until _end, on `loop`, where nothing is told any more,
+ * and which closes soon. An `own` that has nothing is fine. */
+void kl_busn_tap_begin(struct kl_busn *b, struct kl_busn_tap *t, struct kl_env_loop *loop, void **own);
+void kl_busn_tap_end(void **own);
 bool kl_busn_tap_may_send(const struct kl_busn_tap *t);
 void kl_busn_tap_put(struct kl_busn_tap *t, struct kl_busn_drop *d);   /* takes d */
 void kl_busn_tap_send(struct kl_busn_tap *t);          /* may be of nothing; it may */

@@ -327,17 +327,11 @@ void kl_busn_read_open(struct kl_bus *bus, struct kl_bus_reader *r)
     f->partition = r->partition;
     f->want = f->tap.start_seq = r->from_seq > 0 ? r->from_seq : 1;
     kl_busn_stream_name(b, r->partition, f->tap.stream);
-    r->own = f;
-    kl_busn_tap_begin(b, &f->tap, r->loop);
-    kl_busn_leave(b);
+    kl_busn_tap_begin(b, &f->tap, r->loop, &r->own);
 }
 
 void kl_busn_read_close(struct kl_bus *bus, struct kl_bus_reader *r)
 {
-    struct feed *f = r->own;
-
     (void)bus;
-    r->own = NULL;
-    if (f != NULL)
-        kl_busn_tap_end(&f->tap);
+    kl_busn_tap_end(&r->own);
 }

@@ -179,17 +179,11 @@ void kl_busn_watch(struct kl_bus *bus, struct kl_bus_watch *w)
     snprintf(e->tap.stream, sizeof e->tap.stream, "KV_%.64s", name);
     snprintf(e->tap.filter, sizeof e->tap.filter, "$KV.%.64s.>", name);
     e->key_at = strlen(e->tap.filter) - 1;
-    w->own = e;
-    kl_busn_tap_begin(b, &e->tap, w->loop);
-    kl_busn_leave(b);
+    kl_busn_tap_begin(b, &e->tap, w->loop, &w->own);
 }
 
 void kl_busn_unwatch(struct kl_bus *bus, struct kl_bus_watch *w)
 {
-    struct eye *e = w->own;
-
     (void)bus;
-    w->own = NULL;
-    if (e != NULL)
-        kl_busn_tap_end(&e->tap);
+    kl_busn_tap_end(&w->own);
 }
