@@ -33,8 +33,8 @@ static const char usage[] =
     "  --header           csv begins with the names of its columns\n"
     "  --slice SECONDS    how much time is asked for at once, at most (86400)\n"
     "  --tenant NAME      --token-file FILE      --ca-file FILE\n"
-    "  JSON has all that is stored. OpenMetrics has no place for native histograms, nor has CSV without a column\n"
-    "  for them: how many were left out is said on stderr.\n"
+    "  JSON has all that is stored. OpenMetrics has native histograms of custom bounds as classic ones, and no place\n"
+    "  for others, nor has CSV without a column for them: how many were left out is said on stderr.\n"
     "Exit status: 0 all is well; 1 it failed, with words; 2 wrong usage.\n";
 
 struct export {
@@ -267,7 +267,18 @@ static bool plain(struct kl_span s)
     return s.size > 0 && !isdigit((unsigned char)at[0]);
 }
 
-static enum kl_code put_type(struct kl_span metric, struct kl_err *err)
+/* Does a piece begin with a bucket of the metric? Of a series floats come first. */
+static bool is_histogram(struct kl_span metric, const struct kl_buf *piece)
+{
+    static const char bucket[] = "_bucket";
+
+    return plain(metric) && piece->size > metric.size + sizeof bucket &&
+           memcmp(piece->at, metric.at, metric.size) == 0 &&
+           memcmp(piece->at + metric.size, bucket, sizeof bucket - 1) == 0 &&
+           piece->at[metric.size + sizeof bucket - 1] == '{';
+}
+
+static enum kl_code put_type(struct kl_span metric, bool histogram, struct kl_err *err)
 {
     struct kl_buf b = { 0 };
     const char   *at = metric.at;
@@ -283,7 +294,8 @@ static enum kl_code put_type(struct kl_span metric, struct kl_err *err)
         else
             kl_buf_add8(&b, (uint8_t)at[i]);
     }
-    kl_buf_adds(&b, plain(metric) ? " unknown\n" : "\" unknown\n");
+    kl_buf_adds(&b, plain(metric) ? "" : "\"");
+    kl_buf_adds(&b, histogram ? " histogram\n" : " unknown\n");
     code = put(b.at, b.size, err);
     kl_buf_deinit(&b);
     return code;
@@ -318,7 +330,7 @@ static enum kl_code one_metric(struct export *x, struct kl_span metric, struct k
             continue;
         }
         if (code == KL_OK && x->piece.size > 0 && !any && x->format[0] == 'o')
-            code = put_type(metric, err);
+            code = put_type(metric, is_histogram(metric, &x->piece), err);
         if (code == KL_OK)
             code = put(x->piece.at, x->piece.size, err);
         if (code != KL_OK)
@@ -400,7 +412,7 @@ int koalemos_export(int argc, char **argv, int first)
     if (x.histograms > 0)
         fprintf(stderr, "koalemos export: %" PRIu64 " native histograms left out: %s\n", x.histograms,
                 x.format[0] == 'c' ? "ask for a column __histogram__, __count__ or __sum__, or for json"
-                                   : "OpenMetrics has no place for them; json has");
+                                   : "OpenMetrics has a place only for those whose bounds are their own; json has one for all");
     kl_app_wait_free(x.wait);
     kl_http_client_free(x.client);
     return good ? 0 : 1;

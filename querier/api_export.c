@@ -2,7 +2,8 @@
  * Series with their samples: /export (one JSON object a line: metric, values, timestamps in ms, histograms;
  * libtsproto/jsonl.h), /export/openmetrics (what promtool makes blocks of) and /federate (the text format: the newest
  * sample of each series within the lookback, at its time).
- * A native histogram has no place in the last two; a header says how many were left out.
+ * A native histogram has no place in the last two, unless its bounds are its own: OpenMetrics has that as a
+ * classic one. A header says how many were left out.
  *
  * `koalemos export` asks for much in pieces: `metric` narrows match[] to one metric, `stale=1` tells stale
  * markers of JSON, and other NaNs by their bits, from NaN, `part=1` gives OpenMetrics without what stands once before and behind it all.
@@ -83,10 +84,19 @@ static void export_item(struct qr_listing *l, size_t i, struct kl_buf *out)
     kl_buf_adds(out, any ? "]}\n" : "}\n");
 }
 
+static void say_left_out(struct qr_listing *l, uint64_t count)
+{
+    char text[24];
+
+    if (count == 0)
+        return;
+    snprintf(text, sizeof text, "%" PRIu64, count);
+    kl_http_set(l->r, "X-Koalemos-Histograms-Left-Out", text);
+}
+
 void qr_api_left_out(struct qr_listing *l)
 {
     uint64_t count = 0;
-    char     text[24];
 
     for (size_t i = 0; i < l->names.count; i++) {
         const struct pql_series *s = &l->names.series[i];
@@ -94,10 +104,7 @@ void qr_api_left_out(struct qr_listing *l)
         for (uint32_t k = 0; s->hists != NULL && k < s->count; k++)
             count += s->hists[k] != NULL;
     }
-    if (count == 0)
-        return;
-    snprintf(text, sizeof text, "%" PRIu64, count);
-    kl_http_set(l->r, "X-Koalemos-Histograms-Left-Out", text);
+    say_left_out(l, count);
 }
 
 static bool is_set(struct kl_http_request *r, const char *name)
@@ -161,7 +168,7 @@ static void text_name(struct kl_buf *out, struct kl_span name)
 }
 
 /* Up to where the braces may be closed; returns what comes before the next label. */
-static char text_labels(struct kl_buf *out, struct kl_span name, struct kl_labels l)
+static char text_labels(struct kl_buf *out, struct kl_span name, struct kl_labels l, bool with_le)
 {
     struct kl_cur   c = kl_labels_cur(l);
     struct kl_label x;
@@ -176,6 +183,8 @@ static char text_labels(struct kl_buf *out, struct kl_span name, struct kl_label
     }
     while (kl_labels_next(&c, &x)) {
         if (x.name.size == 8 && memcmp(x.name.at, "__name__", 8) == 0)
+            continue;
+        if (!with_le && x.name.size == 2 && memcmp(x.name.at, "le", 2) == 0)
             continue;
         kl_buf_add8(out, (uint8_t)comma);
         comma = ',';
@@ -193,7 +202,7 @@ static void text_line(struct kl_buf *out, struct kl_span name, struct kl_labels 
                       int64_t time_ms)
 {
     static const char instance[] = "instance";
-    char              text[KL_F64_TEXT_MAX], comma = text_labels(out, name, l);
+    char              text[KL_F64_TEXT_MAX], comma = text_labels(out, name, l, true);
 
     /* So that a scraper with honor_labels does not put its own there. */
     if (kl_labels_get(l, kl_span(instance, sizeof instance - 1)).size == 0) {
@@ -229,6 +238,133 @@ static void open_sort(struct qr_listing *l, struct kl_buf *out)
         qsort(l->names.series, l->names.count, sizeof *l->names.series, by_name);
 }
 
+/* What becomes a classic histogram. A stale marker has no line, as a float's has none. */
+static bool is_classic(const struct pql_series *s, uint32_t k)
+{
+    return is_hist(s, k) && s->hists[k]->schema == KL_HIST_CUSTOM && !kl_is_stale(s->hists[k]->sum);
+}
+
+/* Of all that is of the name of the i-th: are there histograms with bounds, and no floats? */
+static bool all_classic(const struct qr_listing *l, size_t i, struct kl_span name)
+{
+    bool any = false;
+
+    for (; i < l->names.count && kl_span_eq(name_of(&l->names.series[i]), name); i++) {
+        const struct pql_series *s = &l->names.series[i];
+
+        for (uint32_t k = 0; k < s->count; k++) {
+            if (!is_hist(s, k) && !kl_is_stale(s->values[k]))
+                return false;
+            any = any || is_classic(s, k);
+        }
+    }
+    return any;
+}
+
+/* The part of a line before its value, for each of the three; of a bucket's up to the bound. */
+struct classic { struct kl_buf bucket, count, sum; };
+
+static void classic_head(struct kl_buf *out, const struct pql_series *s, const char *suffix, bool bucket)
+{
+    struct kl_buf  name = { 0 };
+    struct kl_span base = name_of(s);
+    char           comma;
+
+    kl_buf_add(&name, base.at, base.size);
+    kl_buf_adds(&name, suffix);
+    comma = text_labels(out, kl_buf_span(&name), s->labels, !bucket);
+    if (bucket) {
+        kl_buf_add8(out, (uint8_t)comma);
+        kl_buf_adds(out, "le=\"");
+    } else if (comma == ',') {
+        kl_buf_add8(out, '}');
+    }
+    kl_buf_deinit(&name);
+}
+
+/* As Prometheus writes a bound, so that its series and these are the same: the fewest digits, with an exponent from
+ * 1e+06 and below 1e-04, and never without a dot. */
+static void put_bound(struct kl_buf *out, double bound)
+{
+    char   text[KL_F64_TEXT_MAX];
+    size_t n = kl_f64_text(bound, text);
+    double size = fabs(bound);
+
+    if (isfinite(bound) && size != 0 && (size < 1e-4 || size >= 1e6)) {
+        char precise[40];
+
+        for (int digits = 0; digits <= 17; digits++) {
+            snprintf(precise, sizeof precise, "%.*e", digits, bound);
+            if (strtod(precise, NULL) == bound)
+                break;
+        }
+        kl_buf_adds(out, precise);
+        return;
+    }
+    kl_buf_add(out, text, n);
+    if (isfinite(bound) && memchr(text, '.', n) == NULL)
+        kl_buf_adds(out, ".0");
+}
+
+static void classic_line(struct kl_buf *out, const struct kl_buf *head, const double *bound, double value, int64_t time_ms)
+{
+    char text[KL_F64_TEXT_MAX];
+
+    kl_buf_add(out, head->at, head->size);
+    if (bound != NULL) {
+        put_bound(out, *bound);
+        kl_buf_adds(out, "\"}");
+    }
+    kl_buf_add8(out, ' ');
+    kl_buf_add(out, text, kl_f64_text(value, text));
+    kl_buf_add8(out, ' ');
+    kl_json_ms(out, time_ms);
+    kl_buf_add8(out, '\n');
+}
+
+/* Its buckets count what is at most their bound; there are more bounds than buckets that have something. */
+static void classic_point(struct kl_buf *out, const struct classic *c, const struct kl_hist *h, int64_t time_ms)
+{
+    double   sum = 0;
+    uint32_t at = 0, span = 0, used = 0;
+    int64_t  next = h->pos_span_count > 0 ? h->pos_spans[0].offset : INT64_MAX;
+
+    for (uint32_t b = 0; b < h->bound_count; b++) {
+        while (span < h->pos_span_count && used == h->pos_spans[span].length) {
+            used = 0;                                  /* the next place that has a bucket */
+            next = ++span < h->pos_span_count ? next + h->pos_spans[span].offset : INT64_MAX;
+        }
+        if (next == (int64_t)b && at < h->pos_count) {
+            sum += h->pos[at++];
+            used++;
+            next++;
+        }
+        classic_line(out, &c->bucket, &h->bounds[b], sum, time_ms);
+    }
+    classic_line(out, &c->bucket, &(double){ INFINITY }, h->count, time_ms);
+    classic_line(out, &c->count, NULL, h->count, time_ms);
+    classic_line(out, &c->sum, NULL, h->sum, time_ms);
+}
+
+static void classic_lines(struct kl_buf *out, const struct pql_series *s)
+{
+    struct classic c = { { 0 }, { 0 }, { 0 } };
+
+    for (uint32_t k = 0; s->hists != NULL && k < s->count; k++) {
+        if (!is_classic(s, k))
+            continue;
+        if (c.bucket.size == 0) {
+            classic_head(&c.bucket, s, "_bucket", true);
+            classic_head(&c.count, s, "_count", false);
+            classic_head(&c.sum, s, "_sum", false);
+        }
+        classic_point(out, &c, s->hists[k], s->times_ms[k]);
+    }
+    kl_buf_deinit(&c.bucket);
+    kl_buf_deinit(&c.count);
+    kl_buf_deinit(&c.sum);
+}
+
 static void open_item(struct qr_listing *l, size_t i, struct kl_buf *out)
 {
     const struct pql_series *s = &l->names.series[i];
@@ -241,10 +377,10 @@ static void open_item(struct qr_listing *l, size_t i, struct kl_buf *out)
     if (!l->samples && (i == 0 || !kl_span_eq(name, name_of(s - 1)))) {
         kl_buf_adds(out, "# TYPE ");
         text_name(out, name);
-        kl_buf_adds(out, " unknown\n");
+        kl_buf_adds(out, all_classic(l, i, name) ? " histogram\n" : " unknown\n");
     }
     start = out->size;
-    if (text_labels(out, name, s->labels) == ',')
+    if (text_labels(out, name, s->labels, true) == ',')
         kl_buf_add8(out, '}');
     head = out->size - start;
     out->size = start;
@@ -261,12 +397,26 @@ static void open_item(struct qr_listing *l, size_t i, struct kl_buf *out)
         kl_json_ms(out, s->times_ms[k]);
         kl_buf_add8(out, '\n');
     }
+    classic_lines(out, s);
 }
 
 static void open_tail(struct qr_listing *l, struct kl_buf *out)
 {
     if (!l->samples)
         kl_buf_adds(out, "# EOF\n");
+}
+
+static void open_left_out(struct qr_listing *l)
+{
+    uint64_t count = 0;
+
+    for (size_t i = 0; i < l->names.count; i++) {
+        const struct pql_series *s = &l->names.series[i];
+
+        for (uint32_t k = 0; s->hists != NULL && k < s->count; k++)
+            count += is_hist(s, k) && !is_classic(s, k) && !kl_is_stale(s->hists[k]->sum);
+    }
+    say_left_out(l, count);
 }
 
 static void openmetrics(void *ctx, struct kl_http_request *r)
@@ -280,7 +430,7 @@ static void openmetrics(void *ctx, struct kl_http_request *r)
     l->item = open_item;
     l->tail = open_tail;
     l->samples = is_set(r, "part");
-    l->decide = qr_api_left_out;
+    l->decide = open_left_out;
     l->names.job.partial = false;
     if (qr_listing_range(l) && qr_listing_match(l, true) && qr_listing_metric(l))
         qr_listing_go(l);
