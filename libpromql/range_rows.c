@@ -14,7 +14,8 @@
  * is scraped regularly has its first and last sample where they are, and is extrapolated by as much; the increase is off by
  * at most what the counter rose in the row that start cuts, and in the row that end cuts.
  *
- * When counters began (start times) is not told of what lies in rows.
+ * Start times: of a row's first and last sample they are known, and what began anew in between is in what was lost. So
+ * where no row is cut, they do what they do for samples; of a row that is cut the last sample's is taken.
  */
 #include <math.h>
 
@@ -37,7 +38,8 @@ static double lost(const struct pql_samples *f, uint32_t i)
 {
     if (f->u[i].count > 0)
         return f->u[i].lost;
-    return f->v[i] < f->v[i - 1] ? f->v[i - 1] : 0;
+    return f->v[i] < f->v[i - 1] ||
+           (f->st != NULL && pql_start_is_reset(f->st[i - 1], f->t[i - 1], f->st[i], f->t[i])) ? f->v[i - 1] : 0;
 }
 
 /* The row that ends at sample `i`: where its samples would be. */
@@ -80,19 +82,32 @@ static void add_behind(struct seen *x, const struct pql_samples *f, uint32_t i, 
     x->rise += s.rise * k / s.parts;
 }
 
-/* As pql_range_rate does, without start times. */
-static double extrapolated(const struct pql_range_call *c, const struct seen *x, const struct pql_window *w)
+/* Is it known that counting began, at zero, inside the window and before its first sample? */
+static bool began(const struct seen *x, const struct pql_window *w, int64_t start)
+{
+    return start != 0 && start > w->start && (double)start < x->first;
+}
+
+/* As pql_range_rate does. */
+static double extrapolated(const struct pql_range_call *c, const struct seen *x, const struct pql_window *w, int64_t start)
 {
     double to_start = (x->first - (double)w->start) / 1000, to_end = ((double)w->end - x->last) / 1000;
-    double interval = (x->last - x->first) / 1000, average = interval / (x->count - 1), factor = 1;
+    double interval = (x->last - x->first) / 1000, average = x->count > 1 ? interval / (x->count - 1) : 0, factor = 1;
+    double rise = x->rise;
 
-    if (to_start >= average * 1.1)
-        to_start = average / 2;
-    if (x->rise > 0 && x->first_value >= 0) {
-        double to_zero = interval * (x->first_value / x->rise);
+    if (began(x, w, start)) {
+        to_start = 0;
+        interval = (x->last - (double)start) / 1000;
+        rise += x->first_value;
+    } else {
+        if (to_start >= average * 1.1)
+            to_start = average / 2;
+        if (rise > 0 && x->first_value >= 0) {
+            double to_zero = interval * (x->first_value / rise);
 
-        if (to_zero < to_start)
-            to_start = to_zero;
+            if (to_zero < to_start)
+                to_start = to_zero;
+        }
     }
     if (to_end >= average * 1.1)
         to_end = average / 2;
@@ -100,7 +115,7 @@ static double extrapolated(const struct pql_range_call *c, const struct seen *x,
         factor = (interval + to_start + to_end) / interval;
     if (c->id == FN_RATE)
         factor /= c->range_s;
-    return x->rise * factor;
+    return rise * factor;
 }
 
 bool pql_range_rate_rows(struct pql_range_call *c, const struct pql_window *w, struct pql_val *out)
@@ -108,6 +123,7 @@ bool pql_range_rate_rows(struct pql_range_call *c, const struct pql_window *w, s
     const struct pql_samples *f = &c->src->f;
     uint32_t    lo = c->f_from, hi = lo + w->f.count;
     struct seen x;
+    bool        overlap = false;
 
     if (w->f.count == 0 || w->h.count > 0 || !any_row(f, lo, hi))
         return pql_range_rate(c, w, out);
@@ -116,13 +132,16 @@ bool pql_range_rate_rows(struct pql_range_call *c, const struct pql_window *w, s
     for (uint32_t i = lo + 1; i < hi; i++) {
         x.count += 1 + f->u[i].count;
         x.rise += lost(f, i);
+        overlap = overlap || (f->st != NULL && f->u[i].count == 0 && pql_start_overlaps(f->st[i - 1], f->t[i - 1], f->st[i]));
     }
+    if (overlap)
+        pql_range_note(c, A_START_OVERLAP);
     if (lo > 0 && f->u[lo].count > 0)
         add_before(&x, f, lo, w->start);
     if (hi < f->count && f->u[hi].count > 0)
         add_behind(&x, f, hi, w->end);
-    if (x.count < 2)
+    if (x.count < 2 && !began(&x, w, pql_start_at(f->st, lo)))
         return false;
-    out->v = extrapolated(c, &x, w);
+    out->v = extrapolated(c, &x, w, pql_start_at(f->st, lo));
     return true;
 }

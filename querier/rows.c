@@ -155,7 +155,7 @@ uint32_t qr_rows_widen(uint32_t count, int64_t *times, int64_t *starts, double *
 
         at--;
         times[at] = time;
-        starts[at] = is_row ? 0 : start;
+        starts[at] = start;
         values[at] = is_row ? row.last : 0;
         hists[at] = is_row ? NULL : h;
         unseen[at] = (struct pql_unseen){ 0, 0 };
@@ -165,7 +165,7 @@ uint32_t qr_rows_widen(uint32_t count, int64_t *times, int64_t *starts, double *
             unseen[at] = (struct pql_unseen){ row.count - 2, row.resets };
         at--;
         times[at] = time - (int64_t)row.since_ms;
-        starts[at] = 0;
+        starts[at] = blk_row_begun(&row, start);
         values[at] = row.first;
         hists[at] = NULL;
         unseen[at] = (struct pql_unseen){ 0, 0 };
@@ -205,7 +205,7 @@ void qr_rows_tell(const struct qr_fetch *f, struct pql_query *q)
     if (f->fold == PQL_FOLD_RATE) {
         pql_info(q, "%s read rows of %" PRId64 " minutes in place of samples: %s", names[f->fold], f->rows_ms / 60000,
                  f->fold_ms % f->rows_ms == 0
-                     ? "ranges end with rows, so this is exact but for the last digits, and for start times of counters"
+                     ? "ranges end with rows, so this is exact but for the last digits"
                      : "near by at most what a counter rises in a row at each end of a range; "
                        "max_source_resolution allows it");
         return;

@@ -153,6 +153,40 @@ START_TEST(counters_lose_nothing_at_resets)
 }
 END_TEST
 
+START_TEST(start_times_of_the_first_and_the_last_sample_are_kept_and_beginnings_counted)
+{
+    struct blk_roll            *r = blk_roll_new(300000);
+    int64_t                     t[] = { 301000, 302000, 303000, 304000, 601000, 602000, 901000, 1201000, 1202000 };
+    int64_t                     st[] = { 1000, 1000, 302500, 302500, 302500, 302500, 0, 0, 1201500 }, at[4], got[4];
+    double                      v[] = { 5, 9, 20, 21, 30, 31, 40, 50, 60 };
+    struct kl_buf               b = { 0 };
+    struct blk_chunk_ref        ref = { .count = 9, .kind = BLK_FLOATS, .first_ms = 301000, .last_ms = 1202000 };
+    static const double         resets[] = { 9, 0, 0, 50 };
+    static const int64_t        first[] = { 1000, 302500, 0, 0 }, last[] = { 302500, 302500, 0, 1201500 };
+    const struct blk_chunk_ref *out;
+    struct kl_arena             arena;
+    struct kl_hist              h[4];
+    struct blk_row              row;
+    uint32_t                    n;
+
+    blk_chunk_encode(t, v, st, 9, &b);
+    ref.bytes = kl_buf_span(&b);
+    ck_assert_int_eq(blk_roll_series(r, &ref, 1, &out, &n, &err), KL_OK);
+    kl_arena_init(&arena, 1 << 20);
+    ck_assert_int_eq(blk_chunk_decode_hists(out[0].bytes, &arena, at, h, got, &n, &err), KL_OK);
+    ck_assert_uint_eq(n, 4);
+    for (uint32_t i = 0; i < n; i++) {
+        ck_assert(blk_row_get(&h[i], &row));
+        ck_assert_double_eq(row.resets, resets[i]);
+        ck_assert_int_eq(got[i], last[i]);
+        ck_assert_int_eq(blk_row_begun(&row, got[i]), first[i]);
+    }
+    kl_arena_deinit(&arena);
+    kl_buf_deinit(&b);
+    blk_roll_free(r);
+}
+END_TEST
+
 /* FORMAT.md, "Rollups": whoever reads rows later goes by it. */
 START_TEST(row_lies_as_the_format_says)
 {
@@ -212,6 +246,7 @@ int main(void)
     tcase_add_loop_test(t, rows_give_what_samples_give_over_aligned_ranges, 0, 12);
     tcase_add_test(t, series_that_has_histograms_stays_as_it_is);
     tcase_add_test(t, counters_lose_nothing_at_resets);
+    tcase_add_test(t, start_times_of_the_first_and_the_last_sample_are_kept_and_beginnings_counted);
     tcase_add_test(t, row_lies_as_the_format_says);
     tcase_add_test(t, rollups_have_names_of_their_own);
     suite_add_tcase(s, t);

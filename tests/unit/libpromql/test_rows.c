@@ -8,10 +8,10 @@
 #include "libpromql/pql.h"
 
 enum { SAMPLES = 2000, ROW = 300000, STEPS = 100 };
-enum kind { EVEN, UNEVEN, RESETS, SPARSE, LINE, KINDS };
+enum kind { EVEN, UNEVEN, RESETS, SPARSE, LINE, STARTS, KINDS };
 
 static struct kl_buf     labels;
-static int64_t           times[SAMPLES], ends[2 * SAMPLES];
+static int64_t           times[SAMPLES], ends[2 * SAMPLES], starts[SAMPLES], at_starts[2 * SAMPLES];
 static double            values[SAMPLES], at_ends[2 * SAMPLES], rows_rise[2 * SAMPLES];
 static struct pql_unseen unseen[2 * SAMPLES];
 static struct pql_series raw, rows;
@@ -31,6 +31,7 @@ static void draw(uint64_t seed, enum kind kind)
     int64_t  at = -(int64_t)below(&r, 1000000);
     double   v = kind == RESETS || kind == SPARSE ? 0 : 1000000;
     uint32_t n = 0;
+    int64_t  start = 0;
 
     for (int i = 0; i < SAMPLES; i++, at += 15000) {
         v += kind == LINE ? 10 : (double)below(&r, 100) / 8;
@@ -38,10 +39,24 @@ static void draw(uint64_t seed, enum kind kind)
             v = (double)below(&r, 80) / 8;
         if (kind == SPARSE && below(&r, 40) != 0)
             continue;
+        if (kind == STARTS && below(&r, 25) == 0) {    /* begun anew: often it has risen past what it was */
+            start = below(&r, 5) == 0 ? 0 : below(&r, 3) == 0 && n > 0 ? times[n - 1] : at - 1 - (int64_t)below(&r, 14998);
+            v = (double)below(&r, 20000000) / 8;
+        }
+        starts[n] = start;
         times[n] = at + (kind == UNEVEN ? (int64_t)below(&r, 14999) : 0);
         values[n++] = v;
     }
-    raw = (struct pql_series){ .labels = { (const uint8_t *)labels.at, labels.size }, .count = n, .times_ms = times, .values = values };
+    raw = (struct pql_series){ .labels = { (const uint8_t *)labels.at, labels.size }, .count = n, .times_ms = times, .values = values,
+                               .starts_ms = kind == STARTS ? starts : NULL };
+}
+
+/* pql_start_is_reset, told once more. */
+static bool began(uint32_t k)
+{
+    int64_t b = starts[k - 1], s = starts[k];
+
+    return raw.starts_ms != NULL && s != 0 && s < times[k] && (s > times[k - 1] || (s == times[k - 1] && b != 0 && b < s));
 }
 
 static int64_t bucket(int64_t ms) { return ms > 0 ? (ms + ROW - 1) / ROW : -(-ms / ROW); }
@@ -55,11 +70,12 @@ static void roll(uint32_t first, uint32_t last)
         double lost = 0;
 
         for (k = i + 1; k < raw.count && bucket(times[k]) == bucket(times[i]) && (i < first || i >= last); k++)
-            lost += values[k] < values[k - 1] ? values[k - 1] : 0;
+            lost += values[k] < values[k - 1] || began(k) ? values[k - 1] : 0;
         for (uint32_t end = 0; end < (k - i > 1 ? 2 : 1); end++, n++) {
             uint32_t which = end == 0 ? i : k - 1;
 
             ends[n] = times[which];
+            at_starts[n] = starts[which];
             at_ends[n] = values[which];
             unseen[n] = (struct pql_unseen){ 0, 0 };
             if (end == 1 && k - i > 2)
@@ -67,7 +83,8 @@ static void roll(uint32_t first, uint32_t last)
             rows_rise[n] = end == 1 ? values[k - 1] - values[i] + lost : 0;
         }
     }
-    rows = (struct pql_series){ .labels = raw.labels, .count = n, .times_ms = ends, .values = at_ends, .unseen = unseen };
+    rows = (struct pql_series){ .labels = raw.labels, .count = n, .times_ms = ends, .values = at_ends, .unseen = unseen,
+                                .starts_ms = raw.starts_ms != NULL ? at_starts : NULL };
 }
 
 static struct pql_query *ask(const struct pql_series *s, const char *text, int64_t start_ms, int64_t step_ms)
