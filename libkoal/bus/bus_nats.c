@@ -252,6 +252,32 @@ static natsStatus servers(natsOptions *o, const char *urls)
 
 #define TRY(call) do { if (s == NATS_OK) s = (call); } while (0)
 
+/*
+ * A first try that fails by its signature is tried again by us: the library, if it is to go on by itself, has forgotten by then
+ * which server that was, and closes the connection. Later ones it repeats.
+ */
+static natsStatus connect_by(natsOptions *o, struct kl_busn_connection *c, bool signs)
+{
+    natsStatus s = NATS_NO_SERVER;
+
+    for (int tries = 0; signs && tries < SIGN_TRIES && s != NATS_OK; tries++) {
+        s = natsConnection_Connect(&c->nc, o);
+        if (s != NATS_ERR)
+            break;
+    }
+    if (s == NATS_CONNECTION_AUTH_FAILED)
+        return s;
+    if (s != NATS_OK) {
+        s = natsOptions_SetRetryOnFailedConnect(o, true, on_connected, c);
+        TRY(natsConnection_Connect(&c->nc, o));
+        if (s == NATS_NOT_YET_CONNECTED)
+            return NATS_OK;                            /* it goes on trying; on_connected tells */
+    }
+    if (s == NATS_OK)
+        on_connected(c->nc, c);
+    return s;
+}
+
 static natsStatus connect_one(struct kl_busn *b, int which)
 {
     struct kl_busn_connection *c = &b->connections[which];
@@ -277,20 +303,12 @@ static natsStatus connect_one(struct kl_busn *b, int which)
      * by itself, would come before what was lost. */
     TRY(natsOptions_SetReconnectBufSize(o, 0));
     TRY(natsOptions_SetSendAsap(o, which != KL_BUSN_BULK));
-    TRY(natsOptions_SetRetryOnFailedConnect(o, true, on_connected, c));
     TRY(natsOptions_SetReconnectedCB(o, on_connected, c));
     TRY(natsOptions_SetDisconnectedCB(o, on_disconnected, c));
     TRY(natsOptions_SetClosedCB(o, on_closed, c));
     TRY(natsOptions_SetErrorHandler(o, on_error, c));
     TRY(secrets(o, &b->options));
-    if (s == NATS_OK) {
-        for (int tries = 0; tries == 0 || (s == NATS_ERR && tries < SIGN_TRIES); tries++)
-            s = natsConnection_Connect(&c->nc, o);
-        if (s == NATS_NOT_YET_CONNECTED)
-            s = NATS_OK;                               /* it goes on trying; on_connected tells */
-        else if (s == NATS_OK)
-            on_connected(c->nc, c);
-    }
+    TRY(connect_by(o, c, given(b->options.credentials_file) || given(b->options.nkey_file)));
     natsOptions_Destroy(o);
     return s;
 }
