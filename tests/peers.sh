@@ -1,7 +1,7 @@
 #!/bin/sh
 # The real servers that tests talk to, and node's modules of package.json (in DIR/npm). Prints the folder that
 # holds the servers, as links:
-#   nats-server prometheus prometheus-node-exporter victoria-metrics vmagent vmalert promtool influx
+#   nats-server nats-server-newer prometheus prometheus-node-exporter victoria-metrics vmagent vmalert promtool influx
 # One that is on the PATH is used; else its Debian package is downloaded and unpacked below DIR: nothing
 # is installed and no service is started on the machine.      Usage: peers.sh DIR
 set -eu
@@ -40,7 +40,35 @@ get() { # package, program...
     done
 }
 
+# The nats-server of the next Debian (2.10 for 2.9), since users run newer ones. Its suite is known to this folder alone: a list of
+# its own, from the machine's own mirror, proved by Debian's keyring; the machine's apt never hears of it.
+newer_suite=trixie
+get_newer_nats() {
+    program=$dir/bin/nats-server-newer
+    [ ! -x "$program" ] || return 0
+    apt=$(realpath "$dir")/apt-$newer_suite
+    mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' "Codename: $(. /etc/os-release; echo "$VERSION_CODENAME")" |
+        head -n 1)
+    mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial" "$apt/parts" "$apt/deb"
+    keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+    echo "deb [signed-by=$keyring] ${mirror:-http://deb.debian.org/debian} $newer_suite main" >"$apt/sources.list"
+    set -- -qq -o APT::Sandbox::User=root -o Acquire::Languages=none -o APT::Update::Error-Mode=any -o Dir::State::Lists="$apt/lists" \
+        -o Dir::Cache="$apt/cache" -o Dir::Etc::SourceList="$apt/sources.list" -o Dir::Etc::SourceParts="$apt/parts" \
+        -o Dir::Etc::Preferences=/dev/null -o Dir::Etc::PreferencesParts="$apt/parts"
+    rm -f "$apt/deb"/*.deb
+    { apt-get "$@" update && (cd "$apt/deb" && apt-get "$@" download nats-server); } >&2 || {
+        echo "peers.sh: no nats-server from $(cat "$apt/sources.list"): is the mirror within reach, and does it have that suite?" >&2
+        exit 1
+    }
+    rm -rf "$apt/part"
+    dpkg-deb -x "$apt/deb"/nats-server_*.deb "$apt/part"
+    mv "$apt/part/usr/sbin/nats-server" "$apt/nats-server"
+    rm -rf "$apt/part" "$apt/lists" "$apt/cache" "$apt/deb"
+    ln -sf "$apt/nats-server" "$program"
+}
+
 get nats-server nats-server
+get_newer_nats
 get prometheus prometheus promtool
 get prometheus-node-exporter prometheus-node-exporter
 get victoria-metrics victoria-metrics vmagent vmalert

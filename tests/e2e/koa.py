@@ -68,6 +68,13 @@ def eventually(what, question, seconds=30, pause=0.2):
 
 # ---- processes ----
 
+NATS = os.environ.get("KOA_NATS", "nats-server")       # of the peers; nats-server-newer is the next Debian's
+
+
+def nats_server():
+    return os.path.join(PEERS, NATS)
+
+
 class Process:
     """One server, its output in a file. Ended with everything else when its World closes."""
 
@@ -344,7 +351,7 @@ class Cluster:
             f.write(f"cell: e2e\npartitions: 16\nnats:\n  url: nats://127.0.0.1:{self.nats_port}\n"
                     "log:\n  replicas: 1\n  bytes_max: 256MiB\n"
                     "placement:\n  static: ingestor-0=0-7,ingestor-1=8-15\n")
-        self.nats = world.run("nats", os.path.join(PEERS, "nats-server"), "-c", world.path("nats.conf"))
+        self.nats = world.run("nats", nats_server(), "-c", world.path("nats.conf"))
         self.ports = {}
 
         def service(program, name, *more):

@@ -30,7 +30,7 @@ class Cell:
                 if servers > 1:
                     f.write(f'cluster {{ name: c, host: {self.net.address(i)}, port: {routes[i]}, routes: ['
                             + ", ".join(f'"nats://{self.net.address(n)}:{r}"' for n, r in enumerate(routes)) + "] }\n")
-            self.nats.append(world.run(f"nats-{i}", *self.net.inside(i), os.path.join(koa.PEERS, "nats-server"), "-c", conf))
+            self.nats.append(world.run(f"nats-{i}", *self.net.inside(i), koa.nats_server(), "-c", conf))
         self.replicas = replicas
         self.configure(partitions)
         self.doormen = [self.service("doorman", f"doorman-{i}", f"--doorman.name=doorman-{i}") for i in range(doormen)]

@@ -330,7 +330,7 @@ def test_nats_that_refuses_who_connects_is_named_and_nothing_is_taken(world):
     with open(world.path("nats.conf"), "w") as f:
         f.write(f"host: 127.0.0.1\nport: {port}\njetstream {{ store_dir: \"{world.path('nats')}\" }}\n"
                 "authorization { user: koa, password: secret }\n")
-    world.run("nats", os.path.join(koa.PEERS, "nats-server"), "-c", world.path("nats.conf"))
+    world.run("nats", koa.nats_server(), "-c", world.path("nats.conf"))
     eventually("NATS listens", lambda: socket.create_connection(("127.0.0.1", port), 1).close() is None, 20)
 
     def doorman(name, who, at):

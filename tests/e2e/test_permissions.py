@@ -171,7 +171,7 @@ def test_certificates_both_ways_and_passwords_out_of_files(world):
         f.write(f'host: 127.0.0.1\nport: {port}\njetstream {{ store_dir: "{world.path("plain")}" }}\n'
                 f'authorization {{ user: koala, password: "{secret}" }}\n')
     run = koa.World.run
-    run(world, "plain", os.path.join(koa.PEERS, "nats-server"), "-c", world.path("plain.conf"))
+    run(world, "plain", koa.nats_server(), "-c", world.path("plain.conf"))
     for name, word, good in (("right", secret, True), ("wrong", "x", False)):
         with open(world.path(name), "w") as f:
             f.write(word + "\n")
