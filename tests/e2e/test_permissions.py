@@ -25,28 +25,35 @@ def crc16(data):
     return crc.to_bytes(2, "little")
 
 
-class Nkey:
-    """A user's NKey: an Ed25519 key in NATS' writing."""
+ACCOUNT, OPERATOR, USER = 0, 14, 20                    # their letters are A, O and U
 
-    def __init__(self, folder, name):
+
+class Nkey:
+    """An NKey, a user's unless said: an Ed25519 key in NATS' writing."""
+
+    def __init__(self, folder, name, kind=USER):
         self.pem, self.file = os.path.join(folder, f"{name}.pem"), os.path.join(folder, f"{name}.nk")
         openssl("genpkey", "-algorithm", "ed25519", "-out", self.pem)
         seed = openssl("pkey", "-in", self.pem, "-outform", "DER").stdout[-32:]
         public = openssl("pkey", "-in", self.pem, "-pubout", "-outform", "DER").stdout[-32:]
-        user, prefix = 20 << 3, 18 << 3                # 'U', 'S'
+        user, prefix = kind << 3, 18 << 3              # 'S'
         write = lambda data: base64.b32encode(data + crc16(data)).decode().rstrip("=")
         self.public = write(bytes([user]) + public)
+        self.seed = write(bytes([prefix | user >> 5, (user & 31) << 3]) + seed)
         with open(self.file, "w") as f:
-            f.write(write(bytes([prefix | user >> 5, (user & 31) << 3]) + seed))
+            f.write(self.seed)
         os.chmod(self.file, 0o600)
+
+    def sign(self, data):
+        with open(self.pem + ".nonce", "wb") as f:
+            f.write(data)
+        sig = openssl("pkeyutl", "-sign", "-rawin", "-inkey", self.pem, "-in", self.pem + ".nonce").stdout
+        return base64.urlsafe_b64encode(sig).decode().rstrip("=")
 
     def connect(self, port):
         nats = Nats.__new__(Nats)
         nats.plain(port)
-        with open(self.pem + ".nonce", "wb") as f:
-            f.write(nats.info["nonce"].encode())
-        sig = openssl("pkeyutl", "-sign", "-rawin", "-inkey", self.pem, "-in", self.pem + ".nonce").stdout
-        nats.hello(nkey=self.public, sig=base64.urlsafe_b64encode(sig).decode().rstrip("="))
+        nats.hello(nkey=self.public, sig=self.sign(nats.info["nonce"].encode()))
         return nats
 
 
