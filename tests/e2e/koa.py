@@ -3,6 +3,7 @@ import contextlib
 import ctypes.util
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -73,6 +74,11 @@ NATS = os.environ.get("KOA_NATS", "nats-server")       # of the peers; nats-serv
 
 def nats_server():
     return os.path.join(PEERS, NATS)
+
+
+def nats_version():
+    said = subprocess.run([nats_server(), "--version"], capture_output=True, text=True).stdout
+    return tuple(int(n) for n in re.search(r"v(\d+)\.(\d+)", said).groups())
 
 
 class Process:

@@ -19,6 +19,7 @@ class Cell:
         self.nats_ports = [free_port() for _ in range(servers)]
         routes = [free_port() for _ in range(servers)]
         self.nats = []
+        pings = "ping_interval: 1s, ping_max: 3," if koa.nats_version() >= (2, 10) else ""     # as deploy/ has it; 2.9 does not know them
         for i in range(servers):
             conf = world.path(f"nats-{i}.conf")
             os.makedirs(world.path(f"nats-{i}"), exist_ok=True)
@@ -28,7 +29,7 @@ class Cell:
                 f.write(f'server_name: n{i}\nhost: {self.net.address(i)}\nport: {self.nats_ports[i]}\n'
                         f'jetstream {{ store_dir: "{world.path(f"nats-{i}")}", max_file_store: 20GB }}\n')
                 if servers > 1:
-                    f.write(f'cluster {{ name: c, host: {self.net.address(i)}, port: {routes[i]}, routes: ['
+                    f.write(f'cluster {{ name: c, host: {self.net.address(i)}, port: {routes[i]}, {pings} routes: ['
                             + ", ".join(f'"nats://{self.net.address(n)}:{r}"' for n, r in enumerate(routes)) + "] }\n")
             self.nats.append(world.run(f"nats-{i}", *self.net.inside(i), koa.nats_server(), "-c", conf))
         self.replicas = replicas
@@ -151,7 +152,8 @@ class Cell:
 
 
 def nats_request(port, subject, payload=b"", seconds=10, host="127.0.0.1"):
-    """One request to a nats-server, in its own words."""
+    """One request to a nats-server, in its own words. Of what has no leader nobody answers, and the server pings."""
+    end = time.monotonic() + seconds
     with socket.create_connection((host, port), timeout=seconds) as s:
         f = s.makefile("rb")
         f.readline()                                   # INFO
@@ -161,6 +163,7 @@ def nats_request(port, subject, payload=b"", seconds=10, host="127.0.0.1"):
             line = f.readline()
             check(line != b"", f"{subject}: the server hung up")
             if line.startswith(b"PING"):
+                check(time.monotonic() < end, f"{subject}: no answer in {seconds} s")
                 s.sendall(b"PONG\r\n")
             elif line.startswith(b"MSG"):
                 return json.loads(f.read(int(line.split()[-1])))

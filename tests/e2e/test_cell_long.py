@@ -107,6 +107,48 @@ def long_cell_a_nats_server_that_is_cut_off_and_then_each_leader_cost_time_and_n
     figures("servers cut off", cell, writers)
 
 
+def long_cell_a_nats_server_that_comes_back_after_a_cut_does_not_keep_writers_waiting(world):
+    """KOA_CELL_RETURNS of them, after cuts of 5 to 30 s. A server that was alone has called elections that nobody heard."""
+    cell = three(world, net=apart(world, 3))
+    begin_ms = int(time.time() * 1000) - 3 * 3600_000
+    writers = [Writer(cell.push, n, begin_ms, series=8, pause_s=0.02) for n in range(3)]
+    for w in writers:
+        w.start()
+    eventually("they write", lambda: all(w.acked > 0 for w in writers))
+    waits = []
+
+    def leaders(by):
+        def all_of_them():
+            known = [cell.replicas_of(stream, by)[0] for stream in cell.streams()]
+            return None not in known and known
+        return eventually("every stream has a leader", all_of_them, 60)
+    for n in range(int(os.environ.get("KOA_CELL_RETURNS", 3)) * ROUNDS):
+        i, lasts = n % 3, (5, 8, 12, 20, 30)[n % 5]
+        led = leaders((i + 1) % 3).count(i)
+        for w in writers:
+            w.anew()
+        cell.net.cut(i, cell.nats[i])
+        time.sleep(lasts)
+        eventually("writes while it is cut off", lambda: all(w.since_s is None for w in writers), 90, 0.05)
+        cut = max(w.longest_s for w in writers)
+        before = leaders((i + 1) % 3)
+        for w in writers:
+            w.anew()
+        cell.net.mend(i, cell.nats[i])
+        time.sleep(12)                                 # an election takes up to 9 s
+        cell.nats_whole()
+        for w in writers:                              # the last wait may not have ended
+            w.since_s = time.monotonic()
+        eventually("writes when it is back", lambda: all(w.since_s is None for w in writers), 90, 0.05)
+        waits.append(max(w.longest_s for w in writers))
+        moved = [stream for stream, a, b in zip(cell.streams(), before, leaders(i)) if a != b]
+        print(f"       {time.strftime('%T')} nats-{i}, which led {led} of {len(before)}, cut off for {lasts} s: {cut:.1f} s without an ack; "
+              f"back: {waits[-1]:.1f} s, {len(moved)} led by others than before"
+              f" [{' '.join(m.split('_')[-1] for m in moved)}]", flush=True)
+    print(f"       {len(waits)} returns: {sum(w > 1 for w in waits)} cost more than a second, at most {max(waits):.1f} s")
+    figures("servers that came back", cell, writers)
+
+
 def long_cell_disks_that_are_lost_one_after_another_are_filled_again(world):
     cell = Cell(world)
     cell.settled(TWO)

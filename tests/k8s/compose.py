@@ -4,7 +4,7 @@ process in a network and a mount namespace (pods.py), by the names that they hav
 kept. The agent's scrapes go through the whole of it, and then every panel of every dashboard has to show something.
 
 What is not the file's: radosgw in the place of MinIO, and its bucket; the agent scrapes each 2 s; Debian's nats-server 2.9 is spared
-`sync_interval`, and its Prometheus 2 wants another word for --agent. Grafana is in no package of Debian's and is left out: what it
+`sync_interval` and the pings of routes, and its Prometheus 2 wants another word for --agent. Grafana is in no package of Debian's and is left out: what it
 would ask is asked. Needs root.
 
     compose.py --bin build/release/bin --peers build/peers/bin [--keep]

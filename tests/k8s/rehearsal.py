@@ -6,7 +6,7 @@ chart's S3 settings and Secret (KOA_S3=none: a folder instead).
 
 What is not values-small's: users of NATS by NKeys (nats.nkeysSecret). What is not the chart's: three ingestors, of which one goes, with a label for the zone of each, as a cluster with
 PodTopologyLabelsAdmission sets it; logs of 64 MiB, so that three servers fit a laptop's disk; and where nats-server is older than
-2.10, the line sync_interval of its configuration, which it does not know.
+2.10, sync_interval and the pings of routes in its configuration, which it does not know.
 
     rehearsal.py --bin build/release/bin --peers build/peers/bin --helm build/k8s/helm/helm [--loopback] [--keep]
 """
@@ -90,8 +90,8 @@ def nats_conf(args):
     version = tuple(int(n) for n in re.search(r"v(\d+)\.(\d+)", said).groups())
     if version >= (2, 10):
         return lambda key, text: text
-    print(f"    {said.strip()} knows no sync_interval: the rehearsal leaves it out; a cluster must not", flush=True)
-    return lambda key, text: text.replace("sync_interval: always", "") if key == "nats.conf" else text
+    print(f"    {said.strip()} knows no sync_interval and no pings of routes: the rehearsal leaves them out; a cluster must not", flush=True)
+    return lambda key, text: re.sub(r"sync_interval: always|ping_interval: 1s,?|ping_max: 3", "", text) if key == "nats.conf" else text
 
 
 # ---- as a kubelet ----
