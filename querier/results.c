@@ -1,8 +1,8 @@
 /*
- * Parts of answers to range queries, kept in memory by what was asked: tenant, text, step, the phase of
- * the steps, lookback. A part stands for some steps in a row of one stretch of time (reuse.c chooses
- * how long one is); whether it still holds is for reuse.c to find out. A shard's, on its loop; pieces
- * themselves never change, and workers that hold a reference may read them.
+ * Pieces of answers to range queries, kept in memory by what was asked: tenant, text, step, the phase of
+ * the steps, lookback. A piece stands for some steps in a row of one stretch of time, or of a block of
+ * stretches (reuse.c chooses how long they are); whether it still holds is for reuse.c to find out. A
+ * shard's, on its loop; pieces themselves never change, and workers that hold a reference may read them.
  *
  * Past the bound the question that was asked longest ago goes, with all its pieces. One question may
  * have a quarter of the room: then its oldest pieces go.
@@ -17,24 +17,10 @@ enum { BUCKETS = 1024 };                               /* a power of two */
 struct qr_kept_query {
     uint64_t hash;
     void    *key; size_t key_size;
-    struct qr_piece **pieces; uint32_t count, room;    /* rising numbers */
+    struct qr_piece **pieces; uint32_t count, room;    /* rising numbers; of one number, rising parts */
     size_t   bytes;
     struct qr_kept_query *chain, *newer, *older;
 };
-
-struct qr_piece *qr_piece_ref(struct qr_piece *p)
-{
-    p->refs++;
-    return p;
-}
-
-void qr_piece_unref(struct qr_piece *p)
-{
-    if (p == NULL || --p->refs > 0)
-        return;
-    kl_arena_deinit(&p->arena);
-    free(p);
-}
 
 static struct qr_kept_query *find(struct qr_results *r, struct kl_span key, uint64_t hash)
 {
@@ -100,15 +86,16 @@ void qr_results_bound(struct qr_results *r, size_t bytes_max)
         forget(r, r->oldest);
 }
 
-/* The index of the first piece whose number is at least that. */
-static uint32_t place(const struct qr_kept_query *q, int64_t number)
+/* The index of the first piece that is not before that. */
+static uint32_t place(const struct qr_kept_query *q, int64_t number, uint32_t parts)
 {
     uint32_t low = 0, high = q->count;
 
     while (low < high) {
         uint32_t mid = low + (high - low) / 2;
 
-        if (q->pieces[mid]->number < number)
+        if (q->pieces[mid]->number < number ||
+            (q->pieces[mid]->number == number && q->pieces[mid]->parts < parts))
             low = mid + 1;
         else
             high = mid;
@@ -127,11 +114,24 @@ struct qr_kept_query *qr_results_find(struct qr_results *r, struct kl_span key, 
     return q;
 }
 
-struct qr_piece *qr_results_piece(const struct qr_kept_query *q, int64_t number)
+static bool is_at(const struct qr_kept_query *q, uint32_t i, int64_t number, uint32_t parts)
 {
-    uint32_t i = q != NULL ? place(q, number) : 0;
+    return i < q->count && q->pieces[i]->number == number && q->pieces[i]->parts == parts;
+}
 
-    return q != NULL && i < q->count && q->pieces[i]->number == number ? q->pieces[i] : NULL;
+struct qr_piece *qr_results_piece(const struct qr_kept_query *q, int64_t number, uint32_t parts)
+{
+    uint32_t i = q != NULL ? place(q, number, parts) : 0;
+
+    return q != NULL && is_at(q, i, number, parts) ? q->pieces[i] : NULL;
+}
+
+bool qr_results_any(const struct qr_kept_query *q, int64_t first, int64_t last)
+{
+    for (uint32_t i = 0; q != NULL && i < q->count && q->pieces[i]->number <= last; i++)
+        if (q->pieces[i]->number + q->pieces[i]->parts > first)
+            return true;
+    return false;
 }
 
 static struct qr_kept_query *make(struct qr_results *r, struct kl_span key, uint64_t hash)
@@ -172,9 +172,12 @@ void qr_results_put(struct qr_results *r, struct kl_span key, uint64_t hash, str
     }
     if (q == NULL)
         q = make(r, key, hash);
-    i = place(q, take->number);
-    if (i < q->count && q->pieces[i]->number == take->number)
+    i = place(q, take->number, 1);
+    while (take->parts > 1 && i < q->count && q->pieces[i]->number < take->number + take->parts)
+        drop_piece(r, q, i);                           /* it has all that they had */
+    if (is_at(q, i, take->number, take->parts))
         drop_piece(r, q, i);
+    i = place(q, take->number, take->parts);
     if (q->count == q->room) {
         q->room = q->room == 0 ? 8 : q->room * 2;
         q->pieces = kl_resize(q->pieces, q->room * sizeof *q->pieces);

@@ -23,15 +23,21 @@
  * reading and evaluating samples, and where these were few (`querier.results_cache_least`) none is kept,
  * and nobody is asked.
  *
- * A piece is a stretch of two hours, twice that, ..., so that it has a few dozen steps: as long as the
- * windows that are cut, so that a cut or a merge does not void a whole day.
+ * Time is cut into stretches of two hours, four, eight or a day, so that one has a few dozen steps and
+ * none crosses midnight (UTC). A stretch is what holds or does not: about as long as the windows that are
+ * cut, so that a cut, a late sample or a deletion voids little. What is kept in one is a block: a day, of
+ * which every step is in an answer and old enough; there, each stretch stands or falls by itself, so what
+ * little of a finished day is void is evaluated alone, and the day put together anew. Days that are not
+ * whole, the last one above all, are kept by stretches, which become a block when they make a whole day.
+ * Where a day has but a few steps a block is of as many days as have two dozen. Steps further apart than a
+ * day, and ranges of more than so many stretches, have longer ones.
  */
 #include <assert.h>
 #include <stdlib.h>
 
 #include "querier/reuse_priv.h"
 
-enum { PART_LEAST_MS = 2 * 3600 * 1000, PART_STEPS = 32 };
+enum { PART_LEAST_MS = 2 * 3600 * 1000, PART_STEPS = 32, BLOCK_STEPS = 24, DAY_MS = 24 * 3600 * 1000 };
 
 /* ---- what there is, and what is to do ---- */
 
@@ -51,35 +57,46 @@ static const struct qr_kept_query *kept_query(const struct qr_reuse *r)
 static int64_t first_number(const struct qr_reuse *r) { return qr_floor_div(r->x->params.start_ms, r->part_ms); }
 static int64_t last_number(const struct qr_reuse *r) { return qr_floor_div(qr_reuse_time(r, r->steps - 1), r->part_ms); }
 
-/* Whether or not they still hold. */
-static bool has_pieces(const struct qr_reuse *r)
+static bool has_pieces(const struct qr_reuse *r)       /* whether or not they still hold */
 {
-    const struct qr_kept_query *q = kept_query(r);
+    return qr_results_any(kept_query(r), first_number(r), last_number(r));
+}
 
-    for (int64_t number = first_number(r); q != NULL && number <= last_number(r); number++)
-        if (qr_results_piece(q, number) != NULL)
-            return true;
-    return false;
+/* The steps of the query that the piece has of that stretch, if it holds there. */
+static bool add_part(struct qr_reuse *r, struct qr_piece *p, int64_t number)
+{
+    const struct pql_params *q = &r->x->params;
+    struct qr_segment       *last = r->segment_count > 0 ? &r->segments[r->segment_count - 1] : NULL;
+    int64_t                  first_ms, last_ms, from, to;
+
+    if (p == NULL || !qr_reuse_part(r, p, number, &first_ms, &last_ms) ||
+        !qr_reuse_holds(r, p, (uint32_t)(number - p->number), first_ms, last_ms))
+        return false;
+    from = qr_floor_div(first_ms - q->start_ms, q->step_ms);           /* the phase is the same */
+    to = qr_floor_div(last_ms - q->start_ms, q->step_ms);
+    from = from < 0 ? 0 : from;
+    to = to > (int64_t)r->steps - 1 ? (int64_t)r->steps - 1 : to;
+    if (from > to)
+        return false;
+    if (last != NULL && last->piece == p && (int64_t)last->to + 1 == from) {
+        last->to = (uint32_t)to;
+        r->cached_steps += (uint32_t)(to - from + 1);
+    } else {
+        add_segment(r, (uint32_t)from, (uint32_t)to, p);
+    }
+    return true;
 }
 
 static void find_pieces(struct qr_reuse *r)
 {
-    const struct pql_params    *p = &r->x->params;
     const struct qr_kept_query *q = kept_query(r);
-    int64_t                     number = first_number(r), last = last_number(r);
+    int64_t                     last = last_number(r);
 
-    for (; q != NULL && number <= last; number++) {
-        struct qr_piece *k = qr_results_piece(q, number);
-        int64_t          first, end;
+    for (int64_t number = first_number(r); q != NULL && number <= last; number++) {
+        int64_t block = qr_floor_div(number, r->block) * r->block;
 
-        if (k == NULL || !qr_reuse_holds(r, k))
-            continue;
-        first = qr_floor_div(k->first_ms - p->start_ms, p->step_ms);      /* the phase is the same */
-        end = first + k->step_count - 1;
-        first = first < 0 ? 0 : first;
-        end = end > (int64_t)r->steps - 1 ? (int64_t)r->steps - 1 : end;
-        if (first <= end)
-            add_segment(r, (uint32_t)first, (uint32_t)end, k);
+        if (r->block == 1 || !add_part(r, qr_results_piece(q, block, r->block), number))
+            add_part(r, qr_results_piece(q, number, 1), number);
     }
 }
 
@@ -263,6 +280,20 @@ static void probe(struct qr_reuse *r, const struct pql_need *needs)
     qr_drop(&x->job);
 }
 
+static void choose_parts(struct qr_reuse *r)
+{
+    int64_t step_ms = r->x->params.step_ms, range_ms = r->x->params.end_ms - r->x->params.start_ms;
+
+    r->part_ms = PART_LEAST_MS;
+    while (r->part_ms < DAY_MS && r->part_ms / step_ms < PART_STEPS)
+        r->part_ms = r->part_ms == 4 * PART_LEAST_MS ? DAY_MS : r->part_ms * 2;
+    while (r->part_ms / step_ms == 0 || range_ms / r->part_ms > QR_REUSE_PARTS_MAX / 2)
+        r->part_ms *= 2;
+    r->block = r->part_ms < DAY_MS ? (uint32_t)(DAY_MS / r->part_ms) : 1;
+    while (r->part_ms * r->block / step_ms < BLOCK_STEPS)
+        r->block *= 2;
+}
+
 static void make_key(struct qr_reuse *r)
 {
     const struct pql_params *p = &r->x->params;
@@ -325,10 +356,7 @@ bool qr_reuse_start(struct qr_query *x)
     r->slack_ms = slack_ms;
     r->fresh_ms = fresh_ms;
     r->steps = (uint32_t)((x->params.end_ms - x->params.start_ms) / x->params.step_ms) + 1;
-    r->part_ms = PART_LEAST_MS;
-    while (r->part_ms / x->params.step_ms < PART_STEPS ||
-           (x->params.end_ms - x->params.start_ms) / r->part_ms > QR_REUSE_PARTS_MAX / 2)
-        r->part_ms *= 2;
+    choose_parts(r);
     r->need_count = count;
     r->needs = kl_new(count * sizeof *r->needs);
     make_key(r);

@@ -85,6 +85,40 @@ static bool kept_already(const struct qr_reuse *r, uint32_t from, uint32_t to)
     return false;
 }
 
+/* The last step of `count` that lies before that time. */
+static uint32_t last_before(const struct qr_reuse *r, uint32_t count, int64_t end_ms)
+{
+    int64_t to = (end_ms - 1 - r->x->params.start_ms) / r->x->params.step_ms;
+
+    return to < count ? (uint32_t)to : count - 1;
+}
+
+/* Is that step the first of its block, and is the last one among `count`? */
+static bool whole_block(const struct qr_reuse *r, uint32_t from, uint32_t count, int64_t *number, uint32_t *to)
+{
+    int64_t part = qr_floor_div(qr_reuse_time(r, from), r->part_ms), step_ms = r->x->params.step_ms;
+
+    *number = qr_floor_div(part, r->block) * r->block;
+    if (r->block == 1 || qr_reuse_time(r, from) - step_ms >= *number * r->part_ms)
+        return false;
+    *to = last_before(r, count, (*number + r->block) * r->part_ms);
+    return qr_reuse_time(r, *to) + step_ms >= (*number + r->block) * r->part_ms;
+}
+
+/* What is said of these steps, and how things stand; false: no memory for it. */
+static bool finish_piece(const struct qr_reuse *r, struct qr_piece *p, uint32_t from, const char *info)
+{
+    if (info != NULL && p->series_count > 0) {         /* where there is no series it is not known */
+        p->info = kl_strdup(info);
+        p->bytes += strlen(info) + 1;
+    }
+    if (!pql_said_cut(speaker(r), from, p->step_count, &p->arena, &p->said, &p->said_count))
+        return false;
+    p->bytes += p->arena.used_bytes;
+    qr_reuse_note_seen(r, p);
+    return true;
+}
+
 /* Pieces of what came out, for the next time. On a worker. */
 static void cut(struct qr_reuse *r, const char *info)
 {
@@ -99,29 +133,25 @@ static void cut(struct qr_reuse *r, const char *info)
             steps--;
     r->made = kl_new(((size_t)(p->end_ms - p->start_ms) / (size_t)r->part_ms + 2) * sizeof *r->made);
     for (uint32_t from = 0, to; from < steps; from = to + 1) {
-        int64_t          number = qr_floor_div(qr_reuse_time(r, from), r->part_ms);
-        int64_t          end_ms = (number + 1) * r->part_ms - 1;
+        int64_t          number;
+        bool             block = whole_block(r, from, steps, &number, &to);
         struct qr_piece *piece;
 
-        to = (uint32_t)((end_ms - p->start_ms) / p->step_ms);
-        to = to < steps ? to : steps - 1;
+        if (!block) {
+            number = qr_floor_div(qr_reuse_time(r, from), r->part_ms);
+            to = last_before(r, steps, (number + 1) * r->part_ms);
+        }
         if (kept_already(r, from, to))
             continue;
         piece = qr_piece_cut(&r->result, qr_reuse_time(r, from), p->step_ms, to - from + 1, most);
         if (piece == NULL)
             return;
         piece->number = number;
-        /* What is said comes with a series; where there is none it is not known. */
-        if (info != NULL && piece->series_count > 0) {
-            size_t size = strlen(info) + 1;
-            piece->info = kl_arena_copy(&piece->arena, info, size);
-        }
-        if ((info != NULL && piece->info == NULL) ||
-            !pql_said_cut(speaker(r), from, to - from + 1, &piece->arena, &piece->said, &piece->said_count) ||
-            !qr_reuse_note_seen(r, piece))
-            qr_piece_unref(piece);
-        else
+        piece->parts = block ? r->block : 1;
+        if (finish_piece(r, piece, from, info))
             r->made[r->made_count++] = piece;
+        else
+            qr_piece_unref(piece);
     }
 }
 

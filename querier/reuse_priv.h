@@ -1,9 +1,9 @@
 #ifndef QR_REUSE_PRIV_H
 #define QR_REUSE_PRIV_H
 /*
- * Range queries out of pieces: between results.c, which keeps them, reuse.c, which finds out what is to be
- * evaluated, reuse_standing.c, which knows whether a piece still holds, reuse_compose.c, which keeps pieces of
- * what came out, and compose.c, which makes one answer of all.
+ * Range queries out of pieces: between results.c, which keeps them, piece.c, which makes them, reuse.c, which
+ * finds out what is to be evaluated, reuse_standing.c, which knows what of a piece still holds,
+ * reuse_compose.c, which keeps pieces of what came out, and compose.c, which makes one answer of all.
  */
 #include "querier/qr_priv.h"
 
@@ -30,25 +30,28 @@ struct qr_piece_series {
 };
 struct qr_piece {
     unsigned refs;                                     /* on the loop only */
-    int64_t  number;                                   /* of the stretch it lies in */
+    int64_t  number;                                   /* of the stretch it lies in, or of the first */
+    uint32_t parts;                                    /* so many stretches; several: a whole block of them */
     int64_t  first_ms, step_ms;
     uint32_t step_count;                               /* in a row from first_ms */
     uint32_t said_count;                               /* by the language, and at which of the steps */
     const struct pql_said *said;
     const char *info;                                  /* by the fetch; or NULL */
-    uint32_t seen_count;
-    struct qr_seen *seen;                              /* by need, then by partition */
+    uint32_t seen_count;                               /* of each stretch */
+    struct qr_seen **seen;                             /* by stretch: by need, then by partition; those that
+                                                          stood alike share one */
     uint32_t series_count;
-    struct qr_piece_series *series;                    /* by labels; steps NULL: all of them */
+    struct qr_piece_series *series;                    /* by labels; steps NULL: all of them. One malloc
+                                                          with all that they point at */
     size_t   bytes;
-    struct kl_arena arena;
+    struct kl_arena arena;                             /* of `said` */
 };
-struct qr_piece *qr_piece_ref(struct qr_piece *p);
-void             qr_piece_unref(struct qr_piece *p);   /* NULL is fine */
-
 struct qr_kept_query *qr_results_find(struct qr_results *r, struct kl_span key, uint64_t hash);
-struct qr_piece      *qr_results_piece(const struct qr_kept_query *q, int64_t number);    /* NULL: none */
+/* NULL: none. `parts` 1: of that stretch; more: of the block that begins with it. */
+struct qr_piece      *qr_results_piece(const struct qr_kept_query *q, int64_t number, uint32_t parts);
+bool qr_results_any(const struct qr_kept_query *q, int64_t first, int64_t last);       /* of these stretches */
 void qr_results_forget(struct qr_results *r, struct kl_span key, uint64_t hash);       /* all pieces of it */
+/* In place of one of the same stretch; a block's in place of those of its stretches. */
 void qr_results_put(struct qr_results *r, struct kl_span key, uint64_t hash, struct qr_piece *take);
 
 /* ---- compose.c: any thread ---- */
@@ -61,9 +64,14 @@ struct qr_segment {                                    /* steps [from, to] of th
  * larger than the arena may be. Warnings and infos are left alone. */
 bool qr_compose(const struct qr_segment *segments, uint32_t count, int64_t start_ms, int64_t step_ms,
                 struct kl_arena *arena, struct pql_result *out);
+uint32_t qr_first_point(const struct pql_out_series *s, int64_t ms);   /* the first that is not before */
+
+/* ---- piece.c: any thread ---- */
+struct qr_piece *qr_piece_ref(struct qr_piece *p);     /* on the loop, as unref, once it is kept */
+void             qr_piece_unref(struct qr_piece *p);   /* NULL is fine */
 /* What its points take in a piece, about. */
 size_t qr_piece_weight(const struct pql_result *r);
-/* Steps [first_ms, ...] of a matrix; NULL: they are more than that. */
+/* Steps [first_ms, ...] of a matrix; NULL: they are more than that. Nothing is said in it, or seen. */
 struct qr_piece *qr_piece_cut(const struct pql_result *r, int64_t first_ms, int64_t step_ms,
                               uint32_t step_count, size_t bytes_max);
 
@@ -88,6 +96,7 @@ struct qr_reuse {
     struct kl_buf key;
     uint64_t hash;
     int64_t  slack_ms, part_ms, fresh_ms;              /* fresh_ms: what is later is not kept */
+    uint32_t block;                                    /* stretches of part_ms that make a block */
     uint32_t steps;
     struct qr_segment *segments; uint32_t segment_count;   /* rising; between them lies what is to do */
     struct qr_piece **held;    uint32_t held_count;    /* of the segments */
@@ -114,8 +123,13 @@ int64_t qr_reuse_sees_from(const struct qr_reuse *r, const struct qr_reuse_need 
 int64_t qr_reuse_sees_to(const struct qr_reuse *r, const struct qr_reuse_need *n, int64_t last_ms);
 bool qr_reuse_read_states(struct qr_reuse *r);         /* out of the probes' answers; false: one did not say */
 void qr_reuse_free_states(struct qr_reuse *r);
-bool qr_reuse_holds(const struct qr_reuse *r, const struct qr_piece *p);
-bool qr_reuse_note_seen(const struct qr_reuse *r, struct qr_piece *p); /* false: no memory for it */
+/* The times of those of its steps that lie in that stretch; false: none do. */
+bool qr_reuse_part(const struct qr_reuse *r, const struct qr_piece *p, int64_t number, int64_t *first_ms,
+                   int64_t *last_ms);
+/* Of these times, all in its stretch of that place. */
+bool qr_reuse_holds(const struct qr_reuse *r, const struct qr_piece *p, uint32_t part, int64_t first_ms,
+                    int64_t last_ms);
+void qr_reuse_note_seen(const struct qr_reuse *r, struct qr_piece *p);
 /* The evaluation was the first to ask; false: not all said. */
 bool qr_reuse_note_fetch(struct qr_reuse *r, const struct qr_fetch *f);
 /* Did all that the evaluation read stand at least as the partitions did before? */

@@ -31,6 +31,13 @@ static void read_files(struct qr_standing *s, const struct qr_manifest *m, const
     }
 }
 
+static int by_hour(const void *a, const void *b)
+{
+    const struct qr_mark *x = a, *y = b;
+
+    return x->hour < y->hour ? -1 : x->hour > y->hour;
+}
+
 static bool read_marks(struct qr_standing *s, const struct qr_part *p)
 {
     struct tsp_page page;
@@ -38,6 +45,7 @@ static bool read_marks(struct qr_standing *s, const struct qr_part *p)
     struct kl_err   err;
     struct qr_mark     m;
     size_t          room = 0;
+    bool            rising = true;
 
     if (p->page_count != 1 ||
         tsp_page_open(kl_span(p->pages[0].bytes, p->pages[0].size), &page, &c, &err) != KL_OK || page.more)
@@ -50,8 +58,11 @@ static bool read_marks(struct qr_standing *s, const struct qr_part *p)
             room = room == 0 ? 32 : room * 2;
             s->marks = kl_resize(s->marks, room * sizeof *s->marks);
         }
+        rising = rising && (s->mark_count == 0 || s->marks[s->mark_count - 1].hour < m.hour);
         s->marks[s->mark_count++] = m;
     }
+    if (!rising)                                       /* the owner has them in a ring */
+        qsort(s->marks, s->mark_count, sizeof *s->marks, by_hour);
     return !c.bad;
 }
 
@@ -99,17 +110,31 @@ static uint64_t files_of(const struct qr_standing *s, int64_t from_ms, int64_t t
     return sum;
 }
 
+static size_t first_mark(const struct qr_standing *s, int64_t hour)
+{
+    size_t low = 0, high = s->mark_count;
+
+    while (low < high) {
+        size_t mid = low + (high - low) / 2;
+
+        if (s->marks[mid].hour < hour)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low;
+}
+
 /* The last record that wrote something of these hours. */
 static uint64_t written(const struct qr_standing *s, int64_t from_ms, int64_t to_ms)
 {
     int64_t  from = qr_floor_div(from_ms, HOUR_MS), to = qr_floor_div(to_ms, HOUR_MS);
     uint64_t last = 0, told = 0;
 
-    for (size_t i = 0; i < s->mark_count; i++)
-        if (s->marks[i].hour >= from && s->marks[i].hour <= to) {
-            told++;
-            last = s->marks[i].seq > last ? s->marks[i].seq : last;
-        }
+    for (size_t i = first_mark(s, from); i < s->mark_count && s->marks[i].hour <= to; i++) {
+        told++;
+        last = s->marks[i].seq > last ? s->marks[i].seq : last;
+    }
     if (told < (uint64_t)(to - from) + 1 && s->rest > last)
         last = s->rest;
     return last;
@@ -124,18 +149,32 @@ int64_t qr_reuse_sees_to(const struct qr_reuse *r, const struct qr_reuse_need *n
     return last_ms + n->ahead_ms + r->slack_ms;
 }
 
-bool qr_reuse_holds(const struct qr_reuse *r, const struct qr_piece *p)
+bool qr_reuse_part(const struct qr_reuse *r, const struct qr_piece *p, int64_t number, int64_t *first_ms,
+                   int64_t *last_ms)
 {
-    int64_t  last_ms = p->first_ms + p->step_ms * ((int64_t)p->step_count - 1);
+    int64_t step_ms = p->step_ms, last = p->step_count - 1;
+    int64_t from = -qr_floor_div(p->first_ms - number * r->part_ms, step_ms);           /* rounded up */
+    int64_t to = qr_floor_div((number + 1) * r->part_ms - 1 - p->first_ms, step_ms);
+
+    from = from < 0 ? 0 : from;
+    to = to > last ? last : to;
+    *first_ms = p->first_ms + step_ms * from;
+    *last_ms = p->first_ms + step_ms * to;
+    return from <= to;
+}
+
+bool qr_reuse_holds(const struct qr_reuse *r, const struct qr_piece *p, uint32_t part, int64_t first_ms,
+                    int64_t last_ms)
+{
     uint32_t at = 0;
 
     for (size_t i = 0; i < r->need_count; i++) {
         const struct qr_reuse_need *n = &r->needs[i];
-        int64_t            from_ms = qr_reuse_sees_from(r, n, p->first_ms), to_ms = qr_reuse_sees_to(r, n, last_ms);
+        int64_t            from_ms = qr_reuse_sees_from(r, n, first_ms), to_ms = qr_reuse_sees_to(r, n, last_ms);
 
         for (size_t k = 0; k < n->state_count; k++, at++) {
             const struct qr_standing   *s = &n->states[k];
-            const struct qr_seen *seen = &p->seen[at];
+            const struct qr_seen *seen = &p->seen[part][at];
 
             if (at >= p->seen_count || seen->partition != s->partition ||
                 seen->incarnation != s->incarnation || seen->files != files_of(s, from_ms, to_ms) ||
@@ -146,26 +185,50 @@ bool qr_reuse_holds(const struct qr_reuse *r, const struct qr_piece *p)
     return at == p->seen_count;
 }
 
-bool qr_reuse_note_seen(const struct qr_reuse *r, struct qr_piece *p)
+static bool same(const struct qr_seen *a, const struct qr_seen *b, uint32_t count)
 {
-    int64_t  last_ms = p->first_ms + p->step_ms * ((int64_t)p->step_count - 1);
-    uint32_t count = 0;
+    for (uint32_t i = 0; i < count; i++)
+        if (a[i].partition != b[i].partition || a[i].incarnation != b[i].incarnation ||
+            a[i].applied != b[i].applied || a[i].files != b[i].files)
+            return false;
+    return true;
+}
 
-    for (size_t i = 0; i < r->need_count; i++)
-        count += (uint32_t)r->needs[i].state_count;
-    p->seen = kl_arena_alloc(&p->arena, (count + 1) * sizeof *p->seen);
-    if (p->seen == NULL)
-        return false;
+static void note_part(const struct qr_reuse *r, struct qr_piece *p, int64_t number, struct qr_seen *out)
+{
+    int64_t first_ms, last_ms;
+
+    if (!qr_reuse_part(r, p, number, &first_ms, &last_ms))
+        first_ms = last_ms = p->first_ms;              /* nobody will look */
     for (size_t i = 0; i < r->need_count; i++) {
         const struct qr_reuse_need *n = &r->needs[i];
 
         for (size_t k = 0; k < n->state_count; k++)
-            p->seen[p->seen_count++] = (struct qr_seen){
+            *out++ = (struct qr_seen){
                 n->states[k].partition, n->states[k].incarnation, n->states[k].applied,
-                files_of(&n->states[k], qr_reuse_sees_from(r, n, p->first_ms), qr_reuse_sees_to(r, n, last_ms)) };
+                files_of(&n->states[k], qr_reuse_sees_from(r, n, first_ms), qr_reuse_sees_to(r, n, last_ms)) };
     }
-    p->bytes = sizeof *p + p->arena.used_bytes;
-    return true;
+}
+
+void qr_reuse_note_seen(const struct qr_reuse *r, struct qr_piece *p)
+{
+    size_t size;
+
+    for (size_t i = 0; i < r->need_count; i++)
+        p->seen_count += (uint32_t)r->needs[i].state_count;
+    size = (p->seen_count + 1) * sizeof **p->seen;
+    p->seen = kl_new(p->parts * sizeof *p->seen);
+    p->bytes += p->parts * sizeof *p->seen;
+    for (uint32_t i = 0; i < p->parts; i++) {
+        p->seen[i] = kl_new(size);
+        note_part(r, p, p->number + i, p->seen[i]);
+        if (i > 0 && same(p->seen[i], p->seen[i - 1], p->seen_count)) {
+            free(p->seen[i]);
+            p->seen[i] = p->seen[i - 1];
+        } else {
+            p->bytes += size;
+        }
+    }
 }
 
 static struct qr_reuse_need *need_of(const struct qr_reuse *r, const struct qr_fetch *f)

@@ -8,7 +8,7 @@
 #include "libtsproto/logmark.h"
 #include "tests/sim/kit.h"
 
-enum { LIVES = 20, AT_ONCE = 5, PARTITIONS = 2, ROUNDS = 60, HOUR = 3600 * 1000 };
+enum { LIVES = 20, AT_ONCE = 5, PARTITIONS = 2, ROUNDS = 60, HOUR = 3600 * 1000, PAST = 75 * HOUR };
 
 struct life {
     struct world  w;
@@ -100,7 +100,7 @@ static void push_hists(struct life *l, unsigned count, int64_t back_ms)
 static void delete(struct life *l)
 {
     static const char *const codes[] = { "0", "1", "2", "3" };
-    int64_t             from_ms = w_now(&l->w) - (int64_t)(draw(l) % 30) * HOUR;
+    int64_t             from_ms = w_now(&l->w) - (int64_t)(draw(l) % (PAST / HOUR)) * HOUR;
     struct tsp_deletion d = { .from_ms = from_ms, .to_ms = from_ms + (int64_t)(draw(l) % 5) * HOUR,
                               .matcher_count = 1 };
 
@@ -117,7 +117,7 @@ static void delete(struct life *l)
 static void lose(struct life *l, uint32_t partition)
 {
     struct w_kv        kv = { .op = { .kind = KL_BUS_KV_GET, .loop = l->w.loop, .done = w_kv_done } };
-    struct tsp_lost    lost = { .from_ms = w_now(&l->w) - (int64_t)(draw(l) % 30) * HOUR };
+    struct tsp_lost    lost = { .from_ms = w_now(&l->w) - (int64_t)(draw(l) % (PAST / HOUR)) * HOUR };
     struct tsp_logmark m;
     struct kl_buf      b = { 0 };
     struct kl_err      err;
@@ -211,17 +211,17 @@ static bool has(const struct kit_query *a, const char *what)
 
 static void compare(struct life *l)
 {
-    static const int64_t sizes[] = { 60000, 300000, 600000, 1800000 };
-    int64_t      step_ms = sizes[draw(l) % 4], now = w_now(&l->w);
+    static const int64_t sizes[] = { 60000, 300000, 600000, 1800000, 420000, HOUR, 5 * HOUR };
+    int64_t      step_ms = sizes[draw(l) % 7], now = w_now(&l->w);
     int64_t      end_ms = now / step_ms * step_ms - (int64_t)(draw(l) % 3) * HOUR / step_ms * step_ms;
-    int64_t      hours = 1 + (int64_t)(draw(l) % (step_ms == 60000 ? 6 : 30));
+    int64_t      hours = 1 + (int64_t)(draw(l) % (step_ms == 60000 ? 6 : step_ms < 420000 ? 30 : PAST / HOUR));
     const char  *text = texts[draw(l) % (draw(l) % 3 == 0 ? 6 : sizeof texts / sizeof *texts)];
     struct kit_query a, b;
 
     if (draw(l) % 3 == 0) {                            /* a dashboard: the same, a window further */
         text = texts[l->seed % 6];
-        step_ms = 300000;
-        hours = 12;
+        step_ms = l->seed % 2 == 0 ? 300000 : 420000;
+        hours = l->seed % 4 < 2 ? 12 : 60;             /* with whole days */
         end_ms = now / step_ms * step_ms;
     } else if (draw(l) % 5 == 0)
         end_ms += (int64_t)(draw(l) % (uint64_t)step_ms);
@@ -279,9 +279,9 @@ static void live(uint64_t seed)
     w_start(&l->w);
     w_ready(&l->w);
     begin(l);
-    for (unsigned i = 0; i < 40; i++)
-        push(l, 40, 30 * HOUR);
-    push_hists(l, 300, 30 * HOUR);
+    for (unsigned i = 0; i < 60; i++)
+        push(l, 40, PAST);
+    push_hists(l, 400, PAST);
     if (seed % 4 == 1)                                 /* before anything is kept: what holds is younger */
         lose(l, (uint32_t)(seed / 4 % PARTITIONS));
     for (unsigned round = 0; round < ROUNDS; round++) {
@@ -290,11 +290,11 @@ static void live(uint64_t seed)
         if (what < 6) {
             push(l, 1 + (unsigned)(draw(l) % 10), 60000);
         } else if (what == 6) {
-            push(l, 1 + (unsigned)(draw(l) % 3), 30 * HOUR);
+            push(l, 1 + (unsigned)(draw(l) % 3), PAST);
         } else if (what == 7) {
             kit_flush(l->w.ing, l->w.loop);
         } else if (what < 13 && what > 8) {
-            push_hists(l, 1 + (unsigned)(draw(l) % 4), what == 9 ? 30 * HOUR : 60000);
+            push_hists(l, 1 + (unsigned)(draw(l) % 4), what == 9 ? PAST : 60000);
         }
         if (what == 8)
             delete(l);

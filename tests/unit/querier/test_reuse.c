@@ -117,19 +117,19 @@ END_TEST
 /* ---- what of an answer was there already ---- */
 
 static uint64_t cached, warned;
+static uint32_t pieces;
 
 static void answer_and_tell(struct qr_query *x)
 {
     uint64_t steps;
-    uint32_t pieces;
 
     answer(x);
     qr_reuse_tell(x, &steps, &cached, &pieces);
     warned = x->result->warning_count;
 }
 
-/* The steps of COUNT that were not evaluated. */
-static uint64_t ask_cached(int64_t later_ms)
+/* The steps that were not evaluated. */
+static uint64_t ask_steps(int64_t start_ms, int64_t step_ms, int64_t count)
 {
     struct query q = { 0 };
 
@@ -138,8 +138,8 @@ static uint64_t ask_cached(int64_t later_ms)
     q.x.job.release = release;
     q.x.job.partial = true;
     strcpy(q.x.job.tenant, "t1");
-    q.x.params = (struct pql_params){ .text = kl_span_str("up"), .start_ms = later_ms,
-                                      .end_ms = later_ms + (COUNT - 1) * STEP_MS, .step_ms = STEP_MS,
+    q.x.params = (struct pql_params){ .text = kl_span_str("up"), .start_ms = start_ms,
+                                      .end_ms = start_ms + (count - 1) * step_ms, .step_ms = step_ms,
                                       .now_ms = kl_env_now_ms(c.env) };
     qr_submit(c.q, &q.x.job);
     kl_env_sim_run(c.sim, 5000);
@@ -147,6 +147,8 @@ static uint64_t ask_cached(int64_t later_ms)
     qr_query_deinit(&q.x);
     return cached;
 }
+
+static uint64_t ask_cached(int64_t later_ms) { return ask_steps(later_ms, STEP_MS, COUNT); }
 
 static void marks(uint64_t applied, int64_t hour, uint64_t seq)
 {
@@ -222,6 +224,73 @@ START_TEST(a_deletion_voids_what_was_made_before_it)
 }
 END_TEST
 
+/* ---- days: at this step they are kept in three stretches each, until they are whole ---- */
+
+enum { WIDE_MS = 600000, DAY = 24 * 3600 * 1000 / WIDE_MS, STRETCH = DAY / 3 };
+
+START_TEST(a_whole_day_is_one_piece)
+{
+    cluster_start(&c);
+    ck_assert_uint_eq(ask_steps(0, WIDE_MS, 3 * DAY), 0);
+    ck_assert_uint_eq(ask_steps(0, WIDE_MS, 3 * DAY), 3 * DAY);
+    ck_assert_uint_eq(pieces, 3);
+    ck_assert_uint_eq(ask_steps(7 * WIDE_MS, WIDE_MS, 2 * DAY), 2 * DAY);
+    ck_assert_uint_eq(pieces, 3);
+}
+END_TEST
+
+START_TEST(stretches_join_to_a_day_when_it_is_whole)
+{
+    cluster_start(&c);
+    ask_steps(0, WIDE_MS, STRETCH);
+    ck_assert_uint_eq(ask_steps(0, WIDE_MS, 2 * STRETCH), STRETCH);
+    ck_assert_uint_eq(ask_steps(0, WIDE_MS, 2 * STRETCH), 2 * STRETCH);
+    ck_assert_uint_eq(pieces, 2);
+    ck_assert_uint_eq(ask_steps(0, WIDE_MS, DAY + 1), 2 * STRETCH);
+    ck_assert_uint_eq(ask_steps(0, WIDE_MS, DAY + 1), DAY + 1);
+    ck_assert_uint_eq(pieces, 2);                      /* the day, and a step of the next */
+}
+END_TEST
+
+START_TEST(of_a_day_only_the_stretch_that_was_written_to_is_evaluated_again)
+{
+    cluster_start(&c);
+    ask_steps(0, WIDE_MS, 3 * DAY);
+    marks(6, 28, 6);
+    ck_assert_uint_eq(ask_steps(0, WIDE_MS, 3 * DAY), 3 * DAY - STRETCH);
+    marks(5, 0, 0);
+    ck_assert_uint_eq(ask_steps(0, WIDE_MS, 3 * DAY), 3 * DAY);
+    ck_assert_uint_eq(pieces, 3);
+}
+END_TEST
+
+START_TEST(steps_that_do_not_divide_a_day_are_cut_at_midnight_too)
+{
+    enum { ODD_MS = 7 * 60000, ODD_DAYS = 3 * 24 * 60 / 7 };
+
+    cluster_start(&c);
+    ask_steps(60000, ODD_MS, ODD_DAYS);
+    ck_assert_uint_eq(ask_steps(60000, ODD_MS, ODD_DAYS), ODD_DAYS);
+    ck_assert_uint_ge(pieces, 3);
+    /* 24:04 is the first of the second day. */
+    ck_assert_uint_eq(ask_steps(60000 + 206 * ODD_MS, ODD_MS, ODD_DAYS), ODD_DAYS - 206);
+    ck_assert_uint_eq(ask_steps(60000 + 60000, ODD_MS, ODD_DAYS), 0);  /* none of these steps is one of those */
+}
+END_TEST
+
+START_TEST(days_of_few_steps_are_kept_together_and_stand_each_by_itself)
+{
+    enum { LONG_MS = 6 * 3600 * 1000, OF_BLOCK = 8 * 4 };      /* blocks of eight days */
+
+    cluster_start(&c);
+    ask_steps(0, LONG_MS, 2 * OF_BLOCK);
+    ck_assert_uint_eq(ask_steps(0, LONG_MS, 2 * OF_BLOCK), 2 * OF_BLOCK);
+    ck_assert_uint_eq(pieces, 2);
+    marks(6, 24 * 3 + 12, 6);
+    ck_assert_uint_eq(ask_steps(0, LONG_MS, 2 * OF_BLOCK), 2 * OF_BLOCK - 4);
+}
+END_TEST
+
 START_TEST(nothing_is_kept_of_an_answer_that_lacks_something)
 {
     struct series   s = line("__name__=up", 0, STEP_MS, 10, 1);
@@ -259,6 +328,11 @@ int main(void)
     tcase_add_test(t, what_looks_at_the_youngest_is_never_kept);
     tcase_add_test(t, a_late_sample_voids_what_looks_at_its_hour_and_no_more);
     tcase_add_test(t, a_deletion_voids_what_was_made_before_it);
+    tcase_add_test(t, a_whole_day_is_one_piece);
+    tcase_add_test(t, stretches_join_to_a_day_when_it_is_whole);
+    tcase_add_test(t, of_a_day_only_the_stretch_that_was_written_to_is_evaluated_again);
+    tcase_add_test(t, steps_that_do_not_divide_a_day_are_cut_at_midnight_too);
+    tcase_add_test(t, days_of_few_steps_are_kept_together_and_stand_each_by_itself);
     tcase_add_test(t, nothing_is_kept_of_an_answer_that_lacks_something);
     suite_add_tcase(s, t);
     r = srunner_create(s);
