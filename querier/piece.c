@@ -41,7 +41,7 @@ void qr_piece_unref(struct qr_piece *p)
     free(p->seen);
     free((char *)p->info);
     free(p->series);
-    kl_arena_deinit(&p->arena);
+    free((struct pql_said *)p->said);
     free(p);
 }
 
@@ -152,7 +152,6 @@ struct qr_piece *qr_piece_cut(const struct pql_result *r, int64_t first_ms, int6
     p->first_ms = first_ms;
     p->step_ms = step_ms;
     p->step_count = step_count;
-    kl_arena_init(&p->arena, bytes_max);
     copy_all(&room, p, r, 0);
     size = room.used + p->series_count * sizeof *p->series;
     room = (struct room){ .at = size <= bytes_max ? malloc(size) : NULL };
@@ -163,4 +162,34 @@ struct qr_piece *qr_piece_cut(const struct pql_result *r, int64_t first_ms, int6
     copy_all(&room, p, r, p->series_count);
     p->bytes = sizeof *p + size;
     return p;
+}
+
+static struct pql_said *copy_said(struct room *room, const struct qr_piece *p, const struct pql_said *said,
+                                  uint32_t count)
+{
+    struct pql_said *to = take(room, count * sizeof *to), unused;
+
+    for (uint32_t i = 0; i < count; i++) {
+        struct pql_said *s = to != NULL ? &to[i] : &unused;
+
+        *s = said[i];
+        s->name = copy(room, said[i].name, strlen(said[i].name) + 1);
+        s->more = copy(room, said[i].more, strlen(said[i].more) + 1);
+        s->steps = copy(room, said[i].steps, (p->step_count + 63) / 64 * sizeof *s->steps);
+    }
+    return to;
+}
+
+bool qr_piece_say(struct qr_piece *p, const struct pql_said *said, uint32_t count)
+{
+    struct room room = { 0 };
+
+    if (count == 0)
+        return true;
+    copy_said(&room, p, said, count);
+    p->bytes += room.used;
+    room = (struct room){ .at = malloc(room.used) };
+    p->said = room.at != NULL ? copy_said(&room, p, said, count) : NULL;
+    p->said_count = p->said != NULL ? count : 0;
+    return p->said != NULL;
 }

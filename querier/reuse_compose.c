@@ -108,15 +108,21 @@ static bool whole_block(const struct qr_reuse *r, uint32_t from, uint32_t count,
 /* What is said of these steps, and how things stand; false: no memory for it. */
 static bool finish_piece(const struct qr_reuse *r, struct qr_piece *p, uint32_t from, const char *info)
 {
+    const struct pql_said *said;
+    uint32_t               count;
+    struct kl_arena        arena;
+    bool                   fits;
+
     if (info != NULL && p->series_count > 0) {         /* where there is no series it is not known */
         p->info = kl_strdup(info);
         p->bytes += strlen(info) + 1;
     }
-    if (!pql_said_cut(speaker(r), from, p->step_count, &p->arena, &p->said, &p->said_count))
-        return false;
-    p->bytes += p->arena.used_bytes;
-    qr_reuse_note_seen(r, p);
-    return true;
+    kl_arena_init(&arena, (size_t)r->x->job.q->o.query_memory_max_bytes);
+    fits = pql_said_cut(speaker(r), from, p->step_count, &arena, &said, &count) && qr_piece_say(p, said, count);
+    kl_arena_deinit(&arena);
+    if (fits)
+        qr_reuse_note_seen(r, p);
+    return fits;
 }
 
 /* Pieces of what came out, for the next time. On a worker. */

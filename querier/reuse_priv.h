@@ -35,7 +35,7 @@ struct qr_piece {
     int64_t  first_ms, step_ms;
     uint32_t step_count;                               /* in a row from first_ms */
     uint32_t said_count;                               /* by the language, and at which of the steps */
-    const struct pql_said *said;
+    const struct pql_said *said;                       /* one malloc, as series */
     const char *info;                                  /* by the fetch; or NULL */
     uint32_t seen_count;                               /* of each stretch */
     struct qr_seen **seen;                             /* by stretch: by need, then by partition; those that
@@ -44,7 +44,6 @@ struct qr_piece {
     struct qr_piece_series *series;                    /* by labels; steps NULL: all of them. One malloc
                                                           with all that they point at */
     size_t   bytes;
-    struct kl_arena arena;                             /* of `said` */
 };
 struct qr_kept_query *qr_results_find(struct qr_results *r, struct kl_span key, uint64_t hash);
 /* NULL: none. `parts` 1: of that stretch; more: of the block that begins with it. */
@@ -74,6 +73,7 @@ size_t qr_piece_weight(const struct pql_result *r);
 /* Steps [first_ms, ...] of a matrix; NULL: they are more than that. Nothing is said in it, or seen. */
 struct qr_piece *qr_piece_cut(const struct pql_result *r, int64_t first_ms, int64_t step_ms,
                               uint32_t step_count, size_t bytes_max);
+bool qr_piece_say(struct qr_piece *p, const struct pql_said *said, uint32_t count);    /* once; false: no memory */
 
 /* ---- reuse.c: what it shares with those below ---- */
 struct qr_file_seen { int64_t min_ms, max_ms; uint64_t hash; };
