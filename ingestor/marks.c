@@ -40,10 +40,15 @@ void ing_marks_span(struct ing_marks *m, int64_t from_ms, int64_t to_ms, uint64_
 {
     int64_t from = hour_of(from_ms), to = hour_of(to_ms);
 
-    for (uint32_t i = 0; i < ING_MARKS; i++)
-        if (m->at[i].seq != 0 && m->at[i].hour >= from && m->at[i].hour <= to)
-            m->at[i].seq = seq;
-    m->rest = seq;
+    if (to - from < ING_MARKS / 4) {                   /* few: each has its place, and `rest` stays for others */
+        for (int64_t hour = from; hour <= to; hour++)
+            ing_marks_hour(m, hour == from ? from_ms : hour * HOUR_MS, seq);
+    } else {
+        for (uint32_t i = 0; i < ING_MARKS; i++)
+            if (m->at[i].seq != 0 && m->at[i].hour >= from && m->at[i].hour <= to)
+                m->at[i].seq = seq;
+        m->rest = seq;
+    }
     m->from_ms = m->to_ms = 0;
 }
 

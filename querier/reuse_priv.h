@@ -80,8 +80,8 @@ struct qr_file_seen { int64_t min_ms, max_ms; uint64_t hash; };
 struct qr_mark { int64_t hour; uint64_t seq; };
 struct qr_standing {                                   /* how a partition stands for one need */
     uint32_t partition;
-    uint64_t incarnation, applied, revision, hides, rest;
-    struct qr_file_seen *files; size_t file_count;     /* of the tenant, that overlap */
+    uint64_t incarnation, applied, revision, rest;
+    struct qr_file_seen *files; size_t file_count;     /* of the tenant, that overlap; and deletions */
     struct qr_mark *marks; size_t mark_count;
 };
 struct qr_reuse_need { uint32_t id; int64_t back_ms, ahead_ms; struct qr_standing *states; size_t state_count; };

@@ -19,10 +19,17 @@ static void read_files(struct qr_standing *s, const struct qr_manifest *m, const
     if (m == NULL)
         return;
     s->revision = m->m.revision;
-    s->hides = m->m.deletion_count == 0 ? m->m.deletions_made
-                                        : kl_hash64((uint64_t[]){ m->m.deletions_made, m->m.deleted_seq,
-                                                                  m->m.deletion_count }, 24);
-    s->files = kl_new((m->m.fileset_count + 1) * sizeof *s->files);
+    s->files = kl_new((m->m.fileset_count + m->m.deletion_count + 1) * sizeof *s->files);
+    /* When one was made the owner's marks tell; while it is listed it hides something of filesets, of
+     * rows to the end of their bucket; when all of them have obeyed it they are others. */
+    for (uint32_t i = 0; i < m->m.deletion_count; i++) {
+        const struct blk_deletion *d = m->m.deletions[i];
+        int64_t last_ms = d->to_ms < INT64_MAX - HOUR_MS ? d->to_ms + HOUR_MS : INT64_MAX;
+
+        if (d->from_ms <= to_ms && last_ms >= from_ms && strcmp(d->tenant, tenant) == 0)
+            s->files[s->file_count++] = (struct qr_file_seen){
+                d->from_ms, last_ms, kl_hash64((uint64_t[]){ 1, d->number, d->seq, d->incarnation }, 32) };
+    }
     for (uint32_t i = 0; i < m->m.fileset_count; i++) {
         const struct blk_info *f = &m->m.filesets[i];
 
@@ -102,7 +109,7 @@ void qr_reuse_free_states(struct qr_reuse *r)
 
 static uint64_t files_of(const struct qr_standing *s, int64_t from_ms, int64_t to_ms)
 {
-    uint64_t sum = s->hides;                           /* in whatever order the manifest has them */
+    uint64_t sum = 0;                                  /* in whatever order the manifest has them */
 
     for (size_t i = 0; i < s->file_count; i++)
         if (s->files[i].min_ms <= to_ms && s->files[i].max_ms >= from_ms)

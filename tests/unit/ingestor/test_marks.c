@@ -95,6 +95,24 @@ START_TEST(what_was_done_to_a_span_is_told_of_all_its_hours)
 }
 END_TEST
 
+START_TEST(a_short_span_leaves_other_hours_as_they_were_and_a_long_one_has_no_hour_too_low)
+{
+    ing_marks_reset(&m, 1);
+    ing_marks_span(&m, 3 * HOUR_MS + 5, 4 * HOUR_MS, 4);
+    ck_assert_uint_eq(told(2 * HOUR_MS), 1);
+    ck_assert_uint_eq(told(3 * HOUR_MS), 4);
+    ck_assert_uint_eq(told(4 * HOUR_MS), 4);
+    ck_assert_uint_eq(told(5 * HOUR_MS), 1);
+    ing_marks_span(&m, INT64_MAX - 1, INT64_MAX, 5);
+    ing_marks_span(&m, INT64_MIN, INT64_MIN + 1, 6);
+    ck_assert_uint_ge(told(INT64_MAX), 5);
+    ck_assert_uint_ge(told(INT64_MIN), 6);
+    ing_marks_span(&m, INT64_MIN, INT64_MAX, 7);
+    ck_assert_uint_eq(told(3 * HOUR_MS), 7);
+    ck_assert_uint_eq(told(500 * HOUR_MS), 7);
+}
+END_TEST
+
 int main(void)
 {
     Suite   *suite = suite_create("ingestor/marks");
@@ -105,6 +123,7 @@ int main(void)
     tcase_add_test(t, an_hour_was_written_by_its_last_record);
     tcase_add_test(t, what_is_driven_out_is_never_told_too_low);
     tcase_add_test(t, what_was_done_to_a_span_is_told_of_all_its_hours);
+    tcase_add_test(t, a_short_span_leaves_other_hours_as_they_were_and_a_long_one_has_no_hour_too_low);
     suite_add_tcase(suite, t);
     srunner_run_all(r, CK_ENV);
     failed = srunner_ntests_failed(r);
