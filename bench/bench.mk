@@ -53,6 +53,11 @@ bench-s3: all $(B)/bench/push
 	@python3 bench/s3.py --bin $(B)/bin --push $(B)/bench/push --peers build/peers/bin $(ARGS)
 .PHONY: bench-s3
 
+# Panels over a month, out of pieces of earlier answers. ARGS: --days, --series, --steps
+bench-days: all $(B)/bench/push
+	@python3 bench/days.py --bin $(B)/bin --push $(B)/bench/push $(ARGS)
+.PHONY: bench-days
+
 # A dashboard that repeats, after a flush and after a merge, with reading ahead and without. ARGS: --latency, --series, --hours
 bench-prefetch: all
 	@python3 bench/prefetch.py --bin $(B)/bin $(ARGS)
