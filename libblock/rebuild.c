@@ -1,5 +1,7 @@
 #include "libblock/rebuild.h"
 
+#include "libblock/rollup.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -207,6 +209,24 @@ static bool holds(const struct blk_info *a, const struct blk_info *b)
     return a->window_start_ms <= b->min_ms && b->max_ms - a->window_start_ms < a->window_ms;
 }
 
+/* A rollup of the same name was made of it, and may have rows that it has no samples of any more: made anew of
+ * these they would be lost. */
+static void say_rolled(struct blk_manifest *m)
+{
+    for (uint32_t i = 0; i < m->fileset_count; i++)
+        for (unsigned k = 0; k < BLK_ROLLUPS_MAX && m->filesets[i].resolution_ms == 0; k++) {
+            struct blk_info roll = m->filesets[i];
+            uint32_t        at;
+
+            roll.resolution_ms = blk_rollup_ms[k];
+            at = blk_manifest_find(m, &roll);
+            if (at == m->fileset_count)
+                continue;
+            m->filesets[i].rolled |= (uint8_t)(1u << k);
+            m->filesets[at].carried = true;
+        }
+}
+
 static enum kl_code from_infos(struct part *p, struct kl_err *err)
 {
     struct blk_info *infos = kl_resize(NULL, (p->file_count + 1) * sizeof *infos);
@@ -235,10 +255,24 @@ static enum kl_code from_infos(struct part *p, struct kl_err *err)
         }
     }
     free(infos);
+    say_rolled(&p->r.m);
     p->r.m.partition = p->number;
     p->r.m.epoch = 1;
     p->r.m.replay_from = 1;
     return code;
+}
+
+/* Generations are numbered as revisions are: what a merge will make must not have a name that there is. */
+static void beyond_generations(struct part *p)
+{
+    for (size_t i = 0; i < p->file_count; i++) {
+        struct blk_info info = { 0 };
+        struct kl_err   unheard;
+
+        if (blk_fileset_path_parse(p->files[i].path, &info, &unheard) == KL_OK &&
+            info.generation >> 16 >= p->r.revision_next)
+            p->r.revision_next = (info.generation >> 16) + 1;
+    }
 }
 
 static enum kl_code one_partition(struct part *p, bool *more, struct kl_err *err)
@@ -248,6 +282,7 @@ static enum kl_code one_partition(struct part *p, bool *more, struct kl_err *err
 
     p->r.manifests = (uint32_t)p->manifest_count;
     p->r.revision_next = p->manifest_count > 0 ? p->manifests[0].revision + 1 : 1;
+    beyond_generations(p);
     if (!p->b->filesets_only)
         code = find_manifest(p, &any, err);
     if (code == KL_OK)

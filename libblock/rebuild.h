@@ -22,7 +22,7 @@ struct blk_rebuilt {
     struct blk_manifest m;                             /* each's to keep: free it, or zero it here */
     bool     as_is;                                    /* it is an object already, and unchanged, */
     uint64_t digest;                                   /* of these bytes */
-    uint64_t revision_next;                            /* the first that no manifest has */
+    uint64_t revision_next;                            /* the first that no manifest has, nor a name */
     uint32_t manifests, unreadable;                    /* found; of these, that tell nothing */
     uint32_t added, superseded, orphans;
     uint32_t missing, corrupt;                         /* named but not there; there but not whole */
