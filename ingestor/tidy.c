@@ -18,7 +18,7 @@ void ing_tidy_free(struct ing_tidy *t)
         return;
     i = t->p->i;
     assert(t->running == NULL);
-    for (uint32_t n = 0; t->open != NULL && n < t->plan.input_count; n++)
+    for (uint32_t n = 0; t->open != NULL && n < t->plan.input_count + t->plan.carried_count; n++)
         blk_fileset_unref(t->open[n]);
     if (t->filesets != NULL)
         t->filesets->leave(t->filesets);
@@ -26,6 +26,7 @@ void ing_tidy_free(struct ing_tidy *t)
         atomic_store(&i->compacting, false);
     ing_tidy_plan_deinit(&t->plan);
     free(t->open);
+    free(t->carried);
     free(t->done);
     free(t->bad);
     blk_manifest_deinit(&t->known);
@@ -123,7 +124,7 @@ static void note_thinned(struct ing_tidy *t)
     struct ing_partition *p = t->p;
 
     for (uint32_t i = 0; i < t->plan.input_count; i++) {
-        uint64_t hash = ing_tidy_thin(t->plan.keep, t->plan.retention_ms, t->plan.now_ms, &t->plan.inputs[i]);
+        uint64_t hash = ing_tidy_thin(&t->plan, &t->plan.inputs[i], t->plan.made >> i & 1);
 
         if (hash == 0 || written(&t->plan, i))
             continue;
@@ -142,7 +143,7 @@ static void next_slice(struct ing_tidy *t)
     switch (t->step) {
     case ING_TIDY_OPEN:
     case ING_TIDY_BLAME:
-        if (++t->at < t->plan.input_count)
+        if (++t->at < t->plan.input_count + t->plan.carried_count)
             break;
         t->at = 0;
         if (t->bad_count > 0 || t->plan.what == ING_TIDY_CHECK) {
@@ -295,8 +296,9 @@ void ing_tidy_tick(struct ing_partition *p)
      * come about removes what he wrote, and an earlier one of his, that had no answer, may have come about. */
     p->tidy_number = p->manifest.revision > p->tidy_number ? p->manifest.revision + 1 : p->tidy_number + 1;
     t->generation = p->tidy_number << 16 | (ing_epoch(p) & 0xffff);
-    t->open = kl_new((t->plan.input_count + 1) * sizeof *t->open);
-    t->bad = kl_new((t->plan.input_count + 1) * sizeof *t->bad);
+    t->open = kl_new((t->plan.input_count + t->plan.carried_count + 1) * sizeof *t->open);
+    t->carried = kl_new((t->plan.carried_count + 1) * sizeof *t->carried);
+    t->bad = kl_new((t->plan.input_count + t->plan.carried_count + 1) * sizeof *t->bad);
     t->done = kl_new((t->plan.output_count + t->plan.input_count + 1) * (size_t)(1 + BLK_ROLLUPS_MAX) *
                      sizeof *t->done);
     p->tidy = t;
@@ -325,20 +327,21 @@ static void with_rollups(const struct ing_tidy_plan *plan, struct blk_manifest *
 bool ing_tidy_apply(struct ing_tidy *t, struct blk_manifest *m, int64_t now_ms)
 {
     const struct ing_tidy_plan *plan = &t->plan;
+    uint32_t                    read = plan->input_count + plan->carried_count;
 
-    for (uint32_t i = 0; i < plan->input_count; i++)
+    for (uint32_t i = 0; i < read; i++)
         if (blk_manifest_find(m, &plan->inputs[i]) == m->fileset_count)
             return false;                              /* somebody else has changed it meanwhile */
-    for (uint32_t i = 0; i < plan->input_count; i++) {
+    for (uint32_t i = 0; i < read && t->bad_count > 0; i++)
+        if (t->bad[i])
+            m->filesets[blk_manifest_find(m, &plan->inputs[i])].quarantined = plan->what != ING_TIDY_CHECK;
+    for (uint32_t i = 0; i < plan->input_count && t->bad_count == 0 && plan->what != ING_TIDY_CHECK; i++) {
         uint32_t at = blk_manifest_find(m, &plan->inputs[i]);
 
-        if (t->bad_count > 0) {
-            if (t->bad[i])
-                m->filesets[at].quarantined = plan->what != ING_TIDY_CHECK;
-        } else if (plan->what == ING_TIDY_OBEY && !written(plan, i)) {
+        if (plan->what == ING_TIDY_OBEY && !written(plan, i)) {
             m->filesets[at].obeyed = plan->obeyed;
             with_rollups(plan, m, i, false, now_ms);
-        } else if (plan->what != ING_TIDY_CHECK) {
+        } else {
             blk_manifest_drop(m, at, now_ms);
             if (plan->what != ING_TIDY_DROP)
                 with_rollups(plan, m, i, true, now_ms);
@@ -369,7 +372,7 @@ void ing_tidy_committed(struct ing_tidy *t)
         samples += t->done[i].sample_count;
     if (t->bad_count > 0 && t->plan.what != ING_TIDY_CHECK) {
         kl_count(m->quarantined, t->bad_count);
-        for (uint32_t i = 0; i < t->plan.input_count; i++) {
+        for (uint32_t i = 0; i < t->plan.input_count + t->plan.carried_count; i++) {
             char path[BLK_PATH_MAX + 1];
 
             if (!t->bad[i])

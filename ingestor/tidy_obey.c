@@ -23,7 +23,7 @@ void ing_tidy_plan_deletions(const struct blk_manifest *m, struct ing_tidy_plan 
     for (uint32_t i = 0; i < m->deletion_count; i++) {
         bool concerns = false;
 
-        for (uint32_t k = 0; k < plan->input_count && !concerns; k++)
+        for (uint32_t k = 0; k < plan->input_count + plan->carried_count && !concerns; k++)
             concerns = blk_deletion_concerns(m->deletions[i], &plan->inputs[k]);
         if (!concerns)
             continue;
@@ -35,42 +35,6 @@ void ing_tidy_plan_deletions(const struct blk_manifest *m, struct ing_tidy_plan 
             plan->deletions = kl_resize(NULL, BLK_HIDDEN_MAX * sizeof(struct blk_deletion *));
         plan->deletions[plan->deletion_count++] = blk_deletion_ref(m->deletions[i]);
     }
-}
-
-static bool passed(int64_t keep_ms, int64_t now_ms, const struct blk_info *f)
-{
-    return keep_ms > 0 && f->max_ms < now_ms - keep_ms;
-}
-
-/* What no rule fits: of rollups it stays as long as these do. */
-static int64_t otherwise(int64_t retention_ms, const struct blk_info *f)
-{
-    return f->resolution_ms == 0 ? retention_ms : 0;
-}
-
-uint64_t ing_tidy_thin(const struct kl_retention *keep, int64_t retention_ms, int64_t now_ms,
-                       const struct blk_info *f)
-{
-    char     path[BLK_PATH_MAX + 1];
-    uint64_t due[2] = { passed(otherwise(retention_ms, f), now_ms, f), 0 };
-    bool     any = due[0] != 0;
-
-    if (keep == NULL)
-        return 0;
-    for (size_t i = 0; i < kl_retention_count(keep); i++) {
-        const struct kl_matcher *m;
-        int64_t                  keep_ms;
-
-        kl_retention_rule(keep, i, &m, &keep_ms);
-        if (passed(keep_ms, now_ms, f)) {
-            due[1] |= UINT64_C(1) << i;
-            any = true;
-        }
-    }
-    if (!any)
-        return 0;
-    blk_fileset_path(f, path);
-    return kl_hash64_seed(path, strlen(path), kl_hash64_seed(due, sizeof due, kl_retention_hash(keep))) | 1;
 }
 
 /* Two outputs of one plan may not have one name. */
@@ -86,61 +50,71 @@ static bool same_name(const struct ing_tidy_plan *plan, const struct blk_info *f
 bool ing_tidy_plan_obey(const struct blk_manifest *m, const struct ing_tidy_rules *r, int64_t now_ms,
                         struct ing_tidy_plan *plan)
 {
-    struct kl_retention *keep = NULL;
-    const char          *tenant = NULL;                /* of keep; then of the plan */
-    int64_t              retention_ms = 0, window_ms;
+    const char *tenant = NULL;                         /* of the plan */
 
+    plan->now_ms = now_ms;
     for (uint32_t i = 0; i < m->fileset_count && plan->input_count < ING_TIDY_OBEY_MAX; i++) {
         const struct blk_info *f = &m->filesets[i];
-        bool                   due = false;
+        bool                   due = false, made;
         uint64_t               thin;
+        uint32_t               at;
 
         if (tenant == NULL || strcmp(tenant, f->tenant) != 0) {
             if (plan->input_count > 0)
                 continue;                              /* one tenant at a time */
-            kl_retention_free(keep);
-            tenant = f->tenant;
-            keep = r->keep == NULL ? NULL : r->keep(r->ctx, tenant);
-            r->tenant(r->ctx, tenant, &retention_ms, &window_ms);
+            ing_tidy_keep_of(r, tenant = f->tenant, plan);
         }
-        thin = ing_tidy_thin(keep, retention_ms, now_ms, f);
-        due = thin != 0 && (r->thinned == NULL || !r->thinned(r->ctx, thin));
-
         for (uint32_t k = 0; k < m->deletion_count && !due; k++) {
             const struct blk_deletion *d = m->deletions[k];
 
             due = (d->number <= r->clean_number || now_ms - d->at_ms >= r->deletion_ms) &&
                   blk_deletion_concerns(d, f);
         }
-        if (!due || f->quarantined || same_name(plan, f) ||
-            (f->resolution_ms != 0 && ing_tidy_has_source(m, f)))      /* it is made anew with that */
+        if (f->resolution_ms != 0 && (at = ing_tidy_source_of(m, f)) < m->fileset_count) {
+            if (!due || !f->carried)                   /* it is made anew with that, */
+                continue;
+            f = &m->filesets[at];                      /* which may have nothing of what is deleted */
+        }
+        made = plan->keep == NULL || ing_tidy_made(m, plan, f);
+        thin = ing_tidy_thin(plan, f, made);
+        due |= thin != 0 && (r->thinned == NULL || !r->thinned(r->ctx, thin));
+        if (!due || f->quarantined || same_name(plan, f))
             continue;
         if (plan->inputs == NULL)
             plan->inputs = kl_resize(NULL, ING_TIDY_OBEY_MAX * sizeof *plan->inputs);
+        plan->made |= (uint64_t)made << plan->input_count;
         plan->inputs[plan->input_count++] = *f;
     }
-    if (plan->input_count == 0) {
-        kl_retention_free(keep);
+    if (plan->input_count == 0)
         return false;
-    }
     plan->what = ING_TIDY_OBEY;
-    plan->keep = keep;
-    plan->retention_ms = retention_ms;
     return true;
 }
 
 /* ---- on a worker ---- */
 
+/* `input` as the fileset itself has it. */
+static bool is_made(const struct ing_tidy_plan *plan, const struct blk_info *input)
+{
+    for (uint32_t i = 0; i < plan->input_count && plan->what == ING_TIDY_OBEY; i++)
+        if (plan->inputs[i].id == input->id && plan->inputs[i].window_start_ms == input->window_start_ms)
+            return plan->made >> i & 1;
+    return plan->made != 0;
+}
+
 uint32_t ing_tidy_hide(void *tidy, const struct blk_info *input, struct kl_labels labels,
                        struct blk_hidden *ranges)
 {
     const struct ing_tidy     *t = tidy;
+    const int64_t              to_ms = t->plan.outputs[t->at].to_ms;
     const struct blk_deletion *list[BLK_HIDDEN_MAX];
+    struct blk_info            part = *input;          /* that lies in the output */
     uint32_t                   count = 0;
 
-    if (t->plan.keep != NULL &&
-        passed(kl_retention_of(t->plan.keep, labels, otherwise(t->plan.retention_ms, input)), t->plan.now_ms,
-               input)) {
+    if (t->plan.what == ING_TIDY_COMPACT && t->plan.outputs[t->at].window_ms > 0 && part.max_ms > to_ms)
+        part.max_ms = to_ms;
+
+    if (t->plan.keep != NULL && ing_tidy_outlived(&t->plan, &part, labels, is_made(&t->plan, input))) {
         ranges[0] = (struct blk_hidden){ INT64_MIN, INT64_MAX };
         return 1;
     }
@@ -170,22 +144,34 @@ static enum kl_code means(struct blk_fileset *f, const struct blk_deletion *d, b
     return code == KL_ENOENT ? KL_OK : code;
 }
 
+/* Rows of a series that has samples, as hide lets them go when there are none. */
+bool ing_tidy_rows(void *tidy, int64_t resolution_ms, struct kl_labels labels)
+{
+    const struct ing_tidy        *t = tidy;
+    const struct ing_tidy_output *o = &t->plan.outputs[t->at];
+    struct blk_info               rows = { .resolution_ms = resolution_ms, .max_ms = INT64_MIN };
+
+    for (uint32_t i = o->first; i < o->first + o->count; i++)
+        if (t->plan.inputs[i].max_ms > rows.max_ms)
+            rows.max_ms = t->plan.inputs[i].max_ms;
+    return !ing_tidy_outlived(&t->plan, &rows, labels, true);
+}
+
 /* Is there a series that is not kept any longer? By the index alone; nearly always one of the first. */
-static enum kl_code outlived(struct ing_tidy *t, uint32_t input, bool *any, struct kl_err *err)
+static enum kl_code outlived(struct ing_tidy *t, uint32_t input, uint32_t carrier, bool *any, struct kl_err *err)
 {
     const struct ing_tidy_plan *plan = &t->plan;
+    bool                        made = plan->made >> carrier & 1;
     struct blk_select          *s;
     struct blk_selected         one;
     enum kl_code                code;
 
-    if (ing_tidy_thin(plan->keep, plan->retention_ms, plan->now_ms, &plan->inputs[input]) == 0)
+    if (ing_tidy_thin(plan, &plan->inputs[carrier], made) == 0)
         return KL_OK;
     if (blk_select_open(t->open[input], NULL, 0, INT64_MIN, INT64_MAX, false, &s, err) != KL_OK)
         return err->code;
     while (!*any && (code = blk_select_next(s, &one, err)) == KL_OK)
-        *any = passed(kl_retention_of(plan->keep, one.labels,
-                                      otherwise(plan->retention_ms, &plan->inputs[input])),
-                      plan->now_ms, &plan->inputs[input]);
+        *any = ing_tidy_outlived(plan, &plan->inputs[input], one.labels, made);
     blk_select_close(s);
     return *any || code == KL_ENOENT ? KL_OK : code;
 }
@@ -193,21 +179,25 @@ static enum kl_code outlived(struct ing_tidy *t, uint32_t input, bool *any, stru
 enum kl_code ing_tidy_look(struct ing_tidy *t, uint32_t input, struct kl_err *err)
 {
     struct ing_tidy_plan  *plan = &t->plan;
-    const struct blk_info *in = &plan->inputs[input];
+    uint32_t               carrier = input < plan->input_count ? input : plan->carrier[input - plan->input_count];
+    const struct blk_info *in = &plan->inputs[carrier];
     bool                   any = false;
 
+    for (uint32_t i = 0; i < plan->output_count; i++)
+        if (plan->outputs[i].first == carrier)         /* its rollup; it has one for its samples */
+            return KL_OK;
     for (uint32_t i = 0; i < plan->deletion_count && !any; i++)
-        if (blk_deletion_concerns(plan->deletions[i], in) &&
+        if (blk_deletion_concerns(plan->deletions[i], &plan->inputs[input]) &&
             means(t->open[input], plan->deletions[i], &any, err) != KL_OK)
             return err->code;
-    if (!any && outlived(t, input, &any, err) != KL_OK)
+    if (!any && outlived(t, input, carrier, &any, err) != KL_OK)
         return err->code;
     if (!any)
         return KL_OK;
     if (plan->outputs == NULL)
         plan->outputs = kl_resize(NULL, plan->input_count * sizeof *plan->outputs);
     plan->outputs[plan->output_count++] = (struct ing_tidy_output){
-        .first = input, .count = 1, .window_start_ms = in->window_start_ms, .window_ms = in->window_ms,
+        .first = carrier, .count = 1, .window_start_ms = in->window_start_ms, .window_ms = in->window_ms,
         .rolls = in->resolution_ms == 0 ? in->rolled : 0 };
     return KL_OK;
 }

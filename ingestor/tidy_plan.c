@@ -57,56 +57,48 @@ static bool window_end(int64_t start_ms, int64_t window_ms, int64_t *end_ms)
 
 /* ---- retention ---- */
 
-static int64_t retention_of(const struct ing_tidy_rules *r, const struct blk_info *f)
+/* How long the tenant keeps it, but for rules; -1: it is a rollup that is not wanted any more. */
+static int64_t retention_of(const struct ing_tidy_plan *t, const struct blk_info *f)
 {
-    int64_t retention_ms, window_ms, keep_ms[BLK_ROLLUPS_MAX] = { 0 };
-
-    r->tenant(r->ctx, f->tenant, &retention_ms, &window_ms);
     if (f->resolution_ms == 0)
-        return retention_ms;
-    if (r->rollups != NULL)
-        r->rollups(r->ctx, f->tenant, keep_ms);
+        return t->retention_ms;
     for (unsigned i = 0; i < BLK_ROLLUPS_MAX; i++)
-        if (f->resolution_ms == blk_rollup_ms[i] && keep_ms[i] > 0)
-            return keep_ms[i];
-    return -1;                                         /* no such rollup is wanted any more */
+        if (f->resolution_ms == blk_rollup_ms[i] && t->rows_ms[i] > 0)
+            return t->rows_ms[i];
+    return -1;
 }
 
-/* The longest that any of its series is kept: a fileset goes whole only after that. */
-static int64_t longest(const struct ing_tidy_rules *r, const struct blk_info *f, int64_t retention_ms)
+static bool drops(const struct blk_manifest *m, const struct ing_tidy_rules *r, const struct ing_tidy_plan *t,
+                  const struct blk_info *f)
 {
-    struct kl_retention *keep = r->keep == NULL || f->resolution_ms != 0 ? NULL : r->keep(r->ctx, f->tenant);
+    int64_t retention_ms = retention_of(t, f);
 
-    for (size_t i = 0; keep != NULL && i < kl_retention_count(keep) && retention_ms != 0; i++) {
-        const struct kl_matcher *m;
-        int64_t                  keep_ms;
-
-        kl_retention_rule(keep, i, &m, &keep_ms);
-        if (keep_ms == 0 || keep_ms > retention_ms)
-            retention_ms = keep_ms;
-    }
-    kl_retention_free(keep);
-    return retention_ms;
+    if (retention_ms < 0)
+        return true;
+    retention_ms = ing_tidy_longest(t->keep, f, retention_ms);         /* rules may keep some of it longer */
+    if (retention_ms == 0 || f->max_ms >= t->now_ms - retention_ms)
+        return false;
+    return f->resolution_ms != 0 || r->bytes_max == 0 || f->quarantined || ing_tidy_made(m, t, f);
 }
 
 static bool plan_drops(const struct blk_manifest *m, const struct ing_tidy_rules *r, int64_t now_ms,
                        struct ing_tidy_plan *plan)
 {
+    struct ing_tidy_plan of = { .now_ms = now_ms };    /* a tenant */
+    const char          *tenant = NULL;
+
     for (uint32_t i = 0; i < m->fileset_count && plan->input_count < ING_TIDY_DROPS_MAX; i++) {
         const struct blk_info *f = &m->filesets[i];
-        int64_t                retention_ms = retention_of(r, f);
 
-        if (retention_ms == 0 || (retention_ms > 0 && f->max_ms >= now_ms - retention_ms))
+        if (tenant == NULL || strcmp(tenant, f->tenant) != 0)
+            ing_tidy_keep_of(r, tenant = f->tenant, &of);
+        if (!drops(m, r, &of, f))
             continue;
-        if (retention_ms > 0) {                        /* past it; but rules may keep some of it longer */
-            retention_ms = longest(r, f, retention_ms);
-            if (retention_ms == 0 || f->max_ms >= now_ms - retention_ms)
-                continue;
-        }
         if (plan->inputs == NULL)
             plan->inputs = kl_resize(NULL, ING_TIDY_DROPS_MAX * sizeof *plan->inputs);
         plan->inputs[plan->input_count++] = *f;
     }
+    kl_retention_free(of.keep);
     plan->what = plan->input_count > 0 ? ING_TIDY_DROP : ING_TIDY_NOTHING;
     return plan->input_count > 0;
 }
@@ -136,12 +128,12 @@ uint32_t ing_tidy_rollup_of(const struct blk_manifest *m, const struct blk_info 
     return blk_manifest_find(m, &named);
 }
 
-bool ing_tidy_has_source(const struct blk_manifest *m, const struct blk_info *rollup)
+uint32_t ing_tidy_source_of(const struct blk_manifest *m, const struct blk_info *rollup)
 {
     struct blk_info named = *rollup;
 
     named.resolution_ms = 0;
-    return blk_manifest_find(m, &named) < m->fileset_count;
+    return blk_manifest_find(m, &named);
 }
 
 /* ---- merges ---- */
@@ -457,6 +449,7 @@ static void obey_first(const struct blk_manifest *m, const struct ing_tidy_rules
     ing_tidy_plan_deinit(plan);
     plan->now_ms = now_ms;
     ing_tidy_plan_obey(m, &now, now_ms, plan);
+    ing_tidy_carry(m, plan);
     ing_tidy_plan_deletions(m, plan);
 }
 
@@ -469,13 +462,12 @@ void ing_tidy_plan(const struct blk_manifest *m, const struct ing_tidy_rules *r,
     if (plan_drops(m, r, now_ms, plan) || r->busy)
         return;
     plan->now_ms = now_ms;
-    if (!ing_tidy_plan_obey(m, r, now_ms, plan) && r->bytes_max > 0 && plan_merge(m, r, now_ms, plan) &&
-        r->keep != NULL) {
-        int64_t window_ms;
-
-        plan->keep = r->keep(r->ctx, plan->inputs[0].tenant);
-        r->tenant(r->ctx, plan->inputs[0].tenant, &plan->retention_ms, &window_ms);
+    if (!ing_tidy_plan_obey(m, r, now_ms, plan) && r->bytes_max > 0 && plan_merge(m, r, now_ms, plan)) {
+        ing_tidy_keep_of(r, plan->inputs[0].tenant, plan);
+        for (uint32_t i = 0; i < plan->input_count; i++)
+            plan->made |= ing_tidy_made(m, plan, &plan->inputs[i]);
     }
+    ing_tidy_carry(m, plan);
     ing_tidy_plan_deletions(m, plan);
     if (plan->what == ING_TIDY_COMPACT && plan->obeyed < m->deletions_made)
         obey_first(m, r, now_ms, plan);
@@ -493,6 +485,7 @@ void ing_tidy_plan_deinit(struct ing_tidy_plan *plan)
         blk_deletion_unref(plan->deletions[i]);
     free(plan->deletions);
     kl_retention_free(plan->keep);
+    free(plan->carrier);
     free(plan->inputs);
     free(plan->outputs);
     *plan = (struct ing_tidy_plan){ .what = ING_TIDY_NOTHING };

@@ -66,8 +66,14 @@ struct ing_tidy_plan {
     struct ing_tidy_output *outputs; uint32_t output_count;    /* malloc'ed; obey: found when opened */
     struct blk_deletion   **deletions; uint32_t deletion_count;    /* that concern the inputs; references */
     uint64_t           obeyed;                         /* the outputs have, up to this number */
-    struct kl_retention *keep;                         /* of the inputs' tenant, or NULL; owned */
-    int64_t            now_ms, retention_ms;
+    /* Behind the inputs there: rollups of some, read for rows that no samples are left of (keep.c) */
+    uint32_t           carried_count;
+    uint32_t          *carrier;                        /* of each: whose it is; malloc'ed */
+    /* Of the inputs' tenant */
+    struct kl_retention *keep;                         /* or NULL; owned */
+    int64_t            now_ms, retention_ms, rows_ms[BLK_ROLLUPS_MAX], window_ms;
+    uint64_t           made;                           /* compact: of all, not 0; obey: a bit an input: its
+                                                          samples may go, as for rows */
 };
 void ing_tidy_plan(const struct blk_manifest *m, const struct ing_tidy_rules *rules, int64_t now_ms,
                    struct ing_tidy_plan *plan);
@@ -80,11 +86,24 @@ bool ing_tidy_plan_obey(const struct blk_manifest *m, const struct ing_tidy_rule
 uint8_t ing_tidy_rolls(const struct ing_tidy_rules *r, const char *tenant, int64_t window_ms);
 /* Where a rollup of that fileset is in the manifest; fileset_count: nowhere. */
 uint32_t ing_tidy_rollup_of(const struct blk_manifest *m, const struct blk_info *f, unsigned roll);
-/* The fileset that a rollup was made of, if it is there yet. */
-bool ing_tidy_has_source(const struct blk_manifest *m, const struct blk_info *rollup);
-/* Of a fileset and those rules whose time has come for it; 0: of none. */
-uint64_t ing_tidy_thin(const struct kl_retention *keep, int64_t retention_ms, int64_t now_ms,
-                       const struct blk_info *f);
+/* Where the fileset that a rollup was made of is; fileset_count: it is there no more. */
+uint32_t ing_tidy_source_of(const struct blk_manifest *m, const struct blk_info *rollup);
+
+/* ---- tidy_keep.c: rules of retention, for samples and for rows. Pure functions. ---- */
+/* What holds for the tenant, into the plan; its rules before go. */
+void     ing_tidy_keep_of(const struct ing_tidy_rules *r, const char *tenant, struct ing_tidy_plan *plan);
+/* Is all of the fileset past what the rules, and `otherwise_ms`, keep of it? Owned by nobody: keep may be NULL. */
+int64_t  ing_tidy_longest(const struct kl_retention *keep, const struct blk_info *f, int64_t otherwise_ms);
+/* Rows that are kept longer than samples are made, or never will be: the samples may go. */
+bool     ing_tidy_made(const struct blk_manifest *m, const struct ing_tidy_plan *plan, const struct blk_info *f);
+/* Of a fileset and those rules whose time has come for it; 0: of none. `made`: as above. */
+uint64_t ing_tidy_thin(const struct ing_tidy_plan *plan, const struct blk_info *f, bool made);
+/* Does nothing keep this series in that fileset? */
+bool     ing_tidy_outlived(const struct ing_tidy_plan *plan, const struct blk_info *f, struct kl_labels labels,
+                           bool made);
+/* The rollups of inputs that may have rows without samples, or such that are past their time: into the plan. */
+void     ing_tidy_carry(const struct blk_manifest *m, struct ing_tidy_plan *plan);
+
 /* Takes the deletions that concern the inputs: all, or the first so many that one series' spans fit. */
 void ing_tidy_plan_deletions(const struct blk_manifest *m, struct ing_tidy_plan *plan);
 
@@ -101,13 +120,14 @@ struct ing_tidy {
     uint64_t generation;                               /* of the outputs */
     uint32_t at;                                       /* the input, or the output, at hand */
     struct kl_env_dir   *filesets;                     /* our own handle */
-    struct blk_fileset **open;                         /* of the inputs */
+    struct blk_fileset **open;                         /* of the inputs, and what is carried */
+    struct blk_carried *carried;                       /* of the output at hand, by rollup */
     struct blk_compaction *running;
     struct blk_compact   compact;
     struct blk_info      named;                        /* the output at hand, */
     struct blk_info      rolls[BLK_ROLLUPS_MAX]; uint32_t roll_count;      /* and its rollups */
     struct blk_info     *done; uint32_t done_count;    /* outputs that are in the store */
-    bool    *bad;                                      /* of the inputs: corrupt; checked: well */
+    bool    *bad;                                      /* of those: corrupt; checked: well */
     uint32_t bad_count;
     bool     compacting;                               /* holds the ingestor's one turn */
     struct blk_manifest known;                         /* orphans: the catalogue when it was begun */
@@ -134,7 +154,8 @@ enum kl_code ing_tidy_clean(struct ing_tidy *t, struct kl_err *err);
 /* ---- tidy_obey.c: on a worker ---- */
 uint32_t     ing_tidy_hide(void *tidy, const struct blk_info *input, struct kl_labels labels,
                            struct blk_hidden *ranges); /* of struct blk_compact */
-/* Is there a series in the open input that its deletions mean? Then it gets an output. */
+bool         ing_tidy_rows(void *tidy, int64_t resolution_ms, struct kl_labels labels);
+/* Is there a series in the open input, or rollup of one, that its deletions mean? Then it gets an output. */
 enum kl_code ing_tidy_look(struct ing_tidy *t, uint32_t input, struct kl_err *err);
 /* ---- orphans.c ---- */
 enum { ING_ORPHANS_MAX = 256, ING_ORPHANS_LOOK_MS = 6 * 3600 * 1000 };

@@ -71,6 +71,7 @@ static enum kl_code begin_output(struct ing_tidy *t, struct kl_err *err)
     const struct ing_tidy_output *o = &t->plan.outputs[t->at];
     const struct blk_info        *last = &t->plan.inputs[o->first + o->count - 1];
     enum kl_code                  code;
+    uint32_t                      carried = 0;
 
     t->named = (struct blk_info){ .partition = t->p->number, .window_start_ms = o->window_start_ms,
                                   .window_ms = o->window_ms, .id = last->id,
@@ -85,11 +86,19 @@ static enum kl_code begin_output(struct ing_tidy *t, struct kl_err *err)
                                        .root = t->filesets, .info = &t->named,
                                        .hide = t->plan.deletion_count > 0 || t->plan.keep != NULL
                                              ? ing_tidy_hide : NULL,
+                                       .rows = t->plan.keep != NULL ? ing_tidy_rows : NULL,
                                        .ctx = t, .from_ms = o->from_ms, .to_ms = o->to_ms,
                                        .rolls = t->rolls };
     t->roll_count = 0;
     for (unsigned i = 0; i < BLK_ROLLUPS_MAX; i++)
         if (o->rolls >> i & 1) {
+            t->compact.carried[t->roll_count] = t->carried + carried;
+            for (uint32_t k = 0; k < t->plan.carried_count; k++)
+                if (t->plan.carrier[k] >= o->first && t->plan.carrier[k] < o->first + o->count &&
+                    t->plan.inputs[t->plan.input_count + k].resolution_ms == blk_rollup_ms[i]) {
+                    t->carried[carried++] = (struct blk_carried){ t->open[t->plan.input_count + k], t->plan.carrier[k] - o->first };
+                    t->compact.carried_count[t->roll_count]++;
+                }
             t->rolls[t->roll_count] = t->named;
             t->rolls[t->roll_count++].resolution_ms = blk_rollup_ms[i];
         }

@@ -8,6 +8,8 @@ enum { FETCH_MAX = 1 << 30, SLICE_SAMPLES = 1 << 20 };
 
 struct input {
     struct blk_fileset *f;
+    int      roll;                                     /* rows of that rollup; -1: samples */
+    uint32_t of;                                       /* rows: of that input */
     uint32_t series;                                   /* the present one */
     struct kl_labels labels;                           /* of it; none left: at NULL */
     struct blk_page page;
@@ -18,8 +20,9 @@ struct input {
 struct blk_compaction {
     struct blk_compact c;
     struct input      *inputs;
+    uint32_t           input_count;                    /* those of samples first */
     struct blk_writer *w;
-    struct { struct blk_writer *w; struct blk_roll *r; } rolls[BLK_ROLLUPS_MAX];
+    struct { struct blk_writer *w; struct blk_roll *r; bool carried; } rolls[BLK_ROLLUPS_MAX];
     struct blk_merge  *m;
     struct blk_part   *parts;
     uint32_t          *which;
@@ -84,43 +87,102 @@ static void hide_outside(const struct blk_compact *c, const struct blk_info *in,
         part->hidden[part->hidden_count++] = (struct blk_hidden){ c->to_ms + 1, INT64_MAX };
 }
 
-static enum kl_code one_series(struct blk_compaction *x, uint32_t n, struct kl_err *err)
+/* One series of those inputs among `which` that are of that kind, what is hidden left out. */
+static enum kl_code merge_kind(struct blk_compaction *x, uint32_t n, int roll, const struct blk_chunk_ref **chunks,
+                               uint32_t *count, struct kl_err *err)
 {
-    const struct blk_compact   *c = &x->c;
-    struct kl_labels            labels = x->inputs[x->which[0]].labels;
-    const struct blk_chunk_ref *chunks;
-    uint32_t                    count;
+    const struct blk_compact *c = &x->c;
+    uint32_t                  parts = 0;
 
+    *count = 0;
     for (uint32_t i = 0; i < n; i++) {
         struct input    *in = &x->inputs[x->which[i]];
-        struct blk_part *part = &x->parts[i];
+        struct blk_part *part = &x->parts[parts];
 
+        if (in->roll != roll)
+            continue;
         blk_fetch_clear(&in->fetch);
         if (blk_fetch_series(&in->fetch, in->series, err) != KL_OK)
             return err->code;
         part->chunks = in->fetch.chunks;
         part->chunk_count = in->fetch.count;
-        part->hidden_count = c->hide ? c->hide(c->ctx, &in->f->info, labels, part->hidden) : 0;
+        part->hidden_count = c->hide ? c->hide(c->ctx, &in->f->info, in->labels, part->hidden) : 0;
         assert(part->hidden_count <= BLK_HIDDEN_MAX);
         hide_outside(c, &in->f->info, part);
+        parts++;
     }
-    if (blk_merge_series(x->m, x->parts, n, &chunks, &count, err) != KL_OK)
+    return parts == 0 ? KL_OK : blk_merge_series(x->m, x->parts, parts, chunks, count, err);
+}
+
+static enum kl_code write_rows(struct blk_compaction *x, uint32_t roll, struct kl_labels labels,
+                               const struct blk_chunk_ref *rows, uint32_t count, struct kl_err *err)
+{
+    return count == 0 ? KL_OK : blk_writer_series(x->rolls[roll].w, labels, kl_labels_fp(labels), rows, count, err);
+}
+
+/* Has a fileset rows of it, and the one that they were made of no samples any more? */
+static bool is_lone(const struct blk_compaction *x, uint32_t n, uint32_t roll)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        const struct input *in = &x->inputs[x->which[i]];
+        bool                has = false;
+
+        for (uint32_t k = 0; k < n && in->roll == (int)roll && !has; k++)
+            has = x->which[k] == in->of;
+        if (in->roll == (int)roll && !has)
+            return true;
+    }
+    return false;
+}
+
+/* Rows of samples; or those that there were before, where there are no samples to make all of them of. */
+static enum kl_code roll_series(struct blk_compaction *x, uint32_t n, struct kl_labels labels,
+                                const struct blk_chunk_ref *chunks, uint32_t count, struct kl_err *err)
+{
+    const struct blk_compact *c = &x->c;
+    bool                      carries[BLK_ROLLUPS_MAX];
+
+    for (uint32_t i = 0; i < c->roll_count; i++) {     /* these first: the merge lends its chunks until the next */
+        const struct blk_chunk_ref *rows = NULL;
+        uint32_t                    row_count;
+
+        carries[i] = is_lone(x, n, i);
+        if (carries[i] || count == 0 || (c->rows != NULL && !c->rows(c->ctx, c->rolls[i].resolution_ms, labels)))
+            continue;
+        if (blk_roll_series(x->rolls[i].r, chunks, count, &rows, &row_count, err) != KL_OK ||
+            write_rows(x, i, labels, rows, row_count, err) != KL_OK)
+            return err->code;
+    }
+    for (uint32_t i = 0; i < c->roll_count; i++) {
+        const struct blk_chunk_ref *rows = NULL;
+        uint32_t                    row_count;
+
+        if (!carries[i] && count > 0)
+            continue;
+        if (merge_kind(x, n, (int)i, &rows, &row_count, err) != KL_OK ||
+            write_rows(x, i, labels, rows, row_count, err) != KL_OK)
+            return err->code;
+        for (uint32_t k = 0; k < row_count; k++)
+            x->samples += rows[k].count;
+        x->rolls[i].carried |= row_count > 0;
+    }
+    return KL_OK;
+}
+
+static enum kl_code one_series(struct blk_compaction *x, uint32_t n, struct kl_err *err)
+{
+    struct kl_labels            labels = x->inputs[x->which[0]].labels;
+    const struct blk_chunk_ref *chunks = NULL;
+    uint32_t                    count;
+
+    if (merge_kind(x, n, -1, &chunks, &count, err) != KL_OK)
         return err->code;
     for (uint32_t i = 0; i < count; i++)
         x->samples += chunks[i].count;
-    if (count > 0 &&
-        blk_writer_series(x->w, labels, kl_labels_fp(labels), chunks, count, err) != KL_OK)
+    if (count > 0 && blk_writer_series(x->w, labels, kl_labels_fp(labels), chunks, count, err) != KL_OK)
         return err->code;
-    for (uint32_t i = 0; i < c->roll_count && count > 0; i++) {
-        const struct blk_chunk_ref *rows;
-        uint32_t                    row_count;
-
-        if (blk_roll_series(x->rolls[i].r, chunks, count, &rows, &row_count, err) != KL_OK)
-            return err->code;
-        if (row_count > 0 && blk_writer_series(x->rolls[i].w, labels, kl_labels_fp(labels), rows, row_count,
-                                               err) != KL_OK)
-            return err->code;
-    }
+    if (roll_series(x, n, labels, chunks, count, err) != KL_OK)
+        return err->code;
     x->series += n;
     for (uint32_t i = 0; i < n; i++) {
         x->inputs[x->which[i]].series++;
@@ -206,7 +268,7 @@ static enum kl_code copy_extras(const struct blk_compact *c, struct blk_writer *
 
 static void destroy(struct blk_compaction *x)
 {
-    for (uint32_t i = 0; i < x->c.count; i++) {
+    for (uint32_t i = 0; i < x->input_count; i++) {
         blk_fetch_deinit(&x->inputs[i].fetch);
         blk_ahead_deinit(&x->inputs[i].pages);
         blk_page_deinit(&x->inputs[i].page);
@@ -220,12 +282,28 @@ static void destroy(struct blk_compaction *x)
     free(x);
 }
 
+static void add_input(struct blk_compaction *x, struct blk_fileset *f, int roll, uint32_t of)
+{
+    struct input *in = &x->inputs[x->input_count++];
+
+    in->f = f;
+    in->roll = roll;
+    in->of = of;
+    x->at_most += f->info.series_count;
+    blk_fetch_init(&in->fetch, f, INT64_MIN, INT64_MAX, FETCH_MAX);
+    want_all(in);
+}
+
 enum kl_code blk_compaction_begin(const struct blk_compact *c, struct blk_compaction **out,
                                   struct kl_err *err)
 {
     struct blk_compaction *x;
     struct blk_writer     *w;
+    uint32_t               total = c->count;
 
+    for (uint32_t i = 0; i < c->roll_count; i++)
+        total += c->carried_count[i];
+    assert(total <= 2 * BLK_INPUTS_MAX);
     assert(c->count >= 1 && c->count <= BLK_INPUTS_MAX);
     assert(c->roll_count <= BLK_ROLLUPS_MAX);
     if (blk_writer_open(c->root, c->info, &w, err) != KL_OK)
@@ -246,15 +324,14 @@ enum kl_code blk_compaction_begin(const struct blk_compact *c, struct blk_compac
         x->rolls[i].r = blk_roll_new(c->rolls[i].resolution_ms);
     }
     x->m = blk_merge_new();
-    x->parts = kl_resize(NULL, c->count * sizeof *x->parts);
-    x->which = kl_resize(NULL, c->count * sizeof *x->which);
-    x->inputs = kl_new(c->count * sizeof *x->inputs);
-    for (uint32_t i = 0; i < c->count; i++) {
-        x->inputs[i].f = c->inputs[i];
-        x->at_most += c->inputs[i]->info.series_count;
-        blk_fetch_init(&x->inputs[i].fetch, c->inputs[i], INT64_MIN, INT64_MAX, FETCH_MAX);
-        want_all(&x->inputs[i]);
-    }
+    x->parts = kl_resize(NULL, total * sizeof *x->parts);
+    x->which = kl_resize(NULL, total * sizeof *x->which);
+    x->inputs = kl_new(total * sizeof *x->inputs);
+    for (uint32_t i = 0; i < c->count; i++)
+        add_input(x, c->inputs[i], -1, i);
+    for (uint32_t i = 0; i < c->roll_count; i++)
+        for (uint32_t k = 0; k < c->carried_count[i]; k++)
+            add_input(x, c->carried[i][k].rows, (int)i, c->carried[i][k].of);
     *out = x;
     return KL_OK;
 }
@@ -265,12 +342,12 @@ enum kl_code blk_compaction_step(struct blk_compaction *x, uint64_t samples, str
     uint32_t     n;
     enum kl_code code = KL_OK;
 
-    for (uint32_t i = 0; !x->begun && i < x->c.count && code == KL_OK; i++)
+    for (uint32_t i = 0; !x->begun && i < x->input_count && code == KL_OK; i++)
         code = step(&x->inputs[i], err);
     x->begun = true;
     /* A series counts, too: there are inputs of many that have little each. */
     while (code == KL_OK && x->samples + (x->series - series) * 16 < until) {
-        n = next_series(x->inputs, x->c.count, x->which);
+        n = next_series(x->inputs, x->input_count, x->which);
         if (n == 0)
             return kl_fail(err, KL_ENOENT, "all is done");
         code = one_series(x, n, err);
@@ -285,16 +362,21 @@ enum kl_code blk_compaction_finish(struct blk_compaction *x, struct blk_info *do
     struct kl_env_dir *root = x->c.root;
     struct blk_info    all[1 + BLK_ROLLUPS_MAX];
     uint32_t           count = 1 + x->c.roll_count, made = 0;
+    bool               carried[1 + BLK_ROLLUPS_MAX] = { false };
 
     if (copy_extras(&x->c, x->w, err) != KL_OK) {
         blk_compaction_abandon(x);
         return kl_within(err, "compact");
     }
-    for (uint32_t i = 1; i < count; i++)
+    for (uint32_t i = 1; i < count; i++) {
         w[i] = x->rolls[i - 1].w;
+        carried[i] = x->rolls[i - 1].carried;
+    }
     destroy(x);
-    while (made < count && blk_writer_finish(w[made], &all[made], err) == KL_OK)
+    while (made < count && blk_writer_finish(w[made], &all[made], err) == KL_OK) {
+        all[made].carried = carried[made];
         made++;
+    }
     if (made == count) {
         if (done != NULL)
             memcpy(done, all, count * sizeof *all);

@@ -14,6 +14,7 @@
 
 enum { BLK_INPUTS_MAX = 256, BLK_HIDDEN_MAX = 64 };
 
+struct blk_carried { struct blk_fileset *rows; uint32_t of; };        /* of: the input */
 struct blk_compact {
     struct blk_fileset *const *inputs;                 /* borrowed; later ones win */
     uint32_t count;                                    /* 1..BLK_INPUTS_MAX */
@@ -31,6 +32,12 @@ struct blk_compact {
     /* Besides, rollups of the result: what each is called, with its resolution. */
     const struct blk_info *rolls;
     uint32_t roll_count;                               /* up to BLK_ROLLUPS_MAX */
+    /* Of each of them, the filesets of its rows that some inputs had. Of a series that has no samples left, and of one
+     * that such an input has none of any more, the rows that `hide` leaves are taken over. Borrowed. */
+    const struct blk_carried *carried[BLK_ROLLUPS_MAX];
+    uint32_t carried_count[BLK_ROLLUPS_MAX];           /* up to BLK_INPUTS_MAX in all */
+    /* Shall rows be made of a series' samples? NULL: of all. */
+    bool (*rows)(void *ctx, int64_t resolution_ms, struct kl_labels labels);
 };
 /* In slices, so that a worker can do something else in between. Borrows all that `c` names. After
  * KL_OK from begin, one of finish and abandon. */
@@ -40,7 +47,7 @@ enum kl_code blk_compaction_begin(const struct blk_compact *c, struct blk_compac
 /* Goes on for about so many samples; KL_ENOENT: all are done. */
 enum kl_code blk_compaction_step(struct blk_compaction *x, uint64_t samples, struct kl_err *err);
 /* Durable with KL_OK; after a failure there is no such fileset. Frees x. `done` has room for the
- * fileset and then each rollup. */
+ * fileset and then each rollup; of one that took rows over `carried` is set. */
 enum kl_code blk_compaction_finish(struct blk_compaction *x, struct blk_info *done,
                                    struct kl_err *err);
 void         blk_compaction_abandon(struct blk_compaction *x); /* removes what it can; frees x */

@@ -44,6 +44,8 @@ struct blk_info {
                                                           neither read nor compacted any more */
     uint8_t  rolled;                                   /* a manifest's: the rollups that were made of it,
                                                           perhaps without a row: bit i, blk_rollup_ms[i] */
+    bool     carried;                                  /* a manifest's, of a rollup: it has rows of series
+                                                          that its fileset has no samples of */
     uint64_t obeyed;                                   /* a manifest's: deletions of numbers up to it
                                                           hide nothing here (libblock/deletion.h) */
 };

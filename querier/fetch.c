@@ -217,15 +217,12 @@ static void restart(struct qr_fetch *f)
     struct qr_fetch anew = { .job = f->job, .what = f->what, .matchers = f->matchers,
                              .matcher_count = f->matcher_count, .from_ms = f->from_ms, .to_ms = f->to_ms,
                              .label = f->label, .limit = f->limit, .quiet = f->quiet, .done = f->done,
-                             .id = f->id, .later = f->later, .no_rows = true };
+                             .id = f->id, .later = f->later, .fold = f->fold, .fold_ms = f->fold_ms,
+                             .range_ms = f->range_ms, .rows_max_ms = f->rows_max_ms, .no_rows = true };
 
     memcpy(anew.unpushed, f->unpushed, sizeof anew.unpushed);
     if (f->what == TSP_SEL_PARTIAL) {
         anew.what = TSP_SEL_SERIES;
-        anew.fold = f->fold;
-        anew.fold_ms = f->fold_ms;
-        anew.range_ms = f->range_ms;
-        anew.rows_max_ms = f->rows_max_ms;
         anew.no_rows = false;
         kl_count(f->job->q->m.pushes_refused, 1);
     }

@@ -314,6 +314,7 @@ struct qr_found {                                      /* a series in one source
     const struct blk_chunk_ref *chunks;
     uint32_t chunk_count, partition;
     int64_t rows_ms, window_start_ms;                  /* of a rollup: its resolution, and window; else 0 */
+    bool lone, left_out;                               /* rows.c */
 };
 struct qr_source {                                     /* a run of series by rising fingerprint */
     uint32_t partition;
@@ -337,6 +338,7 @@ struct qr_stored {                                     /* one fileset, being rea
     struct qr_source *source;
     struct qr_hidden *hidden;                          /* by deletions; NULL: nothing */
     bool read;                                         /* opened, and may hold what is wanted */
+    bool lone;                                         /* a rollup that stands for no samples (rows.c) */
     struct blk_tally tally;
     enum kl_code code; struct kl_err err;
 };
@@ -450,9 +452,10 @@ int64_t qr_push_timeout_ms(const struct qr_job *j, bool another);      /* anothe
 void    qr_push_failed(struct qr_part *p, const struct kl_err *err);   /* its question: _cannot, for that reason */
 /* rows.c: rollups in place of samples */
 bool         qr_rows_fit(const struct qr_fetch *f, int64_t resolution_ms);
-bool         qr_rows_alone(const struct qr_fetch *f, const struct blk_manifest *m, const struct blk_info *info);
+bool         qr_rows_lone(const struct qr_fetch *f, const struct blk_manifest *m, const struct blk_info *info);
 void         qr_rows_choose(struct qr_part *p);
-bool         qr_rows_clash(const struct qr_fetch *f);
+/* Leaves lone rows out that others speak for; true: what is left cannot be told together. */
+bool         qr_rows_clash(struct qr_fetch *f);
 /* To the end of a row that `to` may lie in, where rows are read whose ends count. */
 int64_t      qr_rows_to(const struct qr_fetch *f);
 /* Whether a row becomes its first and last sample; then: how many of `count` histograms at `times` that they become,

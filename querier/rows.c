@@ -9,7 +9,9 @@
  *   is it all   nothing else, live or in another partition, has samples of a series within the time of
  *               its rows: qr_rows_clash, when all is merged. Else the fetch begins anew, without rollups
  *
- * A rollup whose fileset is past its retention is all there is, and is read where it fits.
+ * A rollup whose fileset is past its retention is all there is, and is read where it fits; so is, besides its
+ * fileset, one that has rows of series whose samples are (`carried`). These are lone: of a series of which
+ * something else has samples at that time, or coarser rows, they are not taken.
  */
 #include <inttypes.h>
 
@@ -23,7 +25,7 @@ static bool exact(const struct qr_fetch *f, int64_t resolution_ms)
 
 bool qr_rows_fit(const struct qr_fetch *f, int64_t resolution_ms)
 {
-    if (f->fold == PQL_FOLD_NONE || f->no_rows || f->what != TSP_SEL_SERIES || f->rows_max_ms == 0)
+    if (f->fold == PQL_FOLD_NONE || f->what != TSP_SEL_SERIES || f->rows_max_ms == 0)
         return false;
     return exact(f, resolution_ms) ||
            (f->rows_max_ms > 0 && resolution_ms <= f->rows_max_ms && resolution_ms * 2 <= f->range_ms);
@@ -39,16 +41,9 @@ static const struct blk_info *named(const struct blk_manifest *m, const struct b
     return at < m->fileset_count && !m->filesets[at].quarantined ? &m->filesets[at] : NULL;
 }
 
-/* A rollup alone: its fileset is gone, and no coarser one fits as well. */
-bool qr_rows_alone(const struct qr_fetch *f, const struct blk_manifest *m, const struct blk_info *info)
+bool qr_rows_lone(const struct qr_fetch *f, const struct blk_manifest *m, const struct blk_info *info)
 {
-    if (!qr_rows_fit(f, info->resolution_ms) || named(m, info, 0) != NULL)
-        return false;
-    for (unsigned i = 0; i < BLK_ROLLUPS_MAX; i++)
-        if (blk_rollup_ms[i] > info->resolution_ms && qr_rows_fit(f, blk_rollup_ms[i]) &&
-            named(m, info, blk_rollup_ms[i]) != NULL)
-            return false;
-    return true;
+    return qr_rows_fit(f, info->resolution_ms) && (info->carried || named(m, info, 0) == NULL);
 }
 
 static bool concerned(const struct blk_manifest *m, const struct blk_info *info)
@@ -66,31 +61,55 @@ static bool overlapped(const struct qr_part *p, size_t at)
     for (size_t i = 0; i < p->file_count; i++) {
         const struct blk_info *y = p->files[i].info;
 
-        if (i != at && x->min_ms <= y->max_ms && y->min_ms <= x->max_ms)
+        if (i != at && !p->files[i].lone && x->min_ms <= y->max_ms && y->min_ms <= x->max_ms)
             return true;
     }
     return false;
 }
 
+/* Where among the files a rollup is that is lone, or is not: file_count. */
+static size_t listed(const struct qr_part *p, const struct blk_info *info)
+{
+    size_t i = 0;
+
+    while (i < p->file_count && p->files[i].info != info)
+        i++;
+    return i;
+}
+
 void qr_rows_choose(struct qr_part *p)
 {
     const struct blk_manifest *m = &p->manifest->m;
+    size_t                     left = 0;
 
-    for (size_t i = 0; i < p->file_count; i++) {
+    for (size_t i = 0; i < p->file_count; i++)
+        p->files[i].lone = p->files[i].info->resolution_ms != 0;
+    for (size_t i = 0; i < p->file_count && !p->f->no_rows; i++) {
         const struct blk_info *info = p->files[i].info, *rows = NULL;
 
-        for (unsigned k = 0; k < BLK_ROLLUPS_MAX && info->resolution_ms == 0; k++)
+        for (unsigned k = 0; k < BLK_ROLLUPS_MAX && !p->files[i].lone; k++)
             if ((info->rolled >> k & 1) && qr_rows_fit(p->f, blk_rollup_ms[k])) {
                 const struct blk_info *x = named(m, info, blk_rollup_ms[k]);
 
                 rows = x != NULL ? x : rows;           /* the coarsest that fits */
             }
-        if (rows != NULL && !concerned(m, info) && !overlapped(p, i))
+        if (rows != NULL && !concerned(m, info) && !overlapped(p, i)) {
+            size_t at = listed(p, rows);
+
+            if (at < p->file_count)                    /* it has what is only there, too, and stands once */
+                p->files[at].info = NULL;
             p->files[i].info = rows;
+        }
     }
-    for (size_t i = 0; i < p->file_count; i++)
+    for (size_t i = 0; i < p->file_count; i++) {
+        if (p->files[i].info == NULL)
+            continue;
         if (p->files[i].info->resolution_ms > p->f->rows_ms)
             p->f->rows_ms = p->files[i].info->resolution_ms;
+        p->files[left++] = p->files[i];
+    }
+    p->f->files_total -= p->file_count - left;
+    p->file_count = left;
 }
 
 /* Since when a chunk may have samples behind it: rows stand for what was before them. */
@@ -113,16 +132,44 @@ static bool clash(const struct qr_found *a, const struct qr_found *b)
     return false;
 }
 
-bool qr_rows_clash(const struct qr_fetch *f)
+/* Of a series' n: lone rows beside others are left out. Returns how many are left. */
+static size_t without_lone(struct qr_found *g, size_t n)
 {
-    for (size_t i = 0, n; f->rows_ms > 0 && i < f->found_count; i += n) {
-        const struct qr_found *g = &f->found[i];
+    size_t left = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        bool out = false;
+
+        for (size_t k = 0; k < n && g[i].lone && !out; k++)
+            out = k != i && clash(&g[i], &g[k]) &&
+                  (!g[k].lone || g[k].rows_ms > g[i].rows_ms || (g[k].rows_ms == g[i].rows_ms && k > i));
+        g[i].left_out = out;
+    }
+    for (size_t i = 0; i < n; i++)
+        if (!g[i].left_out)
+            g[left++] = g[i];
+    return left;
+}
+
+bool qr_rows_clash(struct qr_fetch *f)
+{
+    size_t left = 0;
+
+    for (size_t i = 0, n, k; f->rows_ms > 0 && i < f->found_count; i += n) {
+        struct qr_found *g = &f->found[i];
 
         for (n = 1; i + n < f->found_count && kl_fp_cmp(g[n].fp, g->fp) == 0; n++)
-            for (size_t k = 0; k < n; k++)
-                if ((g[k].rows_ms > 0 || g[n].rows_ms > 0) && clash(&g[k], &g[n]))
+            ;
+        k = n == 1 ? 1 : without_lone(g, n);
+        for (size_t a = 1; a < k; a++)
+            for (size_t b = 0; b < a; b++)
+                if ((g[a].rows_ms > 0 || g[b].rows_ms > 0) && clash(&g[a], &g[b]))
                     return true;
+        memmove(&f->found[left], g, k * sizeof *g);
+        left += k;
     }
+    if (f->rows_ms > 0)
+        f->found_count = left;
     return false;
 }
 

@@ -33,7 +33,7 @@ static bool wanted(const struct qr_part *p, const struct blk_info *i)
 {
     int64_t slack = p->f->what == TSP_SEL_EXEMPLARS ? EXEMPLAR_SLACK_MS : 0;
 
-    return i->series_count > 0 && (i->resolution_ms == 0 || qr_rows_alone(p->f, &p->manifest->m, i)) &&
+    return i->series_count > 0 && (i->resolution_ms == 0 || qr_rows_lone(p->f, &p->manifest->m, i)) &&
            i->min_ms - slack <= p->f->to_ms &&
            i->max_ms + slack >= p->f->from_ms && strcmp(i->tenant, p->f->job->tenant) == 0;
 }
@@ -200,7 +200,7 @@ static enum kl_code copy_series(struct qr_stored *x, const struct blk_selected *
 
     struct qr_found found = { .fp = got->fp, .labels = { at, got->labels.size }, .chunks = refs,
                               .chunk_count = got->chunk_count, .partition = s->partition,
-                              .rows_ms = x->info->resolution_ms,
+                              .rows_ms = x->info->resolution_ms, .lone = x->lone,
                               .window_start_ms = x->info->window_start_ms };
 
     at += got->labels.size;

@@ -11,7 +11,13 @@
 enum { TEXT_MAX = 16 * 1024 };
 static const char metric_name[] = "__name__";
 
-struct rule { struct kl_matcher matchers[KL_RETENTION_MATCHERS_MAX]; size_t count; int64_t keep_ms; bool kept; };
+enum { KEEPS = 3 };
+static const char *const keeps[KEEPS] = { "keep", "keep_5m", "keep_1h" };
+struct rule {
+    struct kl_matcher matchers[KL_RETENTION_MATCHERS_MAX];
+    size_t  count;
+    struct { int64_t ms; bool given; } keep[KEEPS];    /* by what + 1 */
+};
 struct kl_retention {
     struct kl_arena arena;
     uint64_t    hash;
@@ -148,7 +154,7 @@ unfit:
                    s.size > 0 ? (const char *)s.at : "");
 }
 
-static enum kl_code duration(struct kl_span s, int64_t *ms, struct kl_err *err)
+static enum kl_code duration(const char *field, struct kl_span s, int64_t *ms, struct kl_err *err)
 {
     static const struct { const char *unit; int64_t ms; } units[] = {
         { "ms", 1 }, { "s", 1000 }, { "m", 60000 }, { "h", 3600000 }, { "d", 86400000 } };
@@ -166,7 +172,7 @@ static enum kl_code duration(struct kl_span s, int64_t *ms, struct kl_err *err)
         if (s.size - i == strlen(units[u].unit) && memcmp(at + i, units[u].unit, s.size - i) == 0 &&
             !__builtin_mul_overflow(n, units[u].ms, ms))
             return KL_OK;
-    return kl_fail(err, KL_EINVAL, "\"keep\" is a number and one of ms s m h d: \"%.*s\"",
+    return kl_fail(err, KL_EINVAL, "\"%s\" is a number and one of ms s m h d: \"%.*s\"", field,
                    (int)(s.size < 40 ? s.size : 40), at);
 }
 
@@ -175,23 +181,26 @@ static enum kl_code on_field(void *ctx, size_t item, const char *key, size_t nth
 {
     struct kl_retention *k = ctx;
     struct rule         *r;
+    size_t               what = 0;
 
     if (item >= KL_RETENTION_RULES_MAX)
         return kl_fail(err, KL_EINVAL, "more than %d rules", KL_RETENTION_RULES_MAX);
     r = &k->rules[item];
     k->count = item + 1;
+    while (what < KEEPS && strcmp(key, keeps[what]) != 0)
+        what++;
     if (nth > 0)
         kl_fail(err, KL_EINVAL, "\"%.40s\" is a list", key);
     else if (strcmp(key, "match") == 0) {
         if (selector(k, r, value, err) == KL_OK)
             return KL_OK;
-    } else if (strcmp(key, "keep") == 0) {
-        if (duration(value, &r->keep_ms, err) == KL_OK) {
-            r->kept = true;
+    } else if (what < KEEPS) {
+        if (duration(keeps[what], value, &r->keep[what].ms, err) == KL_OK) {
+            r->keep[what].given = true;
             return KL_OK;
         }
     } else {
-        kl_fail(err, KL_EINVAL, "\"%.40s\" is neither match nor keep", key);
+        kl_fail(err, KL_EINVAL, "\"%.40s\" is none of match, keep, keep_5m and keep_1h", key);
     }
     return kl_within(err, "rule %zu", item + 1);
 }
@@ -205,7 +214,7 @@ enum kl_code kl_retention_new(const char *list, struct kl_retention **out, struc
     k->hash = kl_hash64(list, strlen(list));
     code = kl_config_list(list, on_field, k, err);
     for (size_t i = 0; i < k->count && code == KL_OK; i++)
-        if (k->rules[i].count == 0 || !k->rules[i].kept)
+        if (k->rules[i].count == 0 || !k->rules[i].keep[0].given)
             code = kl_fail(err, KL_EINVAL, "rule %zu lacks %s", i + 1,
                            k->rules[i].count == 0 ? "\"match\"" : "\"keep\"");
     if (code == KL_OK)
@@ -240,17 +249,39 @@ uint64_t kl_retention_hash(const struct kl_retention *k) { return k->hash; }
 
 size_t kl_retention_count(const struct kl_retention *k) { return k->count; }
 
-size_t kl_retention_rule(const struct kl_retention *k, size_t i, const struct kl_matcher **m, int64_t *keep_ms)
+size_t kl_retention_rule(const struct kl_retention *k, size_t i, const struct kl_matcher **m)
 {
     *m = k->rules[i].matchers;
-    *keep_ms = k->rules[i].keep_ms;
     return k->rules[i].count;
 }
 
-int64_t kl_retention_of(const struct kl_retention *k, struct kl_labels labels, int64_t otherwise_ms)
+int64_t kl_retention_keep(const struct kl_retention *k, size_t i, enum kl_retention_what what, int64_t otherwise_ms)
 {
-    for (size_t i = 0; i < k->count; i++)
-        if (kl_matchers_test(k->rules[i].matchers, k->rules[i].count, labels))
-            return k->rules[i].keep_ms;
-    return otherwise_ms;
+    const struct rule *r = &k->rules[i];
+
+    if (what == KL_RETENTION_SAMPLES || r->keep[what + 1].given)
+        return r->keep[what + 1].ms;
+    return r->keep[0].ms == 0 || (otherwise_ms != 0 && otherwise_ms < r->keep[0].ms) ? otherwise_ms : r->keep[0].ms;
+}
+
+size_t kl_retention_find(const struct kl_retention *k, struct kl_labels labels)
+{
+    size_t i = 0;
+
+    while (i < k->count && !kl_matchers_test(k->rules[i].matchers, k->rules[i].count, labels))
+        i++;
+    return i;
+}
+
+bool kl_retention_says(const struct kl_retention *k, size_t i, enum kl_retention_what what)
+{
+    return k->rules[i].keep[what + 1].given;
+}
+
+int64_t kl_retention_of(const struct kl_retention *k, struct kl_labels labels, enum kl_retention_what what,
+                        int64_t otherwise_ms)
+{
+    size_t i = k == NULL ? 0 : kl_retention_find(k, labels);
+
+    return k == NULL || i == k->count ? otherwise_ms : kl_retention_keep(k, i, what, otherwise_ms);
 }

@@ -1,5 +1,9 @@
 """Rollups: the same answers from rows as from samples where they are exact, and who reads near ones is told."""
+import glob
 import json
+import os
+import shutil
+import subprocess
 import time
 import urllib.parse
 
@@ -141,3 +145,79 @@ def test_rows_answer_as_samples_do_where_they_are_exact(world):
             rows, _ = ask(ours.query, "query_range", query=query, step=step, **at)
             raw, _ = ask(ours.query, "query_range", query=query, step=step, max_source_resolution="0", **at)
             check(rows == raw, f"{when}: {query}")
+
+
+RULES = """
+retention_rules:
+  - {match: 'rolled_1{series="0"}', keep: 3h, keep_1h: 1000h}
+  - {match: 'rolled_2', keep: 1000h, keep_5m: 1m}
+"""
+
+
+def test_rows_are_kept_longer_than_samples_or_shorter_as_rules_say(world):
+    with open(world.path("rules.yaml"), "w") as f:
+        f.write(RULES)
+    # Three hours begin anew with the clock: what went stays gone, and nothing is read that is about to go.
+    end = int(time.time()) // 7200 * 7200_000
+    begin, old = end - 12 * 3600_000, end - 4 * 3600_000
+    at = {"start": begin // 1000 + 3600, "end": old // 1000 - 3600}
+    ours = koa.Serve(world, "--config", world.path("rules.yaml"), *FLAGS)
+    load(ours.push, begin, end)
+    ours.flush_all()
+    one, two = 'rolled_1{series="0"}', "rolled_2"
+
+    def samples(of):
+        return ask(ours.query, "query_range", query=f"count_over_time({of}[1h])", step=3600, max_source_resolution="0", **at)[0]
+
+    def rows(fold, of, **how):
+        return ask(ours.query, "query_range", query=f"{fold}_over_time({of}[1h])", step=3600, **{**at, **how})
+
+    def want(fold, s):
+        """Of hours (t - 1h, t]."""
+        out = []
+        for t in range(at["start"] * 1000, at["end"] * 1000 + 1, 3600_000):
+            v = [value(x, 1, s) for x in range(max(t - 3600_000 + STEP, begin), t + 1, STEP)]
+            out.append([t // 1000, float(len(v) if fold == "count" else max(v))])
+        return out
+
+    def are(answer, expected):
+        return [[t, float(v)] for s in answer for t, v in s["values"]] == expected
+    eventually("samples of the one are gone", lambda: not samples(one), 240)
+
+    def told(when):
+        for fold in ("count", "max"):
+            answer, infos = rows(fold, one)
+            check(are(answer, want(fold, 0)) and any("rows of 60 minutes" in i for i in infos), f"{when}: {fold}: {answer} {infos}")
+            both, _ = rows(fold, 'rolled_1{series=~"0|1"}')
+            check(len(both) == 2, f"{when}: {both}")
+        answer, infos = rows("count", two, max_source_resolution="5m")
+        check(len(answer) > 0 and answer == rows("count", two, max_source_resolution="0")[0], f"{when}: {answer}")
+
+    told("samples gone")
+    # Rows of five minutes of rolled_2 are gone, where those of others are not.
+    rolls, _ = rolled(ours.query)
+    check({b["resolution"] for b in rolls} == {300_000, 3600_000}, f"{rolls}")
+    # Late samples over such a window: their series answers by samples, the other by its rows, live and flushed.
+    late = old - 3 * 3600_000 + 1234
+    check(koa.push(ours.push, [({"__name__": "rolled_1", "job": "j1", "series": "1"}, [(late, 1e9)])])[0] == 204, "push")
+    for when in ("live", "flushed"):
+        if when == "flushed":
+            ours.flush_all()
+        told(f"late, {when}")
+        check("1000000000" in json.dumps(rows("max", 'rolled_1{series=~"0|1"}')[0]), f"{when}: the late sample is not there")
+    # The catalogue from the store alone.
+    check(ours.process.stop() == 0, ours.process.words())
+    for folder in ("kv", "log", "snapshots"):
+        shutil.rmtree(world.path("data", folder))
+    manifests = glob.glob(world.path("data", "**", "catalogue"), recursive=True)
+    check(manifests, "no manifests")
+    for folder in manifests:
+        shutil.rmtree(folder)
+    p = subprocess.run([os.path.join(koa.BIN, "koalemos"), "catalog", "rebuild", "--data-dir", world.path("data"), "--partitions", "2"],
+                       capture_output=True, text=True, timeout=120)
+    check(p.returncode == 0, f"rebuild: {p.returncode} {p.stdout} {p.stderr}")
+    ours.process.start()
+    ours.ready()
+    # What several filesets replaced together is back, too, until rules are obeyed again: samples go before lone rows.
+    eventually("samples of the one are gone again", lambda: not samples(one), 120)
+    told("rebuilt")

@@ -274,6 +274,143 @@ START_TEST(rules_keep_some_series_shorter_and_some_longer)
 }
 END_TEST
 
+/* Which series have rows of an hour, a bit each; of each row of an hour that is full, all its samples counted. */
+static unsigned full_rows(int roll)
+{
+    struct blk_info     info;
+    char                path[BLK_PATH_MAX + 1];
+    struct blk_fileset *f;
+    struct blk_select  *sel;
+    struct blk_selected x;
+    struct kl_err       err = { 0 };
+    unsigned            seen = 0;
+
+    if (!find(roll, &info))
+        return 0;
+    blk_fileset_path(&info, path);
+    ck_assert_msg(blk_fileset_open_store(w.store, path, &f, &err) == KL_OK, "%s", err.text);
+    ck_assert_msg(blk_fileset_verify(f, &err) == KL_OK, "%s", err.text);
+    ck_assert_int_eq(blk_select_open(f, NULL, 0, INT64_MIN, INT64_MAX, true, &sel, &err), KL_OK);
+    while (blk_select_next(sel, &x, &err) == KL_OK) {
+        static int64_t        times[BLK_CHUNK_MAX];
+        static struct kl_hist h[BLK_CHUNK_MAX];
+        struct kl_arena       arena;
+        uint32_t              n;
+        double                count = 0;
+
+        ck_assert_uint_eq(x.chunk_count, 1);
+        kl_arena_init(&arena, 1 << 22);
+        ck_assert_int_eq(blk_chunk_decode_hists(x.chunks[0].bytes, &arena, times, h, NULL, &n, &err), KL_OK);
+        for (uint32_t i = 0; i < n; i++) {
+            struct blk_row row;
+
+            ck_assert(blk_row_get(&h[i], &row));
+            count += row.count;
+        }
+        kl_arena_deinit(&arena);
+        ck_assert_double_eq(count, HOUR / 20000);
+        seen |= 1u << number_of(x.fp);
+    }
+    blk_select_close(sel);
+    blk_fileset_unref(f);
+    return seen;
+}
+
+static bool is_carried(int roll)
+{
+    struct blk_info info;
+
+    return find(roll, &info) && info.carried;
+}
+
+/* h0's samples go after 4 h, its rows of an hour after 30; h1's rows of five minutes before its samples. */
+START_TEST(rows_outlive_samples_of_their_series_or_go_before_them_as_rules_say)
+{
+    unsigned         samples, rows;
+    struct blk_info  raw, anew;
+    struct kl_matcher m = { KL_MATCH_EQ, kl_span_str("host"), kl_span_str("h2"), NULL };
+    uint64_t         seq;
+
+    w.retention_ms = INT64_C(20) * HOUR;
+    w.deletion_ms = 1000;
+    w.retention_rules = "[{\"match\":\"{host='h0'}\",\"keep\":\"4h\",\"keep_1h\":\"30h\"},"
+                        "{\"match\":\"{host='h1'}\",\"keep\":\"40h\",\"keep_5m\":\"10h\"}]";
+    restart();
+    write_span(base, base + HOUR + 60000);
+    pass(2 * HOUR);
+    ck_assert(full_rows(0) == 7 && full_rows(1) == 7 && find(-1, &raw));
+    ck_assert(!is_carried(0) && !is_carried(1));
+    pass(3 * HOUR + HOUR / 2);                         /* past 4 h */
+    ck_assert(find(-1, &anew) && anew.generation != raw.generation);
+    held(&samples, &rows);
+    ck_assert_uint_eq(samples, 6);
+    ck_assert_msg(full_rows(0) == 6 && full_rows(1) == 7, "%u %u", full_rows(0), full_rows(1));
+    ck_assert(!is_carried(0) && is_carried(1));
+    restart();                                         /* the catalogue knows */
+    ck_assert(is_carried(1));
+    for (unsigned n = 0; n < 8; n++) {                 /* late, and past its time: makes no row any more */
+        struct kl_err err;
+
+        w_write(&w, 0, T, 0, base + 40001, 1e9);
+        w_write(&w, 0, T, 2, base + 40000, (double)((base + 40000) % 7919) + 2);
+        ck_assert_int_eq(w_flush(&w, NULL, &err), KL_OK);
+    }
+    pass(HOUR);
+    ck_assert(find(-1, &raw) && anew.generation != raw.generation);
+    held(&samples, &rows);
+    ck_assert(samples == 6 && full_rows(0) == 6 && full_rows(1) == 7 && is_carried(1));
+    seq = w_delete(&w, 0, T, &m, 1, base - HOUR, base + 2 * HOUR);     /* made anew once more */
+    w_deleted(&w, 0, seq);
+    pass(HOUR / 2);
+    held(&samples, &rows);
+    ck_assert(samples == 2 && full_rows(0) == 2 && full_rows(1) == 3 && is_carried(1));
+    pass(4 * HOUR);                                    /* past 10 h: h1's rows of five minutes */
+    held(&samples, &rows);
+    ck_assert_msg(samples == 2 && full_rows(0) == 0 && full_rows(1) == 3, "%u %u %u", samples, full_rows(0), full_rows(1));
+    pass(20 * HOUR);                                   /* past 30 h */
+    held(&samples, &rows);
+    ck_assert_msg(samples == 2 && full_rows(1) == 2, "%u %u", samples, full_rows(1));
+    pass(10 * HOUR);                                   /* past 40 h; rows of an hour are kept as rollup.1h says, and no longer than samples */
+    held(&samples, &rows);
+    ck_assert(samples == 0 && rows == 0);
+}
+END_TEST
+
+/* All samples of a window may go while rows stay, and of what is deleted then nothing is left. */
+START_TEST(rows_that_are_all_there_is_obey_deletions)
+{
+    unsigned          samples, rows;
+    struct blk_info   raw;
+    struct kl_matcher m = { KL_MATCH_EQ, kl_span_str("host"), kl_span_str("h1"), NULL };
+    uint64_t          seq;
+
+    w.retention_ms = INT64_C(20) * HOUR;
+    w.deletion_ms = 1000;
+    w.retention_rules = "[{\"match\":\"{host=~'h0|h1'}\",\"keep\":\"15m\",\"keep_1h\":\"0\"}]";
+    restart();
+    write_span(base, base + HOUR + 60000);
+    pass(3 * HOUR);                                    /* kept for the rows that were to be made, and then not */
+    held(&samples, &rows);
+    ck_assert_msg(samples == 4 && full_rows(0) == 4 && full_rows(1) == 7, "%u %u %u", samples, full_rows(0), full_rows(1));
+    seq = w_delete(&w, 0, T, &m, 1, base - HOUR, base + 2 * HOUR);
+    w_deleted(&w, 0, seq);
+    pass(HOUR / 2);
+    ck_assert_msg(full_rows(1) == 5, "%u", full_rows(1));
+    pass(20 * HOUR);
+    held(&samples, &rows);
+    ck_assert_msg(samples == 0 && full_rows(1) == 5 && !find(-1, &raw), "%u %u", samples, full_rows(1));
+    w.rollup_ms[1] = INT64_C(30) * HOUR;
+    restart();
+    pass(10 * HOUR);                                   /* past what the tenant keeps: only the rule's is left */
+    ck_assert_msg(full_rows(1) == 1, "%u", full_rows(1));
+    m.value = kl_span_str("h0");
+    seq = w_delete(&w, 0, T, &m, 1, base - HOUR, base + 2 * HOUR);
+    w_deleted(&w, 0, seq);
+    pass(HOUR / 2);
+    ck_assert_uint_eq(full_rows(1), 0);
+}
+END_TEST
+
 START_TEST(what_rules_leave_as_it_is_is_looked_at_once)
 {
     struct blk_manifest m;
@@ -307,6 +444,8 @@ int main(void)
     tcase_add_test(t, rollups_outlive_their_samples_by_their_own_retention_and_obey_deletions);
     tcase_add_test(t, rollups_that_are_wanted_later_are_made_later_and_once);
     tcase_add_test(t, rules_keep_some_series_shorter_and_some_longer);
+    tcase_add_test(t, rows_outlive_samples_of_their_series_or_go_before_them_as_rules_say);
+    tcase_add_test(t, rows_that_are_all_there_is_obey_deletions);
     tcase_add_test(t, what_rules_leave_as_it_is_is_looked_at_once);
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_ENV);

@@ -8,7 +8,7 @@
 static struct kl_err err;
 enum { DAY = 86400000 };
 
-static int64_t keep(const struct kl_retention *r, const char *metric, const char *job)
+static int64_t keep_what(const struct kl_retention *r, const char *metric, const char *job, enum kl_retention_what what)
 {
     static struct kl_labels_builder b;
     struct kl_buf                   out = { 0 };
@@ -18,9 +18,14 @@ static int64_t keep(const struct kl_retention *r, const char *metric, const char
     kl_labels_add(&b, kl_span_str("__name__"), kl_span_str(metric), &err);
     kl_labels_add(&b, kl_span_str("job"), kl_span_str(job), &err);
     ck_assert_int_eq(kl_labels_finish(&b, &out, &err), KL_OK);
-    ms = kl_retention_of(r, (struct kl_labels){ (const uint8_t *)out.at, out.size }, 30 * (int64_t)DAY);
+    ms = kl_retention_of(r, (struct kl_labels){ (const uint8_t *)out.at, out.size }, what, 30 * (int64_t)DAY);
     kl_buf_deinit(&out);
     return ms;
+}
+
+static int64_t keep(const struct kl_retention *r, const char *metric, const char *job)
+{
+    return keep_what(r, metric, job, KL_RETENTION_SAMPLES);
 }
 
 START_TEST(the_first_rule_that_fits_decides)
@@ -39,10 +44,34 @@ START_TEST(the_first_rule_that_fits_decides)
 }
 END_TEST
 
+START_TEST(rows_go_with_their_samples_or_are_kept_for_a_time_of_their_own)
+{
+    struct kl_retention *r;
+
+    ck_assert_msg(kl_retention_new("[{\"match\":\"cpu\",\"keep\":\"7d\",\"keep_5m\":\"90d\",\"keep_1h\":\"0\"},"
+                                   "{\"match\":\"debug\",\"keep\":\"2d\"},{\"match\":\"slo\",\"keep\":\"0\"},"
+                                   "{\"match\":\"long\",\"keep\":\"90d\",\"keep_1h\":\"1d\"}]", &r, &err) == KL_OK, "%s", err.text);
+    ck_assert_int_eq(keep(r, "cpu", "a"), 7 * (int64_t)DAY);
+    ck_assert_int_eq(keep_what(r, "cpu", "a", KL_RETENTION_5M), 90 * (int64_t)DAY);
+    ck_assert_int_eq(keep_what(r, "cpu", "a", KL_RETENTION_1H), 0);
+    ck_assert_int_eq(keep_what(r, "debug", "a", KL_RETENTION_5M), 2 * (int64_t)DAY);
+    ck_assert_int_eq(keep_what(r, "slo", "a", KL_RETENTION_5M), 30 * (int64_t)DAY);        /* as the tenant's option says */
+    ck_assert_int_eq(keep_what(r, "long", "a", KL_RETENTION_5M), 30 * (int64_t)DAY);
+    ck_assert_int_eq(keep_what(r, "long", "a", KL_RETENTION_1H), DAY);
+    ck_assert_int_eq(keep_what(r, "up", "a", KL_RETENTION_1H), 30 * (int64_t)DAY);
+    ck_assert_int_eq(keep_what(NULL, "up", "a", KL_RETENTION_1H), 30 * (int64_t)DAY);
+    ck_assert(kl_retention_says(r, 0, KL_RETENTION_5M) && kl_retention_says(r, 0, KL_RETENTION_1H));
+    ck_assert(!kl_retention_says(r, 1, KL_RETENTION_5M) && kl_retention_says(r, 1, KL_RETENTION_SAMPLES));
+    ck_assert(!kl_retention_says(r, 3, KL_RETENTION_5M) && kl_retention_says(r, 3, KL_RETENTION_1H));
+    kl_retention_free(r);
+}
+END_TEST
+
 START_TEST(what_is_no_rule_is_refused_with_its_number)
 {
     static const char *const bad[] = {
-        "[{\"match\":\"up\"}]", "[{\"keep\":\"7d\"}]", "[{\"match\":\"\",\"keep\":\"7d\"}]",
+        "[{\"match\":\"up\"}]", "[{\"keep\":\"7d\"}]", "[{\"match\":\"up\",\"keep_5m\":\"7d\"}]",
+        "[{\"match\":\"up\",\"keep\":\"7d\",\"keep_5m\":\"7\"}]", "[{\"match\":\"up\",\"keep\":\"7d\",\"keep_2h\":\"7d\"}]", "[{\"match\":\"\",\"keep\":\"7d\"}]",
         "[{\"match\":\"{}\",\"keep\":\"7d\"}]", "[{\"match\":\"up{job}\",\"keep\":\"7d\"}]",
         "[{\"match\":\"up{job=a}\",\"keep\":\"7d\"}]", "[{\"match\":\"up{job='a'\",\"keep\":\"7d\"}]",
         "[{\"match\":\"up{job='a' b='c'}\",\"keep\":\"7d\"}]", "[{\"match\":\"up{job=~'('}\",\"keep\":\"7d\"}]",
@@ -67,6 +96,7 @@ int main(void)
     int      failed;
 
     tcase_add_test(t, the_first_rule_that_fits_decides);
+    tcase_add_test(t, rows_go_with_their_samples_or_are_kept_for_a_time_of_their_own);
     tcase_add_test(t, what_is_no_rule_is_refused_with_its_number);
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_NORMAL);
