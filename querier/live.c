@@ -4,7 +4,8 @@
  *
  * The first pages of several partitions of one owner come together, for one question. What is not
  * among them is asked for again, together; where the owner refuses, one by one. Where a partition has
- * other members, a question that takes longer than most is put to the next of them too (libkoal/base/hedge.h).
+ * other members, a question that takes longer than most is put to the next of them too (libkoal/base/hedge.h),
+ * and so is one for an aggregate; how long most of those take is known of themselves.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -143,39 +144,12 @@ static void go_on_with(struct qr_part *p, struct qr_page page)
     }
 }
 
-static unsigned members_of(const struct qr_part *p, const char *names[TSP_REPLICAS_MAX])
-{
-    const struct tsp_placement *t = p->f->table->placement;
-
-    return p->partition < tsp_placement_partitions(t)
-         ? tsp_placement_members(t, p->partition, names, TSP_REPLICAS_MAX) : 0;
-}
-
-/* First the owner, whoever it is; when nobody answers as that, or it is busy or hangs, its members by name. */
-static void subject_of(const struct qr_part *p, unsigned tries, char *out, size_t size)
-{
-    const char *names[TSP_REPLICAS_MAX];
-    unsigned    count = tries > 0 ? members_of(p, names) : 0;
-
-    if (count > 1)
-        tsp_select_member(out, size, p->partition, names[tries % count]);
-    else
-        tsp_select_subject(out, size, p->partition);
-}
-
-/* Is there another to turn to? */
-static bool another(const struct qr_part *p)
-{
-    const char *names[TSP_REPLICAS_MAX];
-
-    return p->tries + 1 < QR_ASK_TRIES && members_of(p, names) > 1;
-}
-
 /* ---- a question: to one partition, or to several of one owner ---- */
 
 /*
  * One that is not answered in the time that most are is put to the next member as well: `twin` is then
- * the other of the two, while both are out. The first good answer counts; the other is `over`.
+ * the other of the two, while both are out. The first good answer counts; the other is `over`: by then its
+ * fetch may have begun anew, and its parts be gone.
  */
 struct question {
     struct qr_fetch     *f;
@@ -183,7 +157,8 @@ struct question {
     struct kl_buf        bytes;
     struct kl_env_timer  hedge;
     struct question     *twin;
-    bool                 over, second;
+    bool                 over, second, partial;
+    uint64_t             whom;                         /* qr_members_silent */
     int64_t              sent_ns;
     uint32_t             count;
     struct qr_part      *parts[];                      /* NULL: has its page */
@@ -198,9 +173,9 @@ static void question_free(struct question *q)
     free(q);
 }
 
-/* NULL: it cannot be put into words, and the job has failed. */
+/* To another than `but`, 0: nobody. NULL: it cannot be put into words, and the job has failed. */
 static struct question *question_new(struct qr_fetch *f, struct qr_part *const *parts, uint32_t count,
-                                     bool second)
+                                     uint64_t but)
 {
     struct qr_job     *j = f->job;
     struct tsp_select *s = f->select;
@@ -211,7 +186,8 @@ static struct question *question_new(struct qr_fetch *f, struct qr_part *const *
 
     q->f = f;
     q->count = count;
-    q->second = second;
+    q->second = but != 0;
+    q->partial = f->what == TSP_SEL_PARTIAL;
     memcpy(q->parts, parts, count * sizeof *parts);
     s->partition = p->partition;
     s->consistency = p->any ? TSP_READ_ANY : j->strong ? TSP_READ_STRONG : TSP_READ_DEFAULT;
@@ -224,11 +200,11 @@ static struct question *question_new(struct qr_fetch *f, struct qr_part *const *
     s->has_cursor = p->has_cursor;
     s->cursor_fp = p->cursor;
     s->cursor_text = p->cursor_text;
-    s->timeout_ms = another(p) ? QR_ASK_PATIENCE_MS : QR_ASK_TIMEOUT_MS;
+    s->timeout_ms = qr_members_another(p) ? QR_ASK_PATIENCE_MS : QR_ASK_TIMEOUT_MS;
     if (left_ms < s->timeout_ms)
         s->timeout_ms = left_ms < 1 ? 1 : left_ms;
-    if (f->what == TSP_SEL_PARTIAL)
-        s->timeout_ms = qr_push_timeout_ms(j, another(p));
+    if (q->partial)
+        s->timeout_ms = qr_push_timeout_ms(j, qr_members_another(p));
     s->trace = p->trace;
     s->also_count = count - 1;
     for (uint32_t i = 1; i < count; i++)
@@ -241,20 +217,26 @@ static struct question *question_new(struct qr_fetch *f, struct qr_part *const *
     }
     q->ask = (struct kl_bus_ask){ .question = kl_buf_span(&q->bytes), .timeout_ms = s->timeout_ms,
                                   .loop = j->shard->loop, .done = answered };
-    subject_of(p, p->tries + second, q->ask.subject, sizeof q->ask.subject);
+    q->whom = qr_members_subject(p, but, q->ask.subject, sizeof q->ask.subject);
     return q;
+}
+
+static struct kl_hedge *hedge_of(const struct question *q)
+{
+    struct qr_shard *s = q->f->job->shard;
+
+    return q->partial ? &s->push_hedge : &s->hedge;
 }
 
 static void put(struct question *q)
 {
     struct qr_job *j = q->f->job;
-    bool           pages = q->f->what != TSP_SEL_PARTIAL;   /* which take about as long as others */
 
     q->sent_ns = kl_env_mono_ns(j->q->env);
-    if (!q->second && pages)
-        kl_hedge_asked(&j->shard->hedge, j->q->o.hedge_percent);
-    if (!q->second && pages && j->hedges && j->q->o.hedge_percent > 0 && another(q->parts[0])) {
-        int64_t after_ms = kl_hedge_after_ms(&j->shard->hedge);
+    if (!q->second)
+        kl_hedge_asked(hedge_of(q), j->q->o.hedge_percent);
+    if (!q->second && j->hedges && j->q->o.hedge_percent > 0 && qr_members_another(q->parts[0])) {
+        int64_t after_ms = kl_hedge_after_ms(hedge_of(q));
 
         if (after_ms < q->ask.timeout_ms) {
             q->hedge.fire = hedge;
@@ -271,8 +253,8 @@ static void hedge(struct kl_env_timer *timer)
     struct question *q = kl_container_of(timer, struct question, hedge);
     struct qr_job   *j = q->f->job;
 
-    if (!j->ended && kl_hedge_may(&j->shard->hedge)) {
-        q->twin = question_new(q->f, q->parts, q->count, true);
+    if (!j->ended && kl_hedge_may(hedge_of(q))) {
+        q->twin = question_new(q->f, q->parts, q->count, q->whom);
         if (q->twin != NULL) {
             q->twin->twin = q;
             kl_count(j->q->m.hedges, 1);
@@ -284,7 +266,7 @@ static void hedge(struct kl_env_timer *timer)
 
 static void ask(struct qr_part *p)
 {
-    struct question *q = question_new(p->f, &p, 1, false);
+    struct question *q = question_new(p->f, &p, 1, 0);
 
     if (q != NULL)
         put(q);
@@ -302,10 +284,12 @@ static void one_answered(struct question *q)
         if (op->code == KL_OK)
             free(op->answer);
         qr_part_end(p);
-    } else if (op->code != KL_OK && q->f->what == TSP_SEL_PARTIAL) {
+    } else if (op->code != KL_OK && q->partial) {
+        if (op->code == KL_ETIMEOUT && qr_members_all_silent(p))
+            qr_push_silent(p);
         give_up(p, &op->err);
     } else if ((op->code == KL_EAGAIN && p->tries + 1 < QR_ASK_TRIES) ||
-               (op->code == KL_ETIMEOUT && another(p))) {
+               (op->code == KL_ETIMEOUT && qr_members_another(p))) {
         p->tries++;
         kl_count(j->q->m.retries, 1);
         p->retry.fire = try_again;
@@ -389,7 +373,7 @@ static void many_answered(struct question *q)
 
         if (j->ended) {
             qr_part_end(p);
-        } else if (op->code == KL_ETIMEOUT && !another(p)) {
+        } else if (op->code == KL_ETIMEOUT && !qr_members_another(p)) {
             give_up(p, &op->err);                      /* it would say nothing once more */
         } else {
             p->tries += op->code == KL_ETIMEOUT;
@@ -399,6 +383,12 @@ static void many_answered(struct question *q)
     if (together && !j->ended && n > 0)
         qr_live_start(f, q->parts, n);
     qr_parts_end(f);
+}
+
+/* Of two questions the other may have better luck, unless it is the aggregate itself that cannot be made. */
+static bool leaves_it(const struct question *q)
+{
+    return q->f->job->ended || (q->ask.code != KL_OK && !(q->partial && (q->ask.code == KL_EINVAL || q->ask.code == KL_ELIMIT)));
 }
 
 static void answered(struct kl_bus_ask *op)
@@ -412,12 +402,14 @@ static void answered(struct kl_bus_ask *op)
     }
     if (twin != NULL)
         twin->twin = NULL;
-    if (op->code == KL_OK && q->f->what != TSP_SEL_PARTIAL)
-        kl_hedge_answered(&j->shard->hedge, kl_env_mono_ns(j->q->env) - q->sent_ns);
+    if (op->code == KL_OK)
+        kl_hedge_answered(hedge_of(q), kl_env_mono_ns(j->q->env) - q->sent_ns);
+    else if (op->code == KL_ETIMEOUT)
+        qr_members_silent(j->shard, q->whom);
     if (q->over) {
         if (op->code == KL_OK)
             free(op->answer);
-    } else if (twin != NULL && (op->code != KL_OK || j->ended)) {
+    } else if (twin != NULL && leaves_it(q)) {
         if (op->code == KL_OK)
             free(op->answer);                          /* all is left to the other */
     } else {
@@ -436,7 +428,7 @@ static void answered(struct kl_bus_ask *op)
 
 void qr_live_start(struct qr_fetch *f, struct qr_part *const *parts, uint32_t count)
 {
-    struct question *q = question_new(f, parts, count, false);
+    struct question *q = question_new(f, parts, count, 0);
 
     if (q != NULL) {
         put(q);

@@ -1,7 +1,8 @@
 /*
  * Aggregates made by the ingestors. A need whose language allows it (pql_need.push) is asked of the owners of
- * its metric's partitions as a PARTIAL: one answer a partition, no pages, no second member, no second try. The
- * answers take the place of the series where all of this holds:
+ * its metric's partitions as a PARTIAL: one answer a partition, no pages, no second try; a slow owner's is put to
+ * the next member as well, as for pages (live.c), and the first answer counts, also where it is a refusal of what
+ * was asked. The answers take the place of the series where all of this holds:
  *
  *   the selector names its metric, so its layout is one number
  *   every partition answered: then each of its series with samples in the range has its place there by the
@@ -11,7 +12,7 @@
  *
  * Else, whatever the reason, the fetch begins anew and asks for the series, as if nothing had been; the reason
  * is told by query_explain. A text that was refused is not pushed again for a while, nor is anything to a
- * partition whose owner was silent: it may hang, and then each question would wait for it first.
+ * partition of which no member answered: they may hang, and then each question would wait for them first.
  */
 #include <inttypes.h>
 #include <stdarg.h>
@@ -31,17 +32,32 @@ static uint64_t key_of(const struct qr_fetch *f)
 
 static uint64_t key_of_part(uint32_t partition) { return kl_hash64_seed(&partition, sizeof partition, 1); }
 
+void qr_note(const struct qr_shard *s, struct qr_noted *notes, size_t max, uint64_t key, int64_t for_ms)
+{
+    struct qr_noted *at = &notes[0];                   /* the same, or who is over first */
+
+    for (size_t i = 0; i < max && at->key != key; i++)
+        if (notes[i].key == key || notes[i].until_ns < at->until_ns)
+            at = &notes[i];
+    *at = (struct qr_noted){ key, kl_env_mono_ns(s->q->env) + for_ms * INT64_C(1000000) };
+}
+
+bool qr_noted(const struct qr_shard *s, const struct qr_noted *notes, size_t max, uint64_t key)
+{
+    for (size_t i = 0; i < max; i++)
+        if (notes[i].key == key)
+            return kl_env_mono_ns(s->q->env) < notes[i].until_ns;
+    return false;
+}
+
 static void note(const struct qr_fetch *f, uint64_t key)
 {
-    f->job->shard->refused[key % QR_REFUSED_MAX] =
-        (struct qr_refused){ key, kl_env_mono_ns(f->job->q->env) + NOT_AGAIN_MS * INT64_C(1000000) };
+    qr_note(f->job->shard, f->job->shard->refused, QR_REFUSED_MAX, key, NOT_AGAIN_MS);
 }
 
 static bool noted(const struct qr_fetch *f, uint64_t key)
 {
-    const struct qr_refused *r = &f->job->shard->refused[key % QR_REFUSED_MAX];
-
-    return r->key == key && kl_env_mono_ns(f->job->q->env) < r->until_ns;
+    return qr_noted(f->job->shard, f->job->shard->refused, QR_REFUSED_MAX, key);
 }
 
 static bool has_silent(const struct qr_fetch *f)
@@ -52,10 +68,10 @@ static bool has_silent(const struct qr_fetch *f)
     return false;
 }
 
+void qr_push_silent(const struct qr_part *p) { note(p->f, key_of_part(p->partition)); }
+
 void qr_push_failed(struct qr_part *p, const struct kl_err *err)
 {
-    if (err->code == KL_ETIMEOUT)
-        note(p->f, key_of_part(p->partition));
     qr_push_cannot(p->f, err->code == KL_EINVAL || err->code == KL_ELIMIT, "partition %" PRIu32 ": %s",
                    p->partition, err->text);
 }
@@ -110,7 +126,7 @@ void qr_push_plan(struct qr_fetch *f)
     else if (noted(f, key_of(f)))
         qr_push_cannot(f, false, "it was refused a moment ago");
     else if (has_silent(f))
-        qr_push_cannot(f, false, "a partition's owner did not answer a moment ago");
+        qr_push_cannot(f, false, "a partition did not answer a moment ago");
     else if (has_filesets(f))
         qr_push_cannot(f, false, "filesets have samples of these times");
     if (f->unpushed[0] != '\0') {

@@ -86,9 +86,12 @@ struct qr_orders {                                     /* orders.c */
 /* of questions to ingestors */
 enum { QR_HEDGE_LEAST_MS = 10, QR_HEDGE_MOST_MS = 1000, QR_HEDGE_FIRST_MS = 250, QR_HEDGE_BURST = 16 };
 
-/* push.c: an aggregate that was refused, by its text; a partition whose owner was silent. */
-enum { QR_REFUSED_MAX = 64 };
-struct qr_refused { uint64_t key; int64_t until_ns; };
+enum { QR_HEDGE_PUSH_LEAST_MS = 100 };                 /* aggregates: to make one twice is dearer than to send a page twice */
+
+/* Notes that hold for a while. push.c: an aggregate that was
+ * refused, by its text; a partition of which no member answered. members.c: an owner that was silent. */
+enum { QR_REFUSED_MAX = 64, QR_SILENT_MAX = 64 };
+struct qr_noted { uint64_t key; int64_t until_ns; };
 
 struct qr_losses { uint32_t partition; struct tsp_logmark mark; };
 struct qr_shard {
@@ -113,9 +116,9 @@ struct qr_shard {
     int64_t trimmed_ns;
     struct qr_orders orders;
     struct qr_results results;
-    struct qr_refused refused[QR_REFUSED_MAX];
+    struct qr_noted refused[QR_REFUSED_MAX], silent[QR_SILENT_MAX];
     struct qr_repeats repeats;
-    struct kl_hedge hedge;                             /* when a question is put to a second member */
+    struct kl_hedge hedge, push_hedge;                 /* when a question is put to a second member: pages, aggregates */
     struct qr_job *waiting_first, *waiting_last;
     unsigned active, waiting;
     unsigned pouring;                                  /* answers that are still being read */
@@ -439,6 +442,12 @@ void qr_part_end(struct qr_part *p);
 /* Around the start or end of several parts: what they lead to comes after the last of them. */
 void qr_parts_begin(struct qr_fetch *f);
 void qr_parts_end(struct qr_fetch *f);
+/* members.c: whom a partition is asked of. Is there another to turn to? The subject of the next question,
+ * to another than `but` (0: nobody); returns who that is, for _silent when nothing was said. */
+bool     qr_members_another(const struct qr_part *p);
+uint64_t qr_members_subject(const struct qr_part *p, uint64_t but, char *out, size_t size);
+void     qr_members_silent(struct qr_shard *s, uint64_t whom);
+bool     qr_members_all_silent(const struct qr_part *p);               /* as far as is known */
 /* live.c: partitions of one owner, at most TSP_ALSO_MAX + 1 */
 void qr_live_start(struct qr_fetch *f, struct qr_part *const *parts, uint32_t count);
 void qr_live_parse(struct qr_part *p, struct qr_source *s, struct kl_err *err);
@@ -450,6 +459,9 @@ bool    qr_push_meets(const struct qr_fetch *f, const struct qr_manifest *m);  /
 void    qr_push_take(struct qr_fetch *f);              /* in place of qr_merge: feeds, or merge_err */
 int64_t qr_push_timeout_ms(const struct qr_job *j, bool another);      /* another: there is a member besides */
 void    qr_push_failed(struct qr_part *p, const struct kl_err *err);   /* its question: _cannot, for that reason */
+void    qr_push_silent(const struct qr_part *p);       /* no member of it answered */
+void    qr_note(const struct qr_shard *s, struct qr_noted *notes, size_t max, uint64_t key, int64_t for_ms);
+bool    qr_noted(const struct qr_shard *s, const struct qr_noted *notes, size_t max, uint64_t key);
 /* rows.c: rollups in place of samples */
 bool         qr_rows_fit(const struct qr_fetch *f, int64_t resolution_ms);
 bool         qr_rows_lone(const struct qr_fetch *f, const struct blk_manifest *m, const struct blk_info *info);

@@ -211,6 +211,8 @@ struct qr_querier *qr_new(struct kl_env *env, struct kl_bus *bus, struct kl_stor
         qr_results_bound(&s->results, (size_t)(q->o.results_cache_bytes / q->shard_count));
         s->hedge = (struct kl_hedge){ .first_ms = QR_HEDGE_FIRST_MS, .least_ms = QR_HEDGE_LEAST_MS,
                                       .most_ms = QR_HEDGE_MOST_MS, .burst = QR_HEDGE_BURST };
+        s->push_hedge = s->hedge;
+        s->push_hedge.least_ms = QR_HEDGE_PUSH_LEAST_MS;
         s->keep.cap_bytes = (size_t)(q->o.cache_max_bytes / q->shard_count);
         s->loop = env->sched->loop_new(env->sched, "querier", LOOP_QUEUE_MAX);
         env->sched->lend(s->loop);

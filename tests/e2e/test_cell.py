@@ -245,7 +245,6 @@ def test_cell_an_owner_that_slept_past_its_lease_changes_nothing_when_it_wakes(w
     sleeper = cell.ingestors[0]
     sleeper.child.send_signal(signal.SIGSTOP)
     begin = time.monotonic()
-    # No aggregate: those are asked of owners alone, and by the time that one is given up another may own it.
     status, _, body = http(f"{cell.query}/api/v1/query?query=last_over_time(checked_0[4h])")
     check(status == 200 and b"warnings" not in body and b'"result":[]' not in body, f"{status} {body[:300]!r}")
     print(f"a question to an owner that hangs took {time.monotonic() - begin:.1f} s")

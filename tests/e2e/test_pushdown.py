@@ -1,5 +1,6 @@
 """Aggregates made by ingestors: what a querier that pushes them down answers is what one that does not answers."""
 import json
+import signal
 import time
 import urllib.parse
 
@@ -15,9 +16,9 @@ FLAGS = ["--placement.spread_series=1000", "--placement.spread_delay=2s", "--pla
          "--ingestor.census=500ms"]
 
 
-def answer(base, query, at, window):
+def answer(base, query, at, window, **more):
     """The whole answer, with statistics, but for what is a matter of time."""
-    params = {"query": query, "stats": "all"}
+    params = {"query": query, "stats": "all"} | more
     if window:
         what, params = "query_range", params | {"start": at - window, "end": at, "step": 3}
     else:
@@ -86,3 +87,36 @@ def test_each_second_across_a_spread_it_makes_no_difference_to_push_down(world):
     told = api(cell.query, "query_explain", query=query.replace("5s", "1m"), time=at)["selectors"][0]
     check(told["pushed"] is None and "filesets" in told["notPushed"], f"what is stored is not pushed down: {told}")
     check(answer(cell.query, query, at, 40) == answer(fetches, query, at, 40), "half of it in filesets")
+
+
+def test_while_an_owner_sleeps_its_standby_makes_the_aggregate(world):
+    cell = Cell(world)
+    both = ["ingestor-0", "ingestor-1"]
+    cell.settled(both)
+    now = int(time.time() * 1000)
+    for k in range(20):
+        status, words = koa.push(cell.push, [({"__name__": "slept_total", "n": str(i), "group": str(i % 7)},
+                                              [(now - (20 - k) * 1000, k * 1.1 + i / 7)]) for i in range(200)])
+        check(status == 204, f"push: {status} {words}")
+    (p,) = cell.ask("leader?metric=slept_total")["partitions"]
+    sleeper = cell.ingestors[both.index(p["members"][0]["node"])]
+    queries = ["sum by (group) (rate(slept_total[20s]))", "avg(slept_total)", "topk(3, slept_total)", "max by (group) (slept_total)"]
+    before = [answer(cell.query, q, now / 1000, 15) for q in queries]
+    refused, won = (metric(cell.query, f"koalemos_querier_{x}_total") for x in ("pushdowns_refused", "hedges_won"))
+    took = []
+    sleeper.child.send_signal(signal.SIGSTOP)
+    try:
+        for more in ({}, {}, {"consistency": "strong"}):
+            for query, awake in zip(queries, before):
+                begin = time.monotonic()
+                got = answer(cell.query, query, now / 1000, 15, **more)
+                took.append(f"{time.monotonic() - begin:.2f}{'!' if more else ''}")
+                check(got == awake, f"{query} {more}: asleep {got[:600]}\nawake {awake[:600]}")
+    finally:
+        sleeper.child.send_signal(signal.SIGCONT)
+    print(f"while it slept, in turn (!: strong): {' '.join(took)} s")
+    check(metric(cell.query, "koalemos_querier_hedges_won_total") > won, "no standby answered in place of the owner")
+    check(metric(cell.query, "koalemos_querier_pushdowns_refused_total") == refused, "what a standby could make was asked for as series")
+    cell.settled(both)
+    for query, awake in zip(queries, before):
+        check(answer(cell.query, query, now / 1000, 15) == awake, f"{query}: after the owner woke")

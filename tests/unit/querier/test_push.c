@@ -185,7 +185,8 @@ START_TEST(what_was_refused_is_not_asked_for_again_at_once)
 }
 END_TEST
 
-START_TEST(an_owner_that_was_silent_is_not_waited_for_again)
+/* Here none is put to two, and each of the two is silent in its turn. */
+START_TEST(members_that_were_silent_are_not_waited_for_again)
 {
     struct series s[2];
     struct owner *o = stock(s);
@@ -193,17 +194,68 @@ START_TEST(an_owner_that_was_silent_is_not_waited_for_again)
 
     cluster_two_members(&c);
     o->silent_what = TSP_SEL_PARTIAL;
+    o->member_fails = KL_ETIMEOUT;
     cluster_start(&c);
-    r = at("sum(up)", 1040000);
-    ck_assert(strstr(r->x.round->fetches[0].unpushed, "says nothing") != NULL);
-    ck_assert_int_ge(r->x.fetch_ns, 1900000000);       /* as long as there is patience with a member */
-    ck_assert_int_le(r->x.fetch_ns, 2500000000);
-    run_free(r);
+    for (unsigned n = 0; n < 2; n++) {
+        r = at("sum(up)", 1040000);
+        ck_assert(strstr(r->x.round->fetches[0].unpushed, "says nothing") != NULL);
+        ck_assert_int_ge(r->x.fetch_ns, 1900000000);   /* as long as there is patience with a member */
+        ck_assert_int_le(r->x.fetch_ns, 2500000000);
+        run_free(r);
+    }
     o->asked = 0;
     r = at("max(up)", 1040000);
-    ck_assert_uint_eq(o->asked, 1);
     ck_assert(strstr(r->x.round->fetches[0].unpushed, "a moment ago") != NULL);
-    ck_assert_int_le(r->x.fetch_ns, 100000000);
+    ck_assert_int_le(r->x.fetch_ns, 1000000000);
+    run_free(r);
+}
+END_TEST
+
+/* _i 0: the owner answers later; 1: not at all, and is asked last of all after that. */
+START_TEST(a_slow_owner_s_aggregate_is_asked_of_another_member_and_counts_once)
+{
+    struct series s[2];
+    struct owner *o = stock(s);
+    struct run   *r;
+
+    cluster_two_members(&c);
+    c.options.hedge_percent = 10;
+    o->slow_ms = 1500;
+    o->silent_what = _i == 1 ? TSP_SEL_PARTIAL : 0;
+    cluster_start(&c);
+    r = at("sum(up)", 1040000);
+    ck_assert(r->x.round->fetches[0].pushed && r->x.round->fetches[0].fed.groups == 1);
+    ck_assert_double_eq(r->x.result->series[0].points[0].value, 10);
+    ck_assert_uint_eq(r->x.job.cost.series, 2);
+    ck_assert_int_le(r->x.fetch_ns, (QR_HEDGE_FIRST_MS + 50) * INT64_C(1000000));
+    ck_assert_uint_eq(o->asked, 2);
+    ck_assert_uint_eq(o->members_asked, 1);
+    run_free(r);
+    r = at("sum(up)", 1040000);                        /* by now it has been found silent, or not */
+    ck_assert(r->x.round->fetches[0].pushed);
+    ck_assert_uint_eq(o->asked, _i == 0 ? 4 : 3);
+    ck_assert_uint_eq(o->members_asked, 2);
+    run_free(r);
+}
+END_TEST
+
+/* The other cannot answer: it is the owner's. It refuses what was asked: then no one waits for the owner. */
+START_TEST(an_aggregate_that_another_member_cannot_make_is_the_owner_s_and_one_that_it_refuses_is_not_waited_for)
+{
+    struct series s[2];
+    struct owner *o = stock(s);
+    struct run   *r;
+
+    cluster_two_members(&c);
+    c.options.hedge_percent = 10;
+    o->slow_ms = 1500;
+    o->member_fails = _i == 0 ? KL_EAGAIN : KL_EINVAL;
+    cluster_start(&c);
+    r = at("sum(up)", 1040000);
+    ck_assert_double_eq(r->x.result->series[0].points[0].value, 10);
+    ck_assert(r->x.round->fetches[0].pushed == (_i == 0));
+    if (_i == 1)
+        ck_assert(strstr(r->x.round->fetches[0].unpushed, "a member says no") != NULL);
     run_free(r);
 }
 END_TEST
@@ -232,7 +284,10 @@ int main(void)
     tcase_add_test(t, where_the_heads_have_all_an_aggregate_is_asked_for_and_no_series);
     tcase_add_loop_test(t, where_not_the_series_are_asked_for_and_the_reason_is_told, 0, REASONS);
     tcase_add_test(t, what_was_refused_is_not_asked_for_again_at_once);
-    tcase_add_test(t, an_owner_that_was_silent_is_not_waited_for_again);
+    tcase_add_test(t, members_that_were_silent_are_not_waited_for_again);
+    tcase_add_loop_test(t, a_slow_owner_s_aggregate_is_asked_of_another_member_and_counts_once, 0, 2);
+    tcase_add_loop_test(t, an_aggregate_that_another_member_cannot_make_is_the_owner_s_and_one_that_it_refuses_is_not_waited_for,
+                        0, 2);
     tcase_add_test(t, it_is_not_asked_for_where_that_is_off);
     suite_add_tcase(s, t);
     r = srunner_create(s);
