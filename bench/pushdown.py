@@ -10,52 +10,24 @@ pages that the querier got, and the time that a query took. The median round cou
 --spread: the metric lies in four partitions instead of one. Prints one JSON line a class and querier.
 """
 import argparse
-import glob
 import json
 import os
 import random
-import sys
 import time
 import urllib.parse
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tests", "e2e"))
-import koa  # noqa: E402
-from koa_cell import Cell, metric  # noqa: E402
+from hosts import STEP, cpu_seconds, load, modes_of     # first: it knows where koa is
+import koa
+from koa_cell import Cell, metric
 
-MODES, STEP, ROUNDS = ["idle", "user", "system", "iowait", "nice", "irq", "softirq", "steal"], 15, 3
-
-
-def cpu_ms(process):
-    total = 0
-    for path in glob.glob(f"/proc/{process.child.pid}/task/*/schedstat"):
-        try:
-            with open(path) as f:
-                total += int(f.read().split()[0])
-        except FileNotFoundError:
-            pass
-    return total / 1e6
+ROUNDS = 3
 
 
-def load(push, hosts, end_ms):
+def load_hosts(push, hosts, end_ms):
     draw = random.Random(7)
     times = [end_ms - (240 - 1 - i) * STEP * 1000 for i in range(240)]
     for begin in range(0, hosts, 25):
-        data = []
-        for h in range(begin, min(begin + 25, hosts)):
-            for mode in MODES:
-                v, samples = draw.random() * 1e5, []
-                for t in times:
-                    v += draw.random() * STEP / len(MODES)
-                    samples.append((t, round(v, 2)))
-                data.append(({"__name__": "node_cpu_seconds_total", "mode": mode, "cpu": "0", "job": "node",
-                              "instance": f"host-{h}:9100"}, samples))
-        for i in range(0, len(data), 100):
-            for _ in range(200):
-                status, words = koa.push(push, data[i:i + 100])
-                if status in (200, 204):
-                    break
-                time.sleep(0.1)
-            koa.check(status in (200, 204), f"push: {status} {words}")
+        load(push, [s for h in range(begin, min(begin + 25, hosts)) for s in modes_of(draw, h, times)])
 
 
 def classes(end):
@@ -78,12 +50,12 @@ def ask(base, path, params):
 
 def one_round(cell, process, base, path, params, seconds):
     who = {"querier": [process], "ingestors": list(cell.ingestors.values()), "nats": cell.nats}
-    before = {k: sum(cpu_ms(p) for p in v) for k, v in who.items()}
+    before = {k: sum(cpu_seconds(p) for p in v) * 1000 for k, v in who.items()}
     pages, begin, n = metric(base, "koalemos_querier_page_bytes_total"), time.monotonic(), 0
     while time.monotonic() - begin < seconds or n < 3:
         ask(base, path, params)
         n += 1
-    out = {f"{k}_cpu_ms": (sum(cpu_ms(p) for p in v) - before[k]) / n for k, v in who.items()}
+    out = {f"{k}_cpu_ms": (sum(cpu_seconds(p) for p in v) * 1000 - before[k]) / n for k, v in who.items()}
     out["cpu_ms"] = sum(out.values())
     out["ms"] = (time.monotonic() - begin) * 1000 / n
     out["bytes"] = (metric(base, "koalemos_querier_page_bytes_total") - pages) / n
@@ -107,7 +79,7 @@ def bench(world):
             return len(told["partitions"]) == 4
         koa.eventually("spread over four partitions", spread, 60, 0.5)
         time.sleep(4)                                  # it begins
-    load(cell.push, ARGS.hosts, last * 1000)
+    load_hosts(cell.push, ARGS.hosts, last * 1000)
     servers = [("pushed", cell.querier, cell.query), ("fetched", fetches, cell.url("fetches"))]
     for what, path, params in classes(last):
         answers = {json.dumps(json.loads(ask(base, path, params))["data"]) for _, _, base in servers}

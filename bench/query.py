@@ -12,21 +12,19 @@ filesets. Queries end between two samples, as Prometheus 2 counts the one at a r
 not an evaluation. Prints one JSON line a class, and the geometric mean of our share of the better peer's CPU.
 """
 import argparse
-import glob
 import http.client
 import json
 import math
 import os
 import random
-import sys
 import time
 import urllib.parse
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tests", "e2e"))
-import koa  # noqa: E402
+from hosts import STEP, cpu_seconds, load, modes_of     # first: it knows where koa is
+import koa
 
 ROUNDS = 5
-HOSTS, MODES, STEP = 200, ["idle", "user", "system", "iowait", "nice", "irq", "softirq", "steal"], 15
+HOSTS = 200
 BOUNDS = ["0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1", "2.5", "5", "10", "+Inf"]
 
 
@@ -37,13 +35,7 @@ def series(end_ms, hours):
     times = [end_ms - (steps - 1 - i) * STEP * 1000 for i in range(steps)]
     for h in range(HOSTS):
         host = {"instance": f"host-{h}:9100", "job": "node"}
-        for mode in MODES:
-            v = draw.random() * 1e5
-            samples = []
-            for t in times:
-                v += draw.random() * STEP / len(MODES)
-                samples.append((t, round(v, 2)))
-            yield {"__name__": "node_cpu_seconds_total", "mode": mode, "cpu": "0", **host}, samples
+        yield from modes_of(draw, h, times)
         yield {"__name__": "node_uname_info", "nodename": f"node{h}", "release": "6.1.0", **host}, [(t, 1.0) for t in times]
     late = times[-240:]
     for i in range(100):
@@ -60,16 +52,6 @@ def series(end_ms, hours):
             yield {"__name__": "request_duration_seconds_bucket", "le": b, "job": "api", "instance": f"api-{i}"}, column
     for i in range(10_000):
         yield {"__name__": "http_requests_total", "job": "web", "path": f"/api/v{i % 3}/thing/{i:05d}"}, [(t, float(i)) for t in late[-4:]]
-
-
-def load(base, data):
-    for i in range(0, len(data), 100):
-        for attempt in range(200):
-            status, words = koa.push(base, data[i:i + 100])
-            if status in (200, 204):
-                break
-            time.sleep(0.1)
-        koa.check(status in (200, 204), f"push: {status} {words}")
 
 
 def classes(last):
@@ -99,18 +81,6 @@ def size_of(body):
     if isinstance(data, list):
         return len(data)
     return [len(data["result"]), sum(len(s.get("values", [0])) for s in data["result"])]
-
-
-def cpu_seconds(process):
-    """To the nanosecond, of the threads there are: none of ours, and few of theirs, end meanwhile."""
-    total = 0
-    for path in glob.glob(f"/proc/{process.child.pid}/task/*/schedstat"):
-        try:
-            with open(path) as f:
-                total += int(f.read().split()[0])
-        except FileNotFoundError:
-            pass
-    return total / 1e9
 
 
 class Server:
