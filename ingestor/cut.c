@@ -221,6 +221,16 @@ static bool ahead_of_the_log(struct ing_partition *p, const struct tsp_cut *cut,
     return true;
 }
 
+/* Whoever made it, it counts: who reads it late may have heard of a later owner by its catalogue. */
+static bool is_catalogued(const struct ing_partition *p, uint64_t seq)
+{
+    uint32_t i = 0;
+
+    while (i < p->manifest.cut_count && p->manifest.cuts[i].seq != seq)
+        i++;
+    return i < p->manifest.cut_count;
+}
+
 void ing_cut_read(struct ing_partition *p, const struct tsp_cut *cut, uint64_t seq)
 {
     int64_t end_ms = INT64_MAX;
@@ -232,9 +242,10 @@ void ing_cut_read(struct ing_partition *p, const struct tsp_cut *cut, uint64_t s
         return;
     }
     ing_digest_cut_read(p, seq);
-    if (cut->epoch < p->epoch_seen)                    /* of an owner that was one no more */
+    if (cut->epoch < p->epoch_seen && !is_catalogued(p, seq))  /* of an owner that was one no more */
         return;
-    p->epoch_seen = cut->epoch;
+    if (cut->epoch > p->epoch_seen)
+        p->epoch_seen = cut->epoch;
     atomic_store(&p->m_epoch_seen, p->epoch_seen);
     if (cut->window_ms < 0 ||
         (cut->window_ms > 0 &&
