@@ -123,7 +123,7 @@ struct kl_http_server *kl_http_server_new(const struct kl_http_options *options)
 void         kl_http_guard(struct kl_http_server *s, const struct kl_guard *guard);
 /* Before start: TLS instead of cleartext. Stays the caller's, and outlives the server. */
 void         kl_http_tls(struct kl_http_server *s, struct kl_tls *tls);
-/* Whether only this machine reaches an address to listen on: a loopback one in digits, or localhost. Pure. */
+/* Whether no other machine reaches what is listened on: loopback in digits, localhost, or no address at all. Pure. */
 bool         kl_http_listens_locally(const char *listen);
 void         kl_http_route_add(struct kl_http_server *s, const struct kl_http_route *route);
 /* Unknown path: 404; known path, other method: 405 with Allow. */

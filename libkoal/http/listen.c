@@ -53,7 +53,7 @@ bool kl_http_listens_locally(const char *listen)
     struct sockaddr_in6   six = { .sin6_family = AF_INET6 };
 
     if (kl_http_listen_parse(listen, &l, &err) != KL_OK)
-        return false;
+        return true;                                   /* kl_http_listen_open says what it should read */
     return strcmp(l.host, "localhost") == 0 ||
            (inet_pton(AF_INET, l.host, &four.sin_addr) == 1 && kl_http_is_loopback((struct sockaddr *)&four)) ||
            (inet_pton(AF_INET6, l.host, &six.sin6_addr) == 1 && kl_http_is_loopback((struct sockaddr *)&six));

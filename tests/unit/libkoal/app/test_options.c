@@ -39,6 +39,25 @@ START_TEST(what_options_must_keep_together_is_pointed_at)
 }
 END_TEST
 
+static const struct { const char *yaml; bool open; } listens[] = {
+    { "listen: 0.0.0.0:4480", true }, { "listen: ':4480'", true }, { "listen: 10.0.0.1:4480", true },
+    { "listen: 127.0.0.1:4480", false }, { "listen: '[::1]:4480'", false },
+    { "listen: 127.0.0.1:99999", false }, { "listen: nonsense", false },
+};
+
+START_TEST(keys_are_wanted_where_others_reach_not_where_nobody_can_listen)
+{
+    struct kl_config *c = NULL;
+
+    ck_assert_msg(kl_config_load(kl_app_options, "f", kl_span_str(listens[_i].yaml), NULL, NULL, &c, &err) == KL_OK,
+                  "%s", err.text);
+    ck_assert_int_eq(kl_app_check(c, &err), listens[_i].open ? KL_EINVAL : KL_OK);
+    if (listens[_i].open)
+        ck_assert_msg(strstr(err.text, "other machines reach") != NULL, "%s", err.text);
+    kl_config_free(c);
+}
+END_TEST
+
 static bool starts_section(const struct kl_option *o)
 {
     size_t n = strcspn(o->path, ".");
@@ -107,6 +126,8 @@ int main(void)
 
     tcase_add_test(t, what_is_said_nowhere_is_a_configuration);
     tcase_add_loop_test(t, what_options_must_keep_together_is_pointed_at, 0, sizeof wrong / sizeof wrong[0]);
+    tcase_add_loop_test(t, keys_are_wanted_where_others_reach_not_where_nobody_can_listen, 0,
+                        sizeof listens / sizeof listens[0]);
     tcase_add_test(t, rows_of_a_section_stand_together_and_it_has_a_chapter);
     tcase_add_test(t, no_two_options_are_one_variable_or_one_flag);
     tcase_add_test(t, the_page_of_options_is_that_of_the_table);
