@@ -1,4 +1,4 @@
-/* Which option may have been meant: the one fewest slips away, or the one that ends alike. */
+/* Which option may have been meant: the one fewest slips away, or the only one that ends alike. */
 #include "libkoal/base/config_priv.h"
 
 #include <ctype.h>
@@ -44,6 +44,21 @@ static const char *last_word(const char *path)
     return dot != NULL ? dot + 1 : path;
 }
 
+/* NULL also where several do: of them none is likelier. */
+static const char *ends_alike(const struct kl_option *table, const char *word)
+{
+    const char *found = NULL;
+
+    for (const struct kl_option *o = table; o->path != NULL; o++) {
+        if (slips(word, last_word(o->path)) != 0)
+            continue;
+        if (found != NULL)
+            return NULL;
+        found = o->path;
+    }
+    return found;
+}
+
 void kl_config_near(const struct kl_option *table, const char *path, char *out, size_t size)
 {
     const char *best = NULL;
@@ -57,9 +72,8 @@ void kl_config_near(const struct kl_option *table, const char *path, char *out, 
             best = o->path;
         }
     }
-    for (const struct kl_option *o = table; o->path != NULL && best == NULL; o++)
-        if (slips(last_word(path), last_word(o->path)) == 0)
-            best = o->path;
+    if (best == NULL)
+        best = ends_alike(table, last_word(path));
     if (best != NULL)
         snprintf(out, size, "; did you mean \"%s\"?", best);
     else

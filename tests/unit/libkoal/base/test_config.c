@@ -369,6 +369,20 @@ START_TEST(an_unknown_key_is_told_with_the_nearest_name)
 }
 END_TEST
 
+START_TEST(of_several_names_that_end_alike_none_is_guessed)
+{
+    static const struct kl_option two[] = {
+        { "nats.credentials.file", KL_OPT_TEXT, NULL, 0, 0, NULL, "One." },
+        { "auth.keys.file", KL_OPT_TEXT, NULL, 0, 0, NULL, "Another." }, { 0 },
+    };
+    static const char *const args[] = { "--config.file=x", NULL };
+    struct kl_config *none;
+
+    ck_assert_int_eq(kl_config_load(two, "koa.yml", kl_span("", 0), NULL, args, &none, &err), KL_EINVAL);
+    ck_assert_str_eq(err.text, "there is no flag --config.file; --help lists them");
+}
+END_TEST
+
 START_TEST(a_key_at_fault_is_pointed_at_and_else_the_value)
 {
     ck_assert_int_eq(load("log:\n  ack: all\n  replica: 3\n", NULL, NULL), KL_EINVAL);
@@ -657,6 +671,7 @@ int main(void)
     tcase_add_test(t, what_all_have_is_printed_without_a_word_about_a_tenant);
     tcase_add_test(t, help_says_what_may_be_said_of_a_tenant);
     tcase_add_loop_test(t, an_unknown_key_is_told_with_the_nearest_name, 0, sizeof meant / sizeof meant[0]);
+    tcase_add_test(t, of_several_names_that_end_alike_none_is_guessed);
     tcase_add_test(t, a_key_at_fault_is_pointed_at_and_else_the_value);
     tcase_add_test(t, all_that_is_wrong_with_a_file_is_told);
     tcase_add_test(t, a_value_knows_where_it_stands);
