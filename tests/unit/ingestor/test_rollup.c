@@ -2,6 +2,9 @@
 #include "world.h"
 
 #include "libblock/rollup.h"
+#include "libkoal/env/disk_sim.h"
+
+#include <stdlib.h>
 
 static struct world w;
 static const char   T[] = "anonymous";
@@ -22,10 +25,14 @@ static void setup(void)
         kl_env_sim_run(w.sim, 60000);
 }
 
+static bool crashed;                                   /* a killed process leaves handles open */
+
 static void teardown(void)
 {
     w_stop(&w);
-    w_deinit(&w);
+    if (!crashed)
+        w_deinit(&w);
+    crashed = false;
 }
 
 static void restart(void)
@@ -411,6 +418,50 @@ START_TEST(rows_that_are_all_there_is_obey_deletions)
 }
 END_TEST
 
+/* The process dies at the nth call of its disk, which is the store's, too, after samples' time has come and rows stay. False:
+ * there were not so many. */
+static bool die_at(uint64_t nth, bool power)
+{
+    struct w_objects o;
+    unsigned         samples, rows;
+    uint64_t         calls;
+    bool             hit;
+
+    w.retention_rules = "[{\"match\":\"{host='h0'}\",\"keep\":\"4h\",\"keep_1h\":\"0\"}]";
+    restart();
+    write_span(base, base + HOUR + 60000);
+    pass(2 * HOUR);
+    ck_assert(full_rows(0) == 7 && full_rows(1) == 7);
+    calls = kl_env_disk_sim_calls(w.disk);
+    kl_env_disk_sim_die(w.disk, nth);
+    pass(4 * HOUR);
+    hit = kl_env_disk_sim_calls(w.disk) - calls >= nth;
+    w_crash(&w, power, nth);
+    crashed = true;
+    w_start(&w);
+    w_ready(&w);
+    pass(HOUR);
+    held(&samples, &rows);
+    ck_assert_msg(samples == 6 && full_rows(0) == 6 && full_rows(1) == 7 && is_carried(1), "call %u: %u %u %u", (unsigned)nth,
+                  samples, full_rows(0), full_rows(1));
+    w_objects(&w, &o);
+    ck_assert_msg(o.strange == 0, "call %u: %u objects that nobody knows, such as %s", (unsigned)nth, o.strange, o.first);
+    return hit;
+}
+
+/* Every twelfth call, as a process dies or as power fails; all of it with KOA_LONG=1. */
+START_TEST(kill_at_any_call_while_samples_go_and_rows_stay_loses_none_and_leaves_nothing)
+{
+    uint64_t each = getenv("KOA_LONG") != NULL ? 1 : 12, nth;
+
+    for (nth = 1 + (uint64_t)_i * each; die_at(nth, nth / each % 2 == 1); nth += 4 * each) {
+        teardown();
+        setup();
+    }
+    ck_assert_uint_gt(nth, 40);                        /* they were many */
+}
+END_TEST
+
 START_TEST(what_rules_leave_as_it_is_is_looked_at_once)
 {
     struct blk_manifest m;
@@ -446,6 +497,7 @@ int main(void)
     tcase_add_test(t, rules_keep_some_series_shorter_and_some_longer);
     tcase_add_test(t, rows_outlive_samples_of_their_series_or_go_before_them_as_rules_say);
     tcase_add_test(t, rows_that_are_all_there_is_obey_deletions);
+    tcase_add_loop_test(t, kill_at_any_call_while_samples_go_and_rows_stay_loses_none_and_leaves_nothing, 0, 4);
     tcase_add_test(t, what_rules_leave_as_it_is_is_looked_at_once);
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_ENV);
