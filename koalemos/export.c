@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MATCHES_MAX = 64, PIECE_MAX = 128 << 20, NAMES_MAX = 256 << 20, TRIES = 6,
+enum { MATCHES_MAX = 64, PIECE_MAX = 128 << 20, NAMES_MAX = 256 << 20, TRIES = 6, TRIES_REFUSED = 2,
        DAY_MS = 24 * 3600 * 1000 };
 
 static const char usage[] =
@@ -41,7 +41,7 @@ struct export {
     const char *url, *start, *end, *format, *columns, *slice, *tenant, *token_file, *ca_file;
     const char *matches[MATCHES_MAX];
     size_t      match_count;
-    bool        header;
+    bool        header, answered;                      /* by whatever it is that listens there */
     int64_t     from_ms, to_ms, slice_ms;
     struct kl_http_client *client;
     struct kl_app_wait    *wait;                       /* told by nobody: to wait a while */
@@ -166,6 +166,18 @@ static void add_question(const struct export *x, struct kl_buf *form, int64_t fr
     kl_http_form_add(form, "partial_response", kl_span_str("false"));
 }
 
+/* One that was never there is most likely a wrong address: it is not waited for as one that is started anew is. */
+static bool is_worth_another_try(const struct export *x, const struct kl_http_asked *a, int tried, struct kl_err *err)
+{
+    if (a->refused && !x->answered && tried >= TRIES_REFUSED) {
+        kl_within(err, "no server is there (--url URL says where one is, `koalemos serve` starts one)");
+        return false;
+    }
+    if (tried == 1)
+        fprintf(stderr, "koalemos export: %s; trying again\n", err->text);
+    return tried < TRIES;
+}
+
 /* Into `to`. KL_ELIMIT: it is too much, for us or for the server. */
 static enum kl_code ask(struct export *x, const char *path, bool get, const struct kl_buf *form,
                         struct kl_buf *to, struct kl_err *err)
@@ -174,7 +186,8 @@ static enum kl_code ask(struct export *x, const char *path, bool get, const stru
     struct taken         t = { .to = to };
     struct kl_http_asked a = { .method = get ? "GET" : "POST", .body = kl_buf_span(form), .take = take, .ctx = &t,
                                .header = "X-Koalemos-Histograms-Left-Out" };
-    enum kl_code         code = KL_EAGAIN;
+    enum kl_code         code;
+    int                  tried = 0;
 
     kl_buf_adds(&url, x->url);
     while (url.size > 0 && url.at[url.size - 1] == '/')
@@ -182,12 +195,13 @@ static enum kl_code ask(struct export *x, const char *path, bool get, const stru
     kl_buf_adds(&url, path);
     kl_buf_add8(&url, 0);
     a.url = url.at;
-    for (int n = 0; n < TRIES && code == KL_EAGAIN; n++) {
-        if (n > 0)
-            kl_app_wait_for(x->wait, INT64_C(250) << n);
+    do {
+        if (tried > 0)
+            kl_app_wait_for(x->wait, INT64_C(250) << tried);
         kl_buf_reset(to);
         to->over = false;
         code = kl_http_client_ask(x->client, &a, err);
+        x->answered |= a.status != 0;
         if (code == KL_ECANCELED)
             code = kl_fail(err, KL_ELIMIT, "the answer has more than %zu MiB", to->cap >> 20);
         else if (code == KL_OK && (a.status == 503 || a.status == 429))
@@ -196,7 +210,7 @@ static enum kl_code ask(struct export *x, const char *path, bool get, const stru
             code = kl_fail(err, KL_ELIMIT, "%s: %.300s", a.url, a.words);
         else if (code == KL_OK && a.status != 200)
             code = kl_fail(err, KL_EINVAL, "%s: %u %.300s", a.url, a.status, a.words);
-    }
+    } while (code == KL_EAGAIN && is_worth_another_try(x, &a, ++tried, err));
     if (code == KL_OK && a.kept[0] != '\0')
         x->histograms += strtoull(a.kept, NULL, 10);
     kl_buf_deinit(&url);

@@ -32,6 +32,7 @@ struct kl_http_asked {
     const char *header;                                /* of the answer: which to keep; or NULL */
     /* filled: */
     unsigned status;
+    bool     refused;                                  /* with KL_EAGAIN: nobody listens there */
     char     kept[64];                                 /* that header's value */
     char     words[KL_HTTP_CLIENT_WORDS_MAX + 1];      /* the beginning of any other answer, as one line of
                                                           ASCII; not where it may repeat a secret of ours */

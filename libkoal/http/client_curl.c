@@ -178,8 +178,10 @@ enum kl_code kl_http_client_ask(struct kl_http_client *c, struct kl_http_asked *
     char               said[CURL_ERROR_SIZE] = "";
     struct kl_buf      shown = { 0 };
     CURLcode           code;
-    long               status = 0;
+    long               status = 0, number = 0;
 
+    a->status = 0;
+    a->refused = false;
     if (c->c == NULL && (c->c = curl_easy_init()) == NULL)
         return kl_fail(err, KL_EAGAIN, "no memory for a request");
     curl_easy_reset(c->c);                             /* its connection stays */
@@ -191,7 +193,6 @@ enum kl_code kl_http_client_ask(struct kl_http_client *c, struct kl_http_asked *
     c->asked = a;
     c->words = 0;
     c->stopped = false;
-    a->status = 0;
     a->kept[0] = a->words[0] = '\0';
     curl_easy_setopt(c->c, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(c->c, CURLOPT_NOSIGNAL, 1L);
@@ -218,6 +219,8 @@ enum kl_code kl_http_client_ask(struct kl_http_client *c, struct kl_http_asked *
     curl_slist_free_all(headers);
     curl_easy_getinfo(c->c, CURLINFO_RESPONSE_CODE, &status);
     a->status = (unsigned)status;
+    curl_easy_getinfo(c->c, CURLINFO_OS_ERRNO, &number);
+    a->refused = code == CURLE_COULDNT_CONNECT && number == ECONNREFUSED;
     kl_address_show(&shown, a->url);
     kl_buf_add8(&shown, 0);
     hide_secrets(c, a, shown.at);

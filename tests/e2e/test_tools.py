@@ -109,3 +109,11 @@ def test_wrong_usage_of_the_tools_is_told(world):
         check(status == 2 and err != "", f"{args}: {status} {out} {err}")
     check(tool("verify", world.folder)[0] == 0, "an empty folder has nothing bad in it")
     check(tool("inspect", "--help")[0] == 0 and tool("verify", "--help")[0] == 0, "help")
+
+
+def test_an_export_from_where_no_server_is_says_so_and_what_to_do(world):
+    status, out, err = tool("export", "--url", f"http://127.0.0.1:{koa.free_port()}")
+    lines = err.splitlines()
+    check(status == 1 and out == "" and len(lines) == 3, f"{status} {out} {err}")
+    check(lines[0].endswith("; trying again"), f"the first failure: {err}")
+    check("no server is there (--url URL says where one is" in lines[1], err)

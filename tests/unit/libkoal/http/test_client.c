@@ -161,6 +161,23 @@ START_TEST(what_stands_before_the_at_of_an_address_is_not_told)
 }
 END_TEST
 
+START_TEST(where_nobody_listens_is_told_from_an_answer_that_breaks_off)
+{
+    struct kl_http_asked a = { .url = "http://127.0.0.1:1/", .timeout_ms = 20000 };
+
+    ck_assert_int_eq(kl_http_client_ask(client, &a, &err), KL_EAGAIN);
+    ck_assert(a.refused);
+    ck_assert_int_eq(ask(&a, "/refuse"), KL_OK);
+    ck_assert(!a.refused);
+    a.url = "https://127.0.0.1:1/";
+    ck_assert_int_eq(kl_http_client_ask(client, &a, &err), KL_EAGAIN);
+    ck_assert(a.refused);
+    a.url = "nothing://127.0.0.1:1/";
+    ck_assert_int_eq(kl_http_client_ask(client, &a, &err), KL_EAGAIN);
+    ck_assert(!a.refused);
+}
+END_TEST
+
 START_TEST(a_large_answer_comes_whole_and_may_be_left)
 {
     struct kl_http_asked a = { 0 };
@@ -208,6 +225,7 @@ int main(void)
     tcase_add_test(t, a_refusal_is_words_and_no_bytes);
     tcase_add_test(t, words_that_repeat_the_token_are_not_told);
     tcase_add_test(t, what_stands_before_the_at_of_an_address_is_not_told);
+    tcase_add_test(t, where_nobody_listens_is_told_from_an_answer_that_breaks_off);
     tcase_add_test(t, a_large_answer_comes_whole_and_may_be_left);
     tcase_add_test(t, nobody_there_and_no_address_are_failures_with_words);
     suite_add_tcase(s, t);
