@@ -158,11 +158,11 @@ enum kl_code ing_tail_encode(const struct ing_tail *t, struct kl_buf *out, struc
 
 /* ---- chunks.c: sealed chunks, in memory or spilled into a file of the snapshot ---- */
 enum { ING_CHUNK_BYTES_MAX = (1 << 24) - 1, ING_CUTS_MAX = (1 << 20) - 1, ING_FILES_MAX = 255 };
-struct ing_chunk {                                     /* immutable but for next and cut */
+struct ing_chunk {                                     /* immutable but for next and cut; in memory, at */
     struct ing_chunk *next;
     int64_t  first_ms;
     uint32_t span_ms;                                  /* from the first to the last sample */
-    uint32_t at;                                       /* spilled: where in that file */
+    uint32_t at;                                       /* spilled: where in that file; else not 0: a snapshot's pass names it */
     uint32_t size : 24, file : 8;                      /* file 0: its bytes follow */
     uint32_t cut : 20, count : 10, kind : 2;           /* cut: that job has it; 0: none */
     uint8_t  bytes[];

@@ -69,7 +69,7 @@ static bool grow(struct ing_head *h, struct ing_series *s)
     struct kl_err      err;
     enum kl_code       code;
 
-    if (c == NULL || s->tail.kind != ING_FLOATS || c->kind != BLK_FLOATS || c->file != 0 ||
+    if (c == NULL || s->tail.kind != ING_FLOATS || c->kind != BLK_FLOATS || c->file != 0 || c->at != 0 ||
         c->cut != 0 || c->count >= ING_GROWN || ing_chunk_last(c) >= s->tail.first_ms ||
         (uint64_t)s->tail.last_ms - (uint64_t)c->first_ms > UINT32_MAX ||
         window_of(h, c->first_ms) != window_of(h, s->tail.first_ms) ||

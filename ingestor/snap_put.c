@@ -247,6 +247,7 @@ static void spill(struct ing_put *w, struct ing_head *h, struct ing_series *s, s
     }
     w->spilled[w->spilled_count++] =
         (struct ing_spilling){ h, s->id, c, (uint32_t)w->chunks_at };
+    c->at = 1;                                         /* a series that rests may begin a tail before the pass ends */
 }
 
 static void put_chunks(struct ing_put *w, struct ing_head *h, struct ing_series *s)

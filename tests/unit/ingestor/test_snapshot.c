@@ -495,6 +495,42 @@ START_TEST(a_snapshot_of_records_that_the_log_lost_is_not_used)
 }
 END_TEST
 
+/* A series without a tail: its last chunk goes to the file, and more samples come before the pass has ended. */
+START_TEST(a_chunk_that_a_pass_names_stays_as_it_is_until_the_pass_has_ended)
+{
+    struct kl_env_disk_sim *disk = kl_env_disk_sim_new();
+    struct kl_env_dir      *root = kl_env_disk_sim_root(disk);
+    struct snap_kit        *k = snap_kit_new(root, 7200000);
+    struct ing_snap_header  header = { .version = ING_SNAP_VERSION, .serial = 1 };
+    struct ing_put          put;
+    struct kl_buf           labels = { 0 };
+    struct kl_fp            fp = w_labels(3, &labels);
+    struct ing_head        *h = ing_tenant(&k->p, kl_span_str(T), true)->head;
+    struct ing_series      *s = ing_head_series(h, fp, (struct kl_labels){ (const uint8_t *)labels.at, labels.size });
+    bool                    found = false;
+
+    for (int i = 0; i < 5; i++)
+        ing_series_float(h, s, 1000 * (i + 1), i);
+    ing_series_seal_tail(h, s);
+    ing_put_begin(&put, &k->p, &header, 1, 1);
+    while (!put.done)
+        ing_put_slice(&put);
+    ck_assert_uint_eq(put.spilled_count, 1);
+    for (int i = 5; i < 9; i++)
+        ing_series_float(h, s, 1000 * (i + 1), i);
+    ing_series_seal_tail(h, s);
+    for (const struct ing_chunk *c = s->first; c != NULL; c = c->next)
+        found |= c == put.spilled[0].chunk;
+    ck_assert(found);
+    ck_assert_uint_eq(s->first->count + s->last->count, 9);
+    ing_put_free(&put);
+    kl_buf_deinit(&labels);
+    snap_kit_free(k);
+    root->leave(root);
+    kl_env_disk_sim_free(disk);
+}
+END_TEST
+
 /* ---- files of each version, kept under tests/data ---- */
 
 static const char golden[] = "tests/data/snapshot-v4",
@@ -647,6 +683,7 @@ int main(int argc, char **argv)
     tcase_add_test(t, a_pass_that_fails_at_any_call_leaves_the_last_snapshot_and_every_sample);
     tcase_add_test(t, a_full_disk_stops_snapshots_and_nothing_else);
     tcase_add_test(t, a_snapshot_of_records_that_the_log_lost_is_not_used);
+    tcase_add_test(t, a_chunk_that_a_pass_names_stays_as_it_is_until_the_pass_has_ended);
     suite_add_tcase(s, t);
     t = tcase_create("golden");
     tcase_add_loop_test(t, a_snapshot_of_each_version_is_still_read, 0, sizeof versions / sizeof *versions);
