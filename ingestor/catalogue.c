@@ -181,7 +181,8 @@ void ing_load_failed(struct ing_partition *p, const struct kl_err *err)
     p->load_failures++;
     p->load_again_ns = kl_env_mono_ns(p->i->env) +
                        ing_backoff_ms(p->i, p->load_failures) * 1000000;
-    kl_logf(p->i->o.log, p->load_failures == 1 ? KL_WARN : KL_DEBUG,
+    /* One that is canceled: the bus or the store is closed, and this ingestor ends next. */
+    kl_logf(p->i->o.log, p->load_failures == 1 && err->code != KL_ECANCELED ? KL_WARN : KL_DEBUG,
             "ingestor: partition %" PRIu32 " cannot be loaded, trying again: %s", p->number,
             err->text);
 }

@@ -154,6 +154,14 @@ enum kl_code kl_app_secure_check(const struct kl_config *c, struct kl_err *err)
     const char *keys = kl_config_text(c, "auth.keys.file");
     char        where[300];
 
+    for (size_t i = 0; i < 2; i++) {
+        const char *listen = kl_config_text(c, listeners[i]);
+
+        if (listen == NULL || listen[0] == '\0' || kl_http_listen_check(listen, err) == KL_OK)
+            continue;
+        kl_config_where(c, listeners[i], where, sizeof where);
+        return kl_within(err, "%s", where);
+    }
     if ((keys != NULL && keys[0] != '\0') || kl_config_bool(c, "auth.anonymous"))
         return KL_OK;
     for (size_t i = 0; i < 2; i++) {

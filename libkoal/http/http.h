@@ -125,6 +125,8 @@ void         kl_http_guard(struct kl_http_server *s, const struct kl_guard *guar
 void         kl_http_tls(struct kl_http_server *s, struct kl_tls *tls);
 /* Whether no other machine reaches what is listened on: loopback in digits, localhost, or no address at all. Pure. */
 bool         kl_http_listens_locally(const char *listen);
+/* Whether it reads as an address to listen on; the words say what one looks like. Pure. */
+enum kl_code kl_http_listen_check(const char *listen, struct kl_err *err);
 void         kl_http_route_add(struct kl_http_server *s, const struct kl_http_route *route);
 /* Unknown path: 404; known path, other method: 405 with Allow. */
 enum kl_code kl_http_server_start(struct kl_http_server *s, struct kl_err *err);

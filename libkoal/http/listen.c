@@ -45,6 +45,13 @@ unfit:
                    text);
 }
 
+enum kl_code kl_http_listen_check(const char *listen, struct kl_err *err)
+{
+    struct kl_http_listen l;
+
+    return kl_http_listen_parse(listen, &l, err);
+}
+
 bool kl_http_listens_locally(const char *listen)
 {
     struct kl_http_listen l;
@@ -53,7 +60,7 @@ bool kl_http_listens_locally(const char *listen)
     struct sockaddr_in6   six = { .sin6_family = AF_INET6 };
 
     if (kl_http_listen_parse(listen, &l, &err) != KL_OK)
-        return true;                                   /* kl_http_listen_open says what it should read */
+        return true;                                   /* kl_http_listen_check says what it should read */
     return strcmp(l.host, "localhost") == 0 ||
            (inet_pton(AF_INET, l.host, &four.sin_addr) == 1 && kl_http_is_loopback((struct sockaddr *)&four)) ||
            (inet_pton(AF_INET6, l.host, &six.sin6_addr) == 1 && kl_http_is_loopback((struct sockaddr *)&six));

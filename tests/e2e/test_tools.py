@@ -3,6 +3,7 @@ import glob
 import json
 import os
 import shutil
+import socket
 import subprocess
 import time
 
@@ -117,3 +118,21 @@ def test_an_export_from_where_no_server_is_says_so_and_what_to_do(world):
     check(status == 1 and out == "" and len(lines) == 3, f"{status} {out} {err}")
     check(lines[0].endswith("; trying again"), f"the first failure: {err}")
     check("no server is there (--url URL says where one is" in lines[1], err)
+
+
+def test_serve_says_in_one_line_why_it_cannot_listen(world):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        at = f"127.0.0.1:{taken.getsockname()[1]}"
+        for listener in (["--listen", at], ["--listen", "127.0.0.1:0", "--otlp.grpc_listen", at]):
+            status, out, err = tool("serve", "--data-dir", world.path("data"), *listener)
+            warned = [line for line in err.splitlines() if "Z info " not in line]
+            check(status == 1 and len(warned) == 1 and f"cannot listen on {at}: Address already in use" in warned[0],
+                  f"{listener}: {status} {err}")
+    for at in ("nonsense", "127.0.0.1:99999"):
+        for listener in ("--listen", "--otlp.grpc_listen"):
+            status, out, err = tool("serve", "--data-dir", world.path("none"), listener, at)
+            check(status == 2 and err.count("\n") == 1 and f'cannot listen on "{at}": it should read host:port' in err,
+                  f"{listener} {at}: {status} {err}")
+    check(not os.path.exists(world.path("none")), "a folder was made for nothing")

@@ -42,10 +42,10 @@ END_TEST
 static const struct { const char *yaml; bool open; } listens[] = {
     { "listen: 0.0.0.0:4480", true }, { "listen: ':4480'", true }, { "listen: 10.0.0.1:4480", true },
     { "listen: 127.0.0.1:4480", false }, { "listen: '[::1]:4480'", false },
-    { "listen: 127.0.0.1:99999", false }, { "listen: nonsense", false },
+    { "listen: localhost:0", false }, { "otlp: {grpc_listen: ''}", false },
 };
 
-START_TEST(keys_are_wanted_where_others_reach_not_where_nobody_can_listen)
+START_TEST(keys_are_wanted_where_others_reach)
 {
     struct kl_config *c = NULL;
 
@@ -54,6 +54,24 @@ START_TEST(keys_are_wanted_where_others_reach_not_where_nobody_can_listen)
     ck_assert_int_eq(kl_app_check(c, &err), listens[_i].open ? KL_EINVAL : KL_OK);
     if (listens[_i].open)
         ck_assert_msg(strstr(err.text, "other machines reach") != NULL, "%s", err.text);
+    kl_config_free(c);
+}
+END_TEST
+
+static const char *const no_listens[] = { "listen: 127.0.0.1:99999", "listen: nonsense", "listen: '::1:80'",
+                                          "otlp: {grpc_listen: '127.0.0.1:'}",
+                                          "listen: nonsense\nauth: {anonymous: true}" };
+
+/* Not with the advice to let everybody in, and also where everybody is. */
+START_TEST(what_is_no_address_to_listen_on_is_pointed_at)
+{
+    struct kl_config *c = NULL;
+
+    ck_assert_msg(kl_config_load(kl_app_options, "f", kl_span_str(no_listens[_i]), NULL, NULL, &c, &err) == KL_OK,
+                  "%s", err.text);
+    ck_assert_int_eq(kl_app_check(c, &err), KL_EINVAL);
+    ck_assert_msg(strstr(err.text, "it should read host:port") != NULL, "%s", err.text);
+    ck_assert_msg(strncmp(err.text, "f, line 1, column ", 18) == 0, "%s", err.text);
     kl_config_free(c);
 }
 END_TEST
@@ -126,8 +144,9 @@ int main(void)
 
     tcase_add_test(t, what_is_said_nowhere_is_a_configuration);
     tcase_add_loop_test(t, what_options_must_keep_together_is_pointed_at, 0, sizeof wrong / sizeof wrong[0]);
-    tcase_add_loop_test(t, keys_are_wanted_where_others_reach_not_where_nobody_can_listen, 0,
+    tcase_add_loop_test(t, keys_are_wanted_where_others_reach, 0,
                         sizeof listens / sizeof listens[0]);
+    tcase_add_loop_test(t, what_is_no_address_to_listen_on_is_pointed_at, 0, sizeof no_listens / sizeof no_listens[0]);
     tcase_add_test(t, rows_of_a_section_stand_together_and_it_has_a_chapter);
     tcase_add_test(t, no_two_options_are_one_variable_or_one_flag);
     tcase_add_test(t, the_page_of_options_is_that_of_the_table);
