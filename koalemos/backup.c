@@ -307,13 +307,14 @@ int koalemos_backup(int argc, char **argv, int first)
     }
     if (!read_args(&b, &argc, argv, first))
         return 2;
-    if (b.where == NULL) {
-        fprintf(stderr, "koalemos backup: say where to\n%s", usage);
-        return 2;
-    }
     b.app = kl_app_open("koalemos backup", argc, argv, first, KL_APP_TOOL, &status);
     if (b.app == NULL)
         return status;
+    if (b.where == NULL) {
+        fprintf(stderr, "koalemos backup: say where to\n%s", usage);
+        kl_app_close(b.app);
+        return 2;
+    }
     code = run(&b, &err);
     status = code == KL_OK && b.corrupt == 0 ? 0 : 1;
     if (code != KL_OK)

@@ -57,8 +57,6 @@ static enum kl_code run(struct encrypt *x, struct kl_err *err)
     struct kl_env_dir     *raw;
     enum kl_code           code;
 
-    if (x->app->keys == NULL)
-        return kl_fail(err, KL_EINVAL, "say by which keys: --encryption.keys.file FILE");
     if (kl_env_dir_real_open(x->path, false, &raw, err) != KL_OK)
         return err->code;
     if (x->list) {
@@ -103,6 +101,11 @@ int koalemos_encrypt(int argc, char **argv, int first)
     x.app = kl_app_open("koalemos encrypt", rest, argv, first, KL_APP_TOOL, &status);
     if (x.app == NULL)
         return status;
+    if (x.app->keys == NULL) {
+        fprintf(stderr, "koalemos encrypt: say by which keys: --encryption.keys.file FILE\n");
+        kl_app_close(x.app);
+        return 2;
+    }
     status = run(&x, &err) == KL_OK ? x.list && x.others > 0 : kl_app_failed(x.app, &err);
     kl_app_close(x.app);
     return status;

@@ -318,14 +318,15 @@ int koalemos_import(int argc, char **argv, int first)
     }
     if (!read_args(&x, &argc, argv, first))
         return 2;
-    if (x.from == NULL || x.from[0] == '\0' || !kl_tenant_ok(kl_span_str(x.tenant))) {
-        fprintf(stderr, "koalemos import: %s\n%s", x.from == NULL || x.from[0] == '\0'
-                ? "say where the blocks are" : "that is no name of a tenant", usage);
-        return 2;
-    }
     app = kl_app_open("koalemos import", argc, argv, first, KL_APP_TOOL, &status);
     if (app == NULL)
         return status;
+    if (x.from == NULL || x.from[0] == '\0' || !kl_tenant_ok(kl_span_str(x.tenant))) {
+        fprintf(stderr, "koalemos import: %s\n%s", x.from == NULL || x.from[0] == '\0'
+                ? "say where the blocks are" : "that is no name of a tenant", usage);
+        kl_app_close(app);
+        return 2;
+    }
     x.progress |= isatty(STDERR_FILENO) != 0;
     status = 0;
     if (run(&x, app, &err) != KL_OK) {

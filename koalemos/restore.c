@@ -347,13 +347,14 @@ int koalemos_restore(int argc, char **argv, int first)
     }
     if (!read_args(&r, &argc, argv, first))
         return 2;
-    if (r.where == NULL || (r.at != NULL && strspn(r.at, "0123456789") != strlen(r.at))) {
-        fprintf(stderr, "koalemos restore: %s\n%s", r.where == NULL ? "say where from" : "--at is a number", usage);
-        return 2;
-    }
     app = kl_app_open("koalemos restore", argc, argv, first, KL_APP_TOOL, &status);
     if (app == NULL)
         return status;
+    if (r.where == NULL || (r.at != NULL && strspn(r.at, "0123456789") != strlen(r.at))) {
+        fprintf(stderr, "koalemos restore: %s\n%s", r.where == NULL ? "say where from" : "--at is a number", usage);
+        kl_app_close(app);
+        return 2;
+    }
     status = run(&r, app, &err) == KL_OK ? 0 : 1;
     if (status != 0)
         fprintf(stderr, "koalemos restore: %s\n", err.text);

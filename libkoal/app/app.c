@@ -36,8 +36,7 @@ enum kl_code kl_app_read_file(const char *path, char **bytes, size_t *size,
     at = kl_new(FILE_MAX + 1);
     n = fread(at, 1, FILE_MAX + 1, f);
     if (ferror(f) || n > FILE_MAX) {
-        kl_fail(err, KL_EIO, ferror(f) ? "config file %s: cannot be read"
-                                       : "config file %s: is larger than 1 MiB", path);
+        kl_fail(err, KL_EIO, "config file %s: %s", path, ferror(f) ? strerror(errno) : "is larger than 1 MiB");
         fclose(f);
         free(at);
         return err->code;

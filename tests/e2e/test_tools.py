@@ -136,3 +136,16 @@ def test_serve_says_in_one_line_why_it_cannot_listen(world):
             check(status == 2 and err.count("\n") == 1 and f'cannot listen on "{at}": it should read host:port' in err,
                   f"{listener} {at}: {status} {err}")
     check(not os.path.exists(world.path("none")), "a folder was made for nothing")
+
+
+def test_a_flag_that_is_none_is_named_also_where_others_are_missing(world):
+    for command, wanted in (("restore", "say where from"), ("backup", "say where to"), ("import", "say where the blocks are")):
+        status, out, err = tool(command, "--frob")
+        check(status == 2 and out == "" and f"koalemos {command}: there is no flag --frob" in err, f"{status} {out} {err}")
+        status, out, err = tool(command)
+        check(status == 2 and out == "" and f"koalemos {command}: {wanted}\nusage: " in err, f"{status} {out} {err}")
+    status, out, err = tool("encrypt", world.folder)
+    check(status == 2 and out == "" and err == "koalemos encrypt: say by which keys: --encryption.keys.file FILE\n", f"{status} {out} {err}")
+    for args, code in ((["serve", "--config", world.folder], 2), (["check-config", world.folder], 1)):
+        status, out, err = tool(*args)
+        check(status == code and f"config file {world.folder}: Is a directory" in err, f"{args}: {status} {out} {err}")
