@@ -776,9 +776,10 @@ void kl_http_server_stop(struct kl_http_server *s, int64_t drain_ms)
 {
     if (s->daemon == NULL)
         return;
-    MHD_quiesce_daemon(s->daemon);                     /* the socket is ours again */
-    close(s->fd);
-    s->fd = -1;
+    /* The socket is ours again, but each thread takes it out of its set when it comes to it, and the library ends
+     * the process where it is closed by then. So it stays open, and nobody connects. */
+    MHD_quiesce_daemon(s->daemon);
+    shutdown(s->fd, SHUT_RD);
     pthread_mutex_lock(&s->lock);
     s->draining = true;
     pthread_mutex_unlock(&s->lock);
@@ -798,4 +799,6 @@ void kl_http_server_stop(struct kl_http_server *s, int64_t drain_ms)
     wait_for_answers(s, ANSWERS_LEAVE_MS);
     MHD_stop_daemon(s->daemon);
     s->daemon = NULL;
+    close(s->fd);
+    s->fd = -1;
 }
