@@ -323,6 +323,21 @@ static void on_connection(void *cls, struct MHD_Connection *connection, void **s
     }
 }
 
+/* Nobody any more, once the server stops. The library's own way, MHD_quiesce_daemon, takes the socket out of the
+ * threads' sets while they may do so themselves, and the second to come ends the process. */
+static enum MHD_Result may_connect(void *cls, const struct sockaddr *peer, socklen_t size)
+{
+    struct kl_http_server *s = cls;
+    bool                   draining;
+
+    (void)peer;
+    (void)size;
+    pthread_mutex_lock(&s->lock);
+    draining = s->draining;
+    pthread_mutex_unlock(&s->lock);
+    return draining ? MHD_NO : MHD_YES;
+}
+
 /* In a handshake: the library lets a session carry its connection. */
 struct kl_tls *kl_tls_of_connection(void *connection)
 {
@@ -739,8 +754,8 @@ enum kl_code kl_http_server_start(struct kl_http_server *s, struct kl_err *err)
     pthread_sigmask(SIG_SETMASK, &all, &before);
     s->daemon = MHD_start_daemon(
         MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG
-            | (s->tls != NULL ? MHD_USE_TLS : 0), 0, NULL,
-        NULL, on_request, s,
+            | (s->tls != NULL ? MHD_USE_TLS : 0), 0, may_connect,
+        s, on_request, s,
         MHD_OPTION_ARRAY, s->tls != NULL ? secure : plain,
         MHD_OPTION_EXTERNAL_LOGGER, on_words, (void *)s,
         MHD_OPTION_LISTEN_SOCKET, s->fd,
@@ -776,10 +791,6 @@ void kl_http_server_stop(struct kl_http_server *s, int64_t drain_ms)
 {
     if (s->daemon == NULL)
         return;
-    /* The socket is ours again, but each thread takes it out of its set when it comes to it, and the library ends
-     * the process where it is closed by then. So it stays open, and nobody connects. */
-    MHD_quiesce_daemon(s->daemon);
-    shutdown(s->fd, SHUT_RD);
     pthread_mutex_lock(&s->lock);
     s->draining = true;
     pthread_mutex_unlock(&s->lock);
@@ -798,7 +809,6 @@ void kl_http_server_stop(struct kl_http_server *s, int64_t drain_ms)
     pthread_mutex_unlock(&s->lock);
     wait_for_answers(s, ANSWERS_LEAVE_MS);
     MHD_stop_daemon(s->daemon);
-    s->daemon = NULL;
-    close(s->fd);
+    s->daemon = NULL;                                  /* and it has closed the socket */
     s->fd = -1;
 }
