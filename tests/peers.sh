@@ -49,16 +49,21 @@ get_newer_nats() {
     apt=$(realpath "$dir")/apt-$newer_suite
     mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' "Codename: $(. /etc/os-release; echo "$VERSION_CODENAME")" |
         head -n 1)
+    [ -n "$mirror" ] || {
+        echo "peers.sh: apt knows no mirror of this Debian, so there is no newer nats-server; its tests say that they are left out" >&2
+        return 0
+    }
     mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial" "$apt/parts" "$apt/deb"
     keyring=/usr/share/keyrings/debian-archive-keyring.gpg
-    echo "deb [signed-by=$keyring] ${mirror:-http://deb.debian.org/debian} $newer_suite main" >"$apt/sources.list"
+    echo "deb [signed-by=$keyring] $mirror $newer_suite main" >"$apt/sources.list"
     set -- -qq -o APT::Sandbox::User=root -o Acquire::Languages=none -o APT::Update::Error-Mode=any -o Dir::State::Lists="$apt/lists" \
         -o Dir::Cache="$apt/cache" -o Dir::Etc::SourceList="$apt/sources.list" -o Dir::Etc::SourceParts="$apt/parts" \
         -o Dir::Etc::Preferences=/dev/null -o Dir::Etc::PreferencesParts="$apt/parts"
     rm -f "$apt/deb"/*.deb
     { apt-get "$@" update && (cd "$apt/deb" && apt-get "$@" download nats-server); } >&2 || {
-        echo "peers.sh: no nats-server from $(cat "$apt/sources.list"): is the mirror within reach, and does it have that suite?" >&2
-        exit 1
+        echo "peers.sh: no nats-server from $(cat "$apt/sources.list"): is the mirror within reach, and does it have that suite?" \
+            "The tests with it say that they are left out" >&2
+        return 0
     }
     rm -rf "$apt/part"
     dpkg-deb -x "$apt/deb"/nats-server_*.deb "$apt/part"

@@ -1,6 +1,7 @@
 """The most important of the cell once more, with the nats-server of the next Debian. `KOA_NATS=nats-server-newer` runs any
 test so."""
 import functools
+import os
 
 import koa
 import test_cell as cell
@@ -10,6 +11,9 @@ import test_permissions as permissions
 def on_newer(test):
     @functools.wraps(test)
     def run(world):
+        if not os.path.exists(os.path.join(koa.PEERS, "nats-server-newer")):
+            print("       LEFT OUT: tests/peers.sh found no newer nats-server, and said why", flush=True)
+            return
         before, koa.NATS = koa.NATS, "nats-server-newer"
         try:
             test(world)
