@@ -84,13 +84,14 @@ int64_t ing_tidy_longest(const struct kl_retention *keep, const struct blk_info 
 
 bool ing_tidy_made(const struct blk_manifest *m, const struct ing_tidy_plan *plan, const struct blk_info *f)
 {
+    int64_t longest_ms = ing_tidy_longest(plan->keep, f, plan->retention_ms);
     uint8_t lacks = 0;
 
     for (unsigned i = 0; i < BLK_ROLLUPS_MAX; i++)
         if (plan->rows_ms[i] > 0 && (f->rolled >> i & 1) == 0)
             lacks |= (uint8_t)(1u << i);
     if (lacks == 0 || f->resolution_ms != 0 ||
-        passed(ing_tidy_longest(plan->keep, f, plan->retention_ms) + PATIENCE * plan->window_ms, plan->now_ms, f))
+        (longest_ms > 0 && passed(longest_ms + PATIENCE * plan->window_ms, plan->now_ms, f)))
         return true;
     /* It came upon a window that was made, and may be gone but for its rows. */
     for (uint32_t i = 0; i < m->fileset_count; i++) {

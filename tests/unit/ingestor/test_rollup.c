@@ -386,6 +386,24 @@ START_TEST(rows_outlive_samples_of_their_series_or_go_before_them_as_rules_say)
 }
 END_TEST
 
+/* Rollups and the rule come long after the data, of a tenant that keeps all for ever. */
+START_TEST(rows_of_old_samples_are_made_before_a_new_rule_lets_these_go)
+{
+    unsigned samples, rows;
+
+    w.rollup_ms[0] = w.rollup_ms[1] = 0;
+    restart();
+    write_span(base, base + HOUR + 60000);
+    pass(20 * HOUR);
+    w.rollup_ms[0] = w.rollup_ms[1] = INT64_C(96) * HOUR;
+    w.retention_rules = "[{\"match\":\"{host='h0'}\",\"keep\":\"4h\",\"keep_1h\":\"0\"}]";
+    restart();
+    pass(HOUR);
+    held(&samples, &rows);
+    ck_assert_msg(samples == 6 && full_rows(0) == 6 && full_rows(1) == 7, "%u %u %u", samples, full_rows(0), full_rows(1));
+}
+END_TEST
+
 /* All samples of a window may go while rows stay, and of what is deleted then nothing is left. */
 START_TEST(rows_that_are_all_there_is_obey_deletions)
 {
@@ -500,6 +518,7 @@ int main(void)
     tcase_add_test(t, rules_keep_some_series_shorter_and_some_longer);
     tcase_add_test(t, rows_outlive_samples_of_their_series_or_go_before_them_as_rules_say);
     tcase_add_test(t, rows_that_are_all_there_is_obey_deletions);
+    tcase_add_test(t, rows_of_old_samples_are_made_before_a_new_rule_lets_these_go);
     tcase_add_loop_test(t, kill_at_any_call_while_samples_go_and_rows_stay_loses_none_and_leaves_nothing, 0, 4);
     tcase_add_test(t, what_rules_leave_as_it_is_is_looked_at_once);
     suite_add_tcase(s, t);
