@@ -301,9 +301,10 @@ enum kl_code blk_compaction_begin(const struct blk_compact *c, struct blk_compac
     struct blk_writer     *w;
     uint32_t               total = c->count;
 
-    for (uint32_t i = 0; i < c->roll_count; i++)
+    for (uint32_t i = 0; i < c->roll_count; i++) {
+        assert(c->carried_count[i] <= c->count);
         total += c->carried_count[i];
-    assert(total <= 2 * BLK_INPUTS_MAX);
+    }
     assert(c->count >= 1 && c->count <= BLK_INPUTS_MAX);
     assert(c->roll_count <= BLK_ROLLUPS_MAX);
     if (blk_writer_open(c->root, c->info, &w, err) != KL_OK)

@@ -35,7 +35,7 @@ struct blk_compact {
     /* Of each of them, the filesets of its rows that some inputs had. Of a series that has no samples left, and of one
      * that such an input has none of any more, the rows that `hide` leaves are taken over. Borrowed. */
     const struct blk_carried *carried[BLK_ROLLUPS_MAX];
-    uint32_t carried_count[BLK_ROLLUPS_MAX];           /* up to BLK_INPUTS_MAX in all */
+    uint32_t carried_count[BLK_ROLLUPS_MAX];           /* at most one an input */
     /* Shall rows be made of a series' samples? NULL: of all. */
     bool (*rows)(void *ctx, int64_t resolution_ms, struct kl_labels labels);
 };
