@@ -68,7 +68,7 @@ int cluster_repair(struct cluster *c)
     struct kl_app_wait    *never;
     struct kl_err          err = { 0 };
     int64_t                until_ns = kl_env_mono_ns(c->app->env) + c->wait_ms * 1000000;
-    bool                   gone;
+    bool                   gone = false;
 
     if (!read_partition(c->names[0], &r.wish.partition) || strlen(c->names[1]) >= sizeof r.wish.node) {
         kl_fail(&err, KL_EINVAL, "say which partition, by its number, and which ingestor: repair PARTITION NODE");
