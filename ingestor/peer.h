@@ -8,7 +8,8 @@
  *
  *   question, to snapshot.<pppp>:   "KPQ1"  u32 partition  u64 file  u64 snapshot  u64 offset
  *   answer:                         "KPA1"  u32 crc32c of all that follows  u64 snapshot  u64 size of the file
- *                                   u64 offset  the piece: up to ING_PEER_PIECE bytes, at least one
+ *                                   u64 offset  the piece: up to ING_PEER_PIECE bytes, at least one but of a file that
+ *                                   is empty (of a pass that found nothing to spill)
  *
  * `file` 0 is the head, else the file of chunks with that serial; `snapshot` is the head's serial that all
  * pieces must be of, 0 in the first question. The owner's next pass publishes another head: then the answer

@@ -58,7 +58,7 @@ enum kl_code ing_peer_answer_get(struct kl_span in, const struct ing_peer_questi
     const uint8_t *at = in.at;
     uint32_t       crc;
 
-    if (in.size <= ING_PEER_HEAD || in.size > ING_PEER_HEAD + ING_PEER_PIECE || memcmp(at, answers, 4) != 0)
+    if (in.size < ING_PEER_HEAD || in.size > ING_PEER_HEAD + ING_PEER_PIECE || memcmp(at, answers, 4) != 0)
         return kl_fail(err, KL_ECORRUPT, "no piece of a snapshot");
     memcpy(&crc, at + 4, 4);
     if (crc != kl_crc32c(0, at + 8, in.size - 8))
@@ -68,7 +68,7 @@ enum kl_code ing_peer_answer_get(struct kl_span in, const struct ing_peer_questi
     memcpy(&a->offset, at + 24, 8);
     a->piece = kl_span(at + ING_PEER_HEAD, in.size - ING_PEER_HEAD);
     if (a->offset != q->offset || (q->snapshot != 0 && a->snapshot != q->snapshot) || a->snapshot == 0 ||
-        a->size > ING_PEER_FILE_MAX || a->offset > a->size || a->piece.size > a->size - a->offset)
+        a->size > ING_PEER_FILE_MAX || (a->piece.size == 0 && a->size != 0) || a->offset > a->size || a->piece.size > a->size - a->offset)
         return kl_fail(err, KL_ECORRUPT, "another piece of a snapshot than was asked for");
     return KL_OK;
 }
@@ -107,12 +107,12 @@ static enum kl_code read_piece(struct served *s, struct kl_env_dir *dir, struct 
         ing_snap_chunks_name(s->what.file, name, sizeof name);
         code = dir->view(dir, name, &view, &a.size, err);
     }
-    if (code == KL_OK && s->what.offset >= a.size)
+    if (code == KL_OK && s->what.offset >= a.size && (a.size > 0 || s->what.offset > 0))
         code = kl_fail(err, KL_EINVAL, "a snapshot's file of %" PRIu64 " bytes was asked for beyond its end", a.size);
     if (code == KL_OK) {
         size_t size = a.size - a.offset < ING_PEER_PIECE ? (size_t)(a.size - a.offset) : ING_PEER_PIECE;
 
-        piece = kl_resize(NULL, size);
+        piece = kl_resize(NULL, size + 1);             /* a file of chunks may be empty */
         code = dir->view_read(view, a.offset, piece, size, err);
         a.piece = kl_span(piece, size);
         a.snapshot = h.serial;

@@ -25,7 +25,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (size >= ING_PEER_HEAD)
         memcpy(&any.offset, data + 24, 8);
     if (ing_peer_answer_get(kl_span(data, size), &any, &a, &err) == KL_OK) {
-        if (a.piece.size == 0 || a.piece.size > ING_PEER_PIECE || a.offset + a.piece.size > a.size)
+        if ((a.piece.size == 0 && a.size != 0) || a.piece.size > ING_PEER_PIECE || a.offset + a.piece.size > a.size)
             abort();
         kl_buf_init(&out, KL_BUS_MESSAGE_MAX);
         ing_peer_answer_put(&a, &out);
