@@ -403,6 +403,10 @@ struct ing_partition {
     uint64_t snap_samples;                             /* sample_count when the last one began */
     int64_t  snap_again_ns;
     unsigned snap_failures;
+    int64_t  store_again_ns;                           /* none of it is put into the store before; 0: not known yet */
+    uint64_t stored_samples;                           /* sample_count of the last one there; UINT64_MAX: unknown */
+    unsigned store_failures;
+    bool     store_fetched;                            /* one came from there since this one came */
     uint64_t applied_hash, check_seq, check_hash;      /* the record that the snapshot ended with */
     uint64_t again_end;                                /* records up to it are in the snapshot, perhaps */
     bool     damaged;                                  /* the snapshot is to be set aside: begin anew */
@@ -432,7 +436,7 @@ struct ing_counters {
                      *alarms, *selects, *select_pages, *select_bytes, *select_refused, *partials, *partials_refused, *filesets,
                      *extras_dropped, *compactions, *compacted, *compacted_samples, *expired,
                      *quarantined, *swept, *evicted, *orphan_filesets, *tidy_failures, *leftovers, *disk_used, *disk_full, *replayed,
-                     *snapshots, *snapshot_failures, *set_aside, *restored, *from_peer, *deletions, *rewritten,
+                     *snapshots, *snapshot_failures, *set_aside, *restored, *from_peer, *from_store, *stored, *stored_bytes, *store_failures, *deletions, *rewritten,
                      *compared, *differences, *repairs;
     struct kl_metric *series, *memory[ING_MEM_KINDS], *applied_lag, *orphans, *late, *equal,
                      *partitions, *broken, *jobs, *spilled, *snapshot_bytes, *deletions_pending, *differ;
@@ -476,6 +480,7 @@ struct ing_ingestor {
     struct ing_disk  disk;
     _Atomic bool     compacting;                       /* some partition's housekeeping merges */
     _Atomic uint32_t passing;                          /* partitions whose snapshot is being made */
+    _Atomic uint32_t storing;                          /* or put into the store */
     _Atomic uint32_t out;                              /* operations and work under way */
     _Atomic uint32_t partials;                         /* aggregates being made */
     _Atomic bool stopping;

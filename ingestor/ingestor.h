@@ -45,6 +45,7 @@ struct ing_options {                                   /* what is _Atomic may ch
     _Atomic int64_t orphans_ms;                        /* in the store, nothing names them: removed after; 0: never */
     _Atomic int64_t snapshot_ms;                       /* a partition's snapshot is made that often; 0: never */
     _Atomic uint64_t snapshot_samples;                 /* or after so many; 0: only by time */
+    int64_t  stored_ms;                                /* the owner puts one into the store that often; 0: never, none is taken */
     uint64_t spill_least_bytes;                        /* sealed chunks leave memory once there are so many */
     _Atomic unsigned pushdown_max;                     /* aggregates made at once for queriers; 0: none is */
     _Atomic uint64_t pushdown_memory_max_bytes;        /* of each of them */

@@ -97,6 +97,12 @@ void ing_metrics_init(struct ing_ingestor *i)
                                    "Snapshots that could not be made; the last one stays");
     m->from_peer = counter(i, "koalemos_ingestor_snapshots_from_peer_total",
                            "Snapshots of partitions that came from their owner");
+    m->from_store = counter(i, "koalemos_ingestor_snapshots_from_store_total",
+                            "Snapshots of partitions that came from the object storage");
+    m->stored = counter(i, "koalemos_ingestor_snapshots_stored_total", "Snapshots put into the object storage");
+    m->stored_bytes = counter(i, "koalemos_ingestor_snapshots_stored_bytes_total", "Bytes of these");
+    m->store_failures = counter(i, "koalemos_ingestor_snapshot_store_failures_total",
+                                "Snapshots that could not be put into the object storage");
     m->restored = counter(i, "koalemos_ingestor_snapshots_restored_total",
                           "Partitions that began with their snapshot");
     m->set_aside = counter(i, "koalemos_ingestor_snapshots_set_aside_total",

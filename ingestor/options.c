@@ -11,6 +11,7 @@ void ing_options_read(const struct kl_config *c, struct ing_options *o)
         .cut_delay_ms = kl_config_int(c, "ingestor.cut_delay"),
         .log_keep_ms = kl_config_int(c, "ingestor.log_keep"),
         .snapshot_ms = kl_config_int(c, "ingestor.snapshot_interval"),
+        .stored_ms = kl_config_int(c, "ingestor.snapshot_store_interval"),
         .snapshot_samples = (uint64_t)kl_config_int(c, "ingestor.snapshot_samples"),
         .spill_least_bytes = (uint64_t)kl_config_int(c, "ingestor.spill_least"),
         .repairs_per_hour = (uint32_t)kl_config_int(c, "ingestor.repairs_per_hour"),

@@ -31,6 +31,7 @@ void ing_partition_init(struct ing_partition *p, struct ing_ingestor *i, uint32_
     p->assign.run = ing_partition_assign;
     p->empty = true;
     p->last_tenant = UINT32_MAX;
+    p->stored_samples = UINT64_MAX;
     kl_fail(&p->words, KL_EAGAIN, "not assigned to this ingestor");
 }
 
@@ -59,6 +60,7 @@ void ing_partition_empty(struct ing_partition *p)
     p->snap_bytes = p->snap_samples = 0;
     p->snap_again_ns = 0;
     p->snap_failures = 0;
+    p->stored_samples = UINT64_MAX;
     p->sample_count = p->late_writes = 0;
     p->purge_count = p->old_count = 0;
     p->tidy_again_ns = p->tidy_seen_until_ns = 0;
@@ -473,7 +475,7 @@ static void leave(struct ing_partition *p)
     stop_reading(p);
     ing_pass_end(p);
     unserve(p);
-    p->reload = false;
+    p->reload = p->store_fetched = false;
     atomic_store(&p->going_over, false);
     kl_fail(&p->words, KL_EAGAIN, "not assigned to this ingestor");
     atomic_store(&p->state, ING_AWAY);

@@ -2,7 +2,7 @@
  * A partition's snapshot, read back: as work, into a partition that is empty. Whether it fits the log
  * is seen on the loop, when the log's bounds are known.
  */
-#include "ingestor/snap_priv.h"
+#include "ingestor/stored.h"
 
 #include "libkoal/base/mem.h"
 
@@ -355,7 +355,7 @@ static enum kl_code open_folder(struct ing_partition *p, struct listing *l, stru
     return KL_OK;
 }
 
-enum kl_code ing_snap_load(struct ing_partition *p, struct kl_err *err)
+static enum kl_code load(struct ing_partition *p, struct kl_err *err)
 {
     struct listing l = { 0 };
     struct ing_get g = { .p = p };
@@ -429,4 +429,15 @@ enum kl_code ing_snap_load(struct ing_partition *p, struct kl_err *err)
         }
     atomic_store(&p->files.damaged, 0);
     return KL_OK;
+}
+
+/* Whoever makes its state anew from the log asks nobody for a snapshot, which might be what is wrong. */
+enum kl_code ing_snap_load(struct ing_partition *p, struct kl_err *err)
+{
+    if (load(p, err) != KL_OK)
+        return err->code;
+    if (p->restored.is || p->i->o.stored_ms == 0 || p->i->o.snapshot_ms == 0 || p->repair.under_way || p->store_fetched ||
+        !ing_stored_fetch(p))
+        return KL_OK;
+    return load(p, err);
 }

@@ -5,7 +5,7 @@
  *   BEGIN -> SLICE ... -> PUBLISH -> SWAP (when no page is being made) -> gone
  *     any of them, when it fails or must end -> ABANDON -> gone, the last snapshot stays
  */
-#include "ingestor/snap_priv.h"
+#include "ingestor/stored.h"
 
 #include "libkoal/base/mem.h"
 
@@ -26,6 +26,7 @@ struct ing_pass {
     struct ing_file *file;                             /* of this pass; NULL: it spills nothing */
     uint64_t       keep[ING_FILES_MAX + 1]; uint32_t keep_count;       /* serials that the head names */
     int64_t        begun_ns;
+    struct ing_storing *storing;                       /* it goes into the store as well; or NULL */
 
     /* the worker's */
     struct kl_env_dir  *dir;
@@ -129,6 +130,8 @@ static enum kl_code publish_work(struct ing_pass *x, struct kl_err *err)
     x->head_published = true;
     if (dir->publish(x->head, "head", err) != KL_OK)
         return err->code;
+    if (x->storing != NULL)
+        ing_storing_open(x->storing, x->keep, x->keep_count);
     ing_snap_tidy(dir, x->keep, x->keep_count);
     return KL_OK;
 }
@@ -194,6 +197,7 @@ static void gone(struct ing_pass *x, bool good)
         p->snap_failures = 0;
         p->snap_again_ns = x->begun_ns + p->i->o.snapshot_ms * 1000000;
     }
+    ing_storing_drop(x->storing);
     ing_put_free(&x->put);
     kl_buf_deinit(&x->batch);
     p->pass = NULL;
@@ -242,6 +246,9 @@ static void back(struct kl_env_task *task)
     if (x->step == PUBLISH) {
         kl_count(p->i->m.snapshots, 1);
         p->snap_bytes = x->head_bytes;
+        if (x->storing != NULL)
+            ing_storing_send(x->storing);
+        x->storing = NULL;
         x->step = SWAP;
         if (x->end)
             gone(x, true);                             /* on disk; in memory nothing of it is used */
@@ -371,6 +378,7 @@ static void begin(struct ing_partition *p)
         if (p->files.at[s] != NULL && p->files.at[s]->live > 0)
             x->keep[x->keep_count++] = p->files.at[s]->serial;
     p->snap_samples = p->sample_count;
+    x->storing = ing_storing_new(p, &x->header);
     ing_put_begin(&x->put, p, &x->header, slot, x->header.serial);
     x->work = (struct kl_env_task){ .run = work };
     x->back = (struct kl_env_task){ .run = back };
@@ -398,7 +406,7 @@ void ing_pass_tick(struct ing_partition *p)
         p->snap_again_ns = now_ns + o->snapshot_ms * 1000000 / FIRST_SOONER / o->partitions *
                                     (p->number + 1);
     if (p->snap_failures > 0 ? now_ns < p->snap_again_ns
-                             : (now_ns < p->snap_again_ns || fresh == 0) &&
+                             : !ing_storing_due(p) && (now_ns < p->snap_again_ns || fresh == 0) &&
                                (o->snapshot_samples == 0 || fresh < o->snapshot_samples))
         return;
     if (atomic_compare_exchange_strong(&p->i->passing, &none, 1))

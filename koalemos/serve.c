@@ -95,6 +95,7 @@ static void start_services(struct serve *s, struct tsp_placement *placement_take
 
     ing_options_read(a->config, &io);
     io.log_keep_ms = 0;                                /* one process: nobody else reads the log */
+    io.stored_ms = 0;                                  /* nor loses it without the snapshots */
     io.log = a->log;
     io.metrics = a->metrics;
     io.tracer = a->tracer;

@@ -237,6 +237,7 @@ const struct kl_option kl_app_options[] = {
     INT("ingestor.pushdown_max", "4", 0, 1024, "aggregates made at once in place of queriers (features.pushdown); 0: none is, they get the series", LIVE),
     BYTES("ingestor.pushdown_memory_max", "256MiB", 1 << 20, TIB, "memory of one of these", LIVE),
     MS("ingestor.snapshot_interval", "2m", 0, 86400000, "how often a partition's memory is put into its snapshot; 0: never, a restart replays the log", LIVE),
+    MS("ingestor.snapshot_store_interval", "30m", 0, 86400000, "in a cell, how often the owner of a partition puts its last snapshot into the object storage, for whoever is left without a disk; 0: never, and none is taken from there"),
     INT("ingestor.repairs_per_hour", "2", 0, 10, "so often an hour a partition that is not as its owner's is made anew from the log, by itself; 0: never"),
     INT("ingestor.snapshot_samples", "5000000", 0, (int64_t)1 << 40, "or after so many samples of a partition; 0: by time alone", LIVE),
     MS("ingestor.local_retention", "0", 0, YEARS, "filesets stay in this ingestor's own folder besides the object storage while they have samples as young as this; merges read them there, and the queries of serve; 0: none stays"),

@@ -13,8 +13,9 @@ SILENT_S, GONE_S = 2.0, 8.0
 
 
 class Cell:
-    def __init__(self, world, *flags, servers=1, doormen=1, ingestors=2, replicas=2, partitions=8, ready=True, net=None):
+    def __init__(self, world, *flags, servers=1, doormen=1, ingestors=2, replicas=2, partitions=8, ready=True, net=None, store=None):
         self.world, self.flags, self.net = world, flags, net or Loopback()
+        self.store = store or ["--store.dir", world.path("store")]
         self.ports = {}
         self.nats_ports = [free_port() for _ in range(servers)]
         routes = [free_port() for _ in range(servers)]
@@ -39,7 +40,7 @@ class Cell:
         self.wanted = set()                            # of them, those that are not drained
         for i in range(ingestors):
             self.add_ingestor(i)
-        self.querier = self.service("querier", "querier", "--store.dir", world.path("store"))
+        self.querier = self.service("querier", "querier", *self.store)
         self.push = self.url("doorman-0")
         self.query = self.url("querier")
         if ready:
@@ -68,7 +69,7 @@ class Cell:
         self.wanted.add(name)
         self.ingestors[i] = self.service("ingestor", name, "--ingestor.name", name, "--ingestor.zone",
                                          zone or "ab"[i % 2], "--data-dir", self.world.path(disk or name),
-                                         "--store.dir", self.world.path("store"))
+                                         *self.store)
         return self.ingestors[i]
 
     def url(self, name):

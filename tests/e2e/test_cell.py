@@ -13,6 +13,7 @@ import koa
 from koa import api, check, eventually, http
 from koa_apart import apart
 from koa_cell import SILENT_S, Cell, metric, nats_request
+from koa_s3 import S3
 from test_durability import Writer, verify
 
 
@@ -112,6 +113,35 @@ def test_cell_grows_from_two_to_four_and_back_and_a_member_comes_back_with_an_em
     metrics = http(f"{cell.url('ingestor-2')}/metrics")[2].decode()
     check("koalemos_ingestor_snapshots_from_peer_total 0\n" not in metrics, "no snapshot came from the owner")
     print(done(cell, writers), "samples verified")
+    cell.flush_all()
+    check(verify(cell.query, writers) > 0, "after the flush")
+
+
+def test_cell_all_disks_are_lost_at_once_and_filled_from_the_object_storage(world):
+    s3 = S3(world)
+    cell = Cell(world, "--ingestor.snapshot_interval=1s", "--ingestor.snapshot_store_interval=3s",
+                "--ingestor.spill_least=1", store=s3.flags())
+    both = ["ingestor-0", "ingestor-1"]
+    cell.settled(both)
+    writers = writers_of(cell)
+    stored = lambda: {k.rsplit("/", 1)[0] for k in s3.list("catalogue/snapshots/") if k.endswith("/index")}
+    eventually("partitions have snapshots in the store", lambda: len({k.split("/")[2] for k in stored()}) >= 3, 60)
+    cell.flush_all()                                   # what a cut takes after that is in filesets
+    time.sleep(2)
+    for i in (0, 1):
+        cell.ingestors[i].kill()
+    for name in both:
+        shutil.rmtree(world.path(name))
+    for i in (0, 1):
+        cell.ingestors[i].start()
+    cell.ready()
+    cell.settled(both)
+    came = sum(metric(cell.url(n), "koalemos_ingestor_snapshots_from_store_total") for n in both)
+    used = sum(metric(cell.url(n), "koalemos_ingestor_snapshots_restored_total") for n in both)
+    check(came >= 1 and used >= 1, f"{came} snapshots came from the store, {used} were used")
+    print(done(cell, writers), "samples verified,", int(came), "snapshots came from the store")
+    eventually("no more than two a partition", lambda: all(
+        sum(k.split("/")[2] == p for k in stored()) <= 2 for p in {k.split("/")[2] for k in stored()}), 30)
     cell.flush_all()
     check(verify(cell.query, writers) > 0, "after the flush")
 

@@ -48,7 +48,7 @@ struct cell {
     struct kl_keys    *keys;                           /* NULL: disks are not encrypted */
     struct kl_bus     *bus;                            /* the test's own client, never cut */
     struct c_node      nodes[C_NODES];
-    unsigned           peer_snapshots;                 /* that came to a member from an owner */
+    unsigned           peer_snapshots, stored_snapshots;       /* that came to a member: from an owner, from the store */
     unsigned           same, differing;                /* cuts, as ingestors found them */
     unsigned           repairs, repaired, suspects;    /* begun; made anew; said that it may be the owner's, */
     unsigned           outvoted;                       /* or that it is */
@@ -69,6 +69,7 @@ static void c_say(struct kl_log *log, enum kl_level level, const char *line, con
 
     (void)fields, (void)field_count;
     n->cell->peer_snapshots += strstr(line, "a snapshot came from its owner") != NULL;
+    n->cell->stored_snapshots += strstr(line, "came from the store") != NULL;
     n->cell->repairs += strstr(line, "made anew from the catalogue and the log, as an operator") != NULL ||
                         strstr(line, "it was not as its owner's: made anew") != NULL;
     n->cell->repaired += strstr(line, "it was made anew, from the catalogue and the log alone") != NULL;
@@ -96,7 +97,7 @@ static struct kl_store *c_store(struct cell *c) { return kl_store_dir_new(c_root
 static void c_start_ingestor(struct cell *c, struct c_node *n)
 {
     struct ing_options o = { .name = n->name, .loops = 2, .partitions = C_ROOM, .window_ms = C_WINDOW_MS,
-                             .cut_delay_ms = 5000, .log_keep_ms = 20000, .snapshot_ms = 15000,
+                             .cut_delay_ms = 5000, .log_keep_ms = 20000, .snapshot_ms = 15000, .stored_ms = 25000,
                              .snapshot_samples = 2000, .spill_least_bytes = 1000, .compact_files = 3,
                              .compact_window_ms = 4 * C_WINDOW_MS, .compact_bytes_max = 1 << 30,
                              .orphans_ms = 60000, .retention_ms = 3600000, .census_ms = 5000, .repairs_per_hour = c->repairs_per_hour, .no_repeats = c->seed % 3 > 0, .log = &n->log };

@@ -1,7 +1,7 @@
 /*
  * Whole cells that live through what a network, machines and operators do to them, each replayable from a
  * seed. Two clients write values that check themselves, and repeat what was not acknowledged, at whichever
- * doorman; meanwhile processes are killed, lose their power or their disk, stand still past their leases,
+ * doorman; meanwhile processes are killed, lose their power or their disk (one, or all of them), stand still past their leases,
  * are cut off; ingestors are drained, members made anew from the log; a metric is spread, the partitions are split; keys are wiped. At any
  * time an answer that does not say that something is missing has every acknowledged sample; in the end all
  * do, whoever answers; and never is there a sample that was not sent.
@@ -247,6 +247,13 @@ static void dies(struct life *l, unsigned i, enum c_death how)
     l->c.nodes[i].until_ns = a_while_ns(&l->c, 8000);
 }
 
+/* Only the log, the KV and the store are left. */
+static void all_disks_die(struct life *l)
+{
+    for (unsigned i = C_DOORMEN; i < C_QUERIER; i++)
+        dies(l, i, C_DISK);
+}
+
 static void stands_still(struct life *l, unsigned i)
 {
     struct c_node *n = &l->c.nodes[i];
@@ -357,7 +364,7 @@ static void happens(struct life *l)
     struct cell *c = &l->c;
     unsigned     ing = some(c, C_DOORMEN, C_QUERIER), door = some(c, 0, C_DOORMEN);
 
-    uint64_t     what = c_draw(c) % 17;
+    uint64_t     what = c_draw(c) % 18;
 
     l->events++;
     if (c->says)
@@ -380,6 +387,7 @@ static void happens(struct life *l)
     case 13: bad_weather(l); break;
     case 14: mark(l, ing, c_draw(c) % 2 == 0); break;
     case 16: wish_repair(l, ing); break;
+    case 17: all_disks_die(l); break;
     case 15:
         if (c->seed % 5 == 3) {                        /* somebody deletes who is there and has what */
             kl_bus_sim_wipe(c->servers, TSP_NODE_PREFIX);
@@ -543,6 +551,39 @@ START_TEST(an_empty_disk_is_filled_with_the_owner_s_snapshots)
 }
 END_TEST
 
+/* All ingestors lose their disks at once, so nobody has a snapshot to give: the store has. */
+START_TEST(what_no_disk_has_any_more_comes_from_the_store_and_the_log)
+{
+    struct life *l = kl_new(sizeof *l);
+    unsigned     before;
+
+    c_init(&l->c, 7000 + (uint64_t)_i);
+    for (unsigned k = 0; k < WRITERS; k++)
+        l->writers[k] = (struct writer){ .life = l, .number = k };
+    for (unsigned i = 0; i < C_NODES; i++)
+        c_start(&l->c, i);
+    c_settle(&l->c, "at the beginning");
+    for (unsigned round = 0; round < 4; round++) {
+        pass(l, 60000);                                /* snapshots are made, and put */
+        if (round % 2 == 1)
+            flush_all(l);
+        before = l->c.stored_snapshots;
+        for (unsigned i = C_DOORMEN; i < C_QUERIER; i++)
+            c_kill(&l->c, i, C_DISK);
+        kl_env_sim_run(l->c.sim, C_SILENT_MS);
+        for (unsigned i = C_DOORMEN; i < C_QUERIER; i++)
+            c_start(&l->c, i);
+        pass(l, 5000);
+        c_settle(&l->c, "without their disks");
+        ck_assert_msg(l->c.stored_snapshots > before, "round %u: no snapshot came", round);
+        must_be_there(l, "without their disks");
+    }
+    write_to_the_end(l);
+    must_be_there(l, "at the end");
+    ck_assert_msg(l->c.differing == 0, "members that are alike were said to differ: %s", l->c.difference);
+}
+END_TEST
+
 static bool pointed;                                   /* a catalogue's pointer is on its way */
 static void (*kv_before)(struct kl_bus *b, struct kl_bus_kv *op);
 static void kv_noted(struct kl_bus *b, struct kl_bus_kv *op)
@@ -600,6 +641,7 @@ int main(void)
     tcase_add_loop_test(t, whatever_happens_every_acked_sample_is_there_exactly_once_and_answers_say_what_they_miss,
                         0, (int)((lives() + AT_ONCE - 1) / AT_ONCE));
     tcase_add_loop_test(t, an_empty_disk_is_filled_with_the_owner_s_snapshots, 0, 2);
+    tcase_add_loop_test(t, what_no_disk_has_any_more_comes_from_the_store_and_the_log, 0, 3);
     tcase_add_loop_test(t, what_a_commit_without_an_answer_may_have_named_stays_in_the_store, 0, 4);
     return kit_run("cluster", t);
 }

@@ -47,7 +47,7 @@ struct world {
     int                     disk_high, disk_low;
     uint64_t                compact_bytes;             /* 0: any */
     bool                    compacts;                  /* windows into fours, three small ones into one */
-    int64_t                 snapshot_ms;               /* 0: no snapshots */
+    int64_t                 snapshot_ms, stored_ms;    /* 0: no snapshots; none in the store */
     uint64_t                spill_least_bytes;
     struct tsp_incarnation  who;                       /* the writer's */
     uint64_t                counter;
@@ -116,7 +116,7 @@ static inline void w_ingestor(struct world *w)
                              .rollup_ms = { w->rollup_ms[0], w->rollup_ms[1] },
                              .compact_window_ms = 4 * w->window_ms,
                              .compact_bytes_max = !w->compacts ? 0 : w->compact_bytes > 0 ? w->compact_bytes : 1 << 30,
-                             .snapshot_ms = w->snapshot_ms,
+                             .snapshot_ms = w->snapshot_ms, .stored_ms = w->stored_ms,
                              .spill_least_bytes = w->spill_least_bytes,
                              .spread_series = w->spread_series, .census_ms = 1000,
                              .spread_window_ms = w->spread_window_ms,
@@ -491,7 +491,9 @@ static inline void w_object(void *ctx, const char *key, uint64_t size)
     bool              known = false;
 
     (void)size;
-    if (strncmp(key, "catalogue/", 10) == 0) {
+    if (strncmp(key, "catalogue/snapshots/", 20) == 0) {
+        known = true;
+    } else if (strncmp(key, "catalogue/", 10) == 0) {
         unsigned p = (unsigned)strtoul(key + 10, NULL, 10);
 
         known = strtoull(slash + 1, NULL, 10) == o->m[p].revision;
