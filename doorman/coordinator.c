@@ -58,6 +58,7 @@ static void table_take(struct dm_coordinator *c, struct tsp_placement *table, ui
     c->table = table;
     c->table_revision = revision;
     kl_gauge_set(c->m.revision, (double)tsp_placement_revision(table));
+    dm_coordinator_clocks(c);
 }
 
 static void table_change(struct kl_bus_watch *w, const char *key, struct kl_span value,

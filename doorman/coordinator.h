@@ -36,10 +36,13 @@ struct dm_coordinator *dm_coordinator_new(struct kl_env *env, struct kl_bus *bus
 /* After the bus is closed: a call under way has come back by then. */
 void dm_coordinator_free(struct dm_coordinator *c);
 
-/* By how much most ingestors' clocks are ahead of this machine's, where that is far and they agree; else 0;
- * DM_CLOCK_UNKNOWN until two were seen that agree with it, or all that there are; nor does one count as right while
- * all that are known are silent and what one of them told last is far from it. Any thread; lives as long
- * as the coordinator. */
+/*
+ * By how much most ingestors' clocks are ahead of this machine's, where that is far and they agree; else 0;
+ * DM_CLOCK_UNKNOWN until most that are known were heard to agree with it, or all that there are. Nobody heard is no
+ * evidence: a verdict lasts until there are some to compare with again, and one who starts and hears none does not
+ * know, unless the placement is not managed, and so nobody registers. "Right" ends when the clock is set. Any thread; lives as
+ * long as the coordinator.
+ */
 const _Atomic int64_t *dm_coordinator_clock_off(const struct dm_coordinator *c);
 
 /* What a person wants to know of the cell, as lines of text; made on the coordinator's loop, where `done`

@@ -38,6 +38,7 @@ struct dm_coordinator {
     struct tsp_rebalanced last;                        /* what the last look at the table found */
 
     _Atomic int64_t clock_off_ms;
+    int64_t         clock_began_ms;                    /* what it said at monotonic 0, at the last look */
     unsigned        clocks_apart;                      /* ingestors whose clock is far from ours */
 
     struct kl_bus_watch node_watch, mark_watch, lease_watch, table_watch, digest_watch;

@@ -7,11 +7,13 @@
 
 struct entry {
     char            name[TSP_NAME_MAX + 1];
-    struct tsp_node node;                              /* valid while `there` */
+    struct tsp_node node;                              /* valid while `there` or `lost` */
     bool            there, moved;
+    bool            lost;                              /* its key was deleted, and nobody said that it is removed */
+    bool            steady;                            /* between its last two beats its clock ran as ours */
     enum tsp_mark   mark;
     uint64_t        revision;
-    int64_t         first_ns, moved_ns;
+    int64_t         first_ns, moved_ns, heard_ns;      /* heard: the first time with the beat it has */
 };
 struct tsp_roster {
     int64_t       silent_ns, gone_ns;
@@ -45,6 +47,11 @@ void tsp_roster_free(struct tsp_roster *r)
 
 static int by_name(const void *name, const void *e) { return strcmp(name, (*(struct entry *const *)e)->name); }
 
+static bool is_gone(const struct tsp_roster *r, const struct entry *e, int64_t now_ns)
+{
+    return now_ns - (e->moved ? e->moved_ns : e->first_ns) >= r->gone_ns;
+}
+
 /* Where `name` is or would be. */
 static size_t place(const struct tsp_roster *r, const char *name, bool *found)
 {
@@ -59,6 +66,22 @@ static struct entry *find(const struct tsp_roster *r, const char *name)
     return found ? r->all[at] : NULL;
 }
 
+static void forget(struct tsp_roster *r, size_t at)
+{
+    entry_free(r->all[at]);
+    kl_sorted_close(r->all, &r->count, sizeof r->all[0], at);
+}
+
+/* Who is there comes before who was. */
+static void make_room(struct tsp_roster *r)
+{
+    for (unsigned i = 0; i < r->count; i++)
+        if (r->all[i]->lost && r->all[i]->mark == TSP_MARK_NONE) {
+            forget(r, i);
+            return;
+        }
+}
+
 static struct entry *make(struct tsp_roster *r, const char *name)
 {
     bool          found;
@@ -67,6 +90,10 @@ static struct entry *make(struct tsp_roster *r, const char *name)
 
     if (found)
         return r->all[at];
+    if (r->count == TSP_NODES_MAX) {
+        make_room(r);
+        at = place(r, name, &found);
+    }
     if (r->count == TSP_NODES_MAX)
         return NULL;
     e = kl_new(sizeof *e);
@@ -76,16 +103,24 @@ static struct entry *make(struct tsp_roster *r, const char *name)
     return e;
 }
 
+/* Whether what `n` tells of its clock was told just now, and not long before it came to us. */
+static bool runs_as_ours(const struct entry *e, const struct tsp_node *n, int64_t now_ns)
+{
+    int64_t theirs_ms, ours_ms = (now_ns - e->heard_ns) / 1000000;
+
+    return e->node.now_ms != 0 && n->now_ms != 0 &&
+           !__builtin_sub_overflow(n->now_ms, e->node.now_ms, &theirs_ms) &&
+           theirs_ms > ours_ms - TSP_CLOCK_LATE_MS && theirs_ms < ours_ms + TSP_CLOCK_LATE_MS;
+}
+
 /* Nothing is known of it any more. */
 static void forget_idle(struct tsp_roster *r, const char *name)
 {
     bool   found;
     size_t at = place(r, name, &found);
 
-    if (!found || r->all[at]->there || r->all[at]->mark != TSP_MARK_NONE)
-        return;
-    entry_free(r->all[at]);
-    kl_sorted_close(r->all, &r->count, sizeof r->all[0], at);
+    if (found && !r->all[at]->there && !r->all[at]->lost && r->all[at]->mark == TSP_MARK_NONE)
+        forget(r, at);
 }
 
 enum tsp_mark tsp_mark_of(struct kl_span value)
@@ -138,6 +173,10 @@ static enum kl_code see_node(struct tsp_roster *r, const char *name, struct kl_s
         return KL_OK;
     }
     other = !e->there || memcmp(&e->node.instance, &n.instance, sizeof n.instance) != 0;
+    if (other || e->node.beat != n.beat) {
+        e->steady = !other && runs_as_ours(e, &n, now_ns);
+        e->heard_ns = now_ns;
+    }
     if (e->there && (other || e->node.beat != n.beat)) {
         e->moved = true;
         e->moved_ns = now_ns;
@@ -150,6 +189,7 @@ static enum kl_code see_node(struct tsp_roster *r, const char *name, struct kl_s
     e->node = n;
     e->revision = revision;
     e->there = true;
+    e->lost = false;
     if (e->mark == TSP_MARK_DRAIN)
         e->node.state = TSP_NODE_DRAINING;
     return KL_OK;
@@ -187,9 +227,11 @@ enum kl_code tsp_roster_see(struct tsp_roster *r, const char *key, struct kl_spa
     if (value.at != NULL)
         return see_node(r, name, value, revision, now_ns, err);
     e = find(r, name);
-    if (e != NULL) {
-        tsp_node_deinit(&e->node);
+    if (e != NULL && (e->there || e->lost)) {
         e->there = false;
+        e->lost = e->mark != TSP_MARK_REMOVED && !is_gone(r, e, now_ns);
+        if (!e->lost)
+            tsp_node_deinit(&e->node);
         forget_idle(r, name);
     }
     return KL_OK;
@@ -197,14 +239,9 @@ enum kl_code tsp_roster_see(struct tsp_roster *r, const char *key, struct kl_spa
 
 static enum tsp_presence presence(const struct tsp_roster *r, const struct entry *e, int64_t now_ns)
 {
-    int64_t still_ns;
-
-    if (e == NULL || !e->there || e->mark == TSP_MARK_REMOVED)
+    if (e == NULL || (!e->there && !e->lost) || e->mark == TSP_MARK_REMOVED || is_gone(r, e, now_ns))
         return TSP_GONE;
-    still_ns = now_ns - (e->moved ? e->moved_ns : e->first_ns);
-    if (still_ns >= r->gone_ns)
-        return TSP_GONE;
-    return e->moved && still_ns < r->silent_ns ? TSP_ALIVE : TSP_SILENT;
+    return e->there && e->moved && now_ns - e->moved_ns < r->silent_ns ? TSP_ALIVE : TSP_SILENT;
 }
 
 enum tsp_presence tsp_roster_presence(const struct tsp_roster *r, const char *name, int64_t now_ns)
@@ -224,6 +261,14 @@ const struct tsp_node *tsp_roster_node(const struct tsp_roster *r, const char *n
     return &e->node;
 }
 
+bool tsp_roster_clock(const struct tsp_roster *r, const char *name, int64_t now_ns, int64_t *told_ms)
+{
+    const struct entry *e = find(r, name);
+
+    return e != NULL && e->there && e->steady &&
+           !__builtin_add_overflow(e->node.now_ms, (now_ns - e->heard_ns) / 1000000, told_ms);
+}
+
 enum tsp_mark tsp_roster_mark(const struct tsp_roster *r, const char *name)
 {
     const struct entry *e = find(r, name);
@@ -236,7 +281,7 @@ unsigned tsp_roster_list(const struct tsp_roster *r, struct tsp_present *all, in
     unsigned count = 0;
 
     for (unsigned i = 0; i < r->count; i++)
-        if (r->all[i]->there)
+        if (r->all[i]->there || (r->all[i]->lost && presence(r, r->all[i], now_ns) != TSP_GONE))
             all[count++] = (struct tsp_present){ &r->all[i]->node, presence(r, r->all[i], now_ns) };
     return count;
 }

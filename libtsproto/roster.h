@@ -8,6 +8,9 @@
  * the key of one that died long ago looks like any other. Until then it is silent, and the roster is not
  * settled; an observer that decides for others waits until it is.
  *
+ * A key that was deleted says nothing of its node, unless an operator removed it: keys get lost. So the node is
+ * silent from then on, as it was seen last, and gone when its time has come; one that lives puts its key again.
+ *
  * What an operator wants of a node stands in the KV beside it, so that it can be said of a dead one too:
  *   mark.<name>    "drain": takes nothing new and its partitions move away; "removed": counts as gone;
  *                  "leaving": is about to stop, and others do not count on it; "leaving drain": both. Of these
@@ -31,11 +34,15 @@ enum kl_code tsp_roster_see(struct tsp_roster *r, const char *key, struct kl_spa
                             uint64_t revision, int64_t now_ns, struct kl_err *err);
 /* How `name` is; one that was never seen or has left is gone. */
 enum tsp_presence tsp_roster_presence(const struct tsp_roster *r, const char *name, int64_t now_ns);
-/* NULL: unknown. Valid until the next tsp_roster_see. Its state is DRAINING if it is marked so. */
+/* NULL: it has no key. Valid until the next tsp_roster_see. Its state is DRAINING if it is marked so. */
 const struct tsp_node *tsp_roster_node(const struct tsp_roster *r, const char *name,
                                        uint64_t *revision);
+/* What the node's clock says now, by its last beat and the time since that came. False: it does not tell, or its
+ * last two beats do not show that they came when they were told: who was cut off finds old ones when it is back. */
+enum { TSP_CLOCK_LATE_MS = 2 * 60 * 1000 };
+bool tsp_roster_clock(const struct tsp_roster *r, const char *name, int64_t now_ns, int64_t *told_ms);
 enum tsp_mark tsp_roster_mark(const struct tsp_roster *r, const char *name);
-/* All of them by name; `all` has room for TSP_NODES_MAX. */
+/* All of them by name, also who lost its key a while ago; `all` has room for TSP_NODES_MAX. */
 unsigned tsp_roster_list(const struct tsp_roster *r, struct tsp_present *all, int64_t now_ns);
 /* Whether each node was seen to move, or was watched for long enough to be called silent. */
 bool tsp_roster_settled(const struct tsp_roster *r, int64_t now_ns);

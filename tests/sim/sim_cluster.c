@@ -584,6 +584,41 @@ START_TEST(what_no_disk_has_any_more_comes_from_the_store_and_the_log)
 }
 END_TEST
 
+/* A doorman ten years off starts, when the keys of all ingestors were deleted and none of them is heard. */
+START_TEST(a_doorman_with_a_wrong_clock_that_finds_nobody_refuses_no_good_sample_for_good)
+{
+    struct life *l = kl_new(sizeof *l);
+
+    c_init(&l->c, 8000 + (uint64_t)_i);
+    for (unsigned k = 0; k < WRITERS; k++)
+        l->writers[k] = (struct writer){ .life = l, .number = k };
+    l->c.nodes[0].ahead_ms = wrong_clock(&l->c);
+    for (unsigned i = 0; i < C_NODES; i++)
+        c_start(&l->c, i);
+    c_settle(&l->c, "at the beginning");
+    for (unsigned round = 0; round < 6; round++) {
+        pass(l, 3000);
+        for (unsigned i = C_DOORMEN; i < C_QUERIER; i++) {
+            stands_still(l, i);
+            l->c.nodes[i].until_ns = a_while_ns(&l->c, 5000) + INT64_C(4000000000);
+        }
+        kl_bus_sim_wipe(l->c.servers, TSP_NODE_PREFIX);
+        if (round % 2 == 0)
+            kl_bus_sim_wipe(l->c.servers, TSP_PLACEMENT_KEY);
+        if (round != 3) {                              /* then it goes on, and remembers */
+            c_kill(&l->c, 0, C_KILL);
+            c_start(&l->c, 0);
+        }
+        pass(l, 15000);
+    }
+    all_recover(l);
+    pass(l, 1000);
+    write_to_the_end(l);
+    c_settle(&l->c, "at the end");
+    must_be_there(l, "at the end");
+}
+END_TEST
+
 static bool pointed;                                   /* a catalogue's pointer is on its way */
 static void (*kv_before)(struct kl_bus *b, struct kl_bus_kv *op);
 static void kv_noted(struct kl_bus *b, struct kl_bus_kv *op)
@@ -642,6 +677,7 @@ int main(void)
                         0, (int)((lives() + AT_ONCE - 1) / AT_ONCE));
     tcase_add_loop_test(t, an_empty_disk_is_filled_with_the_owner_s_snapshots, 0, 2);
     tcase_add_loop_test(t, what_no_disk_has_any_more_comes_from_the_store_and_the_log, 0, 3);
+    tcase_add_loop_test(t, a_doorman_with_a_wrong_clock_that_finds_nobody_refuses_no_good_sample_for_good, 0, 2);
     tcase_add_loop_test(t, what_a_commit_without_an_answer_may_have_named_stays_in_the_store, 0, 4);
     return kit_run("cluster", t);
 }

@@ -383,7 +383,7 @@ START_TEST(a_clock_is_wrong_where_most_ingestors_agree_that_it_is)
 
     ck_assert_int_eq(*off, DM_CLOCK_UNKNOWN);
     run_s(2);
-    ck_assert_int_eq(*off, 0);                         /* there is nobody to compare with */
+    ck_assert_int_eq(*off, DM_CLOCK_UNKNOWN);          /* there is nobody to compare with */
     for (int i = 0; i < 3; i++)
         nodes[i].lives = true;
     nodes[1].ahead_ms = years_ms;
@@ -424,6 +424,121 @@ START_TEST(a_clock_is_not_right_because_those_that_told_another_time_are_silent)
     nodes[0].ahead_ms = nodes[1].ahead_ms = 0;
     run_s(10);
     ck_assert_int_eq(*off, 0);
+}
+END_TEST
+
+static void wipe(void)
+{
+    for (int i = 0; i < NODES; i++) {
+        char key[80];
+
+        tsp_node_key(nodes[i].node.name, key, sizeof key);
+        if (nodes[i].node.beat > 0)
+            wish_for(KL_BUS_KV_DELETE, key, "");
+    }
+}
+
+/* Five ingestors, of which the last is as wrong as the first doorman; all others are ten years ahead of them. */
+static const _Atomic int64_t *four_of_five_say_that_it_is_wrong(void)
+{
+    for (int i = 0; i < 5; i++) {
+        nodes[i].lives = true;
+        nodes[i].ahead_ms = i < 4 ? INT64_C(315576000000) : 0;
+    }
+    run_s(60);
+    ck_assert_int_gt(*dm_coordinator_clock_off(c[0]), 0);
+    for (int i = 0; i < 5; i++)
+        nodes[i].lives = false;
+    wipe();
+    run_s(3 * SILENT_MS / 1000);
+    return dm_coordinator_clock_off(c[0]);
+}
+
+START_TEST(what_most_agreed_on_lasts_while_nobody_is_there_and_is_not_taken_back_by_one_of_them)
+{
+    const _Atomic int64_t *off = four_of_five_say_that_it_is_wrong();
+
+    ck_assert_int_gt(*off, 0);
+    nodes[4].lives = true;                             /* the first that is heard again */
+    run_s(SILENT_MS / 1000);
+    ck_assert_int_gt(*off, 0);
+    for (int i = 0; i < 5; i++) {
+        nodes[i].lives = true;
+        nodes[i].ahead_ms = 0;
+    }
+    run_s(10);
+    ck_assert_int_eq(*off, 0);
+}
+END_TEST
+
+/* It was killed, and remembers nothing; nor does the KV. */
+START_TEST(who_starts_and_finds_nobody_does_not_know_whether_its_clock_is_right)
+{
+    four_of_five_say_that_it_is_wrong();
+    dm_coordinator_free(c[0]);
+    c[0] = coordinator("d0");
+    run_s(GONE_MS / 2000);
+    ck_assert_int_eq(*dm_coordinator_clock_off(c[0]), DM_CLOCK_UNKNOWN);
+    nodes[4].lives = true;                             /* the table names four others, of whom nothing is heard */
+    run_s(2);
+    ck_assert_int_eq(*dm_coordinator_clock_off(c[0]), DM_CLOCK_UNKNOWN);
+    for (int i = 0; i < 4; i++)
+        nodes[i].lives = true;
+    run_s(10);
+    ck_assert_int_gt(*dm_coordinator_clock_off(c[0]), 0);
+}
+END_TEST
+
+START_TEST(one_of_two_that_stays_can_say_that_a_clock_is_right_again_once_the_other_is_gone)
+{
+    const _Atomic int64_t *off = dm_coordinator_clock_off(c[0]);
+
+    for (int i = 0; i < 2; i++) {
+        nodes[i].lives = true;
+        nodes[i].ahead_ms = INT64_C(315576000000);
+    }
+    run_s(60);
+    ck_assert_int_gt(*off, 0);
+    nodes[1].lives = false;
+    nodes[0].ahead_ms = 0;                             /* or this machine's clock was put right */
+    run_s(20);
+    ck_assert_int_gt(*off, 0);
+    run_s(GONE_MS / 1000 + 20);
+    ck_assert_int_eq(*off, 0);
+}
+END_TEST
+
+START_TEST(a_clock_that_is_set_is_another_clock)
+{
+    const _Atomic int64_t *off = dm_coordinator_clock_off(c[0]);
+
+    nodes[0].lives = nodes[1].lives = true;
+    run_s(60);
+    ck_assert_int_eq(*off, 0);
+    nodes[0].lives = nodes[1].lives = false;
+    wipe();
+    run_s(SILENT_MS / 1000);
+    ck_assert_int_eq(*off, 0);
+    kl_env_sim_ahead(sim, env, INT64_C(-315576000000));
+    run_s(2);
+    ck_assert_int_eq(*off, DM_CLOCK_UNKNOWN);
+    nodes[0].ahead_ms = nodes[1].ahead_ms = INT64_C(315576000000);
+    nodes[0].lives = nodes[1].lives = true;
+    run_s(10);
+    ck_assert_int_gt(*off, 0);
+}
+END_TEST
+
+/* Ingestors of a static placement register nowhere: there never is anybody to compare with. */
+START_TEST(where_nobody_registers_a_clock_is_taken_for_right)
+{
+    struct dm_coordinator_options o = { .name = "d2", .partitions = P, .replicas = 2, .heartbeat_ms = HEARTBEAT_MS,
+                                        .silent_ms = SILENT_MS, .gone_ms = GONE_MS };
+
+    dm_coordinator_free(c[0]);
+    c[0] = dm_coordinator_new(env, bus, &o);
+    run_s(3);
+    ck_assert_int_eq(*dm_coordinator_clock_off(c[0]), 0);
 }
 END_TEST
 
@@ -473,6 +588,11 @@ int main(void)
     tcase_add_test(t, a_split_waits_for_room_everywhere_and_gives_the_new_partitions_owners);
     tcase_add_test(t, a_clock_is_wrong_where_most_ingestors_agree_that_it_is);
     tcase_add_test(t, a_clock_is_not_right_because_those_that_told_another_time_are_silent);
+    tcase_add_test(t, what_most_agreed_on_lasts_while_nobody_is_there_and_is_not_taken_back_by_one_of_them);
+    tcase_add_test(t, who_starts_and_finds_nobody_does_not_know_whether_its_clock_is_right);
+    tcase_add_test(t, one_of_two_that_stays_can_say_that_a_clock_is_right_again_once_the_other_is_gone);
+    tcase_add_test(t, a_clock_that_is_set_is_another_clock);
+    tcase_add_test(t, where_nobody_registers_a_clock_is_taken_for_right);
     tcase_add_test(t, who_has_a_wrong_clock_does_not_split);
     tcase_add_test(t, an_unreadable_table_is_left_as_it_is);
     suite_add_tcase(s, t);
