@@ -182,6 +182,8 @@ struct ing_ask {                                       /* a question to one part
     bool     unsure;                                   /* where the log ends was not known of late */
     struct ing_plan *plan;
     struct ing_partial *partial;                       /* of PARTIAL, once it is begun */
+    struct ing_ask *next_partial;                      /* of its partition */
+    _Atomic bool stopped;                              /* its asker does not want it any more */
     bool             more;                             /* of its pages */
     struct kl_env_task work, back;
     struct kl_buf    page;
@@ -389,6 +391,7 @@ struct ing_partition {
     uint64_t           counted_revision, counted;      /* of the manifest: deletions not yet obeyed */
     struct ing_ask    *asks;                           /* that wait for the log to be applied */
     struct ing_ask    *held;                           /* that wait for chunks to be let go */
+    struct ing_ask    *partials;                       /* those for aggregates, wherever they are */
     uint32_t ask_count, rendering;
     struct ing_found   found[ING_FOUND_MAX];
     uint64_t appended;                                 /* of our own records: their counter */
@@ -433,7 +436,7 @@ struct ing_shard {
 
 struct ing_counters {
     struct kl_metric *repeats, *anew, *skipped, *records, *samples, *hists, *cuts, *flushes, *flush_failures, *unknown_refs,
-                     *alarms, *selects, *select_pages, *select_bytes, *select_refused, *partials, *partials_refused, *filesets,
+                     *alarms, *selects, *select_pages, *select_bytes, *select_refused, *partials, *partials_refused, *partials_stopped, *filesets,
                      *extras_dropped, *compactions, *compacted, *compacted_samples, *expired,
                      *quarantined, *swept, *evicted, *orphan_filesets, *tidy_failures, *leftovers, *disk_used, *disk_full, *replayed,
                      *snapshots, *snapshot_failures, *set_aside, *restored, *from_peer, *from_store, *stored, *stored_bytes, *store_failures, *deletions, *rewritten,

@@ -75,6 +75,8 @@ void ing_metrics_init(struct ing_ingestor *i)
     m->partials = counter(i, "koalemos_ingestor_aggregates_total", "Aggregates made for queriers, in place of series");
     m->partials_refused = counter(i, "koalemos_ingestor_aggregates_refused_total",
                                   "Aggregates that could not be made here: the series are sent instead");
+    m->partials_stopped = counter(i, "koalemos_ingestor_aggregates_stopped_total",
+                                  "Aggregates not made to the end because their querier did not want them any more");
     m->skipped = counter(i, "koalemos_ingestor_records_skipped_total",
                          "Records passed over because an operator said so");
     m->anew = counter(i, "koalemos_ingestor_logs_made_anew_total",

@@ -5,6 +5,7 @@
  * what is aggregated is, sample by sample, what the querier would have been sent. Between two pages, and
  * while it evaluates, nothing of the partition is held.
  *
+ * Between pages, and between items of the evaluation, who makes it looks whether it is still wanted.
  * A few at a time, each with a bound on its memory; past that, as with all that this cannot do, the answer
  * is a refusal with words, and the querier asks for the series instead.
  */
@@ -26,6 +27,7 @@ struct ing_partial {
     uint64_t             catalogue_revision;           /* the highest of all pages */
     bool                 stale;
     int64_t              until_ns;
+    const _Atomic bool  *stopped;                      /* the ask's */
 };
 
 void ing_partial_free(struct ing_partial *x)
@@ -96,6 +98,7 @@ struct ing_partial *ing_partial_new(struct ing_ask *a, struct kl_err *err)
     }
     x = kl_new(sizeof *x);
     x->i = i;
+    x->stopped = &a->stopped;
     x->until_ns = a->of->begun_ns + (wait_ms < INT32_MAX ? wait_ms : INT32_MAX) * INT64_C(1000000);
     x->of.i = i;
     x->of.select = *s;
@@ -116,6 +119,8 @@ static enum kl_code late(struct ing_partial *x, struct kl_err *err)
 {
     if (atomic_load_explicit(&x->i->stopping, memory_order_relaxed))
         return kl_fail(err, KL_ECANCELED, "the ingestor is stopping");
+    if (atomic_load_explicit(x->stopped, memory_order_relaxed))
+        return kl_fail(err, KL_ECANCELED, "the querier does not want it any more");
     return kl_env_mono_ns(x->i->env) < x->until_ns ? KL_OK
          : kl_fail(err, KL_ETIMEOUT, "an aggregate was not made in the time that its query has left");
 }

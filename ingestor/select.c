@@ -12,6 +12,7 @@
 #include <string.h>
 
 enum { ASK_ARENA_MAX = 4 << 20, TIMEOUT_DEFAULT_MS = 10000, TIMEOUT_MAX_MS = 120000 };
+static const char UNWANTED[] = "the querier does not want it any more";
 enum { BUNDLE_WAIT_MS = 1000, UNSURE_WAIT_MS = 1000 };   /* one that is behind shall not hold up others */
 
 static void refuse(struct ing_ingestor *i, struct kl_bus_question *q, enum kl_code code,
@@ -56,6 +57,17 @@ static bool has_room(const struct ing_question *of, const struct ing_partition *
     return p->number == of->select.partition || of->planned < TSP_SELECT_PAGE;
 }
 
+static void partial_ends(struct ing_ask *a, enum kl_code code)
+{
+    struct ing_counters *m = &a->p->i->m;
+    struct ing_ask     **at = &a->p->partials;
+
+    kl_count(code == KL_OK ? m->partials : a->stopped ? m->partials_stopped : m->partials_refused, 1);
+    while (*at != a)
+        at = &(*at)->next_partial;
+    *at = a->next_partial;
+}
+
 /* With its page, or refused, or (KL_ELIMIT, of a bundle) left out. The ask goes with its question. */
 static void settle(struct ing_ask *a, enum kl_code code, const char *words)
 {
@@ -67,7 +79,7 @@ static void settle(struct ing_ask *a, enum kl_code code, const char *words)
         kl_count(p->i->m.select_bytes, a->page.size);
     }
     if (of->select.what == TSP_SEL_PARTIAL)
-        kl_count(code == KL_OK ? p->i->m.partials : p->i->m.partials_refused, 1);
+        partial_ends(a, code);
     if (p->number == of->select.partition) {
         of->code = code;
         if (code != KL_OK)
@@ -164,6 +176,10 @@ static void answer(struct ing_ask *a)
 {
     struct ing_partition *p = a->p;
 
+    if (a->stopped) {
+        settle(a, KL_ECANCELED, UNWANTED);
+        return;
+    }
     /* Let go, or swap, first: they shall not starve. */
     if ((p->jobs != NULL && p->jobs->step == ING_LET_GO) || ing_pass_swaps(p)) {
         a->next = p->held;
@@ -263,7 +279,7 @@ static void hold(struct ing_ask *a)
 
     if (!serving(p)) {
         settle(a, KL_EAGAIN, p->words.text);
-    } else if (p->applied >= a->need_seq) {
+    } else if (p->applied >= a->need_seq || a->stopped) {
         answer(a);
     } else {
         a->next = p->asks;
@@ -294,6 +310,10 @@ static void ask_start(struct ing_question *of, struct ing_partition *p, int64_t 
 
     a->p = p;
     a->of = of;
+    if (s->what == TSP_SEL_PARTIAL) {
+        a->next_partial = p->partials;
+        p->partials = a;
+    }
     a->until_ns = until_ns;
     p->ask_count++;
     a->asked_ns = kl_env_mono_ns(p->i->env);
@@ -334,6 +354,33 @@ static uint32_t at_hand(const struct ing_question *of, const struct ing_partitio
     return count;
 }
 
+/* ---- a question that is not wanted any more ---- */
+
+static bool take_out(struct ing_ask **list, const struct ing_ask *a)
+{
+    for (; *list != NULL; list = &(*list)->next)
+        if (*list == a) {
+            *list = a->next;
+            return true;
+        }
+    return false;
+}
+
+/* One that waits ends here; one that is being made, at the worker's next look; one that has asked for the
+ * log's end, when it is told. */
+static void stop(struct ing_partition *p, const struct tsp_push *which)
+{
+    struct ing_ask *a = p->partials;
+
+    while (a != NULL && (a->of->select.push.asker != which->asker || a->of->select.push.number != which->number))
+        a = a->next_partial;
+    if (a == NULL)                                     /* it has been answered */
+        return;
+    a->stopped = true;
+    if (take_out(&p->asks, a) || take_out(&p->held, a))
+        settle(a, KL_ECANCELED, UNWANTED);
+}
+
 void ing_select(struct kl_bus_service *s, struct kl_bus_question *q)
 {
     struct ing_partition *p = s->ctx, *also[TSP_ALSO_MAX];
@@ -347,10 +394,6 @@ void ing_select(struct kl_bus_service *s, struct kl_bus_question *q)
         refuse(p->i, q, KL_EAGAIN, p->words.text);
         return;
     }
-    if (p->ask_count == ING_ASKS_MAX) {
-        refuse(p->i, q, KL_EAGAIN, "too many questions wait for this partition");
-        return;
-    }
     of = kl_new(sizeof *of);
     of->q = q;
     of->i = p->i;
@@ -359,6 +402,17 @@ void ing_select(struct kl_bus_service *s, struct kl_bus_question *q)
         (of->select.partition != p->number &&
          kl_fail(&err, KL_EINVAL, "a question to another partition"))) {
         refuse(p->i, q, err.code, err.text);
+        question_free(of);
+        return;
+    }
+    if (of->select.what == TSP_SEL_STOP) {
+        stop(p, &of->select.push);
+        p->i->bus->answer(p->i->bus, q, KL_OK, kl_span("", 0));
+        question_free(of);
+        return;
+    }
+    if (p->ask_count == ING_ASKS_MAX) {
+        refuse(p->i, q, KL_EAGAIN, "too many questions wait for this partition");
         question_free(of);
         return;
     }

@@ -77,6 +77,7 @@ enum kl_code tsp_select_encode(const struct tsp_select *s, struct kl_buf *out, s
         .push_start_ms = s->push.start_ms, .push_step_ms = s->push.step_ms, .push_steps = s->push.steps,
         .push_lookback_ms = s->push.lookback_ms, .push_samples_max = s->push.samples_max,
         .push_tally = s->push.tally, .push_partitions = s->push.partitions, .push_spread = s->push.spread,
+        .push_asker = s->push.asker, .push_number = s->push.number,
         .trace = tsp_pb_put(&trace), .request_id = tsp_pb_put(&s->request_id),
     };
 
@@ -146,11 +147,13 @@ enum kl_code tsp_select_decode(struct kl_span bytes, struct kl_arena *arena, str
     m.matchers = (pb_callback_t){ .funcs.decode = get_matcher, .arg = &matchers };
     if (tsp_pb_decode(koalemos_Select_fields, bytes, &m, "select", err) != KL_OK)
         return err->code;
-    if (m.what < TSP_SEL_SERIES || m.what > TSP_SEL_PARTIAL || m.consistency > TSP_READ_ANY ||
+    if (m.what < TSP_SEL_SERIES || m.what > TSP_SEL_STOP || m.consistency > TSP_READ_ANY ||
         tenant.size == 0 || tenant.size > TSP_TENANT_MAX)
         return kl_fail(err, KL_EINVAL, "select: a question that this version does not know");
     if (m.what == TSP_SEL_PARTIAL && !push_is_fit(&m, push))
         return kl_fail(err, KL_EINVAL, "select: an aggregate that this version does not know");
+    if (m.what == TSP_SEL_STOP && m.push_asker == 0)
+        return kl_fail(err, KL_EINVAL, "select: an end of nobody's question");
     s->what = (enum tsp_select_what)m.what;
     s->partition = m.partition;
     s->tenant = tenant;
@@ -166,7 +169,7 @@ enum kl_code tsp_select_decode(struct kl_span bytes, struct kl_arena *arena, str
     s->timeout_ms = m.timeout_ms;
     s->push = (struct tsp_push){ m.push_version, push, m.push_start_ms, m.push_step_ms, m.push_lookback_ms,
                                  m.push_steps, m.push_samples_max, m.push_tally, m.push_partitions,
-                                 m.push_spread };
+                                 m.push_spread, m.push_asker, m.push_number };
     (void)kl_trace_parse(trace, &s->trace);            /* one that is none: it is not traced */
     s->request_id = kl_span(id.at, id.size <= TSP_REQUEST_ID_MAX ? id.size : TSP_REQUEST_ID_MAX);
     return KL_OK;

@@ -21,6 +21,8 @@
  *     EXEMPLARS as SERIES, with one chunk of kind TSP_CHUNK_EXEMPLARS a series, whose bytes are
  *              { zigzag time, f64 value, span canonical labels } by time; the newest 256 KiB of them
  *     PARTIAL  what an aggregate of the series comes to (pql_partial), all of it: there are no pages
+ *     STOP     nothing at all, not even a head: the asker does not want a PARTIAL any more, which is
+ *              answered then, KL_ECANCELED, if it was not yet. To the same subject as that was
  * A chunk's bytes are libblock's business (blk_chunk_*): opaque here, and so are a partial's.
  *
  * A question may be to several partitions, `also`: its subject is that of one. It is answered by a
@@ -47,7 +49,7 @@
 
 enum { TSP_SELECT_PAGE = 512 * 1024, TSP_MATCHERS_MAX = 64, TSP_ALSO_MAX = 63 };
 enum tsp_select_what { TSP_SEL_SERIES = 1, TSP_SEL_LABELS, TSP_SEL_NAMES, TSP_SEL_VALUES, TSP_SEL_METADATA,
-                       TSP_SEL_EXEMPLARS, TSP_SEL_MARKS, TSP_SEL_PARTIAL };
+                       TSP_SEL_EXEMPLARS, TSP_SEL_MARKS, TSP_SEL_PARTIAL, TSP_SEL_STOP };
 /* DEFAULT: of a member that has compared what it applied with the log's end just now; others refuse,
  * KL_EAGAIN. STRONG: all that is in the log when asked. CAUSAL: min_seq at least. ANY: whatever the
  * member has; the page says whether it may be stale. */
@@ -57,7 +59,8 @@ enum tsp_consistency { TSP_READ_DEFAULT, TSP_READ_STRONG, TSP_READ_CAUSAL, TSP_R
  * What a PARTIAL is of. An ingestor that does not know the kind of question, or another version of it,
  * refuses; the asker then asks for the series. `partitions` and `spread` are the asker's layout of the
  * selector's one metric: where a series with samples in the range has another place than the partition that
- * is asked, the answer is a refusal as well, for it may lie there too, and would count twice.
+ * is asked, the answer is a refusal as well, for it may lie there too, and would count twice. `asker` (drawn at
+ * random) and `number` name it to who stops it; asker 0: nobody will.
  */
 enum { TSP_PUSH_VERSION = 1, TSP_PUSH_TEXT_MAX = 64 << 10, TSP_PUSH_STEPS_MAX = 11001 };
 struct tsp_push {
@@ -68,6 +71,7 @@ struct tsp_push {
     uint64_t samples_max;                              /* of the query; at the ingestor a bound of its own counts too */
     bool     tally;
     uint32_t partitions, spread;
+    uint64_t asker, number;
 };
 struct tsp_select {
     enum tsp_select_what what;
@@ -86,7 +90,7 @@ struct tsp_select {
     int64_t timeout_ms;
     uint32_t also_count;                               /* 0: the answer is a page, not a bundle */
     uint32_t also[TSP_ALSO_MAX];
-    struct tsp_push push;                              /* PARTIAL */
+    struct tsp_push push;                              /* PARTIAL; of STOP asker and number alone */
     struct kl_trace trace;                             /* on: the asker's span */
     struct kl_span request_id;                         /* for the log; at most TSP_REQUEST_ID_MAX */
 };

@@ -149,6 +149,7 @@ static void end(struct qr_job *j)
 
     j->ended = true;
     atomic_store(&j->stop, true);
+    qr_stop_all(j, NULL);
     if (!j->running)
         unqueue(j);                                    /* where it is in the queue */
     if (j->tick.armed)

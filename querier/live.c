@@ -159,6 +159,7 @@ struct question {
     struct question     *twin;
     bool                 over, second, partial;
     uint64_t             whom;                         /* qr_members_silent */
+    struct qr_pushed     pushed;                       /* where it is partial and put */
     int64_t              sent_ns;
     uint32_t             count;
     struct qr_part      *parts[];                      /* NULL: has its page */
@@ -209,15 +210,19 @@ static struct question *question_new(struct qr_fetch *f, struct qr_part *const *
     s->also_count = count - 1;
     for (uint32_t i = 1; i < count; i++)
         s->also[i - 1] = parts[i]->partition;
+    q->ask = (struct kl_bus_ask){ .timeout_ms = s->timeout_ms, .loop = j->shard->loop, .done = answered };
+    q->whom = qr_members_subject(p, but, q->ask.subject, sizeof q->ask.subject);
+    if (q->partial)
+        qr_pushed_begin(&q->pushed, f, p->partition, q->ask.subject, &s->push);
     kl_buf_init(&q->bytes, KL_BUS_MESSAGE_MAX);
     if (tsp_select_encode(s, &q->bytes, &err) != KL_OK) {
-        qr_job_fail(j, qr_kind_of(err.code), "%s", err.text);
+        if (q->partial)
+            qr_pushed_end(&q->pushed);
         question_free(q);
+        qr_job_fail(j, qr_kind_of(err.code), "%s", err.text);
         return NULL;
     }
-    q->ask = (struct kl_bus_ask){ .question = kl_buf_span(&q->bytes), .timeout_ms = s->timeout_ms,
-                                  .loop = j->shard->loop, .done = answered };
-    q->whom = qr_members_subject(p, but, q->ask.subject, sizeof q->ask.subject);
+    q->ask.question = kl_buf_span(&q->bytes);
     return q;
 }
 
@@ -253,7 +258,7 @@ static void hedge(struct kl_env_timer *timer)
     struct question *q = kl_container_of(timer, struct question, hedge);
     struct qr_job   *j = q->f->job;
 
-    if (!j->ended && kl_hedge_may(hedge_of(q))) {
+    if (!j->ended && !q->pushed.stopped && kl_hedge_may(hedge_of(q))) {
         q->twin = question_new(q->f, q->parts, q->count, q->whom);
         if (q->twin != NULL) {
             q->twin->twin = q;
@@ -400,6 +405,8 @@ static void answered(struct kl_bus_ask *op)
         j->q->env->sched->disarm(j->shard->loop, &q->hedge);
         qr_drop(j);                                    /* never the last: the question holds it too */
     }
+    if (q->partial)
+        qr_pushed_end(&q->pushed);
     if (twin != NULL)
         twin->twin = NULL;
     if (op->code == KL_OK)
@@ -415,6 +422,8 @@ static void answered(struct kl_bus_ask *op)
     } else {
         if (twin != NULL) {
             twin->over = true;
+            if (twin->partial)
+                qr_stop(&twin->pushed);
             kl_count(j->q->m.hedges_won, q->second);
         }
         if (q->count == 1)
@@ -512,6 +521,7 @@ void qr_live_parse(struct qr_part *p, struct qr_source *s, struct kl_err *err)
         case TSP_SEL_METADATA:
         case TSP_SEL_MARKS:
         case TSP_SEL_PARTIAL:
+        case TSP_SEL_STOP:
             break;                                     /* merge.c reads these straight */
         }
     }

@@ -87,6 +87,7 @@ void qr_push_cannot(struct qr_fetch *f, bool remember, const char *fmt, ...)
     va_end(args);
     if (remember)
         note(f, key_of(f));
+    qr_stop_all(f->job, f);                            /* of the other partitions */
 }
 
 bool qr_push_meets(const struct qr_fetch *f, const struct qr_manifest *m)

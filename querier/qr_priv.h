@@ -93,6 +93,17 @@ enum { QR_HEDGE_PUSH_LEAST_MS = 100 };                 /* aggregates: to make on
 enum { QR_REFUSED_MAX = 64, QR_SILENT_MAX = 64 };
 struct qr_noted { uint64_t key; int64_t until_ns; };
 
+/* stop.c: an aggregate that is asked for, in who asks; its name to whoever was asked, by `subject`. */
+struct qr_fetch;
+struct qr_pushed {
+    const struct qr_fetch *f;
+    const char *subject;
+    uint32_t partition;
+    uint64_t number;
+    bool stopped;
+    struct qr_pushed *next;                            /* of its job */
+};
+
 struct qr_losses { uint32_t partition; struct tsp_logmark mark; };
 struct qr_shard {
     struct qr_querier *q;
@@ -118,6 +129,7 @@ struct qr_shard {
     struct qr_results results;
     struct qr_noted refused[QR_REFUSED_MAX], silent[QR_SILENT_MAX];
     struct qr_repeats repeats;
+    uint64_t asker, pushed;                            /* its name to ingestors; questions for aggregates so far */
     struct kl_hedge hedge, push_hedge;                 /* when a question is put to a second member: pages, aggregates */
     struct qr_job *waiting_first, *waiting_last;
     unsigned active, waiting;
@@ -134,7 +146,7 @@ struct qr_metrics {
         read_data, read_index;                         /* blk_tally */
     struct kl_metric *kept_hits, *kept_misses, *kept_bytes;
     struct kl_metric *started, *refused, *failed, *timeouts, *canceled, *samples, *series, *pages,
-                     *page_bytes, *retries, *hedges, *hedges_won, *pushes, *pushes_refused, *filesets_read, *filesets_opened,
+                     *page_bytes, *retries, *hedges, *hedges_won, *pushes, *pushes_refused, *pushes_stopped, *filesets_read, *filesets_opened,
                      *filesets_corrupt, *partial, *active, *slow;
     struct kl_metric_hist *seconds;
 };
@@ -189,6 +201,7 @@ struct qr_job {
     bool hedges, reuses, pushes;                       /* features of its tenant, as it began */
     bool aside;                                        /* nobody asked for it: not told, not counted */
     _Atomic bool stop;                                 /* for workers: nobody wants it any more */
+    struct qr_pushed *pushed;                          /* aggregates that it waits for, or did */
     struct kl_env_task task;
     struct kl_env_timer tick;
     struct qr_job *next, *newer, *older;
@@ -462,6 +475,13 @@ void    qr_push_failed(struct qr_part *p, const struct kl_err *err);   /* its qu
 void    qr_push_silent(const struct qr_part *p);       /* no member of it answered */
 void    qr_note(const struct qr_shard *s, struct qr_noted *notes, size_t max, uint64_t key, int64_t for_ms);
 bool    qr_noted(const struct qr_shard *s, const struct qr_noted *notes, size_t max, uint64_t key);
+/* stop.c: aggregates that are not wanted any more, so that nobody makes them to the end. _begin when it is put, with its
+ * name in `push`; _end when it was answered. What is stopped is answered all the same, sooner. */
+void    qr_pushed_begin(struct qr_pushed *x, const struct qr_fetch *f, uint32_t partition, const char *subject,
+                        struct tsp_push *push);
+void    qr_pushed_end(struct qr_pushed *x);
+void    qr_stop(struct qr_pushed *x);
+void    qr_stop_all(struct qr_job *j, const struct qr_fetch *f);       /* f NULL: of all */
 /* rows.c: rollups in place of samples */
 bool         qr_rows_fit(const struct qr_fetch *f, int64_t resolution_ms);
 bool         qr_rows_lone(const struct qr_fetch *f, const struct blk_manifest *m, const struct blk_info *info);

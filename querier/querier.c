@@ -66,6 +66,8 @@ static void metrics_init(struct qr_querier *q)
                                "Aggregates asked of ingestors in place of their series");
     m->pushes_refused = kl_metrics_add(r, KL_COUNTER, "koalemos_querier_pushdowns_refused_total", "",
                                        "Of these, could not be had, so that the series were asked for");
+    m->pushes_stopped = kl_metrics_add(r, KL_COUNTER, "koalemos_querier_pushdowns_stopped_total", "",
+                                       "Ingestors told that an aggregate is not wanted any more");
     m->hedges = kl_metrics_add(r, KL_COUNTER, "koalemos_querier_hedges_total", "",
                                "Questions put to a second member because the first was slow.");
     m->hedges_won = kl_metrics_add(r, KL_COUNTER, "koalemos_querier_hedges_won_total", "",
@@ -208,6 +210,8 @@ struct qr_querier *qr_new(struct kl_env *env, struct kl_bus *bus, struct kl_stor
         struct qr_shard *s = &q->shards[i];
 
         s->q = q;
+        env->random->fill(env->random, &s->asker, sizeof s->asker);
+        s->asker |= 1;                                 /* 0 is nobody */
         qr_results_bound(&s->results, (size_t)(q->o.results_cache_bytes / q->shard_count));
         s->hedge = (struct kl_hedge){ .first_ms = QR_HEDGE_FIRST_MS, .least_ms = QR_HEDGE_LEAST_MS,
                                       .most_ms = QR_HEDGE_MOST_MS, .burst = QR_HEDGE_BURST };

@@ -99,7 +99,8 @@ def test_while_an_owner_sleeps_its_standby_makes_the_aggregate(world):
                                               [(now - (20 - k) * 1000, k * 1.1 + i / 7)]) for i in range(200)])
         check(status == 204, f"push: {status} {words}")
     (p,) = cell.ask("leader?metric=slept_total")["partitions"]
-    sleeper = cell.ingestors[both.index(p["members"][0]["node"])]
+    asleep = both.index(p["members"][0]["node"])
+    sleeper = cell.ingestors[asleep]
     queries = ["sum by (group) (rate(slept_total[20s]))", "avg(slept_total)", "topk(3, slept_total)", "max by (group) (slept_total)"]
     before = [answer(cell.query, q, now / 1000, 15) for q in queries]
     refused, won = (metric(cell.query, f"koalemos_querier_{x}_total") for x in ("pushdowns_refused", "hedges_won"))
@@ -117,6 +118,42 @@ def test_while_an_owner_sleeps_its_standby_makes_the_aggregate(world):
     print(f"while it slept, in turn (!: strong): {' '.join(took)} s")
     check(metric(cell.query, "koalemos_querier_hedges_won_total") > won, "no standby answered in place of the owner")
     check(metric(cell.query, "koalemos_querier_pushdowns_refused_total") == refused, "what a standby could make was asked for as series")
+    check(metric(cell.query, "koalemos_querier_pushdowns_stopped_total") > 0, "the owner was not told that it is too late")
     cell.settled(both)
     for query, awake in zip(queries, before):
         check(answer(cell.query, query, now / 1000, 15) == awake, f"{query}: after the owner woke")
+    base = cell.url(f"ingestor-{asleep}")
+    made, stopped = (metric(base, f"koalemos_ingestor_aggregates{x}_total") for x in ("", "_stopped"))
+    print(f"of what it was asked while it slept it stopped {stopped:.0f}; made in all: {made:.0f}")
+
+
+def test_whose_client_goes_away_is_not_made_to_the_end(world):
+    cell = Cell(world, ingestors=1, replicas=1)
+    cell.settled(["ingestor-0"])
+    now = int(time.time() * 1000)
+    for k in range(0, 1200, 100):                      # a sample a second, for 20 minutes
+        status, words = koa.push(cell.push, [({"__name__": "long", "n": str(i), "group": str(i % 7)},
+                                              [(now - (1200 - s) * 1000, s * 1.1 + i / 7) for s in range(k, k + 100)])
+                                             for i in range(200)])
+        check(status == 204, f"push: {status} {words}")
+
+    def counted(name):
+        return metric(cell.url("ingestor-0"), f"koalemos_ingestor_{name}_total")
+
+    params = {"query": "sum by (group) (stddev_over_time(long[20m]))", "start": now / 1000 - 1000, "end": now / 1000, "step": 1}
+    url = f"{cell.query}/api/v1/query_range?" + urllib.parse.urlencode(params)
+    begin = time.monotonic()
+    status, _, body = http(url)
+    whole = time.monotonic() - begin
+    check(status == 200, f"{status} {body[:300]!r}")
+    check(counted("aggregates") == 1, f"{counted('aggregates')} made, {counted('aggregates_refused')} refused, in {whole:.2f} s")
+    try:
+        http(url, timeout=0.3)
+        check(False, f"answered in 0.3 s, where it took {whole:.2f} s")
+    except OSError:                                    # it did not wait
+        pass
+    begin = time.monotonic()
+    eventually("the ingestor stops", lambda: counted("aggregates_stopped") == 1, 20, 0.05)
+    print(f"it takes {whole:.2f} s; stopped {0.3 + time.monotonic() - begin:.2f} s after it was asked for")
+    check(counted("aggregates") == 1, "it was made to the end")
+    check(metric(cell.query, "koalemos_querier_pushdowns_stopped_total") == 1, "who was told")

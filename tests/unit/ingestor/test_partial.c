@@ -1,4 +1,5 @@
-/* Aggregates made by an ingestor, asked for as a querier does: of many pages, of overlapping chunks; and what it refuses. */
+/* Aggregates made by an ingestor, asked for as a querier does: of many pages, of overlapping chunks; what it refuses;
+ * and that it stops. */
 #include "world.h"
 
 #include "libpromql/pql.h"
@@ -155,6 +156,104 @@ START_TEST(what_it_cannot_answer_alone_is_refused_with_words)
 }
 END_TEST
 
+/* ---- stopped ---- */
+
+static void begin(struct w_ask *a, const struct tsp_select *s, struct kl_buf *bytes)
+{
+    struct kl_err err;
+
+    *a = (struct w_ask){ 0 };
+    ck_assert_int_eq(tsp_select_encode(s, bytes, &err), KL_OK);
+    a->op = (struct kl_bus_ask){ .question = kl_buf_span(bytes), .timeout_ms = 60000, .loop = w.loop,
+                                 .done = w_ask_done };
+    tsp_select_subject(a->op.subject, sizeof a->op.subject, s->partition);
+    w.bus->ask(w.bus, &a->op);
+}
+
+static void stop(uint64_t asker, uint64_t number)
+{
+    struct tsp_select s = w_all(home, T);
+    struct kl_err     err = { 0 };
+    void             *answer;
+    size_t            size;
+
+    s.what = TSP_SEL_STOP;
+    s.push = (struct tsp_push){ .asker = asker, .number = number };
+    ck_assert_msg(w_ask(&w, &s, &answer, &size, &err) == KL_OK, "%s", err.text);
+    ck_assert_uint_eq(size, 0);
+    free(answer);
+}
+
+static uint64_t counted(const char *name) { return kl_metrics_add(w.metrics, KL_COUNTER, name, "", "")->bits; }
+
+START_TEST(one_that_is_stopped_ends_wherever_it_is_and_no_other_does)
+{
+    struct pql_need   need;
+    struct pql_query *q = query(TEXT, false, &need);
+    struct tsp_select s = question(&need);
+    unsigned          made = 0, stopped = 0;
+
+    write_many(6000);
+    for (unsigned steps = 0; steps < 400 && made < 3; steps++) {
+        struct kl_buf bytes[2] = { { 0 } };
+        struct w_ask  a, other;
+
+        s.push.asker = 5;
+        s.push.number = steps;
+        begin(&a, &s, &bytes[0]);
+        s.push.asker = 6;
+        begin(&other, &s, &bytes[1]);
+        for (unsigned k = 0; k < steps; k++)
+            ck_assert(kl_env_sim_step(w.sim, INT64_MAX));
+        stop(5, steps);
+        ck_assert(w_until(&w, &a.done) && w_until(&w, &other.done));
+        ck_assert_msg(other.op.code == KL_OK, "%s", other.op.err.text);
+        ck_assert_msg(a.op.code == KL_OK || strstr(a.op.err.text, "does not want it") != NULL, "%s", a.op.err.text);
+        made += a.op.code == KL_OK;
+        stopped += a.op.code == KL_ECANCELED;
+        free(a.op.answer);
+        free(other.op.answer);
+        kl_buf_deinit(&bytes[0]);
+        kl_buf_deinit(&bytes[1]);
+    }
+    ck_assert_msg(made > 0 && stopped > 10, "%u, %u", made, stopped);
+    ck_assert_uint_eq(counted("koalemos_ingestor_aggregates_stopped_total"), stopped);
+    ck_assert_uint_eq(counted("koalemos_ingestor_aggregates_refused_total"), 0);
+    pql_free(q);
+}
+END_TEST
+
+START_TEST(one_that_waits_for_the_log_and_is_stopped_is_answered_at_once)
+{
+    struct pql_need   need;
+    struct pql_query *q = query(TEXT, false, &need);
+    struct tsp_select s = question(&need);
+    struct kl_buf     bytes = { 0 };
+    struct w_ask      a;
+    int64_t           begun_ns;
+
+    write_many(20);
+    s.consistency = TSP_READ_CAUSAL;
+    s.min_seq = 1000000;
+    s.timeout_ms = 30000;
+    s.push.asker = 5;
+    begin(&a, &s, &bytes);
+    kl_env_sim_run(w.sim, 100);
+    begun_ns = kl_env_mono_ns(w.env);
+    stop(5, 1);
+    stop(4, 0);
+    kl_env_sim_run(w.sim, 100);
+    ck_assert(!a.done);
+    stop(5, 0);
+    ck_assert(w_until(&w, &a.done));
+    ck_assert_int_eq(a.op.code, KL_ECANCELED);
+    ck_assert_int_lt(kl_env_mono_ns(w.env) - begun_ns, 1000000000);
+    stop(5, 0);                                        /* there is none any more */
+    kl_buf_deinit(&bytes);
+    pql_free(q);
+}
+END_TEST
+
 int main(void)
 {
     Suite   *s = suite_create("ingestor/partial");
@@ -166,6 +265,8 @@ int main(void)
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_loop_test(t, the_aggregate_of_all_series_is_answered_however_many_pages_they_would_be, 0, 2);
     tcase_add_test(t, what_it_cannot_answer_alone_is_refused_with_words);
+    tcase_add_test(t, one_that_is_stopped_ends_wherever_it_is_and_no_other_does);
+    tcase_add_test(t, one_that_waits_for_the_log_and_is_stopped_is_answered_at_once);
     suite_add_tcase(s, t);
     r = srunner_create(s);
     srunner_run_all(r, CK_NORMAL);

@@ -71,7 +71,8 @@ START_TEST(an_aggregate_is_asked_for_as_it_was_meant_and_only_of_who_knows_its_v
 {
     static const struct tsp_push fit = { .version = TSP_PUSH_VERSION, .start_ms = -5, .step_ms = 15000,
                                          .lookback_ms = 300000, .steps = 11001, .samples_max = UINT64_MAX,
-                                         .tally = true, .partitions = 64, .spread = 3 };
+                                         .tally = true, .partitions = 64, .spread = 3,
+                                         .asker = UINT64_MAX, .number = 7 };
 
     asked.what = TSP_SEL_PARTIAL;
     asked.push = fit;
@@ -103,8 +104,23 @@ START_TEST(an_aggregate_is_asked_for_as_it_was_meant_and_only_of_who_knows_its_v
         ck_assert(got.what == TSP_SEL_PARTIAL && kl_span_eq(got.push.text, asked.push.text));
         ck_assert(got.push.version == 1 && got.push.start_ms == -5 && got.push.step_ms == 15000 &&
                   got.push.lookback_ms == 300000 && got.push.steps == 11001 && got.push.samples_max == UINT64_MAX &&
-                  got.push.tally && got.push.partitions == 64 && got.push.spread == 3);
+                  got.push.tally && got.push.partitions == 64 && got.push.spread == 3 &&
+                  got.push.asker == UINT64_MAX && got.push.number == 7);
     }
+}
+END_TEST
+
+START_TEST(an_aggregate_is_stopped_by_its_name_alone)
+{
+    asked.what = TSP_SEL_STOP;
+    asked.push = (struct tsp_push){ .asker = 5, .number = UINT64_MAX };
+    ck_assert_int_eq(tsp_select_encode(&asked, &out, &err), KL_OK);
+    ck_assert_msg(decode() == KL_OK, "%s", err.text);
+    ck_assert(got.what == TSP_SEL_STOP && got.push.asker == 5 && got.push.number == UINT64_MAX);
+    kl_buf_reset(&out);
+    asked.push.asker = 0;
+    ck_assert_int_eq(tsp_select_encode(&asked, &out, &err), KL_OK);
+    ck_assert_int_eq(decode(), KL_EINVAL);
 }
 END_TEST
 
@@ -292,6 +308,7 @@ int main(void)
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, an_aggregate_is_asked_for_as_it_was_meant_and_only_of_who_knows_its_version);
     tcase_add_loop_test(t, a_question_arrives_as_it_was_asked, 0, 2);
+    tcase_add_test(t, an_aggregate_is_stopped_by_its_name_alone);
     tcase_add_test(t, a_bundle_has_the_page_of_each_partition);
     tcase_add_test(t, a_long_value_arrives_whole);
     tcase_add_test(t, the_most_matchers_arrive_and_one_more_is_refused);

@@ -29,6 +29,8 @@ struct owner {
     int64_t slow_ms;                                   /* the owner answers after this; its members at once */
     enum kl_code member_fails;
     unsigned members_asked;                            /* of `asked`, by a member's name */
+    unsigned stops, member_stops;                      /* who stopped it by its name; not of `asked` */
+    uint64_t last_asker, last_number, stopped_asker, stopped_number;   /* of aggregates: asked for, stopped */
     struct kl_buf by_what[TSP_SEL_PARTIAL + 1];     /* instead of `pages`, for such questions */
     uint8_t last_what;
     uint8_t last_consistency;
@@ -94,6 +96,24 @@ static void ask_done(void *arg)
     struct kl_bus_ask *op = arg;
 
     op->done(op);
+}
+
+static bool note_stop(struct owner *o, const struct tsp_select *s, struct kl_bus_ask *op, bool member)
+{
+    if (s->what == TSP_SEL_PARTIAL && !member) {
+        o->last_asker = s->push.asker;
+        o->last_number = s->push.number;
+    }
+    if (s->what != TSP_SEL_STOP)
+        return false;
+    o->stops += !member;
+    o->member_stops += member;
+    o->stopped_asker = s->push.asker;
+    o->stopped_number = s->push.number;
+    op->code = KL_OK;
+    op->answer = NULL;
+    op->answer_size = 0;
+    return true;
 }
 
 static void note_question(struct owner *o, const struct tsp_select *s)
@@ -163,20 +183,23 @@ static void bus_ask(struct kl_bus *b, struct kl_bus_ask *op)
     ck_assert_uint_lt(s->partition, PARTS);
     tsp_select_subject(subject, sizeof subject, s->partition);
     o = &c->owners[s->partition];
-    note_question(o, s);
+    if (s->what != TSP_SEL_STOP)
+        note_question(o, s);
     if (strcmp(subject, op->subject) != 0) {
         const char *names[TSP_REPLICAS_MAX];
 
         member = tsp_placement_members(c->placement, s->partition, names, TSP_REPLICAS_MAX) > 1;
         tsp_select_member(subject, sizeof subject, s->partition, names[member]);
         member = member && strcmp(subject, op->subject) == 0;
-        o->members_asked += member;
+        o->members_asked += member && s->what != TSP_SEL_STOP;
         tsp_select_member(subject, sizeof subject, s->partition, names[0]);
         ck_assert(member || strcmp(subject, op->subject) == 0);
     }
     op->code = KL_OK;
     after_ms = member ? 0 : o->slow_ms;
-    if ((o->silent || o->silent_what == o->last_what) && !member) {
+    if (note_stop(o, s, op, member)) {
+        after_ms = 1;
+    } else if ((o->silent || o->silent_what == o->last_what) && !member) {
         op->code = kl_fail(&op->err, KL_ETIMEOUT, "the owner says nothing");
         after_ms = op->timeout_ms;
     } else if (member && o->member_fails != KL_OK) {

@@ -23,10 +23,8 @@ static void release(struct qr_job *j)
     kl_container_of(kl_container_of(j, struct qr_query, job), struct run, x)->released = true;
 }
 
-static struct run *at(const char *text, int64_t time_ms)
+static void begin(struct run *r, const char *text, int64_t time_ms)
 {
-    struct run *r = kl_new(sizeof *r);
-
     qr_query_init(&r->x);
     r->x.answer = answer;
     r->x.job.release = release;
@@ -34,6 +32,13 @@ static struct run *at(const char *text, int64_t time_ms)
     snprintf(r->x.job.tenant, sizeof r->x.job.tenant, "t1");
     r->x.params = (struct pql_params){ .text = kl_span_str(text), .instant = true, .start_ms = time_ms,
                                        .end_ms = time_ms, .lookback_ms = 300000 };
+}
+
+static struct run *at(const char *text, int64_t time_ms)
+{
+    struct run *r = kl_new(sizeof *r);
+
+    begin(r, text, time_ms);
     qr_submit(c.q, &r->x.job);
     kl_env_sim_run(c.sim, 12000);
     ck_assert_uint_eq(r->answers, 1);
@@ -230,6 +235,8 @@ START_TEST(a_slow_owner_s_aggregate_is_asked_of_another_member_and_counts_once)
     ck_assert_int_le(r->x.fetch_ns, (QR_HEDGE_FIRST_MS + 50) * INT64_C(1000000));
     ck_assert_uint_eq(o->asked, 2);
     ck_assert_uint_eq(o->members_asked, 1);
+    ck_assert(o->stops == 1 && o->member_stops == 0);  /* who was too late, and by the name of his question */
+    ck_assert(o->stopped_asker == o->last_asker && o->stopped_number == o->last_number && o->last_asker != 0);
     run_free(r);
     r = at("sum(up)", 1040000);                        /* by now it has been found silent, or not */
     ck_assert(r->x.round->fetches[0].pushed);
@@ -256,6 +263,58 @@ START_TEST(an_aggregate_that_another_member_cannot_make_is_the_owner_s_and_one_t
     ck_assert(r->x.round->fetches[0].pushed == (_i == 0));
     if (_i == 1)
         ck_assert(strstr(r->x.round->fetches[0].unpushed, "a member says no") != NULL);
+    ck_assert_uint_eq(o->stops, _i == 1);
+    ck_assert_uint_eq(o->member_stops, 0);
+    run_free(r);
+}
+END_TEST
+
+static bool left(struct qr_job *j) { return kl_env_mono_ns(j->q->env) - j->submitted_ns > 300000000; }
+
+/* _i 0: its client has gone; 1: its time is over. */
+START_TEST(a_query_that_nobody_waits_for_stops_what_it_has_asked_for)
+{
+    struct series s[2];
+    struct owner *o = stock(s);
+    struct run   *r = kl_new(sizeof *r);
+
+    o->slow_ms = 5000;
+    cluster_start(&c);
+    begin(r, "sum(up)", 1040000);
+    r->x.job.gone = _i == 0 ? left : NULL;
+    r->x.job.timeout_ms = _i == 0 ? 0 : 500;
+    qr_submit(c.q, &r->x.job);
+    kl_env_sim_run(c.sim, 700);
+    ck_assert_uint_eq(r->answers, 1);
+    ck_assert_int_eq(r->x.job.failure.kind, _i == 0 ? PQL_CANCELED : PQL_TIMEOUT);
+    ck_assert_uint_eq(o->asked, 1);
+    ck_assert_uint_eq(o->stops, 1);
+    ck_assert(o->stopped_asker == o->last_asker && o->stopped_number == o->last_number);
+    kl_env_sim_run(c.sim, 12000);
+    run_free(r);
+}
+END_TEST
+
+/* It is spread over two, of which one refuses. */
+START_TEST(where_one_partition_refuses_the_others_are_stopped)
+{
+    struct tsp_spread spread = { kl_span_str("t1"), kl_span_str("up"), 1, 0 };
+    struct series     s[2];
+    struct owner     *refuses = stock(s), *other = &c.owners[(home("up") + 1) % PARTS];
+    struct kl_err     err;
+    struct run       *r;
+
+    ck_assert_int_eq(tsp_placement_spread(c.placement, &spread, &err), KL_OK);
+    cluster_put_placement(&c);
+    refuses->fails = KL_EINVAL;
+    refuses->fail_times = 1;
+    other->slow_ms = 300;
+    cluster_start(&c);
+    r = at("sum(up)", 1040000);
+    ck_assert_double_eq(r->x.result->series[0].points[0].value, 10);
+    ck_assert(r->x.round->fetches[0].part_count == 2 && !r->x.round->fetches[0].pushed);
+    ck_assert(refuses->stops == 0 && other->stops == 1);
+    ck_assert(other->stopped_number != refuses->last_number);
     run_free(r);
 }
 END_TEST
@@ -288,6 +347,8 @@ int main(void)
     tcase_add_loop_test(t, a_slow_owner_s_aggregate_is_asked_of_another_member_and_counts_once, 0, 2);
     tcase_add_loop_test(t, an_aggregate_that_another_member_cannot_make_is_the_owner_s_and_one_that_it_refuses_is_not_waited_for,
                         0, 2);
+    tcase_add_loop_test(t, a_query_that_nobody_waits_for_stops_what_it_has_asked_for, 0, 2);
+    tcase_add_test(t, where_one_partition_refuses_the_others_are_stopped);
     tcase_add_test(t, it_is_not_asked_for_where_that_is_off);
     suite_add_tcase(s, t);
     r = srunner_create(s);
