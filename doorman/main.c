@@ -91,8 +91,8 @@ int main(int argc, char **argv)
         coordinate(&p, a, assigned);
         so.clock_off_ms = o.clock_off_ms = dm_coordinator_clock_off(p.coordinator);
         spreader = dm_spreader_new(a->env, p.bus, &so);
-        p.ov = ov_new(a->env, p.bus, &(struct ov_options){ .live = a->live, .table = kl_app_options, .log = a->log,
-                                                           .metrics = a->metrics });
+        p.ov = ov_new(a->env, p.bus, &(struct ov_options){ .live = a->live, .table = kl_app_options,
+                                                           .check = kl_app_check_tenant, .log = a->log, .metrics = a->metrics });
         ov_http = ov_http_new(p.ov, a->http);
         p.doorman = dm_new(a->env, p.bus, &o);
         http = dm_http_new(p.doorman, a->http, &o, a->env);

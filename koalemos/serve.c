@@ -120,8 +120,8 @@ static void start_services(struct serve *s, struct tsp_placement *placement_take
     dm_spreader_options_read(a->config, &so);
     so.log = a->log;
     so.metrics = a->metrics;
-    s->ov = ov_new(a->env, s->bus, &(struct ov_options){ .live = a->live, .table = kl_app_options, .log = a->log,
-                                                         .metrics = a->metrics });
+    s->ov = ov_new(a->env, s->bus, &(struct ov_options){ .live = a->live, .table = kl_app_options,
+                                                         .check = kl_app_check_tenant, .log = a->log, .metrics = a->metrics });
     s->bootstrap = dm_bootstrap_new(a->env, s->bus, placement_take, a->log);
     s->spreader = dm_spreader_new(a->env, s->bus, &so);
     s->ingestor = ing_new(a->env, s->bus, s->data, s->store, &io);

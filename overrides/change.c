@@ -55,6 +55,23 @@ static enum kl_code what_is_to_be_said(const struct ov_change *c, const struct t
     return KL_OK;
 }
 
+/* Over the file as it is now; another's may differ, so where it is only read nothing is refused. */
+static enum kl_code check(const struct ov_change *c, struct kl_span all, struct kl_err *err)
+{
+    const struct ov_options *o = &c->o->options;
+    struct kl_config        *file, *with;
+    enum kl_code             code;
+
+    if (o->check == NULL)
+        return KL_OK;
+    file = kl_env_live_below(o->live);
+    with = kl_config_over(file, &(struct kl_config_said){ kl_span_str(c->tenant), all }, 1, NULL, NULL);
+    code = o->check(with, c->tenant, err);
+    kl_config_free(with);
+    kl_config_free(file);
+    return code;
+}
+
 /* `all` before what there was; its last version makes room where they are too many. */
 static enum kl_code make_value(struct ov_change *c, struct tsp_override *v, struct kl_span all, struct kl_err *err)
 {
@@ -135,6 +152,8 @@ static void on_got(struct kl_bus_kv *op)
         code = kl_fail(&c->err, KL_ENOENT, "of tenant %s nothing is said", c->tenant);
     if (code == KL_OK)
         code = what_is_to_be_said(c, &v, &all, &c->err);
+    if (code == KL_OK && c->kind != OV_FORGET)
+        code = check(c, kl_buf_span(&all), &c->err);
     if (code == KL_OK && c->kind != OV_FORGET)
         code = room_for(c, revision == 0, &c->err);
     if (code == KL_OK && c->kind != OV_FORGET)

@@ -27,6 +27,9 @@ enum { OV_TENANTS_MAX = 10000, OV_BYTES_MAX = 32 << 20, OV_CHANGES_MAX = 64 };
 struct ov_options {
     struct kl_env_live *live;                          /* outlives it */
     const struct kl_option *table;
+    /* What the table cannot say of a tenant's options: asked of a change before it is put, with the configuration as it
+     * would be, of that tenant. NULL: nothing. */
+    enum kl_code (*check)(const struct kl_config *c, const char *tenant, struct kl_err *err);
     struct kl_log *log;
     struct kl_metrics *metrics;                        /* may be NULL */
 };

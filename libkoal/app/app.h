@@ -51,6 +51,8 @@ extern const struct kl_option kl_app_options[];        /* the one table: every o
 extern const struct kl_config_section kl_app_sections[];
 /* What no row of the table can say by itself. Pure; the words say where. */
 enum kl_code kl_app_check(const struct kl_config *c, struct kl_err *err);
+/* The same of what is said of one tenant, wherever; of none where nothing is said of him. */
+enum kl_code kl_app_check_tenant(const struct kl_config *c, const char *tenant, struct kl_err *err);
 /* A file of 1 MiB at most, malloc'ed, with a NUL behind. */
 enum kl_code kl_app_read_file(const char *path, char **bytes, size_t *size, struct kl_err *err);
 void kl_app_config_page(struct kl_buf *out);           /* deploy/CONFIG.md, whole */

@@ -1,6 +1,8 @@
 /* What of a configuration can only be said of several options together; and the page of all of them. */
 #include "libkoal/app/app_priv.h"
 
+#include "libkoal/base/retention.h"
+
 #include <stdio.h>
 
 static const char intro[] =
@@ -57,6 +59,59 @@ static bool is_set_twice(const struct kl_config *c, const char *a, const char *b
     return true;
 }
 
+/* Are rows made where these rules hold? Of those of all also where a tenant makes some who has no rules of his own: then
+ * they have an effect, if not for everybody. */
+static void rows_made(const struct kl_config *c, const struct kl_config *view, bool makes[KL_RETENTION_ROLLUPS])
+{
+    const char             *text = kl_config_text(view, "retention_rules"), *name;
+    const struct kl_config *x;
+
+    makes[KL_RETENTION_5M] = kl_config_int(view, "rollup.5m") > 0;
+    makes[KL_RETENTION_1H] = kl_config_int(view, "rollup.1h") > 0;
+    for (size_t i = 0; view == c && (x = kl_config_tenant_at(c, i, &name)) != NULL; i++)
+        if (kl_config_text(x, "retention_rules") == text) {
+            makes[KL_RETENTION_5M] |= kl_config_int(x, "rollup.5m") > 0;
+            makes[KL_RETENTION_1H] |= kl_config_int(x, "rollup.1h") > 0;
+        }
+}
+
+/* Without a place: it is in a text of its own, the overrides', or stands where kl_config_where says. */
+static enum kl_code check_rules(const struct kl_config *c, const struct kl_config *view, const char *tenant, struct kl_err *err)
+{
+    const char          *text = kl_config_text(view, "retention_rules");
+    struct kl_retention *rules;
+    bool                 makes[KL_RETENTION_ROLLUPS];
+    enum kl_code         code;
+
+    if (text == NULL || (view != c && text == kl_config_text(c, "retention_rules")))
+        return KL_OK;                                  /* those of all were looked at */
+    if (kl_retention_new(text, &rules, err) != KL_OK)
+        return err->code;
+    rows_made(c, view, makes);
+    code = kl_retention_effect(rules, makes, tenant, err);
+    kl_retention_free(rules);
+    return code;
+}
+
+enum kl_code kl_app_check_tenant(const struct kl_config *c, const char *tenant, struct kl_err *err)
+{
+    return check_rules(c, kl_config_tenant(c, kl_span_str(tenant)), tenant, err);
+}
+
+static enum kl_code check_all_rules(const struct kl_config *c, struct kl_err *err)
+{
+    const struct kl_config *view = c;
+    const char             *tenant = NULL;
+    char                    where[300];
+
+    for (size_t i = 0; view != NULL; view = kl_config_tenant_at(c, i++, &tenant))
+        if (check_rules(c, view, tenant, err) != KL_OK) {
+            kl_config_where(view, "retention_rules", where, sizeof where);
+            return kl_within(err, "%s", where);
+        }
+    return KL_OK;
+}
+
 enum kl_code kl_app_check(const struct kl_config *c, struct kl_err *err)
 {
     char where[300];
@@ -73,6 +128,8 @@ enum kl_code kl_app_check(const struct kl_config *c, struct kl_err *err)
     }
     if (is_set_twice(c, "encryption.keys.file", "encryption.keys.command", err) ||
         is_set_twice(c, "store.encryption_key.file", "store.encryption_key.command", err))
+        return err->code;
+    if (check_all_rules(c, err) != KL_OK)
         return err->code;
     return kl_app_secure_check(c, err);
 }

@@ -192,7 +192,7 @@ const struct kl_option kl_app_options[] = {
 
     T_MS("retention", "0", 0, YEARS, "how long data is kept: a block goes when its last sample is older; 0: for ever"),
 
-    { "retention_rules", KL_OPT_LIST, NULL, 0, 0, NULL, "how long samples of some series are kept, in place of retention: a list of {match: 'up{env=\"test\"}', keep: 7d}; of several that fit the first decides. Their rows in rollups go with them, or are kept for keep_5m and keep_1h", true, kl_retention_check, true },
+    { "retention_rules", KL_OPT_LIST, NULL, 0, 0, NULL, "how long samples of some series are kept, in place of retention: a list of {match: 'up{env=\"test\"}', keep: 7d}; of several that fit the first decides. Their rows in rollups go with them, or are kept for keep_5m and keep_1h, where the tenant has that rollup. A rule that has no effect is refused", true, kl_retention_check, true },
 
     T_MS("rollup.5m", "0", 0, YEARS, "how long rows of five minutes (count, sum, min, max, first, last) are kept, made of each block of compaction.window; 0: none are made"),
     T_MS("rollup.1h", "0", 0, YEARS, "the same, rows of an hour"),

@@ -62,6 +62,19 @@ static enum kl_code only_live(const struct app *a, const struct kl_config *c, st
     return code;
 }
 
+/* What is said of tenants elsewhere was checked over another file than this: it stays, and is told of. */
+static void tell_of_tenants(struct app *a)
+{
+    struct kl_config *c = kl_env_live_get(a->app.live);
+    const char       *tenant;
+    struct kl_err     err;
+
+    for (size_t i = 0; kl_config_tenant_at(c, i, &tenant) != NULL; i++)
+        if (kl_app_check_tenant(c, tenant, &err) != KL_OK)
+            kl_logf(a->app.log, KL_WARN, "configuration reloaded, and what is said over it has no effect any more: %s", err.text);
+    kl_config_free(c);
+}
+
 static void take(struct app *a, struct kl_config *c, struct kl_buf *changed)
 {
     if (kl_config_changes(a->config, c, true, changed) == 0)
@@ -69,6 +82,7 @@ static void take(struct app *a, struct kl_config *c, struct kl_buf *changed)
     kl_env_live_file(a->app.live, c);
     if (!kl_env_live_settle(a->app.live, SETTLE_MS))
         kl_logf(a->app.log, KL_WARN, "configuration reloaded, but not all goes by it yet, after %d s: it is busy", SETTLE_MS / 1000);
+    tell_of_tenants(a);
     kl_app_log_configure(&a->log, c);
     kl_config_free(a->config);
     a->config = kl_config_ref(c);

@@ -245,6 +245,43 @@ enum kl_code kl_retention_check(const char *list, struct kl_err *err)
     return code;
 }
 
+static bool same(const struct kl_matcher *a, const struct kl_matcher *b)
+{
+    return a->op == b->op && kl_span_eq(a->name, b->name) && kl_span_eq(a->value, b->value);
+}
+
+/* Does a's each matcher stand in b, too? Then a fits whatever b fits. */
+static bool fits_more(const struct rule *a, const struct rule *b)
+{
+    for (size_t i = 0, k; i < a->count; i++) {
+        for (k = 0; k < b->count && !same(&a->matchers[i], &b->matchers[k]); k++)
+            ;
+        if (k == b->count)
+            return false;
+    }
+    return true;
+}
+
+enum kl_code kl_retention_effect(const struct kl_retention *k, const bool makes[KL_RETENTION_ROLLUPS], const char *tenant,
+                                 struct kl_err *err)
+{
+    static const char *const rollups[KL_RETENTION_ROLLUPS] = { "rollup.5m", "rollup.1h" };
+    const char *of = tenant != NULL ? " of tenant " : "", *whose = tenant != NULL ? tenant : "";
+
+    for (size_t i = 0; i < k->count; i++) {
+        for (size_t w = 0; w < KL_RETENTION_ROLLUPS; w++)
+            if (k->rules[i].keep[w + 1].given && !makes[w])
+                return kl_fail(err, KL_EINVAL, "retention_rules%s%s: rule %zu has %s, but no such rows are made: set %s%s%s, how "
+                               "long those of other series are kept, e.g. 90d, or take %s out of the rule", of, whose, i + 1,
+                               keeps[w + 1], rollups[w], of, whose, keeps[w + 1]);
+        for (size_t a = 0; a < i; a++)
+            if (fits_more(&k->rules[a], &k->rules[i]))
+                return kl_fail(err, KL_EINVAL, "retention_rules%s%s: rule %zu never decides, since rule %zu fits all that it fits "
+                               "and comes first: put it before rule %zu, or take it out", of, whose, i + 1, a + 1, a + 1);
+    }
+    return KL_OK;
+}
+
 uint64_t kl_retention_hash(const struct kl_retention *k) { return k->hash; }
 
 size_t kl_retention_count(const struct kl_retention *k) { return k->count; }

@@ -16,7 +16,7 @@
  */
 #include "libkoal/base/match.h"
 
-enum { KL_RETENTION_RULES_MAX = 64, KL_RETENTION_MATCHERS_MAX = 16 };
+enum { KL_RETENTION_RULES_MAX = 64, KL_RETENTION_MATCHERS_MAX = 16, KL_RETENTION_ROLLUPS = 2 };
 /* Samples, and the rollups in the order of blk_rollup_ms (libblock/rollup.h). */
 enum kl_retention_what { KL_RETENTION_SAMPLES = -1, KL_RETENTION_5M, KL_RETENTION_1H };
 
@@ -27,6 +27,11 @@ void         kl_retention_free(struct kl_retention *r);                        /
 enum kl_code kl_retention_check(const char *list, struct kl_err *err);        /* for an option's row */
 uint64_t     kl_retention_hash(const struct kl_retention *r);                 /* of the list's text */
 size_t       kl_retention_count(const struct kl_retention *r);
+/* Has each rule, and all that it says, an effect? KL_EINVAL with words that say which has none, why, and what to do:
+ * one that keeps rows of a rollup that is not made, or one behind another that fits whatever it fits. Only what is
+ * certain is told. `makes`: are there rows of that rollup? `tenant` is for the words; NULL: all. */
+enum kl_code kl_retention_effect(const struct kl_retention *r, const bool makes[KL_RETENTION_ROLLUPS], const char *tenant,
+                                 struct kl_err *err);
 /* The matchers of a rule. */
 size_t       kl_retention_rule(const struct kl_retention *r, size_t i, const struct kl_matcher **m);
 /* How long it keeps what; 0: for ever. What no rule fits, and rows of a rule that does not speak of them

@@ -22,6 +22,7 @@ struct kl_env_live *kl_env_live_new(const struct kl_config *file);     /* takes 
 void                kl_env_live_free(struct kl_env_live *l);           /* nobody listens any more */
 /* A reference, the caller's: kl_config_free lets it go. */
 struct kl_config   *kl_env_live_get(struct kl_env_live *l);
+struct kl_config   *kl_env_live_below(struct kl_env_live *l);          /* the same, of what the file alone says */
 uint64_t            kl_env_live_turn(const struct kl_env_live *l);     /* rises with each change; from 1 */
 
 void kl_env_live_file(struct kl_env_live *l, const struct kl_config *file);    /* takes a reference */

@@ -61,6 +61,16 @@ struct kl_config *kl_env_live_get(struct kl_env_live *l)
     return c;
 }
 
+struct kl_config *kl_env_live_below(struct kl_env_live *l)
+{
+    struct kl_config *c;
+
+    pthread_mutex_lock(&l->replacing);
+    c = kl_config_ref(l->file);
+    pthread_mutex_unlock(&l->replacing);
+    return c;
+}
+
 uint64_t kl_env_live_turn(const struct kl_env_live *l)
 {
     return atomic_load_explicit(&l->turn, memory_order_acquire);

@@ -30,6 +30,7 @@ WRONG = [
     ("partitions: 16\nplacement:\n  static: ingestor-0=0-16\n", 3, 11, "placement.static"),
     ("store:\n  url: ftp://x\n", 2, 8, "store.url"),
     ("write_relabel:\n- {action: explode}\n", 2, 1, "explode"),
+    ("tenants:\n  a:\n    retention_rules:\n    - {match: up, keep: 7d, keep_5m: 90d}\n", 4, 5, "set rollup.5m of tenant a"),
     ("tenants:\n  a:\n    listen: x\n", 3, 13, "cannot be said of one tenant"),
 ]
 
@@ -181,6 +182,8 @@ def test_overrides_are_in_force_at_once_with_history_and_rollback(world):
     check(pushed(ours.push, "a", "m", 9)[0] == 204, "not taken back")
     status, words = overrides(ours.push, "set", "a", "limits.psat=2h")
     check(status == 1 and 'did you mean \\"limits.past\\"?' in words, f"{status} {words}")
+    status, words = overrides(ours.push, "set", "a", "retention_rules=[{match: up, keep: 7d, keep_5m: 90d}]")
+    check(status == 1 and "set rollup.5m of tenant a" in words, f"{status} {words}")
     status, words = overrides(ours.push, "set", "a", "limits.past=3h", "--expect", "1")
     check(status == 1 and "version 2, and not 1" in words, f"{status} {words}")
     status, got = overrides(ours.push, "rollback", "a", "1")

@@ -28,6 +28,15 @@ static struct {
 } w;
 static struct kl_err err;
 
+/* More than 50 needs more than an hour: what only two options together can be wrong in. */
+static enum kl_code check(const struct kl_config *c, const char *tenant, struct kl_err *e)
+{
+    const struct kl_config *view = kl_config_tenant(c, kl_span_str(tenant));
+
+    return kl_config_int(view, "limits.count") <= 50 || kl_config_int(view, "limits.past") > 3600000
+               ? KL_OK : kl_fail(e, KL_EINVAL, "tenant %s: too many for an hour", tenant);
+}
+
 static void setup(void)
 {
     struct kl_bus_local_options bo = { .partitions = 1 };
@@ -45,7 +54,7 @@ static void setup(void)
                                         &c, &err), KL_OK);
         w.live[i] = kl_env_live_new(c);
         kl_config_free(c);
-        w.ov[i] = ov_new(w.env, w.bus, &(struct ov_options){ .live = w.live[i], .table = table });
+        w.ov[i] = ov_new(w.env, w.bus, &(struct ov_options){ .live = w.live[i], .table = table, .check = check });
     }
     kl_env_sim_run(w.sim, 100);
 }
@@ -130,6 +139,27 @@ START_TEST(what_the_table_refuses_is_refused_with_words_and_changes_nothing)
     ck_assert_int_eq(set(wrong[_i].tenant, wrong[_i].yaml), KL_EINVAL);
     ck_assert_msg(strstr(err.text, wrong[_i].words) != NULL, "%s", err.text);
     ck_assert_int_eq(option(1, "a", "limits.count"), 3);
+}
+END_TEST
+
+/* The file and all that would be said of him, and not only what changes. */
+START_TEST(what_does_not_fit_what_else_holds_for_the_tenant_is_refused)
+{
+    static const char *const past[] = { "limits.past", NULL };
+    struct ov_change         c = begun(OV_MERGE, "a", "limits: {count: 60}"), back = begun(OV_MERGE, "a", "{}"),
+                             roll = begun(OV_ROLLBACK, "a", "");
+
+    ck_assert_int_eq(set("a", "limits: {count: 60}"), KL_EINVAL);
+    ck_assert_str_eq(err.text, "tenant a: too many for an hour");
+    ck_assert_int_eq(set("a", "limits: {past: 2h}"), KL_OK);
+    ck_assert_int_eq(awaited(1, &c), KL_OK);
+    back.unset = past;
+    ck_assert_int_eq(awaited(0, &back), KL_EINVAL);
+    ck_assert_int_eq(option(0, "a", "limits.past"), 7200000);
+    ck_assert_int_eq(option(1, "a", "limits.count"), 60);
+    roll.to = 1;
+    ck_assert_int_eq(awaited(0, &roll), KL_OK);
+    ck_assert_int_eq(option(1, "a", "limits.count"), 7);
 }
 END_TEST
 
@@ -285,7 +315,7 @@ START_TEST(a_service_that_starts_is_ready_when_it_knows_what_was_said)
     ck_assert_int_eq(set("b", "limits: {count: 4}"), KL_OK);
     ov_free(w.ov[1]);
     kl_env_live_over(w.live[1], NULL, 0, NULL, NULL);
-    w.ov[1] = ov_new(w.env, w.bus, &(struct ov_options){ .live = w.live[1], .table = table });
+    w.ov[1] = ov_new(w.env, w.bus, &(struct ov_options){ .live = w.live[1], .table = table, .check = check });
     ck_assert(!ov_known(w.ov[1], &err));
     for (int i = 0; i < 1000 && !ov_known(w.ov[1], &err); i++)
         kl_env_sim_run(w.sim, 1);
@@ -319,6 +349,7 @@ int main(void)
     tcase_set_timeout(t, 60);
     tcase_add_test(t, what_is_set_in_one_service_is_in_force_in_all_and_over_the_file);
     tcase_add_loop_test(t, what_the_table_refuses_is_refused_with_words_and_changes_nothing, 0, sizeof wrong / sizeof wrong[0]);
+    tcase_add_test(t, what_does_not_fit_what_else_holds_for_the_tenant_is_refused);
     tcase_add_test(t, what_is_too_much_is_refused);
     tcase_add_test(t, a_rollback_says_again_what_a_version_said);
     tcase_add_test(t, who_says_which_version_he_saw_changes_no_other);

@@ -342,6 +342,11 @@ START_TEST(a_reload_takes_all_or_nothing_and_says_what)
     must_show(port, "GET /config", file);
     must_show(port, "GET /metrics", "koalemos_config_last_reload_successful 0");
 
+    write_file("http: {lifecycle: true}\nretention_rules: [{match: up, keep: 7d, keep_1h: 90d}]\n");
+    ck_assert_uint_eq(ask(port, "POST /-/reload"), 500);
+    ck_assert_ptr_nonnull(strstr(answer, "line 2, column 18: retention_rules: rule 1 has keep_1h, but no such rows are made: set rollup.1h"));
+    must_show(port, "GET /config", "drain: \"3s\"");
+
     write_file("http: {lifecycle: false}\n");          /* and may close the door behind itself */
     ck_assert_uint_eq(ask(port, "POST /-/reload"), 200);
     ck_assert_uint_eq(ask(port, "POST /-/reload"), 403);

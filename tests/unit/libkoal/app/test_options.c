@@ -24,6 +24,16 @@ static const struct { const char *yaml, *words; } wrong[] = {
     { "log: {replicas: 2}", "line 1, column 17: log.replicas: 2 is none of 1, 3 and 5" },
     { "disk:\n  low_water: 96", "line 2, column 14: disk.low_water should not be above" },
     { "cluster:\n  silent: 5s", "line 2, column 11: cluster.silent should be at least three" },
+    { "retention_rules: [{match: up, keep: 7d, keep_5m: 30d}]",
+      "f, line 1, column 18: retention_rules: rule 1 has keep_5m, but no such rows are made: set rollup.5m, how long" },
+    { "rollup: {5m: 90d}\nretention_rules: [{match: up, keep: 7d, keep_5m: 30d, keep_1h: 30d}]", "set rollup.1h, how long" },
+    { "retention_rules: [{match: up, keep: 7d}, {match: up, keep: 8d}]", "rule 2 never decides" },
+    /* Of tenants: what they say, and what is said of all. */
+    { "rollup: {5m: 90d}\ntenants:\n  a: {rollup: {5m: 0}, retention_rules: [{match: up, keep: 7d, keep_5m: 30d}]}",
+      "f, line 3, column 41: retention_rules of tenant a: rule 1 has keep_5m, but no such rows are made: set rollup.5m of tenant a" },
+    { "tenants: {b: {rollup: {5m: 0}}, a: {retention_rules: [{match: up, keep: 7d, keep_5m: 30d}]}}", "set rollup.5m of tenant a" },
+    { "retention_rules: [{match: up, keep: 7d, keep_5m: 30d}]\n"
+      "tenants: {a: {rollup: {5m: 90d}, retention_rules: [{match: up, keep: 7d}]}}", "set rollup.5m, how long" },
 };
 
 START_TEST(what_options_must_keep_together_is_pointed_at)
@@ -35,6 +45,23 @@ START_TEST(what_options_must_keep_together_is_pointed_at)
         code = kl_app_check(c, &err);
     ck_assert_int_eq(code, KL_EINVAL);
     ck_assert_msg(strstr(err.text, wrong[_i].words) != NULL, "%s", err.text);
+    kl_config_free(c);
+}
+END_TEST
+
+static const char *const right[] = {
+    "rollup: {1h: 90d}\nretention_rules: [{match: up, keep: 7d, keep_1h: 0}]",
+    "retention_rules: [{match: up, keep: 7d, keep_1h: 0}]\ntenants: {a: {rollup: {1h: 90d}}}",
+    "rollup: {1h: 90d}\ntenants: {a: {retention_rules: [{match: up, keep: 7d, keep_1h: 0}]}}",
+    "rollup: {1h: 90d}\nretention_rules: [{match: up, keep: 7d, keep_1h: 0}]\ntenants: {a: {rollup: {1h: 0}}}",
+};
+
+START_TEST(rules_that_have_an_effect_for_some_tenant_are_taken)
+{
+    struct kl_config *c;
+
+    ck_assert_msg(kl_config_load(kl_app_options, "f", kl_span_str(right[_i]), NULL, NULL, &c, &err) == KL_OK, "%s", err.text);
+    ck_assert_msg(kl_app_check(c, &err) == KL_OK, "%s", err.text);
     kl_config_free(c);
 }
 END_TEST
@@ -144,6 +171,7 @@ int main(void)
 
     tcase_add_test(t, what_is_said_nowhere_is_a_configuration);
     tcase_add_loop_test(t, what_options_must_keep_together_is_pointed_at, 0, sizeof wrong / sizeof wrong[0]);
+    tcase_add_loop_test(t, rules_that_have_an_effect_for_some_tenant_are_taken, 0, sizeof right / sizeof right[0]);
     tcase_add_loop_test(t, keys_are_wanted_where_others_reach, 0,
                         sizeof listens / sizeof listens[0]);
     tcase_add_loop_test(t, what_is_no_address_to_listen_on_is_pointed_at, 0, sizeof no_listens / sizeof no_listens[0]);

@@ -88,6 +88,34 @@ START_TEST(what_is_no_rule_is_refused_with_its_number)
 }
 END_TEST
 
+static const struct { const char *list; bool makes[KL_RETENTION_ROLLUPS]; const char *words; } effects[] = {
+    { "[{\"match\":\"up\",\"keep\":\"7d\"}]", { false, false }, NULL },
+    { "[{\"match\":\"up\",\"keep\":\"7d\",\"keep_5m\":\"0\",\"keep_1h\":\"90d\"}]", { true, true }, NULL },
+    { "[{\"match\":\"up\",\"keep\":\"7d\"},{\"match\":\"x\",\"keep\":\"7d\",\"keep_5m\":\"9d\"}]", { false, true },
+      "retention_rules of tenant a: rule 2 has keep_5m, but no such rows are made: set rollup.5m of tenant a" },
+    { "[{\"match\":\"up\",\"keep\":\"7d\",\"keep_1h\":\"0\"}]", { true, false }, "set rollup.1h of tenant a" },
+    /* Each matcher of the first is one of the second: not whatever fits less in fact. */
+    { "[{\"match\":\"up\",\"keep\":\"7d\"},{\"match\":\"{job='x',__name__='up'}\",\"keep\":\"9d\"}]", { false, false },
+      "rule 2 never decides, since rule 1 fits all that it fits and comes first: put it before rule 1, or take it out" },
+    { "[{\"match\":\"{a=~'x'}\",\"keep\":\"7d\"},{\"match\":\"y\",\"keep\":\"1d\"},{\"match\":\"{a=~'x'}\",\"keep\":\"9d\"}]",
+      { false, false }, "rule 3 never decides, since rule 1" },
+    { "[{\"match\":\"{job='x',__name__='up'}\",\"keep\":\"9d\"},{\"match\":\"up\",\"keep\":\"7d\"}]", { false, false }, NULL },
+    { "[{\"match\":\"{a=~'x'}\",\"keep\":\"9d\"},{\"match\":\"{a='x'}\",\"keep\":\"7d\"}]", { false, false }, NULL },
+};
+
+START_TEST(what_of_rules_has_certainly_no_effect_is_told_with_what_to_do)
+{
+    struct kl_retention *r;
+    enum kl_code         code;
+
+    ck_assert_msg(kl_retention_new(effects[_i].list, &r, &err) == KL_OK, "%s", err.text);
+    code = kl_retention_effect(r, effects[_i].makes, "a", &err);
+    ck_assert_int_eq(code, effects[_i].words == NULL ? KL_OK : KL_EINVAL);
+    ck_assert_msg(code == KL_OK || strstr(err.text, effects[_i].words) != NULL, "%s", err.text);
+    kl_retention_free(r);
+}
+END_TEST
+
 int main(void)
 {
     Suite   *s = suite_create("libkoal/base/retention");
@@ -98,6 +126,7 @@ int main(void)
     tcase_add_test(t, the_first_rule_that_fits_decides);
     tcase_add_test(t, rows_go_with_their_samples_or_are_kept_for_a_time_of_their_own);
     tcase_add_test(t, what_is_no_rule_is_refused_with_its_number);
+    tcase_add_loop_test(t, what_of_rules_has_certainly_no_effect_is_told_with_what_to_do, 0, sizeof effects / sizeof effects[0]);
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_NORMAL);
     failed = srunner_ntests_failed(r);
