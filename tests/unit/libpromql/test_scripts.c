@@ -1,8 +1,8 @@
 /* Every script of a folder: tests/promql, or what KOA_PROMQL_SCRIPTS names. */
-#include <check.h>
-#include <dirent.h>
+#include "tests/suite.h"
+#include "tests/unit/libpromql/script_run.h"
 
-#include "tests/unit/libpromql/script.h"
+#include <dirent.h>
 
 enum { SCRIPTS_MAX = 256 };
 
@@ -68,17 +68,11 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("promql scripts");
-    TCase   *t = tcase_create("scripts");
-    SRunner *r;
-    int      failed;
+    Suite *s = suite_create("promql scripts");
+    TCase *t = tcase_create("scripts");
 
     tcase_set_timeout(t, 600);
     tcase_add_test(t, every_eval_of_every_script_answers_as_expected);
     suite_add_tcase(s, t);
-    r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed > 0;
+    return run_suite(s);
 }
