@@ -1,6 +1,7 @@
 /* doorman: which acks it believes, what it sends again, and what a definition owes to its ack. */
 #include "doorman/doorman.h"
 
+#include "tests/suite.h"
 #include "tests/unit/doorman/fake_bus.h"
 
 #include <stdio.h>
@@ -542,10 +543,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("doorman/acks");
-    TCase   *t = tcase_create("all");
-    SRunner *r = srunner_create(s);
-    int      failed;
+    Suite *s = suite_create("doorman/acks");
+    TCase *t = tcase_create("all");
 
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_set_timeout(t, 60);
@@ -573,8 +572,5 @@ int main(void)
     tcase_add_test(t, remote_write_2_brings_start_times_exemplars_and_metadata_once);
     tcase_add_loop_test(t, a_bad_label_reference_of_remote_write_2_is_refused_and_counted, 0, 5);
     suite_add_tcase(s, t);
-    srunner_run_all(r, CK_ENV);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(s);
 }

@@ -1,5 +1,6 @@
 /* doorman/deltas: deltas become sums; a retry adds nothing; memory is bounded. */
 #include "doorman/deltas.h"
+#include "tests/suite.h"
 
 #include <check.h>
 #include <stdlib.h>
@@ -203,10 +204,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("doorman/deltas");
-    TCase   *t = tcase_create("all");
-    SRunner *runner = srunner_create(s);
-    int      failed;
+    Suite *s = suite_create("doorman/deltas");
+    TCase *t = tcase_create("all");
 
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, deltas_are_added_from_the_firsts_start_on);
@@ -218,8 +217,5 @@ int main(void)
     tcase_add_test(t, past_its_bytes_idle_series_give_way_and_busy_ones_do_not);
     tcase_add_test(t, sums_are_right_whatever_comes_and_goes);
     suite_add_tcase(s, t);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(s);
 }

@@ -12,6 +12,7 @@
 
 #include "libtsproto/layout.h"
 #include "libtsproto/record.h"
+#include "tests/suite.h"
 
 enum { PARTITIONS = 4 };
 
@@ -473,10 +474,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("doorman/gate");
-    TCase   *t = tcase_create("all");
-    SRunner *r = srunner_create(s);
-    int      failed;
+    Suite *s = suite_create("doorman/gate");
+    TCase *t = tcase_create("all");
 
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_set_timeout(t, 60);
@@ -494,8 +493,5 @@ int main(void)
     tcase_add_test(t, a_table_of_more_partitions_than_there_is_room_for_refuses_all_until_one_comes_that_fits);
     tcase_add_test(t, rows_and_objects_of_one_series_share_its_definition);
     suite_add_tcase(s, t);
-    srunner_run_all(r, CK_ENV);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(s);
 }

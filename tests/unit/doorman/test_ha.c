@@ -1,5 +1,6 @@
 /* doorman: of a pair of senders one is taken, whichever doormen they talk to. Virtual time, the KV. */
 #include "world.h"
+#include "tests/suite.h"
 
 #define A "m{cluster=\"c\",__replica__=\"a\"} 1\n"
 #define B "m{cluster=\"c\",__replica__=\"b\"} 1\n"
@@ -186,10 +187,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("doorman/ha");
-    TCase   *t = tcase_create("all");
-    SRunner *r = srunner_create(s);
-    int      failed;
+    Suite *s = suite_create("doorman/ha");
+    TCase *t = tcase_create("all");
 
     tcase_add_checked_fixture(t, NULL, teardown);
     tcase_set_timeout(t, 60);
@@ -205,8 +204,5 @@ int main(void)
     tcase_add_test(t, without_the_keys_in_reach_nothing_is_taken_and_the_sender_comes_again);
     tcase_add_test(t, rules_and_pairs_go_together);
     suite_add_tcase(s, t);
-    srunner_run_all(r, CK_ENV);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(s);
 }

@@ -2,6 +2,7 @@
 #include "doorman/doorman.h"
 #include "libkoal/http/http.h"
 
+#include "tests/suite.h"
 #include "tests/unit/doorman/fake_bus.h"
 
 #include <arpa/inet.h>
@@ -302,10 +303,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("doorman/http");
-    TCase   *t = tcase_create("all");
-    SRunner *r = srunner_create(s);
-    int      failed;
+    Suite *s = suite_create("doorman/http");
+    TCase *t = tcase_create("all");
 
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_set_timeout(t, 60);
@@ -320,8 +319,5 @@ int main(void)
     tcase_add_test(t, remote_write_2_is_told_what_was_written);
     tcase_add_test(t, many_connections_push_at_once);
     suite_add_tcase(s, t);
-    srunner_run_all(r, CK_ENV);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(s);
 }

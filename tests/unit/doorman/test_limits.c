@@ -2,6 +2,7 @@
 #include "world.h"
 
 #include "doorman/share.h"
+#include "tests/suite.h"
 
 static void teardown(void) { world_stop(); }
 
@@ -252,10 +253,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("doorman/limits");
-    TCase   *t = tcase_create("all");
-    SRunner *r = srunner_create(s);
-    int      failed;
+    Suite *s = suite_create("doorman/limits");
+    TCase *t = tcase_create("all");
 
     tcase_add_checked_fixture(t, NULL, teardown);
     tcase_set_timeout(t, 60);
@@ -273,8 +272,5 @@ int main(void)
     tcase_add_test(t, series_active_at_another_doorman_count_too);
     tcase_add_test(t, a_share_is_found_by_name_and_those_past_the_bound_have_one_in_common);
     suite_add_tcase(s, t);
-    srunner_run_all(r, CK_ENV);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(s);
 }

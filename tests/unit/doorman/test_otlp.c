@@ -5,6 +5,7 @@
 #include "doorman/doorman.h"
 #include "doorman/otlp_in.h"
 
+#include "tests/suite.h"
 #include "tests/unit/doorman/fake_bus.h"
 
 #include <inttypes.h>
@@ -329,10 +330,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("doorman/otlp");
-    TCase   *t = tcase_create("all");
-    SRunner *runner = srunner_create(s);
-    int      failed;
+    Suite *s = suite_create("doorman/otlp");
+    TCase *t = tcase_create("all");
 
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, a_gauge_is_a_sample_and_its_metadata_comes_once);
@@ -346,8 +345,5 @@ int main(void)
     tcase_add_test(t, bad_points_are_counted_and_good_ones_beside_them_are_stored);
     tcase_add_test(t, all_deltas_of_a_tenant_go_to_one_gate);
     suite_add_tcase(s, t);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(s);
 }

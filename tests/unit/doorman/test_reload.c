@@ -2,6 +2,7 @@
 #include "world.h"
 
 #include "doorman/tenants.h"
+#include "tests/suite.h"
 
 static void setup(void) { world_lives = true; }
 static void teardown(void) { world_stop(); }
@@ -117,10 +118,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("doorman/reload");
-    TCase   *t = tcase_create("all");
-    SRunner *r = srunner_create(s);
-    int      failed;
+    Suite *s = suite_create("doorman/reload");
+    TCase *t = tcase_create("all");
 
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_set_timeout(t, 60);
@@ -132,8 +131,5 @@ int main(void)
     tcase_add_test(t, pairs_may_come_to_be_while_it_runs);
     tcase_add_test(t, the_bound_of_bodies_follows);
     suite_add_tcase(s, t);
-    srunner_run_all(r, CK_ENV);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(s);
 }

@@ -1,6 +1,7 @@
 /* doorman: a push sent again writes only what the log lacks; what is in flight is bounded, by tenant too. */
 #include "doorman/doorman.h"
 
+#include "tests/suite.h"
 #include "tests/unit/doorman/fake_bus.h"
 
 #include <stdio.h>
@@ -341,10 +342,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("doorman/retry");
-    TCase   *t = tcase_create("all");
-    SRunner *r = srunner_create(s);
-    int      failed;
+    Suite *s = suite_create("doorman/retry");
+    TCase *t = tcase_create("all");
 
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_set_timeout(t, 60);
@@ -358,8 +357,5 @@ int main(void)
     tcase_add_test(t, a_push_larger_than_its_tenants_bound_passes_when_it_is_alone);
     tcase_add_test(t, records_that_wait_for_the_log_count_against_the_bound_of_all);
     suite_add_tcase(s, t);
-    srunner_run_all(r, CK_ENV);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(s);
 }

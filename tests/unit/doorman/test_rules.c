@@ -1,5 +1,6 @@
 /* doorman: series as a tenant's relabelling rules leave them. */
 #include "world.h"
+#include "tests/suite.h"
 
 static void teardown(void) { world_stop(); }
 
@@ -74,10 +75,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("doorman/rules");
-    TCase   *t = tcase_create("all");
-    SRunner *r = srunner_create(s);
-    int      failed;
+    Suite *s = suite_create("doorman/rules");
+    TCase *t = tcase_create("all");
 
     tcase_add_checked_fixture(t, NULL, teardown);
     tcase_set_timeout(t, 60);
@@ -87,8 +86,5 @@ int main(void)
     tcase_add_test(t, limits_are_judged_after_the_rules_and_form_before_them);
     tcase_add_test(t, a_definition_that_is_repeated_is_relabelled_again);
     suite_add_tcase(s, t);
-    srunner_run_all(r, CK_ENV);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(s);
 }

@@ -8,6 +8,7 @@
 
 #include "libtsproto/census.h"
 #include "libtsproto/layout.h"
+#include "tests/suite.h"
 
 enum { PARTITIONS = 16, BOUND = 1000, DELAY_MS = 60000 };
 
@@ -175,10 +176,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("doorman/spreader");
-    TCase   *t = tcase_create("all");
-    SRunner *r = srunner_create(s);
-    int      failed;
+    Suite *s = suite_create("doorman/spreader");
+    TCase *t = tcase_create("all");
 
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_set_timeout(t, 60);
@@ -187,8 +186,5 @@ int main(void)
     tcase_add_test(t, what_was_counted_before_a_spread_began_is_no_reason_for_another);
     tcase_add_test(t, whose_clock_is_wrong_records_nothing_until_it_is_right);
     suite_add_tcase(s, t);
-    srunner_run_all(r, CK_ENV);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(s);
 }

@@ -2,6 +2,7 @@
 #include "doorman/inspect.h"
 #include "doorman/table.h"
 #include "doorman/tenants.h"
+#include "tests/suite.h"
 
 #include <check.h>
 #include <stdio.h>
@@ -172,10 +173,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("doorman/table");
-    TCase   *t = tcase_create("all");
-    SRunner *r = srunner_create(s);
-    int      failed;
+    Suite *s = suite_create("doorman/table");
+    TCase *t = tcase_create("all");
 
     tcase_add_test(t, a_row_is_found_again_however_the_table_grows);
     tcase_add_test(t, equal_bytes_of_two_tenants_are_two_series);
@@ -187,8 +186,5 @@ int main(void)
     tcase_add_test(t, a_time_enters_within_the_window_and_never_where_it_would_overflow);
     tcase_add_test(t, a_report_counts_by_reason_names_the_first_and_stays_text);
     suite_add_tcase(s, t);
-    srunner_run_all(r, CK_ENV);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(s);
 }

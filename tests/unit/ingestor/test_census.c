@@ -2,6 +2,7 @@
 #include "world.h"
 
 #include "libtsproto/census.h"
+#include "tests/suite.h"
 
 enum { BOUND = 20, WINDOW_MS = 60000 };
 
@@ -87,18 +88,13 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("ingestor/census");
-    TCase   *t = tcase_create("all");
-    SRunner *r = srunner_create(s);
-    int      failed;
+    Suite *s = suite_create("ingestor/census");
+    TCase *t = tcase_create("all");
 
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_set_timeout(t, 60);
     tcase_add_test(t, a_metric_past_the_bound_is_told_with_its_count_and_others_are_not);
     tcase_add_test(t, series_without_samples_of_late_do_not_count);
     suite_add_tcase(s, t);
-    srunner_run_all(r, CK_ENV);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(s);
 }

@@ -5,6 +5,7 @@
 #include "model.h"
 
 #include "libkoal/env/disk_sim.h"
+#include "tests/suite.h"
 
 static void begin(uint64_t seed)
 {
@@ -494,10 +495,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("ingestor/deletion");
-    TCase   *t = tcase_create("all");
-    SRunner *r = srunner_create(s);
-    int      failed;
+    Suite *s = suite_create("ingestor/deletion");
+    TCase *t = tcase_create("all");
 
     tcase_set_timeout(t, 120);
     tcase_add_checked_fixture(t, setup, teardown);
@@ -514,8 +513,5 @@ int main(void)
     tcase_add_loop_test(t, kill_at_any_call_of_flush_merge_and_deletion_loses_doubles_and_leaves_nothing,
                         0, 24);
     suite_add_tcase(s, t);
-    srunner_run_all(r, CK_ENV);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(s);
 }

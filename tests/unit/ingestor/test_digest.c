@@ -1,5 +1,6 @@
 /* What a member knows of its log and its cuts, to be compared with others: a partition by itself. */
 #include "snap_kit.h"
+#include "tests/suite.h"
 
 #include <check.h>
 
@@ -191,10 +192,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("ingestor/digest");
-    TCase   *t = tcase_create("all");
-    SRunner *r;
-    int      bad;
+    Suite *s = suite_create("ingestor/digest");
+    TCase *t = tcase_create("all");
 
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, the_log_s_hash_is_of_the_records_between_two_cuts_in_their_order);
@@ -204,9 +203,5 @@ int main(void)
     tcase_add_test(t, a_reader_that_just_began_knows_no_repeats);
     tcase_add_test(t, more_cuts_than_there_is_room_for_make_nothing_comparable_and_nothing_worse);
     suite_add_tcase(s, t);
-    r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    bad = srunner_ntests_failed(r);
-    srunner_free(r);
-    return bad == 0 ? 0 : 1;
+    return run_suite(s);
 }

@@ -2,6 +2,7 @@
 #include "ingestor/head_priv.h"
 
 #include "libkoal/base/mem.h"
+#include "tests/suite.h"
 
 #include <check.h>
 #include <string.h>
@@ -173,10 +174,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("ingestor/extras");
-    TCase   *t = tcase_create("all");
-    SRunner *r;
-    int      bad;
+    Suite *s = suite_create("ingestor/extras");
+    TCase *t = tcase_create("all");
 
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, an_exemplar_is_held_once_however_often_and_in_whatever_order_it_was_sent);
@@ -186,9 +185,5 @@ int main(void)
     tcase_add_test(t, what_no_fileset_took_is_held_and_not_compared_until_it_is_told_again);
     tcase_add_test(t, a_head_that_is_full_says_so_and_what_is_old_takes_no_room);
     suite_add_tcase(s, t);
-    r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    bad = srunner_ntests_failed(r);
-    srunner_free(r);
-    return bad == 0 ? 0 : 1;
+    return run_suite(s);
 }

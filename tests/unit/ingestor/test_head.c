@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "libtsproto/record.h"
+#include "tests/suite.h"
 
 static uint64_t state;
 static uint64_t draw(void)
@@ -527,10 +528,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("head");
-    TCase   *t = tcase_create("head");
-    SRunner *r;
-    int      failed;
+    Suite *s = suite_create("head");
+    TCase *t = tcase_create("head");
 
     tcase_set_timeout(t, 60);
     tcase_add_loop_test(t, a_tail_gives_back_every_bit, 0, 20);
@@ -542,9 +541,5 @@ int main(void)
     tcase_add_test(t, a_value_that_came_back_is_the_one_after_a_replay_over_a_snapshot_too);
     tcase_add_test(t, labels_are_rendered_as_they_were_given);
     suite_add_tcase(s, t);
-    r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed == 0 ? 0 : 1;
+    return run_suite(s);
 }

@@ -1,5 +1,6 @@
 /* ingestor/marks: an hour is never said to be untouched since a position after which it was written. */
 #include "ingestor/ing_priv.h"
+#include "tests/suite.h"
 
 #include <check.h>
 #include <stdlib.h>
@@ -115,18 +116,13 @@ END_TEST
 
 int main(void)
 {
-    Suite   *suite = suite_create("ingestor/marks");
-    TCase   *t = tcase_create("all");
-    SRunner *r = srunner_create(suite);
-    int      failed;
+    Suite *suite = suite_create("ingestor/marks");
+    TCase *t = tcase_create("all");
 
     tcase_add_test(t, an_hour_was_written_by_its_last_record);
     tcase_add_test(t, what_is_driven_out_is_never_told_too_low);
     tcase_add_test(t, what_was_done_to_a_span_is_told_of_all_its_hours);
     tcase_add_test(t, a_short_span_leaves_other_hours_as_they_were_and_a_long_one_has_no_hour_too_low);
     suite_add_tcase(suite, t);
-    srunner_run_all(r, CK_ENV);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -3,6 +3,7 @@
 #include "world.h"
 
 #include "libpromql/pql.h"
+#include "tests/suite.h"
 
 static struct world w;
 static const char   T[] = "anonymous";
@@ -256,10 +257,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("ingestor/partial");
-    TCase   *t = tcase_create("partial");
-    SRunner *r;
-    int      failed;
+    Suite *s = suite_create("ingestor/partial");
+    TCase *t = tcase_create("partial");
 
     tcase_set_timeout(t, 60);
     tcase_add_checked_fixture(t, setup, teardown);
@@ -268,9 +267,5 @@ int main(void)
     tcase_add_test(t, one_that_is_stopped_ends_wherever_it_is_and_no_other_does);
     tcase_add_test(t, one_that_waits_for_the_log_and_is_stopped_is_answered_at_once);
     suite_add_tcase(s, t);
-    r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(s);
 }

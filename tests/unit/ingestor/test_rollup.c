@@ -3,6 +3,7 @@
 
 #include "libblock/rollup.h"
 #include "libkoal/env/disk_sim.h"
+#include "tests/suite.h"
 
 #include <stdlib.h>
 
@@ -505,10 +506,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("ingestor/rollup");
-    TCase   *t = tcase_create("all");
-    SRunner *r = srunner_create(s);
-    int      failed;
+    Suite *s = suite_create("ingestor/rollup");
+    TCase *t = tcase_create("all");
 
     tcase_set_timeout(t, 60);
     tcase_add_checked_fixture(t, setup, teardown);
@@ -522,8 +521,5 @@ int main(void)
     tcase_add_loop_test(t, kill_at_any_call_while_samples_go_and_rows_stay_loses_none_and_leaves_nothing, 0, 4);
     tcase_add_test(t, what_rules_leave_as_it_is_is_looked_at_once);
     suite_add_tcase(s, t);
-    srunner_run_all(r, CK_ENV);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(s);
 }

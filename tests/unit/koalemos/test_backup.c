@@ -1,5 +1,6 @@
 /* The list of a backup: what it says comes back, and what was changed, cut or is another is refused. */
 #include "koalemos/backup_priv.h"
+#include "tests/suite.h"
 
 #include <check.h>
 #include <stdio.h>
@@ -102,10 +103,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("koalemos/backup");
-    TCase   *t = tcase_create("all");
-    SRunner *r;
-    int      failed;
+    Suite *s = suite_create("koalemos/backup");
+    TCase *t = tcase_create("all");
 
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, what_a_list_says_comes_back);
@@ -113,9 +112,5 @@ int main(void)
     tcase_add_loop_test(t, a_line_that_is_not_known_and_one_that_is_refused_end_it, 0, 2);
     tcase_add_test(t, keys_sort_by_time);
     suite_add_tcase(s, t);
-    r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed > 0;
+    return run_suite(s);
 }

@@ -2,6 +2,7 @@
 #include "koalemos/import_priv.h"
 
 #include "libkoal/env/dir.h"
+#include "tests/suite.h"
 
 #include <check.h>
 #include <stdlib.h>
@@ -94,19 +95,13 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("koalemos/import_progress");
-    TCase   *t = tcase_create("all");
-    SRunner *r;
-    int      failed;
+    Suite *s = suite_create("koalemos/import_progress");
+    TCase *t = tcase_create("all");
 
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, what_was_done_is_known_again);
     tcase_add_test(t, a_block_that_is_cut_otherwise_begins_anew_once);
     tcase_add_loop_test(t, a_file_that_is_not_what_was_written_is_refused, 0, 5);
     suite_add_tcase(s, t);
-    r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed > 0;
+    return run_suite(s);
 }

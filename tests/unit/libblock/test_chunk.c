@@ -3,6 +3,7 @@
  * bytes that nobody wrote are refused, or decode to something, within their bounds.
  */
 #include "libblock/blk_priv.h"
+#include "tests/suite.h"
 
 #include <check.h>
 #include <math.h>
@@ -344,10 +345,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("libblock/chunk");
-    TCase   *t = tcase_create("all");
-    SRunner *r = srunner_create(s);
-    int      failed;
+    Suite *s = suite_create("libblock/chunk");
+    TCase *t = tcase_create("all");
 
     tcase_set_timeout(t, 120);
     tcase_add_loop_test(t, every_class_of_series_comes_back_bit_for_bit, 0, CLASSES);
@@ -359,8 +358,5 @@ int main(void)
     tcase_add_loop_test(t, integers_of_any_kind_come_back, 0, 7);
     tcase_add_test(t, flipped_and_cut_bytes_never_lead_outside);
     suite_add_tcase(s, t);
-    srunner_run_all(r, CK_ENV);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(s);
 }

@@ -3,6 +3,7 @@
  * nobody wrote are refused or stay within their bounds.
  */
 #include "libblock/blk_priv.h"
+#include "tests/suite.h"
 
 #include <check.h>
 #include <stdlib.h>
@@ -242,10 +243,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("libblock/chunk_hist");
-    TCase   *t = tcase_create("all");
-    SRunner *r = srunner_create(s);
-    int      failed;
+    Suite *s = suite_create("libblock/chunk_hist");
+    TCase *t = tcase_create("all");
 
     tcase_set_timeout(t, 120);
     tcase_add_checked_fixture(t, setup, teardown);
@@ -255,8 +254,5 @@ int main(void)
     tcase_add_loop_test(t, flipped_and_cut_histograms_never_lead_outside, 0, CLASSES);
     tcase_add_test(t, floats_are_no_histograms);
     suite_add_tcase(s, t);
-    srunner_run_all(r, CK_ENV);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(s);
 }

@@ -5,6 +5,7 @@
 #include "tests/unit/libblock/fileset_kit.h"
 
 #include "libblock/compact.h"
+#include "tests/suite.h"
 
 enum { SERIES = 120, INPUTS = 4, TIMES = 3000 };
 static struct kl_env_disk_sim *disk;
@@ -316,10 +317,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("libblock/compact");
-    TCase   *t = tcase_create("all");
-    SRunner *r = srunner_create(s);
-    int      failed;
+    Suite *s = suite_create("libblock/compact");
+    TCase *t = tcase_create("all");
 
     tcase_set_timeout(t, 120);
     tcase_add_checked_fixture(t, setup, teardown);
@@ -332,8 +331,5 @@ int main(void)
     tcase_add_test(t, failed_compaction_leaves_the_inputs_and_nothing_else);
     tcase_add_test(t, stopping_is_not_a_result);
     suite_add_tcase(s, t);
-    srunner_run_all(r, CK_ENV);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(s);
 }

@@ -3,6 +3,7 @@
  * or with parts of another fileset: each is detected and named; nothing of it is served as if well.
  */
 #include "tests/unit/libblock/fileset_kit.h"
+#include "tests/suite.h"
 
 static struct kl_env_disk_sim *disk;
 static struct kl_env_dir      *root, *levels[3];
@@ -234,10 +235,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("libblock/corrupt");
-    TCase   *t = tcase_create("all");
-    SRunner *r = srunner_create(s);
-    int      failed;
+    Suite *s = suite_create("libblock/corrupt");
+    TCase *t = tcase_create("all");
 
     tcase_set_timeout(t, 240);
     tcase_add_checked_fixture(t, setup, teardown);
@@ -248,8 +247,5 @@ int main(void)
     tcase_add_loop_test(t, file_of_another_fileset_is_refused, 0, FILES);
     tcase_add_test(t, upload_refuses_what_is_corrupt);
     suite_add_tcase(s, t);
-    srunner_run_all(r, CK_ENV);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(s);
 }

@@ -7,6 +7,7 @@
 #include <check.h>
 #include <stdlib.h>
 
+#include "tests/suite.h"
 #include "tests/unit/libblock/fileset_kit.h"
 
 static struct kl_err err;
@@ -198,10 +199,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("libblock/deletion");
-    TCase   *t = tcase_create("all");
-    SRunner *r = srunner_create(s);
-    int      failed;
+    Suite *s = suite_create("libblock/deletion");
+    TCase *t = tcase_create("all");
 
     tcase_add_test(t, spans_of_all_that_mean_a_series_are_joined_and_of_no_other);
     tcase_add_test(t, row_goes_with_any_sample_that_it_stands_for_and_with_no_other);
@@ -209,8 +208,5 @@ int main(void)
     tcase_add_loop_test(t, chunks_keep_all_that_is_not_hidden_and_nothing_that_is, 0, 4);
     tcase_add_test(t, damaged_chunk_is_told_and_not_read_where_all_of_it_is_hidden);
     suite_add_tcase(s, t);
-    srunner_run_all(r, CK_NORMAL);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(s);
 }

@@ -5,6 +5,7 @@
  */
 #include "libblock/blk_priv.h"
 #include "libblock/rollup.h"
+#include "tests/suite.h"
 #include "tests/unit/libblock/fileset_kit.h"
 
 
@@ -246,10 +247,8 @@ END_TEST
 
 int main(int argc, char **argv)
 {
-    Suite   *s = suite_create("libblock/golden");
-    TCase   *t = tcase_create("all");
-    SRunner *r = srunner_create(s);
-    int      failed;
+    Suite *s = suite_create("libblock/golden");
+    TCase *t = tcase_create("all");
 
     (void)argv;
     tcase_add_checked_fixture(t, make_all, NULL);
@@ -260,8 +259,5 @@ int main(int argc, char **argv)
         tcase_add_loop_test(t, content_digest_is_the_same_for_ever, 1, 4);
     }
     suite_add_tcase(s, t);
-    srunner_run_all(r, CK_ENV);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(s);
 }

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "libkoal/base/hash.h"
+#include "tests/suite.h"
 
 static struct kl_err err;
 
@@ -333,10 +334,8 @@ END_TEST
 
 int main(int argc, char **argv)
 {
-    Suite   *s = suite_create("libblock/manifest");
-    TCase   *t = tcase_create("all");
-    SRunner *r = srunner_create(s);
-    int      failed;
+    Suite *s = suite_create("libblock/manifest");
+    TCase *t = tcase_create("all");
 
     (void)argv;
     if (argc > 1)
@@ -350,8 +349,5 @@ int main(int argc, char **argv)
     tcase_add_test(t, only_cuts_that_no_later_one_covers_are_kept);
     tcase_add_test(t, keys_sort_as_numbers);
     suite_add_tcase(s, t);
-    srunner_run_all(r, CK_ENV);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(s);
 }

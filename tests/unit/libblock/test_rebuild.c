@@ -1,6 +1,7 @@
 /* libblock/rebuild: the catalogue comes back from the store alone. */
 #include "libblock/rebuild.h"
 
+#include "tests/suite.h"
 #include "tests/unit/libblock/fileset_kit.h"
 
 static struct kl_env_disk_sim *disk;
@@ -267,10 +268,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("libblock/rebuild");
-    TCase   *t = tcase_create("all");
-    SRunner *r = srunner_create(s);
-    int      failed;
+    Suite *s = suite_create("libblock/rebuild");
+    TCase *t = tcase_create("all");
 
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, the_newest_manifest_counts_and_is_pointed_at_as_it_is);
@@ -282,8 +281,5 @@ int main(void)
     tcase_add_test(t, a_fileset_that_is_not_whole_is_told_and_left_out);
     tcase_add_test(t, foreign_keys_are_passed_over);
     suite_add_tcase(s, t);
-    srunner_run_all(r, CK_ENV);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(s);
 }

@@ -7,6 +7,7 @@
 #include <check.h>
 #include <math.h>
 
+#include "tests/suite.h"
 #include "tests/unit/libblock/fileset_kit.h"
 
 enum { SAMPLES = 4000, EACH = 250 };
@@ -237,10 +238,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("libblock/rollup");
-    TCase   *t = tcase_create("all");
-    SRunner *r = srunner_create(s);
-    int      failed;
+    Suite *s = suite_create("libblock/rollup");
+    TCase *t = tcase_create("all");
 
     tcase_set_timeout(t, 60);
     tcase_add_loop_test(t, rows_give_what_samples_give_over_aligned_ranges, 0, 12);
@@ -250,8 +249,5 @@ int main(void)
     tcase_add_test(t, row_lies_as_the_format_says);
     tcase_add_test(t, rollups_have_names_of_their_own);
     suite_add_tcase(s, t);
-    srunner_run_all(r, CK_ENV);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(s);
 }

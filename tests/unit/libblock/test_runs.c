@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "libblock/runs.h"
+#include "tests/suite.h"
 
 enum { CHUNKS = 40, EACH = 30, TIMES = 300 };
 
@@ -44,16 +45,10 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("runs");
-    TCase   *t = tcase_create("runs");
-    SRunner *r;
-    int      failed;
+    Suite *s = suite_create("runs");
+    TCase *t = tcase_create("runs");
 
     tcase_add_loop_test(t, of_two_samples_with_one_time_the_later_chunks_stays, 0, 60);
     suite_add_tcase(s, t);
-    r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(s);
 }

@@ -4,6 +4,7 @@
  */
 #include "libblock/manifest.h"
 #include "libblock/tools.h"
+#include "tests/suite.h"
 #include "tests/unit/libblock/fileset_kit.h"
 
 static struct kl_env_disk_sim *disk;
@@ -133,18 +134,13 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("libblock/tools");
-    TCase   *t = tcase_create("all");
-    SRunner *r = srunner_create(s);
-    int      failed;
+    Suite *s = suite_create("libblock/tools");
+    TCase *t = tcase_create("all");
 
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, both_layouts_and_manifests_are_found_from_any_folder_above);
     tcase_add_test(t, a_fileset_without_checkpoint_is_unfinished);
     tcase_add_test(t, every_chunk_and_sample_is_counted_under_its_codec);
     suite_add_tcase(s, t);
-    srunner_run_all(r, CK_ENV);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(s);
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "libpromql/pql.h"
+#include "tests/suite.h"
 
 enum { STEPS = 101, STEP_MS = 1000 };
 
@@ -129,18 +130,13 @@ END_TEST
 
 int main(void)
 {
-    Suite   *suite = suite_create("libpromql/annos");
-    TCase   *t = tcase_create("all");
-    SRunner *r = srunner_create(suite);
-    int      failed;
+    Suite *suite = suite_create("libpromql/annos");
+    TCase *t = tcase_create("all");
 
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, what_is_said_is_cut_with_the_steps_it_was_said_at);
     tcase_add_test(t, what_was_said_elsewhere_is_told_as_if_it_was_noted_here);
     tcase_add_test(t, of_what_takes_several_steps_no_step_is_known);
     suite_add_tcase(suite, t);
-    srunner_run_all(r, CK_ENV);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_suite(suite);
 }

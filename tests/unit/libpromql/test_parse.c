@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "libpromql/pql.h"
+#include "tests/suite.h"
 
 static const struct { const char *text, *printed; } forms[] = {
     { "a+b*c^d", "a + b * c ^ d" },
@@ -146,19 +147,13 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("promql text");
-    TCase   *t = tcase_create("text");
-    SRunner *r;
-    int      failed;
+    Suite *s = suite_create("promql text");
+    TCase *t = tcase_create("text");
 
     tcase_add_loop_test(t, a_form_is_printed_in_the_one_way, 0, sizeof forms / sizeof *forms);
     tcase_add_test(t, what_is_longer_than_a_line_is_spread);
     tcase_add_test(t, a_tree_has_the_fields_of_the_api);
     tcase_add_loop_test(t, what_is_wrong_is_said_with_its_place, 0, sizeof refused / sizeof *refused);
     suite_add_tcase(s, t);
-    r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed > 0;
+    return run_suite(s);
 }

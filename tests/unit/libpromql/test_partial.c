@@ -7,6 +7,7 @@
 
 #include "libkoal/base/hash.h"
 #include "libpromql/pql.h"
+#include "tests/suite.h"
 
 enum { SERIES = 240, SAMPLES = 200, PARTS = 5, STEP_MS = 15000 };
 
@@ -470,10 +471,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("promql partials");
-    TCase   *t = tcase_create("partial");
-    SRunner *r;
-    int      failed;
+    Suite *s = suite_create("promql partials");
+    TCase *t = tcase_create("partial");
 
     tcase_set_timeout(t, 60);
     tcase_add_checked_fixture(t, setup, teardown);
@@ -485,9 +484,5 @@ int main(void)
     tcase_add_test(t, where_equal_values_are_among_the_first_the_series_are_asked_for);
     tcase_add_test(t, damaged_partials_are_refused_and_leave_the_need_open);
     suite_add_tcase(s, t);
-    r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(s);
 }

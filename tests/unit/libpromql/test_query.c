@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "libpromql/pql.h"
+#include "tests/suite.h"
 
 enum { SERIES = 3000, SAMPLES = 200 };
 
@@ -649,10 +650,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("promql query");
-    TCase   *t = tcase_create("query");
-    SRunner *r;
-    int      failed;
+    Suite *s = suite_create("promql query");
+    TCase *t = tcase_create("query");
 
     tcase_set_timeout(t, 120);
     tcase_add_unchecked_fixture(t, setup, teardown);
@@ -677,9 +676,5 @@ int main(void)
     tcase_add_test(t, durations_are_read_as_the_api_takes_them);
     tcase_add_test(t, a_selector_is_read_as_matchers_of_ones_own);
     suite_add_tcase(s, t);
-    r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed > 0;
+    return run_suite(s);
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "libpromql/pql.h"
+#include "tests/suite.h"
 
 enum { SERIES = 5, SAMPLES = 90, STEPS = 120 };
 
@@ -134,17 +135,11 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("promql range");
-    TCase   *t = tcase_create("range");
-    SRunner *r;
-    int      failed;
+    Suite *s = suite_create("promql range");
+    TCase *t = tcase_create("range");
 
     tcase_set_timeout(t, 60);
     tcase_add_loop_test(t, a_graph_is_its_steps_asked_one_by_one, 0, sizeof texts / sizeof *texts);
     suite_add_tcase(s, t);
-    r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed > 0;
+    return run_suite(s);
 }

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "libpromql/pql.h"
+#include "tests/suite.h"
 
 enum { SAMPLES = 2000, ROW = 300000, STEPS = 100 };
 enum kind { EVEN, UNEVEN, RESETS, SPARSE, LINE, STARTS, KINDS };
@@ -213,18 +214,12 @@ static void end(void) { kl_buf_deinit(&labels); }
 
 int main(void)
 {
-    Suite   *s = suite_create("promql rows");
-    TCase   *t = tcase_create("rows");
-    SRunner *r;
-    int      failed;
+    Suite *s = suite_create("promql rows");
+    TCase *t = tcase_create("rows");
 
     tcase_add_checked_fixture(t, begin, end);
     tcase_add_loop_test(t, where_ranges_end_with_rows_the_answer_is_that_of_the_samples_bit_for_bit, 0, sizeof texts / sizeof *texts);
     tcase_add_loop_test(t, where_ranges_cut_rows_it_is_off_by_at_most_what_these_rose, 0, sizeof texts / sizeof *texts);
     suite_add_tcase(s, t);
-    r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(s);
 }

@@ -1,5 +1,6 @@
 /* libpromql/steady: which texts mean the same at a step, whatever the range around it. */
 #include "libpromql/pql.h"
+#include "tests/suite.h"
 
 #include <check.h>
 #include <stdlib.h>
@@ -77,10 +78,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *suite = suite_create("libpromql/steady");
-    TCase   *t = tcase_create("all");
-    SRunner *r = srunner_create(suite);
-    int      failed;
+    Suite *suite = suite_create("libpromql/steady");
+    TCase *t = tcase_create("all");
 
     tcase_add_test(t, what_looks_at_its_step_alone_is_steady);
     tcase_add_test(t, what_looks_at_the_range_is_not);
@@ -88,8 +87,5 @@ int main(void)
     tcase_add_test(t, a_subquery_s_pieces_may_begin_at_another_place);
     tcase_add_test(t, a_subquery_that_leaves_a_gap_between_steps_is_steady_where_nothing_can_be_said_in_it);
     suite_add_tcase(suite, t);
-    srunner_run_all(r, CK_ENV);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -1,5 +1,6 @@
 /* libtsproto/csv: formats, rows, times, and where a bad row is bad. */
 #include "libtsproto/csv.h"
+#include "tests/suite.h"
 
 #include <check.h>
 #include <stdlib.h>
@@ -149,10 +150,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *suite = suite_create("libtsproto/csv");
-    TCase   *t = tcase_create("all");
-    SRunner *r = srunner_create(suite);
-    int      failed;
+    Suite *suite = suite_create("libtsproto/csv");
+    TCase *t = tcase_create("all");
 
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_loop_test(t, rows_are_read_by_their_format, 0, sizeof good / sizeof good[0]);
@@ -160,8 +159,5 @@ int main(void)
     tcase_add_loop_test(t, an_unfit_format_is_refused_in_words, 0, sizeof unfit / sizeof unfit[0]);
     tcase_add_test(t, a_row_past_the_bound_is_refused_and_the_next_is_read);
     suite_add_tcase(suite, t);
-    srunner_run_all(r, CK_ENV);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(suite);
 }

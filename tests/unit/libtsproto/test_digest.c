@@ -1,5 +1,6 @@
 /* libtsproto/digest: what members tell of their cuts, and when two of them differ. */
 #include "libtsproto/digest.h"
+#include "tests/suite.h"
 
 #include <check.h>
 #include <stdio.h>
@@ -296,10 +297,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("libtsproto/digest");
-    TCase   *t = tcase_create("all");
-    SRunner *r = srunner_create(s);
-    int      failed;
+    Suite *s = suite_create("libtsproto/digest");
+    TCase *t = tcase_create("all");
 
     tcase_add_test(t, digests_are_read_as_they_were_written);
     tcase_add_test(t, digests_of_the_version_before_are_read_and_compared_by_their_samples);
@@ -311,8 +310,5 @@ int main(void)
     tcase_add_test(t, every_two_members_of_a_partition_are_compared_and_differences_named);
     tcase_add_test(t, members_that_have_the_same_as_one_of_two_are_counted);
     suite_add_tcase(s, t);
-    srunner_run_all(r, CK_ENV);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(s);
 }

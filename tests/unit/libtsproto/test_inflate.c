@@ -2,6 +2,7 @@
  * libtsproto/inflate: what was packed comes out, and a bomb takes no memory.
  */
 #include "libtsproto/inflate.h"
+#include "tests/suite.h"
 
 #include <check.h>
 #include <stdlib.h>
@@ -204,10 +205,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("libtsproto/inflate");
-    TCase   *t = tcase_create("all");
-    SRunner *r = srunner_create(s);
-    int      failed;
+    Suite *s = suite_create("libtsproto/inflate");
+    TCase *t = tcase_create("all");
 
     tcase_set_timeout(t, 30);
     tcase_add_loop_test(t, what_was_packed_comes_out, 0, 20);
@@ -220,8 +219,5 @@ int main(void)
     tcase_add_loop_test(t, gzip_members_and_zstd_frames_in_a_row_are_one_body, 0, 2);
     tcase_add_test(t, a_coding_is_known_by_its_header);
     suite_add_tcase(s, t);
-    srunner_run_all(r, CK_ENV);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(s);
 }

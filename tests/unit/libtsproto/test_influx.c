@@ -1,5 +1,6 @@
 /* libtsproto/influx: what a line says, field by field, and where a bad one is bad. */
 #include "libtsproto/influx.h"
+#include "tests/suite.h"
 
 #include <check.h>
 #include <stdlib.h>
@@ -155,10 +156,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *suite = suite_create("libtsproto/influx");
-    TCase   *t = tcase_create("all");
-    SRunner *r = srunner_create(suite);
-    int      failed;
+    Suite *suite = suite_create("libtsproto/influx");
+    TCase *t = tcase_create("all");
 
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_loop_test(t, a_line_is_read_in_every_spelling, 0, sizeof good / sizeof good[0]);
@@ -166,8 +165,5 @@ int main(void)
     tcase_add_test(t, a_line_past_the_bound_is_refused_and_the_next_is_read);
     tcase_add_test(t, more_tags_than_the_bound_are_refused);
     suite_add_tcase(suite, t);
-    srunner_run_all(r, CK_ENV);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -2,6 +2,7 @@
 #include "libtsproto/jsonl.h"
 
 #include "libkoal/base/hist.h"
+#include "tests/suite.h"
 
 #include <check.h>
 #include <stdlib.h>
@@ -182,10 +183,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *suite = suite_create("libtsproto/jsonl");
-    TCase   *t = tcase_create("all");
-    SRunner *r = srunner_create(suite);
-    int      failed;
+    Suite *suite = suite_create("libtsproto/jsonl");
+    TCase *t = tcase_create("all");
 
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_loop_test(t, series_are_read_in_every_spelling, 0, sizeof good / sizeof good[0]);
@@ -194,8 +193,5 @@ int main(void)
     tcase_add_test(t, deep_nesting_and_many_labels_are_refused);
     tcase_add_test(t, null_is_the_ordinary_nan_and_the_stale_marker_has_a_text_of_its_own);
     suite_add_tcase(suite, t);
-    srunner_run_all(r, CK_ENV);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -1,6 +1,7 @@
 /* libtsproto/jsonl_hist and jsonl_put: native histograms as JSON lines, and back bit for bit. */
 #include "libtsproto/jsonl.h"
 #include "libtsproto/record.h"
+#include "tests/suite.h"
 
 #include <check.h>
 #include <math.h>
@@ -237,10 +238,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *suite = suite_create("libtsproto/jsonl_hist");
-    TCase   *t = tcase_create("all");
-    SRunner *r = srunner_create(suite);
-    int      failed;
+    Suite *suite = suite_create("libtsproto/jsonl_hist");
+    TCase *t = tcase_create("all");
 
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_loop_test(t, a_histogram_comes_back_bit_for_bit, 0, sizeof both_ways / sizeof both_ways[0]);
@@ -251,8 +250,5 @@ int main(void)
     tcase_add_test(t, a_bad_one_costs_itself_alone);
     tcase_add_test(t, more_buckets_than_there_may_be_are_refused);
     suite_add_tcase(suite, t);
-    srunner_run_all(r, CK_ENV);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -2,6 +2,7 @@
 #include "libtsproto/layout.h"
 
 #include "libtsproto/census.h"
+#include "tests/suite.h"
 
 #include <check.h>
 #include <stdio.h>
@@ -219,10 +220,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *suite = suite_create("libtsproto/layout");
-    TCase   *t = tcase_create("all");
-    SRunner *r = srunner_create(suite);
-    int      failed;
+    Suite *suite = suite_create("libtsproto/layout");
+    TCase *t = tcase_create("all");
 
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, there_is_no_table_before_its_main_key);
@@ -233,8 +232,5 @@ int main(void)
     tcase_add_test(t, places_change_only_when_a_spread_begins);
     tcase_add_test(t, a_census_is_read_as_it_was_written);
     suite_add_tcase(suite, t);
-    srunner_run_all(r, CK_ENV);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -1,5 +1,6 @@
 /* libtsproto/logmark: which incarnation of a log is accepted, and what earlier ones lost. */
 #include "libtsproto/logmark.h"
+#include "tests/suite.h"
 
 #include <check.h>
 #include <stdio.h>
@@ -119,10 +120,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("libtsproto/logmark");
-    TCase   *t = tcase_create("all");
-    SRunner *r = srunner_create(s);
-    int      failed;
+    Suite *s = suite_create("libtsproto/logmark");
+    TCase *t = tcase_create("all");
 
     tcase_add_test(t, a_mark_is_read_as_it_was_written);
     tcase_add_test(t, a_mark_that_is_cut_short_or_changed_anywhere_is_corrupt);
@@ -131,8 +130,5 @@ int main(void)
     tcase_add_test(t, of_too_many_skips_those_of_other_logs_go_first);
     tcase_add_test(t, a_key_tells_its_partition_and_no_other_key_does);
     suite_add_tcase(s, t);
-    srunner_run_all(r, CK_ENV);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(s);
 }

@@ -2,6 +2,7 @@
  * libtsproto/node: what goes in comes out; what does not fit is refused with words.
  */
 #include "libtsproto/node.h"
+#include "tests/suite.h"
 
 #include <check.h>
 #include <stdio.h>
@@ -94,10 +95,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("libtsproto/node");
-    TCase   *t = tcase_create("node");
-    SRunner *r = srunner_create(s);
-    int      failed;
+    Suite *s = suite_create("libtsproto/node");
+    TCase *t = tcase_create("node");
 
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, a_node_comes_back_as_it_went);
@@ -105,8 +104,5 @@ int main(void)
     tcase_add_test(t, every_cut_of_the_bytes_is_refused_or_a_fit_node);
     tcase_add_test(t, a_lease_comes_back_as_it_went);
     suite_add_tcase(s, t);
-    srunner_run_all(r, CK_NORMAL);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(s);
 }

@@ -13,6 +13,7 @@
 #include "libtsproto/otlp_answer.h"
 #include "libtsproto/otlp_json.h"
 #include "libtsproto/otlp_labels.h"
+#include "tests/suite.h"
 
 static struct kl_buf            message, text;
 static struct kl_labels_builder builder;
@@ -554,10 +555,8 @@ END_TEST
 #define EACH(list) (int)(sizeof list / sizeof *list)
 int main(void)
 {
-    Suite   *s = suite_create("libtsproto/otlp");
-    TCase   *t = tcase_create("all");
-    SRunner *runner = srunner_create(s);
-    int      failed;
+    Suite *s = suite_create("libtsproto/otlp");
+    TCase *t = tcase_create("all");
 
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_loop_test(t, a_metrics_name_is_what_the_strategy_makes_of_it, 0, EACH(names));
@@ -582,8 +581,5 @@ int main(void)
     tcase_add_loop_test(t, an_exemplar_names_its_trace_and_drops_attributes_that_are_too_long, 0, 2);
     tcase_add_test(t, answers_are_told_in_both_encodings);
     suite_add_tcase(s, t);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(s);
 }

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "libtsproto/otlp.h"
+#include "tests/suite.h"
 #include "wire.h"
 
 static struct kl_buf out, want, inner, middle;
@@ -204,10 +205,8 @@ END_TEST
 #define EACH(list) (int)(sizeof list / sizeof *list)
 int main(void)
 {
-    Suite   *s = suite_create("libtsproto/otlp_json");
-    TCase   *t = tcase_create("all");
-    SRunner *runner = srunner_create(s);
-    int      failed;
+    Suite *s = suite_create("libtsproto/otlp_json");
+    TCase *t = tcase_create("all");
 
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_loop_test(t, numbers_come_bare_or_in_quotes_and_names_in_either_case, 0, EACH(numbers));
@@ -219,8 +218,5 @@ int main(void)
     tcase_add_test(t, a_message_past_its_bound_is_refused);
     tcase_add_test(t, a_body_cut_anywhere_is_refused);
     suite_add_tcase(s, t);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(s);
 }

@@ -2,6 +2,7 @@
 #include "libtsproto/override.h"
 
 #include "libkoal/base/hash.h"
+#include "tests/suite.h"
 
 #include <check.h>
 #include <stdio.h>
@@ -125,10 +126,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("libtsproto/override");
-    TCase   *t = tcase_create("all");
-    SRunner *r = srunner_create(s);
-    int      failed;
+    Suite *s = suite_create("libtsproto/override");
+    TCase *t = tcase_create("all");
 
     tcase_add_checked_fixture(t, NULL, teardown);
     tcase_add_test(t, what_was_written_is_read);
@@ -139,8 +138,5 @@ int main(void)
     tcase_add_test(t, what_a_newer_program_wrote_is_told_from_damage);
     tcase_add_test(t, any_name_of_a_tenant_has_a_key);
     suite_add_tcase(s, t);
-    srunner_run_all(r, CK_NORMAL);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed == 0 ? 0 : 1;
+    return run_suite(s);
 }

@@ -2,6 +2,7 @@
  * libtsproto/placement: a reader asks wherever a writer may have written, through every spread and P.
  */
 #include "libtsproto/placement.h"
+#include "tests/suite.h"
 
 #include <check.h>
 #include <stdio.h>
@@ -351,10 +352,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("libtsproto/placement");
-    TCase   *t = tcase_create("all");
-    SRunner *r = srunner_create(s);
-    int      failed;
+    Suite *s = suite_create("libtsproto/placement");
+    TCase *t = tcase_create("all");
 
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_set_timeout(t, 20);
@@ -374,8 +373,5 @@ int main(void)
     tcase_add_test(t, a_full_table_is_read_in_a_moment);
     tcase_add_test(t, bytes_that_are_no_table_are_refused);
     suite_add_tcase(s, t);
-    srunner_run_all(r, CK_ENV);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(s);
 }

@@ -3,6 +3,7 @@
  * that is needed may have been taken away.
  */
 #include "libtsproto/rebalance.h"
+#include "tests/suite.h"
 
 #include <check.h>
 #include <stdio.h>
@@ -350,10 +351,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("libtsproto/rebalance");
-    TCase   *t = tcase_create("rebalance");
-    SRunner *r = srunner_create(s);
-    int      failed;
+    Suite *s = suite_create("libtsproto/rebalance");
+    TCase *t = tcase_create("rebalance");
 
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, a_new_cluster_is_filled_at_once_and_evenly);
@@ -368,8 +367,5 @@ int main(void)
     tcase_add_test(t, no_more_than_allowed_join_at_once);
     tcase_add_loop_test(t, any_history_comes_to_rest, 0, 60);
     suite_add_tcase(s, t);
-    srunner_run_all(r, CK_NORMAL);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(s);
 }

@@ -2,6 +2,7 @@
  * libtsproto/record: what a doorman wrote is what a reader is told, and a bad record changes nothing.
  */
 #include "libtsproto/record.h"
+#include "tests/suite.h"
 
 #include <assert.h>
 #include <check.h>
@@ -543,10 +544,8 @@ static int write_golden(void)
 
 int main(int argc, char **argv)
 {
-    Suite   *s = suite_create("libtsproto/record");
-    TCase   *t = tcase_create("all");
-    SRunner *runner = srunner_create(s);
-    int      failed;
+    Suite *s = suite_create("libtsproto/record");
+    TCase *t = tcase_create("all");
 
     if (argc > 1 && strcmp(argv[1], "write") == 0)
         return write_golden();
@@ -568,8 +567,5 @@ int main(int argc, char **argv)
     tcase_add_loop_test(t, a_known_series_with_one_sample_costs_at_most_16_bytes, 0, 3);
     tcase_add_loop_test(t, a_histogram_comes_back_as_it_was, 0, 3);
     suite_add_tcase(s, t);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(s);
 }

@@ -2,6 +2,7 @@
  * libtsproto/roster: who counts as alive is decided by the observer's clock and what it saw move.
  */
 #include "libtsproto/roster.h"
+#include "tests/suite.h"
 
 #include <check.h>
 #include <stdio.h>
@@ -244,10 +245,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("libtsproto/roster");
-    TCase   *t = tcase_create("roster");
-    SRunner *runner = srunner_create(s);
-    int      failed;
+    Suite *s = suite_create("libtsproto/roster");
+    TCase *t = tcase_create("roster");
 
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, an_old_key_is_not_a_live_node);
@@ -261,8 +260,5 @@ int main(void)
     tcase_add_test(t, another_nodes_words_under_a_key_are_refused);
     tcase_add_test(t, a_list_is_by_name_and_bounded);
     suite_add_tcase(s, t);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(s);
 }

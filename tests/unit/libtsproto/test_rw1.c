@@ -7,6 +7,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "tests/suite.h"
 #include "wire.h"
 
 static struct kl_buf            message, series, part, inner;
@@ -461,10 +462,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("libtsproto/rw1");
-    TCase   *t = tcase_create("all");
-    SRunner *runner = srunner_create(s);
-    int      failed;
+    Suite *s = suite_create("libtsproto/rw1");
+    TCase *t = tcase_create("all");
 
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, a_series_is_read_as_sent);
@@ -486,8 +485,5 @@ int main(void)
     tcase_add_loop_test(t, an_unfit_histogram_is_refused_with_words, 0, 14);
     tcase_add_test(t, a_histogram_past_the_bounds_takes_no_memory);
     suite_add_tcase(s, t);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(s);
 }

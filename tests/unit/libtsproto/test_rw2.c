@@ -6,6 +6,7 @@
 #include <check.h>
 #include <stdlib.h>
 
+#include "tests/suite.h"
 #include "wire.h"
 
 static struct kl_buf            message, series, part, inner;
@@ -323,10 +324,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("libtsproto/rw2");
-    TCase   *t = tcase_create("all");
-    SRunner *runner = srunner_create(s);
-    int      failed;
+    Suite *s = suite_create("libtsproto/rw2");
+    TCase *t = tcase_create("all");
 
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_loop_test(t, a_series_is_read_as_sent, 0, 2);
@@ -342,8 +341,5 @@ int main(void)
     tcase_add_test(t, a_message_of_version_1_holds_nothing);
     tcase_add_loop_test(t, fields_of_a_foreign_type_are_refused, 0, 5);
     suite_add_tcase(s, t);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(s);
 }

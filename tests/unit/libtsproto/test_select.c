@@ -2,6 +2,7 @@
  * libtsproto/select: a question arrives as it was asked, a page's head as it was written.
  */
 #include "libtsproto/select.h"
+#include "tests/suite.h"
 
 #include <check.h>
 #include <stdlib.h>
@@ -300,10 +301,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("libtsproto/select");
-    TCase   *t = tcase_create("all");
-    SRunner *r = srunner_create(s);
-    int      failed;
+    Suite *s = suite_create("libtsproto/select");
+    TCase *t = tcase_create("all");
 
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, an_aggregate_is_asked_for_as_it_was_meant_and_only_of_who_knows_its_version);
@@ -320,8 +319,5 @@ int main(void)
     tcase_add_loop_test(t, an_answer_that_is_no_page_is_corrupt, 0, 4);
     tcase_add_test(t, a_run_of_exemplars_reads_back_and_a_cut_one_is_bad);
     suite_add_tcase(s, t);
-    srunner_run_all(r, CK_ENV);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(s);
 }

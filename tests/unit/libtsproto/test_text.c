@@ -4,6 +4,7 @@
 #include "libtsproto/text.h"
 
 #include "libkoal/base/hist.h"
+#include "tests/suite.h"
 
 #include <check.h>
 #include <math.h>
@@ -281,10 +282,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *suite = suite_create("libtsproto/text");
-    TCase   *t = tcase_create("all");
-    SRunner *r = srunner_create(suite);
-    int      failed;
+    Suite *suite = suite_create("libtsproto/text");
+    TCase *t = tcase_create("all");
 
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_loop_test(t, a_sample_is_read_in_every_spelling, 0, 13);
@@ -300,8 +299,5 @@ int main(void)
     tcase_add_test(t, more_labels_than_the_bound_are_refused);
     tcase_add_test(t, a_name_given_twice_is_found_by_finish);
     suite_add_tcase(suite, t);
-    srunner_run_all(r, CK_ENV);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -1,5 +1,6 @@
 /* libtsproto/tsdb: a block that Prometheus 2.42 wrote (tests/data/prometheus-v2), and blocks that it would not. */
 #include "libtsproto/tsdb.h"
+#include "tests/suite.h"
 
 #include <check.h>
 #include <math.h>
@@ -311,10 +312,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("tsdb");
-    TCase   *t = tcase_create("tsdb");
-    SRunner *r;
-    int      failed;
+    Suite *s = suite_create("tsdb");
+    TCase *t = tcase_create("tsdb");
 
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, every_float_of_a_block_comes_back_bit_for_bit);
@@ -327,9 +326,5 @@ int main(void)
     tcase_add_test(t, an_index_of_other_bytes_is_refused);
     tcase_add_test(t, symbols_out_of_order_or_cut_short_are_refused);
     suite_add_tcase(s, t);
-    r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed > 0;
+    return run_suite(s);
 }

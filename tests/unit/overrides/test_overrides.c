@@ -1,5 +1,6 @@
 /* overrides: what is said of tenants in the KV is in force in every service, with history and rollback. */
 #include "overrides/overrides.h"
+#include "tests/suite.h"
 
 #include <check.h>
 #include <stdio.h>
@@ -340,10 +341,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("overrides");
-    TCase   *t = tcase_create("all");
-    SRunner *r = srunner_create(s);
-    int      failed;
+    Suite *s = suite_create("overrides");
+    TCase *t = tcase_create("all");
 
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_set_timeout(t, 60);
@@ -360,8 +359,5 @@ int main(void)
     tcase_add_test(t, a_service_that_starts_is_ready_when_it_knows_what_was_said);
     tcase_add_test(t, a_change_under_way_when_the_bus_closes_is_answered);
     suite_add_tcase(s, t);
-    srunner_run_all(r, CK_ENV);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(s);
 }

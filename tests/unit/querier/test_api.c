@@ -6,6 +6,7 @@
 
 #include "libkoal/http/http.h"
 #include "querier/api_priv.h"
+#include "tests/suite.h"
 #include "tests/unit/querier/cluster.h"
 
 static struct cluster         c;
@@ -504,10 +505,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("api");
-    TCase   *t = tcase_create("all");
-    SRunner *r;
-    int      failed;
+    Suite *s = suite_create("api");
+    TCase *t = tcase_create("all");
 
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_set_timeout(t, 60);
@@ -536,9 +535,5 @@ int main(void)
     tcase_add_test(t, openmetrics_has_its_types_once_and_an_end);
     tcase_add_test(t, federate_without_a_selector_is_empty_and_with_a_bad_one_an_error);
     suite_add_tcase(s, t);
-    r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed > 0;
+    return run_suite(s);
 }

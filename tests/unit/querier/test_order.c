@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "querier/qr_priv.h"
+#include "tests/suite.h"
 
 START_TEST(an_order_that_was_kept_comes_back_until_it_is_not_used)
 {
@@ -37,16 +38,10 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("order");
-    TCase   *t = tcase_create("all");
-    SRunner *r;
-    int      failed;
+    Suite *s = suite_create("order");
+    TCase *t = tcase_create("all");
 
     tcase_add_test(t, an_order_that_was_kept_comes_back_until_it_is_not_used);
     suite_add_tcase(s, t);
-    r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed > 0;
+    return run_suite(s);
 }

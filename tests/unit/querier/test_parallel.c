@@ -2,6 +2,7 @@
 #include <unistd.h>
 
 #include "tests/unit/querier/cluster.h"
+#include "tests/suite.h"
 
 enum { SERIES = 700, ASKERS = 40 };
 
@@ -148,10 +149,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("parallel");
-    TCase   *t = tcase_create("all");
-    SRunner *r;
-    int      failed;
+    Suite *s = suite_create("parallel");
+    TCase *t = tcase_create("all");
 
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_set_timeout(t, 120);
@@ -159,9 +158,5 @@ int main(void)
     tcase_add_test(t, forty_queries_at_once_each_get_the_same_sum);
     tcase_add_test(t, stopping_amid_requests_answers_and_frees_all_of_them);
     suite_add_tcase(s, t);
-    r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed > 0;
+    return run_suite(s);
 }

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "querier/api_priv.h"
+#include "tests/suite.h"
 
 static const struct { const char *text; int64_t ms; } times[] = {
     { "0", 0 },
@@ -144,10 +145,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("params");
-    TCase   *t = tcase_create("all");
-    SRunner *r;
-    int      failed;
+    Suite *s = suite_create("params");
+    TCase *t = tcase_create("all");
 
     EACH(t, times_are_unix_seconds_or_rfc3339, times);
     EACH(t, what_is_no_time_is_refused, no_times);
@@ -158,9 +157,5 @@ int main(void)
     EACH(t, escaped_label_names_are_unescaped_and_others_kept, names);
     tcase_add_test(t, a_tenant_is_a_name_that_can_be_a_folder);
     suite_add_tcase(s, t);
-    r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed > 0;
+    return run_suite(s);
 }

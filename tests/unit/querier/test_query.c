@@ -2,6 +2,7 @@
 #include <math.h>
 
 #include "tests/unit/querier/cluster.h"
+#include "tests/suite.h"
 
 static struct cluster c;
 
@@ -215,10 +216,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("query");
-    TCase   *t = tcase_create("all");
-    SRunner *r;
-    int      failed;
+    Suite *s = suite_create("query");
+    TCase *t = tcase_create("all");
 
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_set_timeout(t, 60);
@@ -231,9 +230,5 @@ int main(void)
     tcase_add_test(t, a_scalar_needs_no_partition);
     tcase_add_test(t, a_query_whose_client_left_is_canceled);
     suite_add_tcase(s, t);
-    r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed > 0;
+    return run_suite(s);
 }

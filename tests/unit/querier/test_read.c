@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "querier/read_priv.h"
+#include "tests/suite.h"
 
 /* A reader of XOR chunks of the test's own, bit by bit, after the format's description. */
 struct reader { const uint8_t *at; size_t bit, bits; };
@@ -387,10 +388,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("read");
-    TCase   *t = tcase_create("all");
-    SRunner *r;
-    int      failed;
+    Suite *s = suite_create("read");
+    TCase *t = tcase_create("all");
 
     tcase_add_loop_test(t, an_xor_chunk_gives_back_every_time_and_bit, 0, 12);
     tcase_add_loop_test(t, a_chunk_of_histograms_gives_back_every_time_and_bit, 0, 4);
@@ -400,9 +399,5 @@ int main(void)
     tcase_add_test(t, a_request_cut_anywhere_is_refused_or_shorter_never_worse);
     tcase_add_test(t, snappy_literals_say_their_size_and_hold_the_bytes);
     suite_add_tcase(s, t);
-    r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed > 0;
+    return run_suite(s);
 }

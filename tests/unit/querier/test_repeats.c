@@ -1,5 +1,6 @@
 /* Range queries that come again: what is read ahead for them, when, and what it was good for. */
 #include "cluster.h"
+#include "tests/suite.h"
 
 enum { MINUTE = 60000, COUNT = 100, AGES = 400 };
 
@@ -318,10 +319,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("repeats");
-    TCase   *t = tcase_create("repeats");
-    SRunner *r;
-    int      failed;
+    Suite *s = suite_create("repeats");
+    TCase *t = tcase_create("repeats");
 
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, what_a_flush_added_is_there_when_the_query_comes_again);
@@ -334,9 +333,5 @@ int main(void)
     tcase_add_test(t, what_was_read_for_a_query_that_is_forgotten_was_wasted);
     tcase_add_test(t, a_fileset_that_cannot_be_read_is_left_to_who_asks_for_it);
     suite_add_tcase(s, t);
-    r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed == 0 ? 0 : 1;
+    return run_suite(s);
 }

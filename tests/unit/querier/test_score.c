@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "querier/score.h"
+#include "tests/suite.h"
 
 static struct qr_score_room room;
 static struct kl_err        err;
@@ -109,10 +110,9 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("score");
-    TCase   *t = tcase_create("score");
-    SRunner *r;
-    int      failed;
+    Suite *s = suite_create("score");
+    TCase *t = tcase_create("score");
+    int    failed;
 
     tcase_add_test(t, a_subsequence_counts_its_runs_against_its_gaps);
     tcase_add_test(t, a_threshold_leaves_out_what_is_below);
@@ -122,10 +122,7 @@ int main(void)
     tcase_add_test(t, of_several_terms_the_best_counts_and_without_one_everything_fits);
     tcase_add_test(t, terms_past_their_bounds_are_refused);
     suite_add_tcase(s, t);
-    r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
+    failed = run_suite(s);
     qr_score_room_deinit(&room);
-    return failed > 0;
+    return failed;
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "querier/qr_priv.h"
+#include "tests/suite.h"
 
 enum { MOST = 200 };
 
@@ -43,16 +44,10 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("querier texts");
-    TCase   *t = tcase_create("texts");
-    SRunner *r;
-    int      failed;
+    Suite *s = suite_create("querier texts");
+    TCase *t = tcase_create("texts");
 
     tcase_add_loop_test(t, texts_are_united_sorted_and_each_once_however_they_come, 0, 5);
     suite_add_tcase(s, t);
-    r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed > 0;
+    return run_suite(s);
 }

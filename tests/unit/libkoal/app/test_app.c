@@ -3,6 +3,7 @@
  * it answers, and how it ends. Each run is a process of its own.
  */
 #include "libkoal/app/app.h"
+#include "tests/suite.h"
 
 #include <check.h>
 #include <fcntl.h>
@@ -439,10 +440,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("libkoal/app");
-    TCase   *t = tcase_create("all");
-    SRunner *r = srunner_create(s);
-    int      failed;
+    Suite *s = suite_create("libkoal/app");
+    TCase *t = tcase_create("all");
 
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_set_timeout(t, 30);
@@ -461,8 +460,5 @@ int main(void)
     tcase_add_test(t, stop_waits_for_http_drain_and_no_longer);
     tcase_add_test(t, second_signal_ends_a_stop_that_waits);
     suite_add_tcase(s, t);
-    srunner_run_all(r, CK_ENV);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(s);
 }

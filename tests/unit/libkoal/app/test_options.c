@@ -1,5 +1,6 @@
 /* libkoal/app/options: the one table, and the page that is made of it. */
 #include "libkoal/app/app.h"
+#include "tests/suite.h"
 
 #include <check.h>
 #include <ctype.h>
@@ -164,10 +165,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("libkoal/app/options");
-    TCase   *t = tcase_create("all");
-    SRunner *r = srunner_create(s);
-    int      failed;
+    Suite *s = suite_create("libkoal/app/options");
+    TCase *t = tcase_create("all");
 
     tcase_add_test(t, what_is_said_nowhere_is_a_configuration);
     tcase_add_loop_test(t, what_options_must_keep_together_is_pointed_at, 0, sizeof wrong / sizeof wrong[0]);
@@ -179,8 +178,5 @@ int main(void)
     tcase_add_test(t, no_two_options_are_one_variable_or_one_flag);
     tcase_add_test(t, the_page_of_options_is_that_of_the_table);
     suite_add_tcase(s, t);
-    srunner_run_all(r, CK_NORMAL);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed == 0 ? 0 : 1;
+    return run_suite(s);
 }

@@ -1,5 +1,6 @@
 /* What a process may still do after it was opened as a server. Each test is a process of its own. */
 #include "libkoal/app/app.h"
+#include "tests/suite.h"
 
 #include <check.h>
 #include <errno.h>
@@ -153,10 +154,9 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("libkoal/app/sandbox");
-    TCase   *t = tcase_create("sandbox");
-    SRunner *r;
-    int      failed;
+    Suite *s = suite_create("libkoal/app/sandbox");
+    TCase *t = tcase_create("sandbox");
+    int    failed;
 
 #ifndef KL_CHECKS
     tcase_add_checked_fixture(t, setup, NULL);
@@ -166,10 +166,7 @@ int main(void)
     tcase_add_test(t, off_is_off);
 #endif
     suite_add_tcase(s, t);
-    r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
+    failed = run_suite(s);
     (void)!system("rm -rf /tmp/koalemos-sandbox-*");
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return failed;
 }

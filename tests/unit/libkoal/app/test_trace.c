@@ -1,5 +1,6 @@
 /* libkoal/app/trace_export, trace_otlp: spans that wait, leave, or are dropped; as a collector gets them. */
 #include "libkoal/app/trace_priv.h"
+#include "tests/suite.h"
 
 #include <check.h>
 #include <pthread.h>
@@ -193,10 +194,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("libkoal/app/trace");
-    TCase   *t = tcase_create("all");
-    SRunner *r = srunner_create(s);
-    int      failed;
+    Suite *s = suite_create("libkoal/app/trace");
+    TCase *t = tcase_create("all");
 
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_set_timeout(t, 20);
@@ -206,8 +205,5 @@ int main(void)
     tcase_add_test(t, a_batch_that_is_refused_for_good_is_dropped_and_counted);
     tcase_add_test(t, a_collector_reads_what_was_emitted);
     suite_add_tcase(s, t);
-    srunner_run_all(r, CK_ENV);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(s);
 }

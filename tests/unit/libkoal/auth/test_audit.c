@@ -1,4 +1,5 @@
 #include "libkoal/auth/audit_priv.h"
+#include "tests/suite.h"
 
 #include <check.h>
 #include <inttypes.h>
@@ -328,10 +329,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("audit");
-    TCase   *t = tcase_create("audit");
-    SRunner *r;
-    int      failed;
+    Suite *s = suite_create("audit");
+    TCase *t = tcase_create("audit");
 
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, what_was_recorded_verifies_over_starts_and_files);
@@ -347,9 +346,5 @@ int main(void)
     tcase_add_test(t, refusals_are_synced_without_an_order);
     tcase_add_test(t, threads_that_record_while_files_end_make_one_chain);
     suite_add_tcase(s, t);
-    r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_suite(s);
 }

@@ -1,4 +1,5 @@
 #include "libkoal/auth/auth.h"
+#include "tests/suite.h"
 
 #include <check.h>
 #include <stdio.h>
@@ -187,10 +188,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("auth");
-    TCase   *t = tcase_create("auth");
-    SRunner *r;
-    int      failed;
+    Suite *s = suite_create("auth");
+    TCase *t = tcase_create("auth");
 
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, what_is_not_said_to_be_allowed_is_refused);
@@ -200,9 +199,5 @@ int main(void)
     tcase_add_test(t, a_role_of_rules_asks_expressions_and_writes_what_came_of_them_and_no_more);
     tcase_add_test(t, an_order_that_cannot_be_recorded_is_not_carried_out);
     suite_add_tcase(s, t);
-    r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_suite(s);
 }

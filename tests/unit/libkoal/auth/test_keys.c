@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "libkoal/auth/endpoints.h"
+#include "tests/suite.h"
 
 #define DIGEST "5feceb66ffc86f38d952786c6d696c79c2dbc239dd4e91b46729d73a27fb57e9"
 
@@ -209,10 +210,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("keys");
-    TCase   *t = tcase_create("keys"), *files = tcase_create("files");
-    SRunner *r;
-    int      failed;
+    Suite *s = suite_create("keys");
+    TCase *t = tcase_create("keys"), *files = tcase_create("files");
 
     tcase_add_test(t, a_file_is_read_and_keys_are_found);
     tcase_add_test(t, a_line_that_is_no_key_is_named_and_nothing_is_taken);
@@ -224,9 +223,5 @@ int main(void)
     tcase_add_test(files, two_who_change_a_file_at_once_undo_nothing);
     suite_add_tcase(s, files);
     suite_add_tcase(s, t);
-    r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_suite(s);
 }

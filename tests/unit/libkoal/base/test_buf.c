@@ -3,6 +3,7 @@
 #include "libkoal/base/buf.h"
 #include "libkoal/base/err.h"
 #include "libkoal/base/hash.h"
+#include "tests/suite.h"
 
 #include <check.h>
 #include <math.h>
@@ -196,10 +197,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("libkoal/base/buf");
-    TCase   *t = tcase_create("all");
-    SRunner *r = srunner_create(s);
-    int      failed;
+    Suite *s = suite_create("libkoal/base/buf");
+    TCase *t = tcase_create("all");
 
     tcase_add_test(t, base64_is_that_of_its_rfc);
     tcase_add_test(t, what_is_written_is_read_back);
@@ -212,8 +211,5 @@ int main(void)
     tcase_add_test(t, an_error_gathers_context_in_front);
     tcase_add_test(t, hashes_are_those_of_the_specifications);
     suite_add_tcase(s, t);
-    srunner_run_all(r, CK_ENV);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(s);
 }

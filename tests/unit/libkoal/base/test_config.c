@@ -1,5 +1,6 @@
 /* libkoal/base/config: where an option comes from, and what is said of a wrong one. */
 #include "libkoal/base/config.h"
+#include "tests/suite.h"
 
 #include <check.h>
 #include <stdio.h>
@@ -641,10 +642,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("libkoal/base/config");
-    TCase   *t = tcase_create("all");
-    SRunner *r = srunner_create(s);
-    int      failed;
+    Suite *s = suite_create("libkoal/base/config");
+    TCase *t = tcase_create("all");
 
     tcase_add_checked_fixture(t, NULL, teardown);
     tcase_add_test(t, an_option_has_its_default);
@@ -684,8 +683,5 @@ int main(void)
     tcase_add_test(t, the_page_has_every_option_once);
     tcase_add_test(t, the_schema_is_json_and_says_what_a_tenant_may_have);
     suite_add_tcase(s, t);
-    srunner_run_all(r, CK_ENV);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(s);
 }

@@ -1,4 +1,5 @@
 #include "libkoal/base/err.h"
+#include "tests/suite.h"
 
 #include <check.h>
 #include <stdlib.h>
@@ -52,17 +53,12 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("err");
-    TCase   *t = tcase_create("err");
-    SRunner *r = srunner_create(s);
-    int      failed;
+    Suite *s = suite_create("err");
+    TCase *t = tcase_create("err");
 
     tcase_add_test(t, context_stands_in_front_of_the_cause);
     tcase_add_test(t, however_much_context_there_is_the_reason_stays_readable);
     tcase_add_test(t, a_character_is_not_cut_in_two);
     suite_add_tcase(s, t);
-    srunner_run_all(r, CK_NORMAL);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(s);
 }

@@ -1,5 +1,6 @@
 /* libkoal/base/hedge: after how long a thing is asked for once more, and how often that may be. */
 #include "libkoal/base/hedge.h"
+#include "tests/suite.h"
 
 #include <check.h>
 #include <stdlib.h>
@@ -47,17 +48,12 @@ END_TEST
 
 int main(void)
 {
-    Suite   *suite = suite_create("libkoal/base/hedge");
-    TCase   *t = tcase_create("all");
-    SRunner *r = srunner_create(suite);
-    int      failed;
+    Suite *suite = suite_create("libkoal/base/hedge");
+    TCase *t = tcase_create("all");
 
     tcase_add_checked_fixture(t, setup, NULL);
     tcase_add_test(t, it_is_as_long_as_nineteen_of_twenty_took_within_bounds);
     tcase_add_test(t, no_more_than_a_part_of_all_is_asked_for_twice);
     suite_add_tcase(suite, t);
-    srunner_run_all(r, CK_ENV);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -2,6 +2,7 @@
 #include "libkoal/base/json.h"
 #include "libkoal/base/log.h"
 #include "libkoal/base/metrics.h"
+#include "tests/suite.h"
 
 #include <check.h>
 #include <float.h>
@@ -179,10 +180,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("libkoal/base/json");
-    TCase   *t = tcase_create("all");
-    SRunner *r = srunner_create(s);
-    int      failed;
+    Suite *s = suite_create("libkoal/base/json");
+    TCase *t = tcase_create("all");
 
     tcase_set_timeout(t, 60);
     tcase_add_loop_test(t, a_value_is_printed_as_go_prints_it, 0,
@@ -194,8 +193,5 @@ int main(void)
     tcase_add_test(t, metrics_are_written_by_family_sorted_with_help_and_type);
     tcase_add_test(t, a_log_says_what_is_loud_enough_and_no_log_says_nothing);
     suite_add_tcase(s, t);
-    srunner_run_all(r, CK_ENV);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(s);
 }

@@ -1,5 +1,6 @@
 /* libkoal/base/labels: one canonical form, and nothing else passes for it. */
 #include "libkoal/base/labels.h"
+#include "tests/suite.h"
 
 #include <check.h>
 #include <stdio.h>
@@ -194,10 +195,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("libkoal/base/labels");
-    TCase   *t = tcase_create("all");
-    SRunner *r = srunner_create(s);
-    int      failed;
+    Suite *s = suite_create("libkoal/base/labels");
+    TCase *t = tcase_create("all");
 
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_loop_test(t, pairs_in_any_order_give_the_same_bytes, 0, 6);
@@ -210,8 +209,5 @@ int main(void)
     tcase_add_loop_test(t, utf8_is_as_rfc_3629_says, 0, (int)(sizeof texts / sizeof texts[0]));
     tcase_add_test(t, any_two_sets_compare_as_pair_by_pair);
     suite_add_tcase(s, t);
-    srunner_run_all(r, CK_ENV);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(s);
 }

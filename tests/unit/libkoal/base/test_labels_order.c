@@ -6,6 +6,7 @@
 
 #include "libkoal/base/buf.h"
 #include "libkoal/base/labels.h"
+#include "tests/suite.h"
 
 enum { SETS = 3000 };
 
@@ -97,16 +98,10 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("base/labels_order");
-    TCase   *t = tcase_create("all");
-    SRunner *r;
-    int      failed;
+    Suite *s = suite_create("base/labels_order");
+    TCase *t = tcase_create("all");
 
     tcase_add_loop_test(t, any_sets_come_out_in_the_order_of_whole_comparisons, 0, 30);
     suite_add_tcase(s, t);
-    r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed > 0;
+    return run_suite(s);
 }

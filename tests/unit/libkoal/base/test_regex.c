@@ -1,5 +1,6 @@
 /* libkoal/base/match: Go's syntax, anchored; what is reduced matches as RE2 would. */
 #include "libkoal/base/match.h"
+#include "tests/suite.h"
 
 #include <check.h>
 #include <stdlib.h>
@@ -185,10 +186,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("libkoal/base/match");
-    TCase   *t = tcase_create("all");
-    SRunner *r = srunner_create(s);
-    int      failed;
+    Suite *s = suite_create("libkoal/base/match");
+    TCase *t = tcase_create("all");
 
     tcase_set_timeout(t, 30);
     tcase_add_loop_test(t, a_pattern_matches_whole_texts_as_in_go, 0, CASES);
@@ -199,8 +198,5 @@ int main(void)
     tcase_add_test(t, a_product_of_many_alternatives_is_left_to_re2);
     tcase_add_test(t, an_absent_label_is_the_empty_text);
     suite_add_tcase(s, t);
-    srunner_run_all(r, CK_ENV);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(s);
 }

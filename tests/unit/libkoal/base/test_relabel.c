@@ -3,6 +3,7 @@
 
 #include "libkoal/base/config.h"
 #include "libkoal/base/md5.h"
+#include "tests/suite.h"
 
 #include <check.h>
 #include <stdio.h>
@@ -219,10 +220,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("libkoal/base/relabel");
-    TCase   *t = tcase_create("all");
-    SRunner *r = srunner_create(s);
-    int      failed;
+    Suite *s = suite_create("libkoal/base/relabel");
+    TCase *t = tcase_create("all");
 
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_loop_test(t, an_action_does_what_prometheus_does, 0, (int)(sizeof cases / sizeof cases[0]));
@@ -231,8 +230,5 @@ int main(void)
     tcase_add_test(t, a_builder_that_is_full_takes_no_more_labels);
     tcase_add_loop_test(t, md5_is_md5, 0, (int)(sizeof digests / sizeof digests[0]));
     suite_add_tcase(s, t);
-    srunner_run_all(r, CK_ENV);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(s);
 }

@@ -1,5 +1,6 @@
 /* Which samples are kept how long: the first rule that fits decides, and what is no rule is refused. */
 #include "libkoal/base/retention.h"
+#include "tests/suite.h"
 
 #include <check.h>
 #include <stdlib.h>
@@ -118,18 +119,13 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("libkoal/base/retention");
-    TCase   *t = tcase_create("all");
-    SRunner *r = srunner_create(s);
-    int      failed;
+    Suite *s = suite_create("libkoal/base/retention");
+    TCase *t = tcase_create("all");
 
     tcase_add_test(t, the_first_rule_that_fits_decides);
     tcase_add_test(t, rows_go_with_their_samples_or_are_kept_for_a_time_of_their_own);
     tcase_add_test(t, what_is_no_rule_is_refused_with_its_number);
     tcase_add_loop_test(t, what_of_rules_has_certainly_no_effect_is_told_with_what_to_do, 0, sizeof effects / sizeof effects[0]);
     suite_add_tcase(s, t);
-    srunner_run_all(r, CK_NORMAL);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(s);
 }

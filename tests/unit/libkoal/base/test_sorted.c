@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "libkoal/base/sorted.h"
+#include "tests/suite.h"
 
 enum { NUMBERS = 200, DRAWS = 5000 };
 
@@ -59,16 +60,11 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("libkoal/base/sorted");
-    TCase   *t = tcase_create("all");
-    SRunner *r = srunner_create(s);
-    int      failed;
+    Suite *s = suite_create("libkoal/base/sorted");
+    TCase *t = tcase_create("all");
 
     tcase_add_test(t, it_holds_what_was_put_and_not_taken_in_order);
     tcase_add_test(t, of_nothing_the_place_is_its_beginning);
     suite_add_tcase(s, t);
-    srunner_run_all(r, CK_ENV);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_suite(s);
 }

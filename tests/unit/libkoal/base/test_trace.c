@@ -1,5 +1,6 @@
 /* libkoal/base/trace: what stands in a traceparent, and where spans stand. */
 #include "libkoal/base/trace.h"
+#include "tests/suite.h"
 
 #include <check.h>
 #include <stdlib.h>
@@ -164,10 +165,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("libkoal/base/trace");
-    TCase   *t = tcase_create("all");
-    SRunner *r = srunner_create(s);
-    int      failed;
+    Suite *s = suite_create("libkoal/base/trace");
+    TCase *t = tcase_create("all");
 
     tcase_add_loop_test(t, a_traceparent_is_read_as_the_standard_says, 0,
                         (int)(sizeof parents / sizeof parents[0]));
@@ -177,8 +176,5 @@ int main(void)
     tcase_add_test(t, a_child_is_of_the_same_trace_and_has_a_place_of_its_own);
     tcase_add_test(t, what_does_not_fit_a_span_is_cut_between_characters_or_left_out);
     suite_add_tcase(s, t);
-    srunner_run_all(r, CK_ENV);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(s);
 }

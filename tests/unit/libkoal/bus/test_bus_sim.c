@@ -2,6 +2,7 @@
  * libkoal/bus/bus_sim: what a service may rely on holds however bad the network is; what it may not, happens.
  */
 #include "libkoal/bus/bus_sim.h"
+#include "tests/suite.h"
 
 #include <check.h>
 #include <stdio.h>
@@ -279,10 +280,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("libkoal/bus/bus_sim");
-    TCase   *t = tcase_create("all");
-    SRunner *r;
-    int      failed;
+    Suite *s = suite_create("libkoal/bus/bus_sim");
+    TCase *t = tcase_create("all");
 
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_loop_test(t, each_record_is_in_the_log_once_whatever_was_lost_and_a_reader_sees_all_of_it_in_order,
@@ -291,9 +290,5 @@ int main(void)
     tcase_add_test(t, a_watch_ends_with_the_last_value_although_it_was_cut_off_while_it_changed);
     tcase_add_test(t, a_question_is_answered_refused_at_once_or_waited_for_in_vain);
     suite_add_tcase(s, t);
-    r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed == 0 ? 0 : 1;
+    return run_suite(s);
 }

@@ -1,5 +1,6 @@
 /* libkoal/bus/bus_nats_nkey: files by which NATS knows us, whole ones and others. */
 #include "libkoal/bus/bus_nats_nkey.h"
+#include "tests/suite.h"
 
 #include <check.h>
 #include <stdio.h>
@@ -57,18 +58,15 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("libkoal/bus/nkey");
-    TCase   *t = tcase_create("all");
-    SRunner *r = srunner_create(s);
-    int      failed;
+    Suite *s = suite_create("libkoal/bus/nkey");
+    TCase *t = tcase_create("all");
+    int    failed;
 
     close(mkstemp(path));
     tcase_add_test(t, a_file_has_the_seed_alone_or_in_a_section);
     tcase_add_test(t, what_is_no_such_file_has_neither);
     suite_add_tcase(s, t);
-    srunner_run_all(r, CK_ENV);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
+    failed = run_suite(s);
     unlink(path);
-    return failed != 0;
+    return failed;
 }

@@ -1,6 +1,7 @@
 /* libkoal/bus/bus_nats: a signature that begins with a zero byte, of which the library (libnats 3.4.1) sends nothing, costs one
  * try. By a server of the test's own: which nonce it draws decides the signature. */
 #include "libkoal/bus/bus.h"
+#include "tests/suite.h"
 
 #include <arpa/inet.h>
 #include <check.h>
@@ -158,16 +159,11 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("libkoal/bus/sign");
-    TCase   *t = tcase_create("all");
-    SRunner *r = srunner_create(s);
-    int      failed;
+    Suite *s = suite_create("libkoal/bus/sign");
+    TCase *t = tcase_create("all");
 
     tcase_set_timeout(t, 60);
     tcase_add_test(t, a_signature_that_the_library_cannot_send_is_never_sent_and_the_next_is);
     suite_add_tcase(s, t);
-    srunner_run_all(r, CK_ENV);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(s);
 }

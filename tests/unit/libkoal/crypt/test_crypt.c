@@ -1,5 +1,6 @@
 #include "libkoal/base/hex.h"
 #include "libkoal/crypt/crypt.h"
+#include "tests/suite.h"
 
 #include <check.h>
 #include <stdlib.h>
@@ -81,19 +82,13 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("crypt");
-    TCase   *t = tcase_create("crypt");
-    SRunner *r;
-    int      failed;
+    Suite *s = suite_create("crypt");
+    TCase *t = tcase_create("crypt");
 
     tcase_add_test(t, digests_are_those_that_were_published);
     tcase_add_test(t, gcm_is_that_of_the_published_vector);
     tcase_add_test(t, what_was_touched_does_not_open);
     tcase_add_test(t, only_whole_hex_is_read);
     suite_add_tcase(s, t);
-    r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_suite(s);
 }

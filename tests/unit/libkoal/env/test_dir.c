@@ -3,6 +3,7 @@
  * simulated disk can show: failures of each call in its turn, full disks, crashes.
  */
 #include "libkoal/env/dir.h"
+#include "tests/suite.h"
 
 #include <check.h>
 #include <stdio.h>
@@ -458,10 +459,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("libkoal/env/dir");
-    TCase   *t = tcase_create("all");
-    SRunner *r = srunner_create(s);
-    int      failed;
+    Suite *s = suite_create("libkoal/env/dir");
+    TCase *t = tcase_create("all");
 
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_loop_test(t, published_file_replaces_the_old_one_whole, 0, KINDS);
@@ -484,8 +483,5 @@ int main(void)
     tcase_add_test(t, folder_made_but_not_synced_may_be_lost_with_all_in_it);
     tcase_add_test(t, killed_process_loses_nothing_written_and_its_lock);
     suite_add_tcase(s, t);
-    srunner_run_all(r, CK_ENV);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(s);
 }

@@ -2,6 +2,7 @@
 #include "libkoal/env/live.h"
 
 #include "libkoal/env/box.h"
+#include "tests/suite.h"
 
 #include <check.h>
 #include <pthread.h>
@@ -216,10 +217,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("libkoal/env/live");
-    TCase   *t = tcase_create("all");
-    SRunner *r = srunner_create(s);
-    int      failed;
+    Suite *s = suite_create("libkoal/env/live");
+    TCase *t = tcase_create("all");
 
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, who_holds_one_keeps_it_while_another_is_in_force);
@@ -229,8 +228,5 @@ int main(void)
     tcase_add_test(t, readers_and_writers_of_many_threads_see_whole_ones);
     tcase_add_test(t, what_lay_in_a_box_is_dropped_by_the_last_who_lets_go);
     suite_add_tcase(s, t);
-    srunner_run_all(r, CK_NORMAL);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed == 0 ? 0 : 1;
+    return run_suite(s);
 }

@@ -3,6 +3,7 @@
  * the simulation promises: one seed one run, virtual time, death.
  */
 #include "libkoal/env/env.h"
+#include "tests/suite.h"
 
 #include <check.h>
 #include <pthread.h>
@@ -607,10 +608,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("libkoal/env/sched");
-    TCase   *t = tcase_create("all");
-    SRunner *r = srunner_create(s);
-    int      failed;
+    Suite *s = suite_create("libkoal/env/sched");
+    TCase *t = tcase_create("all");
 
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_set_timeout(t, 30);
@@ -633,8 +632,5 @@ int main(void)
     tcase_add_test(t, paused_process_runs_nothing_until_it_goes_on_and_its_clock_may_be_another);
     tcase_add_test(t, time_does_not_move_while_something_can_run);
     suite_add_tcase(s, t);
-    srunner_run_all(r, CK_ENV);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(s);
 }

@@ -1,6 +1,7 @@
 /* libkoal/http/client: against our own server, on loopback. */
 #include "libkoal/http/client.h"
 #include "libkoal/http/http.h"
+#include "tests/suite.h"
 
 #include <check.h>
 #include <stdio.h>
@@ -215,10 +216,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("libkoal/http/client");
-    TCase   *t = tcase_create("all");
-    SRunner *r;
-    int      failed;
+    Suite *s = suite_create("libkoal/http/client");
+    TCase *t = tcase_create("all");
 
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_loop_test(t, a_form_comes_as_it_was_by_either_method, 0, 2);
@@ -229,9 +228,5 @@ int main(void)
     tcase_add_test(t, a_large_answer_comes_whole_and_may_be_left);
     tcase_add_test(t, nobody_there_and_no_address_are_failures_with_words);
     suite_add_tcase(s, t);
-    r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed > 0;
+    return run_suite(s);
 }

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "libkoal/base/buf.h"
+#include "tests/suite.h"
 
 enum { STREAMS = 300, WAIT_MS = 20000 };
 
@@ -632,10 +633,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("libkoal/http/grpc");
-    TCase   *t = tcase_create("all");
-    SRunner *runner = srunner_create(s);
-    int      failed;
+    Suite *s = suite_create("libkoal/http/grpc");
+    TCase *t = tcase_create("all");
 
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_set_timeout(t, 30);
@@ -657,8 +656,5 @@ int main(void)
     tcase_add_test(t, other_bytes_than_http2_end_the_connection);
     tcase_add_loop_test(t, a_stop_waits_for_calls_under_way_as_long_as_it_may, 0, 2);
     suite_add_tcase(s, t);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(s);
 }

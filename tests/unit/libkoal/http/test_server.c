@@ -3,6 +3,7 @@
  */
 #include "libkoal/http/around.h"
 #include "libkoal/http/http.h"
+#include "tests/suite.h"
 
 #include <check.h>
 #include <netinet/in.h>
@@ -762,10 +763,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("libkoal/http/server");
-    TCase   *t = tcase_create("all"), *patient = tcase_create("patient");
-    SRunner *r = srunner_create(s);
-    int      failed;
+    Suite *s = suite_create("libkoal/http/server");
+    TCase *t = tcase_create("all"), *patient = tcase_create("patient");
 
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_set_timeout(t, 30);
@@ -798,8 +797,5 @@ int main(void)
     tcase_add_test(t, who_is_around_a_handler_may_answer_for_it);
     suite_add_tcase(s, t);
     suite_add_tcase(s, patient);
-    srunner_run_all(r, CK_ENV);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(s);
 }

@@ -2,6 +2,7 @@
  * libkoal/http: answers that are made while they are sent, and how they are packed.
  */
 #include "libkoal/http/http_priv.h"
+#include "tests/suite.h"
 
 #include <check.h>
 #include <netinet/in.h>
@@ -239,10 +240,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("libkoal/http/stream");
-    TCase   *t = tcase_create("stream");
-    SRunner *r;
-    int      failed;
+    Suite *s = suite_create("libkoal/http/stream");
+    TCase *t = tcase_create("stream");
 
     tcase_set_timeout(t, 60);
     tcase_add_checked_fixture(t, setup, teardown);
@@ -252,9 +251,5 @@ int main(void)
     tcase_add_test(t, stopping_ends_streams_that_nobody_reads);
     tcase_add_test(t, codings_are_weighed);
     suite_add_tcase(s, t);
-    r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed > 0;
+    return run_suite(s);
 }

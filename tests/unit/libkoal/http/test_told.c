@@ -1,5 +1,6 @@
 /* libkoal/http/told: ids, and what is told of a request, seen from a raw socket, a log and a tracer. */
 #include "libkoal/http/http.h"
+#include "tests/suite.h"
 
 #include <check.h>
 #include <netinet/in.h>
@@ -248,10 +249,8 @@ static void start_all(void) { start(KL_HTTP_LOG_ALL); }
 
 int main(void)
 {
-    Suite   *s = suite_create("libkoal/http/told");
-    TCase   *t = tcase_create("errors"), *all = tcase_create("all");
-    SRunner *r = srunner_create(s);
-    int      failed;
+    Suite *s = suite_create("libkoal/http/told");
+    TCase *t = tcase_create("errors"), *all = tcase_create("all");
 
     tcase_add_checked_fixture(t, start_errors, stop);
     tcase_add_test(t, a_request_keeps_the_id_it_came_with);
@@ -266,8 +265,5 @@ int main(void)
     tcase_add_test(all, all_requests_are_told_where_that_is_wanted);
     suite_add_tcase(s, t);
     suite_add_tcase(s, all);
-    srunner_run_all(r, CK_ENV);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(s);
 }

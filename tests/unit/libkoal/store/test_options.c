@@ -1,5 +1,6 @@
 /* libkoal/store/options: what the configuration may say of the store. */
 #include "libkoal/store/options.h"
+#include "tests/suite.h"
 
 #include <check.h>
 #include <stdio.h>
@@ -130,18 +131,13 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("libkoal/store/options");
-    TCase   *t = tcase_create("all");
-    SRunner *r = srunner_create(s);
-    int      failed;
+    Suite *s = suite_create("libkoal/store/options");
+    TCase *t = tcase_create("all");
 
     tcase_add_test(t, a_folder_is_named_by_url_or_by_dir);
     tcase_add_test(t, a_bucket_is_named_with_or_without_a_prefix);
     tcase_add_test(t, a_copy_of_what_is_encrypted_lies_open_nowhere);
     tcase_add_test(t, an_address_that_is_none_is_refused_and_its_secrets_are_not_told);
     suite_add_tcase(s, t);
-    srunner_run_all(r, CK_ENV);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(s);
 }

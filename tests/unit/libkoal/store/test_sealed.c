@@ -1,5 +1,6 @@
 /* libkoal/store: what lies below an encrypted store, and what of it may be changed unseen: nothing. */
 #include "libkoal/store/sealed.h"
+#include "tests/suite.h"
 
 #include <check.h>
 #include <stdio.h>
@@ -172,10 +173,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("libkoal/store/sealed");
-    TCase   *t = tcase_create("sealed");
-    SRunner *r;
-    int      failed;
+    Suite *s = suite_create("libkoal/store/sealed");
+    TCase *t = tcase_create("sealed");
 
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, ranges_are_read_across_frames_and_nothing_plain_lies_below);
@@ -184,9 +183,5 @@ int main(void)
     tcase_add_test(t, another_key_opens_nothing_and_is_told_until_the_store_is_rewrapped_for_it);
     tcase_add_test(t, a_store_with_plain_objects_is_refused_and_its_key_is_nobodys_object);
     suite_add_tcase(s, t);
-    r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_suite(s);
 }

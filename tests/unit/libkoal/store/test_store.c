@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "tests/suite.h"
 #include "tests/unit/libkoal/store/s3.h"
 
 enum { REAL, SIM, FOLDERS, FAULTY = FOLDERS, CACHED, SEALED, VAULT, LOCALS, S3 = LOCALS, S3_REPLACING, S3_V2, STORES };
@@ -526,11 +527,10 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("libkoal/store");
-    TCase   *t = tcase_create("all");
-    TCase   *folders = tcase_create("folders");
-    SRunner *r = srunner_create(s);
-    int      failed, stores_count;
+    Suite *s = suite_create("libkoal/store");
+    TCase *t = tcase_create("all");
+    TCase *folders = tcase_create("folders");
+    int    stores_count;
 
     have_s3 = s3_there();
     stores_count = have_s3 ? STORES : LOCALS;
@@ -553,8 +553,5 @@ int main(void)
     tcase_add_loop_test(folders, a_crash_leaves_an_object_absent_or_whole_and_whole_if_it_was_acked, 0, 160);
     suite_add_tcase(s, t);
     suite_add_tcase(s, folders);
-    srunner_run_all(r, CK_ENV);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(s);
 }

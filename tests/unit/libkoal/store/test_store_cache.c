@@ -1,6 +1,7 @@
 /* libkoal/store/store_cache: what was read once is read again from disk, and is right or not at all. */
 #include "libkoal/store/store.h"
 #include "libkoal/base/metrics.h"
+#include "tests/suite.h"
 
 #include <check.h>
 #include <dirent.h>
@@ -263,10 +264,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *suite = suite_create("libkoal/store/store_cache");
-    TCase   *t = tcase_create("all");
-    SRunner *r = srunner_create(suite);
-    int      failed;
+    Suite *suite = suite_create("libkoal/store/store_cache");
+    TCase *t = tcase_create("all");
 
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, what_was_read_is_read_again_while_the_store_is_away);
@@ -279,8 +278,5 @@ int main(void)
     tcase_add_test(t, what_was_removed_here_is_gone_here);
     tcase_add_test(t, many_read_at_once_while_pieces_come_and_go);
     suite_add_tcase(suite, t);
-    srunner_run_all(r, CK_ENV);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -1,5 +1,6 @@
 /* libkoal/store/store_cell: a place belongs to one cell. */
 #include "libkoal/store/store.h"
+#include "tests/suite.h"
 
 #include <check.h>
 #include <string.h>
@@ -93,10 +94,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("libkoal/store/store_cell");
-    TCase   *t = tcase_create("all");
-    SRunner *r = srunner_create(s);
-    int      failed;
+    Suite *s = suite_create("libkoal/store/store_cell");
+    TCase *t = tcase_create("all");
 
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, the_first_to_write_makes_it_its_cells);
@@ -105,8 +104,5 @@ int main(void)
     tcase_add_loop_test(t, what_names_no_cell_is_not_taken_over, 0, 4);
     tcase_add_test(t, a_place_out_of_reach_is_asked_again_by_the_next_call);
     suite_add_tcase(s, t);
-    srunner_run_all(r, CK_ENV);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(s);
 }

@@ -1,5 +1,6 @@
 /* libkoal/store/store_flights: who asks for what is on its way waits for it; what is slow is asked for again. */
 #include "libkoal/store/store.h"
+#include "tests/suite.h"
 
 #include <check.h>
 #include <pthread.h>
@@ -265,10 +266,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *suite = suite_create("libkoal/store/store_flights");
-    TCase   *t = tcase_create("all");
-    SRunner *r = srunner_create(suite);
-    int      failed;
+    Suite *suite = suite_create("libkoal/store/store_flights");
+    TCase *t = tcase_create("all");
 
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, who_asks_for_what_is_on_its_way_waits_for_it);
@@ -280,8 +279,5 @@ int main(void)
     tcase_add_test(t, what_the_store_below_took_is_told_to_who_asked_for_it);
     tcase_add_test(t, what_was_asked_for_ahead_is_there);
     suite_add_tcase(suite, t);
-    srunner_run_all(r, CK_ENV);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(suite);
 }

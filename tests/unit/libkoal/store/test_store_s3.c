@@ -8,6 +8,7 @@
 #include <check.h>
 #include <sys/stat.h>
 
+#include "tests/suite.h"
 #include "tests/unit/libkoal/store/fake_s3.h"
 
 /* ---- signatures ---- */
@@ -478,10 +479,8 @@ END_TEST
 
 int main(void)
 {
-    Suite   *suite = suite_create("libkoal/store/store_s3");
-    TCase   *pure = tcase_create("pure"), *t = tcase_create("service");
-    SRunner *r = srunner_create(suite);
-    int      failed;
+    Suite *suite = suite_create("libkoal/store/store_s3");
+    TCase *pure = tcase_create("pure"), *t = tcase_create("service");
 
     tcase_add_loop_test(pure, signatures_are_those_that_aws_published, 0, 4);
     tcase_add_test(pure, hashes_and_encodings_are_the_canonical_ones);
@@ -507,8 +506,5 @@ int main(void)
     tcase_add_test(t, options_that_cannot_be_are_refused);
     suite_add_tcase(suite, pure);
     suite_add_tcase(suite, t);
-    srunner_run_all(r, CK_ENV);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return run_suite(suite);
 }
