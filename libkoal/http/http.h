@@ -1,7 +1,7 @@
 #ifndef KL_HTTP_H
 #define KL_HTTP_H
 /*
- * An HTTP/1.1 server, in cleartext or TLS, over libmicrohttpd (http_mhd.c, the one file that knows it). Routes are
+ * An HTTP/1.1 server, in cleartext or TLS, over libmicrohttpd (http_mhd*.c, which alone know it). Routes are
  * registered before start. A handler is called on a server thread with the whole request, its
  * body already read within the route's bound (413 before any of it is buffered when
  * Content-Length says so); it answers now, or later from any thread, exactly once.

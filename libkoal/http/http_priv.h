@@ -75,7 +75,7 @@ enum kl_http_flowed kl_http_flow_read(struct kl_http_flow *f, char *to, size_t m
 
 /*
  * A request: what of it needs no library is in request.c. Two owners, its connection and whoever
- * answers: see http_mhd.c. What lies under the server's lock says so.
+ * answers: see http_mhd_priv.h. What lies under the server's lock says so.
  */
 struct MHD_Connection;
 struct MHD_Response;
