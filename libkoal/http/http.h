@@ -132,7 +132,7 @@ void         kl_http_route_add(struct kl_http_server *s, const struct kl_http_ro
 enum kl_code kl_http_server_start(struct kl_http_server *s, struct kl_err *err);
 unsigned     kl_http_server_port(const struct kl_http_server *s);      /* after start */
 /* Lets nobody connect any more, waits for answers under way up to drain_ms, answers 503 for those who did not
- * (they may still answer into the void, later), then ends. No handler runs when it returns. */
+ * (they may still answer into the void, later), then ends. No handler runs when it returns, nor the guard. */
 void         kl_http_server_stop(struct kl_http_server *s, int64_t drain_ms);
 void         kl_http_server_free(struct kl_http_server *s);
 #endif

@@ -197,6 +197,22 @@ static void wait_for_answers(struct kl_http_server *s, int64_t for_ms)
         nanosleep(&pause, NULL);
 }
 
+/* Until nobody is in the guard with an answer: from here on all that comes has been abandoned. */
+static void wait_for_tellers(struct kl_http_server *s)
+{
+    struct timespec pause = { .tv_nsec = 1000000 };
+    unsigned        telling;
+
+    for (;;) {
+        pthread_mutex_lock(&s->lock);
+        telling = s->telling;
+        pthread_mutex_unlock(&s->lock);
+        if (telling == 0)
+            return;
+        nanosleep(&pause, NULL);
+    }
+}
+
 void kl_http_server_stop(struct kl_http_server *s, int64_t drain_ms)
 {
     if (s->daemon == NULL)
@@ -221,4 +237,5 @@ void kl_http_server_stop(struct kl_http_server *s, int64_t drain_ms)
     MHD_stop_daemon(s->daemon);
     s->daemon = NULL;                                  /* and it has closed the socket */
     s->fd = -1;
+    wait_for_tellers(s);
 }

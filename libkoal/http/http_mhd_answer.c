@@ -77,16 +77,24 @@ void kl_http_add_cors(struct MHD_Response *m)
     MHD_add_response_header(m, MHD_HTTP_HEADER_ACCESS_CONTROL_EXPOSE_HEADERS, "Date");
 }
 
-/* Tells the guard, while the server lives, what became of what it let through. */
+/* Under the lock, which it lets go meanwhile: tells the guard what became of what it let through, before
+ * the client hears of it. Not of what was abandoned: the server has stopped, and the guard may be gone. */
 static void tell_guard(const struct kl_http_request *r, unsigned status)
 {
-    const struct kl_guard *g = r->server->options.guard;
+    struct kl_http_server *s = r->server;
+    const struct kl_guard *g = s->options.guard;
     struct kl_guard_ask    ask;
 
-    if (!r->guarded || g->done == NULL)
+    if (!r->guarded || r->abandoned)
         return;
-    ask = kl_http_request_ask(r, r->route->path, r->peer);
-    g->done(g->ctx, &ask, r->verdict.key, status);
+    s->telling++;                                      /* a server that stops waits for it */
+    pthread_mutex_unlock(&s->lock);
+    if (g->done != NULL) {
+        ask = kl_http_request_ask(r, r->route->path, r->peer);
+        g->done(g->ctx, &ask, r->verdict.key, status);
+    }
+    pthread_mutex_lock(&s->lock);
+    s->telling--;
 }
 
 /* The answer: counted, and given to whoever has the connection now. */
@@ -100,9 +108,9 @@ static void answer(struct kl_http_request *r, unsigned status, struct MHD_Respon
     if (r->route->is.cors && kl_http_header(r, MHD_HTTP_HEADER_ORIGIN) != NULL)
         kl_http_add_cors(m);
     clock_gettime(CLOCK_MONOTONIC, &now);
-    tell_guard(r, status);
     pthread_mutex_lock(&s->lock);
     assert(!r->answered);
+    tell_guard(r, status);
     r->answered = true;
     if (r->abandoned) {
         pthread_mutex_unlock(&s->lock);
@@ -143,7 +151,10 @@ static void answer_bytes(struct kl_http_request *r, unsigned status, const char 
     char                *small;
     size_t               small_size;
 
-    kl_http_teller_why(r, status, type, bytes_take, size);
+    pthread_mutex_lock(&r->server->lock);
+    if (!r->abandoned)                                 /* else the connection's thread may be telling it */
+        kl_http_teller_why(r, status, type, bytes_take, size);
+    pthread_mutex_unlock(&r->server->lock);
     if (size > PACKED_LEAST && !is_encoded(r) &&
         kl_http_pack(r->coding, bytes_take, size, &small, &small_size)) {
         free(bytes_take);

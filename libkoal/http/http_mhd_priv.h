@@ -38,6 +38,7 @@ struct kl_http_server {
 
     pthread_mutex_t     lock;                          /* of what follows, and states of requests */
     struct kl_http_request *suspended;
+    unsigned            telling;                       /* who is in the guard with an answer */
     bool                draining, stopping;
 };
 

@@ -137,7 +137,8 @@ static void put_it_off(void *ctx, struct kl_http_request *r)
     put_off = r;
 }
 
-static unsigned idle_s = 2;
+static unsigned               idle_s = 2;
+static const struct kl_guard *guard;
 
 static void setup(void)
 {
@@ -161,6 +162,7 @@ static void setup(void)
                                  .connections_max = 200 };
 
     server = kl_http_server_new(&o);
+    kl_http_guard(server, guard);
     kl_http_around(server, &(struct kl_http_around){ .before = before, .after = after, .ctx = &rounds });
     for (size_t i = 0; i < sizeof routes / sizeof routes[0]; i++)
         kl_http_route_add(server, &routes[i]);
@@ -684,6 +686,55 @@ START_TEST(stop_answers_503_for_who_does_not_and_a_later_answer_is_harmless)
 }
 END_TEST
 
+static atomic_uint told_done;
+
+static void let_through(void *ctx, const struct kl_guard_ask *ask, struct kl_guard_verdict *v)
+{
+    (void)ctx;
+    (void)ask;
+    *v = (struct kl_guard_verdict){ 0 };
+}
+
+static void tell_done(void *ctx, const struct kl_guard_ask *ask, const char *key, unsigned status)
+{
+    (void)ctx;
+    (void)ask;
+    (void)key;
+    (void)status;
+    atomic_fetch_add(&told_done, 1);
+}
+
+/* The guard goes with its server, or soon after: an answer into the void must not look for it. */
+START_TEST(a_guard_hears_of_answers_before_their_clients_and_of_none_after_its_server_has_stopped)
+{
+    struct kl_guard        *own = malloc(sizeof *own);
+    struct kl_http_request *r;
+    int                     fd;
+
+    *own = (struct kl_guard){ .judge = let_through, .done = tell_done };
+    guard = own;
+    teardown();
+    setup();
+    ck_assert_uint_eq(ask("GET /echo" H "\r\n"), 200);
+    ck_assert_uint_eq(atomic_load(&told_done), 1);
+    ck_assert_uint_eq(ask("GET /later" H "\r\n"), 200);
+    ck_assert_uint_eq(atomic_load(&told_done), 2);
+    fd = dial();
+    say(fd, "GET /keep" H "\r\n");
+    r = wait_kept();
+    kl_http_server_stop(server, 10);
+    ck_assert_uint_eq(hear(fd, false), 503);
+    kl_http_server_free(server);
+    kl_http_answer(r, 200, "text/plain", kl_span_str("into the void"));
+    ck_assert_uint_eq(atomic_load(&told_done), 2);
+    kl_metrics_free(metrics);
+    free(own);
+    close(fd);
+    guard = NULL;
+    setup();                                           /* for teardown */
+}
+END_TEST
+
 START_TEST(idle_connections_are_closed_but_waiting_ones_are_not)
 {
     int                     fd = dial(), waiting = dial();
@@ -791,6 +842,7 @@ int main(void)
     tcase_add_test(t, client_that_left_is_noticed_and_its_answer_dropped);
     tcase_add_test(t, stop_waits_for_answers_under_way);
     tcase_add_test(t, stop_answers_503_for_who_does_not_and_a_later_answer_is_harmless);
+    tcase_add_test(t, a_guard_hears_of_answers_before_their_clients_and_of_none_after_its_server_has_stopped);
     tcase_add_test(t, idle_connections_are_closed_but_waiting_ones_are_not);
     tcase_add_test(t, address_that_cannot_be_had_is_named_with_the_reason);
     tcase_add_test(t, answers_are_counted_by_route_and_class);
