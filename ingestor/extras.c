@@ -10,6 +10,7 @@
 #include "ingestor/head_priv.h"
 
 #include "libkoal/base/mem.h"
+#include "libkoal/base/sorted.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -53,17 +54,9 @@ static void room(struct ing_head *h, void **at, uint32_t count, uint32_t *have, 
 bool ing_extras_meta(struct ing_head *h, const struct ing_meta *m)
 {
     struct ing_extras *x = extras(h);
-    uint32_t           lo = 0, hi = x->meta_count;
+    uint32_t           lo = KL_FIRST(i, x->meta_count, kl_span_cmp(x->metas[i].metric, m->metric) >= 0);
     struct ing_meta   *old;
 
-    while (lo < hi) {
-        uint32_t mid = (lo + hi) / 2;
-
-        if (kl_span_cmp(x->metas[mid].metric, m->metric) < 0)
-            lo = mid + 1;
-        else
-            hi = mid;
-    }
     if (lo < x->meta_count && kl_span_eq(x->metas[lo].metric, m->metric)) {
         old = &x->metas[lo];
         if (m->old && !old->old)

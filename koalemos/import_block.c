@@ -6,6 +6,7 @@
 #include "koalemos/import_priv.h"
 
 #include "libkoal/base/hash.h"
+#include "libkoal/base/sorted.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -459,20 +460,12 @@ static enum kl_code decode(struct import_block *b, uint64_t ref, uint32_t *count
 static const struct tsp_tsdb_stone *stones_of(const struct import_block *b, uint32_t ref,
                                               const struct tsp_tsdb_stone **end)
 {
-    size_t low = 0, high = b->stone_count;
+    size_t first = KL_FIRST(i, b->stone_count, b->stones[i].series >= ref), after = first;
 
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-
-        if (b->stones[middle].series < ref)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    for (high = low; high < b->stone_count && b->stones[high].series == ref; high++)
-        ;
-    *end = b->stones + high;
-    return b->stones + low;
+    while (after < b->stone_count && b->stones[after].series == ref)
+        after++;
+    *end = b->stones + after;
+    return b->stones + first;
 }
 
 static enum kl_code take_chunk(struct import_block *b, const struct import_row *row,

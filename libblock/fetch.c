@@ -5,6 +5,8 @@
  */
 #include "libblock/fileset_priv.h"
 
+#include "libkoal/base/sorted.h"
+
 #include <stdlib.h>
 
 void blk_fetch_init(struct blk_fetch *x, struct blk_fileset *f, int64_t from_ms, int64_t to_ms,
@@ -138,17 +140,7 @@ static enum kl_code take_cells(struct blk_fetch *x, uint32_t series, struct kl_e
 /* The first frame that holds some of `series`. */
 static uint32_t first_frame(const struct blk_places *p, uint32_t series)
 {
-    uint32_t low = 0, high = p->count;
-
-    while (low < high) {
-        uint32_t mid = low + (high - low) / 2;
-
-        if (p->at[mid].first + p->at[mid].count <= series)
-            low = mid + 1;
-        else
-            high = mid;
-    }
-    return low;
+    return KL_FIRST(i, p->count, p->at[i].first + p->at[i].count > series);
 }
 
 void blk_fetch_want(struct blk_fetch *x, uint32_t series)

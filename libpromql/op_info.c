@@ -8,6 +8,8 @@
 
 #include "libpromql/agg_priv.h"
 
+#include "libkoal/base/sorted.h"
+
 struct info {
     const struct kl_matcher *data;                     /* what the query says of labels but the name */
     uint32_t           data_count;
@@ -204,15 +206,8 @@ static bool stale_at(const struct pql_series *s, uint32_t k)
 static uint32_t sample_at(struct pql_op *op, const struct info *f, const struct pql_series *s, uint32_t i)
 {
     int64_t  t = (f->has_at ? f->at_ms : pql_at(op->grid, i)) - f->offset_ms;
-    uint32_t low = 0, high = s->count;
+    uint32_t low = KL_FIRST(k, s->count, s->times_ms[k] > t);
 
-    while (low < high) {
-        uint32_t middle = low + (high - low) / 2;
-        if (s->times_ms[middle] <= t)
-            low = middle + 1;
-        else
-            high = middle;
-    }
     if (low == 0 || s->times_ms[low - 1] <= t - op->q->lookback_ms || stale_at(s, low - 1))
         return 0;
     if (s->hists != NULL && s->hists[low - 1] != NULL) {

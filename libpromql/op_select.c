@@ -4,6 +4,8 @@
 
 #include "libpromql/partial_priv.h"
 
+#include "libkoal/base/sorted.h"
+
 struct look {
     const struct pql_selector_node *sel;
     bool times, starts;                                /* timestamp(), start_timestamp() */
@@ -119,17 +121,10 @@ static void look_once(struct pql_op *op, unsigned worker, struct pql_row *r, con
     const struct look *l = op->own;
     int64_t  t = (l->sel->when.has_at ? l->sel->when.at_ms : op->grid.start)
                - l->sel->when.offset_ns / 1000000;
-    uint32_t low = 0, high = s->count;
+    uint32_t low = s->count;
 
-    if (s->times_ms[high - 1] <= t)
-        low = high;
-    while (low < high) {
-        uint32_t middle = low + (high - low) / 2;
-        if (s->times_ms[middle] <= t)
-            low = middle + 1;
-        else
-            high = middle;
-    }
+    if (s->times_ms[low - 1] > t)
+        low = KL_FIRST(k, s->count, s->times_ms[k] > t);
     if (low > 0 && s->times_ms[low - 1] > t - op->q->lookback_ms && !is_stale(s, low - 1))
         at_step(op, worker, l, r, s, 0, low - 1);
 }

@@ -5,19 +5,12 @@
  */
 #include "libpromql/range_priv.h"
 
+#include "libkoal/base/sorted.h"
+
 /* The first index whose time is above (or, `at_least`, not below) `t`, among the first `count`. */
 static uint32_t search(const int64_t *times, uint32_t count, int64_t t, bool at_least)
 {
-    uint32_t low = 0, high = count;
-
-    while (low < high) {
-        uint32_t middle = low + (high - low) / 2;
-        if (times[middle] > t || (at_least && times[middle] == t))
-            high = middle;
-        else
-            low = middle + 1;
-    }
-    return low;
+    return KL_FIRST(i, count, times[i] > t || (at_least && times[i] == t));
 }
 
 bool pql_range_first(const struct pql_range_call *c, const struct pql_window *w, uint32_t *f,

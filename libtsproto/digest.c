@@ -1,6 +1,7 @@
 #include "libtsproto/digest.h"
 
 #include "libkoal/base/mem.h"
+#include "libkoal/base/sorted.h"
 #include "libtsproto/small_priv.h"
 
 #include <inttypes.h>
@@ -169,18 +170,8 @@ static const struct tsp_digest_cut *cut_of(const struct entry *e, uint64_t seq)
 /* Where it is, or belongs. */
 static uint32_t place(const struct tsp_digests *d, uint32_t partition, const char *member)
 {
-    uint32_t lo = 0, hi = d->count;
-
-    while (lo < hi) {
-        uint32_t            mid = (lo + hi) / 2;
-        const struct entry *e = d->at[mid];
-
-        if (e->partition < partition || (e->partition == partition && strcmp(e->member, member) < 0))
-            lo = mid + 1;
-        else
-            hi = mid;
-    }
-    return lo;
+    return KL_FIRST(i, d->count, d->at[i]->partition > partition ||
+                    (d->at[i]->partition == partition && strcmp(d->at[i]->member, member) >= 0));
 }
 
 static bool is_at(const struct tsp_digests *d, uint32_t at, uint32_t partition, const char *member)

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "libkoal/base/sorted.h"
 #include "libtsproto/node.pb.h"
 #include "libtsproto/pb_priv.h"
 
@@ -27,18 +28,9 @@ void tsp_node_deinit(struct tsp_node *n)
 
 const struct tsp_holding *tsp_node_holding(const struct tsp_node *n, uint32_t partition)
 {
-    uint32_t low = 0, high = n->holding_count;
+    uint32_t at = KL_FIRST(i, n->holding_count, n->holdings[i].partition >= partition);
 
-    while (low < high) {
-        uint32_t mid = (low + high) / 2;
-
-        if (n->holdings[mid].partition < partition)
-            low = mid + 1;
-        else
-            high = mid;
-    }
-    return low < n->holding_count && n->holdings[low].partition == partition ? &n->holdings[low]
-                                                                              : NULL;
+    return at < n->holding_count && n->holdings[at].partition == partition ? &n->holdings[at] : NULL;
 }
 
 /* ---- what may be a name: it becomes a key of the KV and a subject of NATS ---- */

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "libkoal/base/sorted.h"
 #include "libtsproto/pb_priv.h"
 #include "libtsproto/placement.pb.h"
 #include "libtsproto/placement_priv.h"
@@ -215,16 +216,7 @@ unsigned tsp_placement_layouts(const struct tsp_placement *p, int64_t from_ms,
 /* The first entry whose key is not below `key`. */
 static size_t lower(const struct tsp_placement *p, uint64_t key)
 {
-    size_t low = 0, high = p->spread_count;
-
-    while (low < high) {
-        size_t mid = (low + high) / 2;
-        if (p->spreads[mid].key < key)
-            low = mid + 1;
-        else
-            high = mid;
-    }
-    return low;
+    return KL_FIRST(i, p->spread_count, p->spreads[i].key >= key);
 }
 
 static bool same_metric(const struct spread *s, struct kl_span tenant, struct kl_span metric)

@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "libkoal/base/sorted.h"
 #include "querier/api_priv.h"
 #include "querier/score.h"
 
@@ -103,17 +104,9 @@ static struct found *collect(const struct finding *f, size_t *count)
 
 static const struct qr_meta *metadata_of(const struct qr_names *n, struct kl_span metric)
 {
-    size_t low = 0, high = n->meta_count;
+    size_t at = KL_FIRST(i, n->meta_count, kl_span_cmp(n->metas[i].metric, metric) >= 0);
 
-    while (low < high) {                               /* the first of several */
-        size_t mid = low + (high - low) / 2;
-
-        if (kl_span_cmp(n->metas[mid].metric, metric) < 0)
-            low = mid + 1;
-        else
-            high = mid;
-    }
-    return low < n->meta_count && kl_span_eq(n->metas[low].metric, metric) ? &n->metas[low] : NULL;
+    return at < n->meta_count && kl_span_eq(n->metas[at].metric, metric) ? &n->metas[at] : NULL;
 }
 
 static void text_field(struct kl_buf *out, const char *name, struct kl_span text)

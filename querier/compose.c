@@ -8,6 +8,8 @@
 
 #include "querier/reuse_priv.h"
 
+#include "libkoal/base/sorted.h"
+
 static uint32_t series_of(const struct qr_segment *s)
 {
     return s->piece != NULL ? s->piece->series_count : (uint32_t)s->result->series_count;
@@ -20,33 +22,13 @@ static struct kl_labels labels_of(const struct qr_segment *s, uint32_t i)
 
 uint32_t qr_first_point(const struct pql_out_series *s, int64_t ms)
 {
-    uint32_t low = 0, high = s->count;
-
-    while (low < high) {
-        uint32_t mid = low + (high - low) / 2;
-
-        if (s->points[mid].time_ms < ms)
-            low = mid + 1;
-        else
-            high = mid;
-    }
-    return low;
+    return KL_FIRST(i, s->count, s->points[i].time_ms >= ms);
 }
 
 /* Of those of its points that lie at that step or later, the first. */
 static uint32_t first_step(const struct qr_piece_series *x, uint32_t step)
 {
-    uint32_t low = 0, high = x->count;
-
-    while (low < high) {
-        uint32_t mid = low + (high - low) / 2;
-
-        if (x->steps[mid] < step)
-            low = mid + 1;
-        else
-            high = mid;
-    }
-    return low;
+    return KL_FIRST(i, x->count, x->steps[i] >= step);
 }
 
 /* The points of series i in [from_ms, to_ms]: counted, and written where `out` is not NULL. */

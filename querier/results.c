@@ -12,6 +12,8 @@
 
 #include "querier/reuse_priv.h"
 
+#include "libkoal/base/sorted.h"
+
 enum { BUCKETS = 1024 };                               /* a power of two */
 
 struct qr_kept_query {
@@ -89,18 +91,8 @@ void qr_results_bound(struct qr_results *r, size_t bytes_max)
 /* The index of the first piece that is not before that. */
 static uint32_t place(const struct qr_kept_query *q, int64_t number, uint32_t parts)
 {
-    uint32_t low = 0, high = q->count;
-
-    while (low < high) {
-        uint32_t mid = low + (high - low) / 2;
-
-        if (q->pieces[mid]->number < number ||
-            (q->pieces[mid]->number == number && q->pieces[mid]->parts < parts))
-            low = mid + 1;
-        else
-            high = mid;
-    }
-    return low;
+    return KL_FIRST(i, q->count, q->pieces[i]->number > number ||
+                    (q->pieces[i]->number == number && q->pieces[i]->parts >= parts));
 }
 
 struct qr_kept_query *qr_results_find(struct qr_results *r, struct kl_span key, uint64_t hash)

@@ -8,6 +8,24 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+/*
+ * The first i below `count` for which `holds` is true, where it is false of all before and true of all behind; `count`
+ * where it is true of none. `holds` is an expression of i, without effects, evaluated a few times: a key may stand
+ * more than once, and need not be a key.
+ */
+#define KL_FIRST(i, count, holds)                                                                 \
+    ({                                                                                            \
+        __typeof__((count) + 0) kl_low_ = 0, kl_high_ = (count);                                  \
+        while (kl_low_ < kl_high_) {                                                              \
+            __typeof__(kl_low_) i = kl_low_ + (kl_high_ - kl_low_) / 2;                           \
+            if (holds)                                                                            \
+                kl_high_ = i;                                                                     \
+            else                                                                                  \
+                kl_low_ = i + 1;                                                                  \
+        }                                                                                         \
+        kl_low_;                                                                                  \
+    })
+
 /* Where the item of `key` is (*there), or would be. `cmp` as bsearch's: the key, then an item. */
 size_t kl_sorted_place(const void *key, const void *items, size_t count, size_t size,
                        int (*cmp)(const void *key, const void *item), bool *there);

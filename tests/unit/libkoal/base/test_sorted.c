@@ -58,6 +58,24 @@ START_TEST(of_nothing_the_place_is_its_beginning)
 }
 END_TEST
 
+START_TEST(the_first_that_holds_is_found_among_equal_ones_and_none_is_the_end)
+{
+    static const int at[] = { 1, 3, 3, 3, 7, 9 };
+    uint32_t         count = sizeof at / sizeof *at;
+
+    for (uint32_t n = 0; n <= count; n++)
+        for (int key = 0; key <= 10; key++) {
+            uint32_t want = 0, got = KL_FIRST(i, n, at[i] >= key);
+
+            while (want < n && at[want] < key)
+                want++;
+            ck_assert_uint_eq(got, want);
+        }
+    ck_assert_uint_eq(KL_FIRST(i, UINT32_MAX, i >= UINT32_MAX - 1), UINT32_MAX - 1);
+    ck_assert_uint_eq(KL_FIRST(i, UINT32_MAX, false), UINT32_MAX);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("libkoal/base/sorted");
@@ -65,6 +83,7 @@ int main(void)
 
     tcase_add_test(t, it_holds_what_was_put_and_not_taken_in_order);
     tcase_add_test(t, of_nothing_the_place_is_its_beginning);
+    tcase_add_test(t, the_first_that_holds_is_found_among_equal_ones_and_none_is_the_end);
     suite_add_tcase(s, t);
     return run_suite(s);
 }
