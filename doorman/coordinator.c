@@ -285,6 +285,7 @@ static void table_tick(struct dm_coordinator *c)
     kl_gauge_set(c->m.silent, seen[TSP_SILENT]);
     kl_gauge_set(c->m.gone, seen[TSP_GONE]);
     kl_gauge_set(c->m.acting, dm_coordinator_acts(c));
+    dm_coordinator_keys_tick(c);
     if (!c->nodes_current || !c->marks_current || !c->table_current || c->table_out || count == 0 ||
         !tsp_roster_settled(c->roster, now_ns))
         return;
@@ -339,6 +340,8 @@ static void begin(struct kl_env_task *task)
     watch(c, &c->lease_watch, TSP_LEASE_PREFIX, lease_change, leases_current);
     watch(c, &c->table_watch, TSP_PLACEMENT_KEY, table_change, table_current);
     dm_coordinator_differ_watch(c);
+    if (c->o.manage)
+        dm_coordinator_keys_watch(c);
     c->env->sched->arm(c->loop, &c->tick, c->o.heartbeat_ms);
 }
 
@@ -351,6 +354,8 @@ static void end(struct kl_env_task *task)
     c->bus->unwatch(c->bus, &c->lease_watch);
     c->bus->unwatch(c->bus, &c->table_watch);
     c->bus->unwatch(c->bus, &c->digest_watch);
+    if (c->o.manage)
+        dm_coordinator_keys_unwatch(c);
 }
 
 static struct kl_metric *metric(struct kl_metrics *m, enum kl_metric_kind kind, const char *name,
@@ -387,6 +392,8 @@ static void metrics_init(struct dm_coordinator *c)
                          "Members that this coordinator removed from partitions");
     c->m.owners = metric(m, KL_COUNTER, "koalemos_cluster_owner_changes_total", "",
                          "Partitions that this coordinator gave to another owner");
+    c->m.forgotten = metric(m, KL_COUNTER, "koalemos_cluster_forgotten_keys_total", "",
+                            "Keys of ingestors that are no more, deleted by this coordinator");
 }
 
 struct dm_coordinator *dm_coordinator_new(struct kl_env *env, struct kl_bus *bus,
@@ -421,6 +428,7 @@ void dm_coordinator_free(struct dm_coordinator *c)
     c->env->sched->loop_free(c->loop);
     tsp_roster_free(c->roster);
     tsp_digests_free(c->digests);
+    dm_coordinator_keys_free(c);
     tsp_placement_free(c->table);
     tsp_placement_free(c->next);
     tsp_layout_free(c->layout);

@@ -7,6 +7,8 @@
  * would still not undo each other's step unseen. A coordinator that has no lease, or no KV, changes
  * nothing: the last table goes on working.
  *
+ * It also deletes what nodes left in the KV that are no more (coordinator_keys.c).
+ *
  * It also answers what operators ask of the cluster (coordinator_http.c): who is there, who has what, how
  * far behind; and takes their wishes, as marks in the KV (libtsproto/roster.h).
  *
@@ -26,6 +28,7 @@ struct dm_coordinator_options {
     unsigned replicas;                                 /* members wanted a partition */
     unsigned joins_at_once;
     int64_t  heartbeat_ms, silent_ms, gone_ms;
+    int64_t  forget_ms;                                /* after that a node leaves nothing in the KV; 0: gone_ms */
     int64_t  split_delay_ms;                           /* from a split's decision to its beginning */
     struct kl_log *log;
     struct kl_metrics *metrics;                        /* may be NULL */
@@ -65,6 +68,7 @@ struct dm_standing {
     char              name[TSP_NAME_MAX + 1];
     enum tsp_presence presence;
     enum tsp_mark     mark;
+    bool              runs;                            /* its beat moves: also of one that was removed */
     unsigned          members, alone;
 };
 struct dm_standings {

@@ -18,7 +18,8 @@ static void change(struct kl_bus_watch *w, const char *key, struct kl_span value
     uint32_t               partition;
     struct kl_err          err;
 
-    (void)revision;
+    if (c->o.manage)
+        dm_coordinator_keys_see(c, key, value, revision);
     if (!tsp_digests_put(c->digests, key, value, &partition, &err))
         kl_logf(c->o.log, KL_DEBUG, "coordinator: the key %s: %s", key, err.text);
 }

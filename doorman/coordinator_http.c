@@ -290,12 +290,18 @@ static void health(struct call *call)
 {
     const struct dm_coordinator *c = call->h->c;
     struct tsp_present all[TSP_NODES_MAX];
-    unsigned           count = tsp_roster_list(c->roster, all, kl_env_mono_ns(c->env)), seen[3] = { 0 };
+    int64_t            now_ns = kl_env_mono_ns(c->env);
+    unsigned           count = tsp_roster_list(c->roster, all, now_ns), seen[3] = { 0 }, removed = 0, running = 0;
     struct kl_buf      b = { 0 };
     bool               first = true;
 
-    for (unsigned i = 0; i < count; i++)
+    for (unsigned i = 0; i < count; i++) {
+        bool is_removed = tsp_roster_mark(c->roster, all[i].node->name) == TSP_MARK_REMOVED;
+
         seen[all[i].presence]++;
+        removed += is_removed;
+        running += is_removed && tsp_roster_runs(c->roster, all[i].node->name, now_ns);
+    }
     begin(&b);
     kl_buf_addf(&b, "\"coordinator\":");
     kl_json_cstr(&b, c->lease_there ? c->lease.owner : "");
@@ -304,7 +310,8 @@ static void health(struct call *call)
                 seen[TSP_GONE]);
     trouble(&b, &first, c->table == NULL, "placement tables are missing: no ingestor has registered yet");
     trouble(&b, &first, seen[TSP_SILENT], "ingestors are silent: they may be restarting");
-    trouble(&b, &first, seen[TSP_GONE], "ingestors are gone: remove them if they will not come back");
+    trouble(&b, &first, seen[TSP_GONE] - removed, "ingestors are gone: remove them if they will not come back");
+    trouble(&b, &first, running, "ingestors were removed and still run: stop them, or register them again");
     trouble(&b, &first, c->last.orphans, "partitions have no live member: queries miss what they hold");
     trouble(&b, &first, c->last.short_of, "partitions have fewer live members than the replication factor");
     trouble(&b, &first, c->last.same_zone, "partitions have two members in one zone");

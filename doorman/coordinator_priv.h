@@ -11,6 +11,13 @@ struct dm_held {                                       /* a partition's lease as
     bool there;
     struct tsp_lease lease;
 };
+struct dm_key { char *key; uint64_t revision; int64_t since_ns; };      /* since: it is as it is */
+struct dm_keys {                                       /* what others wrote that is of one node, by key */
+    struct dm_key *all; size_t count, room;
+    bool disks_current, repairs_current, out, said;
+    struct kl_bus_watch disk_watch, repair_watch;
+    struct kl_bus_kv    op;
+};
 struct dm_coordinator {
     struct kl_env *env;
     struct kl_bus *bus;
@@ -41,6 +48,7 @@ struct dm_coordinator {
     int64_t         clock_began_ms;                    /* what it said at monotonic 0, at the last look */
     unsigned        clocks_apart;                      /* ingestors whose clock is far from ours */
 
+    struct dm_keys keys;
     struct kl_bus_watch node_watch, mark_watch, lease_watch, table_watch, digest_watch;
     struct kl_bus_kv  lease_op, table_op;
     struct kl_buf     lease_bytes, table_bytes;
@@ -50,7 +58,7 @@ struct dm_coordinator {
     struct kl_env_timer tick;
     struct {
         struct kl_metric *alive, *silent, *gone, *joining, *short_of, *same_zone, *orphans, *acting,
-                         *revision, *joins, *leaves, *owners;
+                         *revision, *joins, *leaves, *owners, *forgotten;
     } m;
 };
 
@@ -66,6 +74,12 @@ void     dm_coordinator_differ_watch(struct dm_coordinator *c);
 uint32_t dm_coordinator_differ_count(const struct dm_coordinator *c);
 void     dm_coordinator_differ_json(const struct dm_coordinator *c, struct kl_buf *b);
 void     dm_coordinator_differ_text(const struct dm_coordinator *c, struct kl_buf *b);
+/* coordinator_keys.c: what nodes leave behind that are no more. On the coordinator's loop. */
+void dm_coordinator_keys_watch(struct dm_coordinator *c);
+void dm_coordinator_keys_unwatch(struct dm_coordinator *c);
+void dm_coordinator_keys_free(struct dm_coordinator *c);
+void dm_coordinator_keys_see(struct dm_coordinator *c, const char *key, struct kl_span value, uint64_t revision);
+void dm_coordinator_keys_tick(struct dm_coordinator *c);
 /* coordinator_clock.c: a look at the clocks that heartbeats told. */
 void dm_coordinator_clocks(struct dm_coordinator *c);
 /* coordinator_split.c: the put of its table has come back. */

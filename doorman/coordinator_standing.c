@@ -45,12 +45,14 @@ static void look(struct kl_env_task *task)
     struct dm_standings         *s = kl_container_of(task, struct dm_standings, task);
     const struct dm_coordinator *c = s->c;
     struct tsp_present           all[TSP_NODES_MAX];
+    int64_t                      now_ns = kl_env_mono_ns(c->env);
 
     s->complete = c->nodes_current && c->marks_current && c->table_current;
-    s->count = tsp_roster_list(c->roster, all, kl_env_mono_ns(c->env));
+    s->count = tsp_roster_list(c->roster, all, now_ns);
     for (unsigned i = 0; i < s->count; i++) {
         s->all[i] = (struct dm_standing){ .presence = all[i].presence,
-                                          .mark = tsp_roster_mark(c->roster, all[i].node->name) };
+                                          .mark = tsp_roster_mark(c->roster, all[i].node->name),
+                                          .runs = tsp_roster_runs(c->roster, all[i].node->name, now_ns) };
         snprintf(s->all[i].name, sizeof s->all[i].name, "%s", all[i].node->name);
     }
     for (uint32_t p = 0; c->table != NULL && p < tsp_placement_partitions(c->table); p++)

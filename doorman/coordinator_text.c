@@ -29,6 +29,10 @@ static void nodes(const struct dm_coordinator *c, struct kl_buf *b)
                     mark == TSP_MARK_REMOVED ? "removed" : mark == TSP_MARK_LEAVING ? "leaving" : n->state == TSP_NODE_UP ? "up" : "draining",
                     n->holding_count, owns, behind, n->address);
     }
+    for (unsigned i = 0; i < count; i++)
+        if (tsp_roster_mark(c->roster, all[i].node->name) == TSP_MARK_REMOVED &&
+            tsp_roster_runs(c->roster, all[i].node->name, kl_env_mono_ns(c->env)))
+            kl_buf_addf(b, "%s was removed and still runs: stop it, and its keys are deleted\n", all[i].node->name);
     if (count == 0)
         kl_buf_adds(b, "(none: no ingestor has registered)\n");
 }

@@ -30,6 +30,7 @@ static void coordinate(struct program *p, struct kl_app *a, const char *assigned
         .heartbeat_ms = kl_config_int(a->config, "cluster.heartbeat"),
         .silent_ms = kl_config_int(a->config, "cluster.silent"),
         .gone_ms = kl_config_int(a->config, "cluster.gone"),
+        .forget_ms = kl_config_int(a->config, "cluster.forget"),
         .split_delay_ms = kl_config_int(a->config, "placement.spread_delay"), .log = a->log, .metrics = a->metrics,
     };
 

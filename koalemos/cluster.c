@@ -17,6 +17,7 @@
 static const char usage[] =
     "usage: koalemos cluster init|status|split [flags]\n"
     "       koalemos cluster drain NODE... [--wait 10m] [--undo] [flags]\n"
+    "       koalemos cluster remove NODE... [--wait 10m] [--undo] [flags]\n"
     "       koalemos cluster leave [NODE] [--wait 10m] [flags]\n"
     "       koalemos cluster keep --prefix TEXT --names NODE,... [--wait 10m] [flags]\n"
     "       koalemos cluster repair PARTITION NODE [--wait 10m] [flags]\n"
@@ -26,6 +27,8 @@ static const char usage[] =
     "  status    who is in the cell, who has which partition, and how far behind\n"
     "  split     twice as many partitions, once every service was restarted with that number\n"
     "  drain     an ingestor's partitions go to others, and it takes none until --undo; ends when it has none\n"
+    "  remove    for an ingestor that will not come back: its partitions go to others at once, and its keys are\n"
+    "            deleted; ends when they are, so once it was stopped. --undo: one of that name may come again\n"
     "  leave     what an ingestor (ingestor.name) is to do before it is stopped: ends when each of its partitions\n"
     "            is had by another one that has caught up; drains it where that does not come by itself. It counts\n"
     "            again once it was started again\n"
@@ -216,6 +219,7 @@ static const struct verb {
 } verbs[] = {
     { "init", init, 0, 0, false },       { "status", status, 0, 0, false },
     { "split", split, 0, 0, false },     { "drain", cluster_drain, 1, CLUSTER_NAMES_MAX, true },
+    { "remove", cluster_remove, 1, CLUSTER_NAMES_MAX, true },
     { "leave", cluster_leave, 0, 1, true }, { "keep", cluster_keep, 0, 0, true },
     { "repair", cluster_repair, 2, 2, true },
 };
@@ -269,7 +273,7 @@ static int read_words(struct cluster *c, const struct verb *v, int *argc, char *
             flag = ours[k].flag;
             value = argv[i][size] == '=' ? argv[i] + size + 1 : i + 1 < *argc ? argv[++i] : NULL;
         }
-        if (flag == NULL && v->run == cluster_drain && strcmp(argv[i], "--undo") == 0) {
+        if (flag == NULL && (v->run == cluster_drain || v->run == cluster_remove) && strcmp(argv[i], "--undo") == 0) {
             c->undo = true;
         } else if (flag == NULL && argv[i][0] == '-') {
             argv[kept++] = argv[i];

@@ -5,6 +5,7 @@
  *   it marks itself "leaving", so that of two who leave at once neither counts on the other;
  *   waits until each partition that it has is had by another one, who is alive and has caught up;
  *   and where that does not come, drains itself, until it has nothing left.
+ * `remove` is for one that is gone already, or broken: its partitions go to others at once, and its keys are deleted.
  *
  * The ingestor takes that mark back when it starts again. Nothing here is needed for what was acknowledged, which is
  * in the log: it keeps queries whole, and partitions on as many ingestors as they should be on.
@@ -208,6 +209,65 @@ int cluster_drain(struct cluster *c)
     if (c->undo)
         return unwatch(&w, 0);
     return unwatch(&w, wait_for_empty(&w, "drain", c->names, c->name_count));
+}
+
+/* ---- remove ---- */
+
+/* Until nothing tells of them any more. */
+static int wait_for_end(struct watcher *w)
+{
+    const struct dm_standing *last = NULL;
+    struct kl_err             err;
+
+    do {
+        if (!look(w))
+            continue;
+        last = NULL;
+        for (unsigned i = 0; i < w->c->name_count; i++) {
+            const struct dm_standing *one = of(w, w->c->names[i]);
+
+            /* It is a member still, or the key is there: of two the one that somebody has to stop is told. */
+            if (one != NULL && (last == NULL || one->runs))
+                last = one;
+        }
+        if (last == NULL) {
+            for (unsigned i = 0; i < w->c->name_count; i++)
+                printf("%s: it is removed, and its keys are deleted\n", w->c->names[i]);
+            return 0;
+        }
+        if (last->members > 0 && takers(w, last->name) == 0) {
+            kl_fail(&err, KL_EINVAL, "no other ingestor is alive and stays: nobody could take what %s has", last->name);
+            return cluster_fail("remove", &err);
+        }
+    } while (time_left(w));
+    if (last == NULL)
+        kl_fail(&err, KL_ETIMEOUT, "time is over, and the keys were not read; the mark stays, and so it goes on");
+    else if (last->runs)
+        kl_fail(&err, KL_ETIMEOUT, "%s is removed, and still runs: stop it, and its keys are deleted; until then it does "
+                "nothing", last->name);
+    else
+        kl_fail(&err, KL_ETIMEOUT, "time is over, and the keys of %s are there still; the mark stays, and so a doorman "
+                "deletes them", last->name);
+    return cluster_fail("remove", &err);
+}
+
+int cluster_remove(struct cluster *c)
+{
+    struct watcher w = watch(c);
+    struct kl_err  err;
+
+    if (!seen(&w, &err))
+        return unwatch(&w, cluster_fail("remove", &err));
+    for (unsigned i = 0; i < c->name_count; i++) {
+        /* Who is removed may have no key any more. */
+        if (of(&w, c->names[i]) == NULL && !c->undo) {
+            kl_fail(&err, KL_ENOENT, "there is no ingestor %s; `koalemos cluster status` names them", c->names[i]);
+            return unwatch(&w, cluster_fail("remove", &err));
+        }
+        if (put_mark(c, c->names[i], c->undo ? NULL : "removed", &err) != KL_OK)
+            return unwatch(&w, cluster_fail("remove", &err));
+    }
+    return unwatch(&w, c->undo ? 0 : wait_for_end(&w));
 }
 
 /* ---- keep ---- */

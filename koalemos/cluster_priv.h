@@ -24,6 +24,7 @@ struct dm_coordinator *cluster_looker(struct cluster *c);
 
 /* cluster_drain.c. Each closes the bus, and gives the exit status. */
 int cluster_drain(struct cluster *c);
+int cluster_remove(struct cluster *c);
 int cluster_keep(struct cluster *c);
 int cluster_leave(struct cluster *c);
 /* cluster_repair.c, likewise. */

@@ -12,8 +12,9 @@ struct entry {
     bool            lost;                              /* its key was deleted, and nobody said that it is removed */
     bool            steady;                            /* between its last two beats its clock ran as ours */
     enum tsp_mark   mark;
-    uint64_t        revision;
+    uint64_t        revision, mark_revision;           /* of its key; of its mark's, 0: it has none */
     int64_t         first_ns, moved_ns, heard_ns;      /* heard: the first time with the beat it has */
+    int64_t         idle_ns;                           /* since when the mark is as it is, and there is no key */
 };
 struct tsp_roster {
     int64_t       silent_ns, gone_ns;
@@ -47,9 +48,14 @@ void tsp_roster_free(struct tsp_roster *r)
 
 static int by_name(const void *name, const void *e) { return strcmp(name, (*(struct entry *const *)e)->name); }
 
+static int64_t still_ns(const struct entry *e, int64_t now_ns)
+{
+    return now_ns - (e->moved ? e->moved_ns : e->first_ns);
+}
+
 static bool is_gone(const struct tsp_roster *r, const struct entry *e, int64_t now_ns)
 {
-    return now_ns - (e->moved ? e->moved_ns : e->first_ns) >= r->gone_ns;
+    return still_ns(e, now_ns) >= r->gone_ns;
 }
 
 /* Where `name` is or would be. */
@@ -76,7 +82,7 @@ static void forget(struct tsp_roster *r, size_t at)
 static void make_room(struct tsp_roster *r)
 {
     for (unsigned i = 0; i < r->count; i++)
-        if (r->all[i]->lost && r->all[i]->mark == TSP_MARK_NONE) {
+        if (r->all[i]->lost && r->all[i]->mark_revision == 0) {
             forget(r, i);
             return;
         }
@@ -119,7 +125,7 @@ static void forget_idle(struct tsp_roster *r, const char *name)
     bool   found;
     size_t at = place(r, name, &found);
 
-    if (found && !r->all[at]->there && !r->all[at]->lost && r->all[at]->mark == TSP_MARK_NONE)
+    if (found && !r->all[at]->there && !r->all[at]->lost && r->all[at]->mark_revision == 0)
         forget(r, at);
 }
 
@@ -196,7 +202,7 @@ static enum kl_code see_node(struct tsp_roster *r, const char *name, struct kl_s
 }
 
 static enum kl_code see_mark(struct tsp_roster *r, const char *name, struct kl_span value,
-                             struct kl_err *err)
+                             uint64_t revision, int64_t now_ns, struct kl_err *err)
 {
     struct entry *e;
 
@@ -207,6 +213,8 @@ static enum kl_code see_mark(struct tsp_roster *r, const char *name, struct kl_s
         return too_many(err);
     /* What the node said of its own state comes back with its next heartbeat. */
     e->mark = value.at == NULL ? TSP_MARK_NONE : tsp_mark_of(value);
+    e->mark_revision = value.at == NULL ? 0 : revision;
+    e->idle_ns = now_ns;
     if (e->there && e->mark == TSP_MARK_DRAIN)
         e->node.state = TSP_NODE_DRAINING;
     forget_idle(r, name);
@@ -220,7 +228,7 @@ enum kl_code tsp_roster_see(struct tsp_roster *r, const char *key, struct kl_spa
     struct entry *e;
 
     if (strncmp(key, TSP_MARK_PREFIX, strlen(TSP_MARK_PREFIX)) == 0)
-        return see_mark(r, key + strlen(TSP_MARK_PREFIX), value, err);
+        return see_mark(r, key + strlen(TSP_MARK_PREFIX), value, revision, now_ns, err);
     if (strncmp(key, TSP_NODE_PREFIX, strlen(TSP_NODE_PREFIX)) != 0)
         return KL_OK;
     name = key + strlen(TSP_NODE_PREFIX);
@@ -229,6 +237,7 @@ enum kl_code tsp_roster_see(struct tsp_roster *r, const char *key, struct kl_spa
     e = find(r, name);
     if (e != NULL && (e->there || e->lost)) {
         e->there = false;
+        e->idle_ns = now_ns;
         e->lost = e->mark != TSP_MARK_REMOVED && !is_gone(r, e, now_ns);
         if (!e->lost)
             tsp_node_deinit(&e->node);
@@ -295,4 +304,37 @@ bool tsp_roster_settled(const struct tsp_roster *r, int64_t now_ns)
             return false;
     }
     return true;
+}
+
+bool tsp_roster_runs(const struct tsp_roster *r, const char *name, int64_t now_ns)
+{
+    const struct entry *e = find(r, name);
+
+    return e != NULL && e->there && e->moved && still_ns(e, now_ns) < r->silent_ns;
+}
+
+static int64_t at_least_gone(const struct tsp_roster *r, int64_t forget_ns)
+{
+    return forget_ns > r->gone_ns ? forget_ns : r->gone_ns;
+}
+
+bool tsp_roster_over(const struct tsp_roster *r, const char *name, int64_t now_ns, int64_t forget_ns)
+{
+    const struct entry *e = find(r, name);
+
+    return e != NULL && e->there &&
+           still_ns(e, now_ns) >= (e->mark == TSP_MARK_REMOVED ? r->silent_ns : at_least_gone(r, forget_ns));
+}
+
+const char *tsp_roster_stale_mark(const struct tsp_roster *r, int64_t now_ns, int64_t forget_ns, uint64_t *revision)
+{
+    for (unsigned i = 0; i < r->count; i++) {
+        const struct entry *e = r->all[i];
+
+        if (e->there || e->mark_revision == 0 || now_ns - e->idle_ns < at_least_gone(r, forget_ns))
+            continue;
+        *revision = e->mark_revision;
+        return e->name;
+    }
+    return NULL;
 }

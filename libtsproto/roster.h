@@ -42,6 +42,13 @@ const struct tsp_node *tsp_roster_node(const struct tsp_roster *r, const char *n
 enum { TSP_CLOCK_LATE_MS = 2 * 60 * 1000 };
 bool tsp_roster_clock(const struct tsp_roster *r, const char *name, int64_t now_ns, int64_t *told_ms);
 enum tsp_mark tsp_roster_mark(const struct tsp_roster *r, const char *name);
+/* Does its beat move, removed or not? */
+bool tsp_roster_runs(const struct tsp_roster *r, const char *name, int64_t now_ns);
+/* May its key go? It was removed and its beat stands still, or that stands still for `forget_ns`, and for as long as
+ * makes one gone; by what this observer saw. */
+bool tsp_roster_over(const struct tsp_roster *r, const char *name, int64_t now_ns, int64_t forget_ns);
+/* A name that has a mark and has had no key for so long; NULL: there is none. */
+const char *tsp_roster_stale_mark(const struct tsp_roster *r, int64_t now_ns, int64_t forget_ns, uint64_t *revision);
 /* All of them by name, also who lost its key a while ago; `all` has room for TSP_NODES_MAX. */
 unsigned tsp_roster_list(const struct tsp_roster *r, struct tsp_present *all, int64_t now_ns);
 /* Whether each node was seen to move, or was watched for long enough to be called silent. */

@@ -131,6 +131,7 @@ const struct kl_option kl_app_options[] = {
     MS("cluster.heartbeat", "2s", 100, 60000, "how often an ingestor says that it lives"),
     MS("cluster.silent", "10s", 500, 600000, "an ingestor whose heartbeat stands still so long owns nothing; at least three heartbeats"),
     MS("cluster.gone", "10m", 1000, YEARS, "after this its partitions are given to others"),
+    MS("cluster.forget", "1d", 1000, YEARS, "after this its keys are deleted, as if it had never been; not before cluster.gone"),
 
     TEXT("placement.static", "", "which ingestor has which partitions: ingestor-0=0-7,ingestor-1=8-15; empty: the coordinator gives them to those that register"),
     INT("placement.spread_series", "500000", 0, (int64_t)1 << 40, "a metric with more series in one partition is spread over more; 0: none is"),

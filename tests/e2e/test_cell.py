@@ -334,6 +334,32 @@ def test_cell_two_of_one_name_are_told_and_a_removed_one_says_so(world):
     cell.wish("nodes", action="register", name="ingestor-0")
     cell.settled(["ingestor-0", "ingestor-1"])
 
+    # Removed for good: its keys go once it was stopped, and neither its name nor its disk is known any more.
+    def remove(wait, *more):
+        return subprocess.run([os.path.join(koa.BIN, "koalemos"), "cluster", "remove", "ingestor-0", "--wait", wait,
+                               "--config", world.path("cell.yaml"), *more], capture_output=True, text=True, timeout=90)
+    names = lambda: [n["name"] for n in cell.ask("nodes")["nodes"]]
+    out = remove("5s")
+    check(out.returncode == 1 and "ingestor-0 is removed, and still runs: stop it" in out.stderr, f"{out}")
+    eventually("a removed one that runs is told",
+               lambda: "1 ingestors were removed and still run: stop them, or register them again"
+               in cell.ask("health")["troubles"], 20)
+    check("ingestor-0" in names(), f"{names()}")
+    cell.ingestors[0].kill()
+    out = remove("60s")
+    check(out.returncode == 0 and out.stdout == "ingestor-0: it is removed, and its keys are deleted\n", f"{out}")
+    eventually("nobody knows it", lambda: names() == ["ingestor-1"], 20)
+    troubles = cell.ask("health")["troubles"]
+    check(not any("gone" in t or "silent" in t or "removed" in t for t in troubles), f"{troubles}")
+    cell.ingestors[0].start()                          # not by itself
+    def told():
+        status, _, body = http(f"{cell.url('ingestor-0')}/-/ready")
+        return status == 503 and b"was removed from the cell" in body
+    eventually("it is told that it was removed", told, 30)
+    out = remove("5s", "--undo")
+    check(out.returncode == 0, f"{out}")
+    cell.settled(["ingestor-0", "ingestor-1"])
+
 
 def test_cell_with_fewer_members_than_replicas_or_a_zone_without_any_works_and_says_so(world):
     cell = Cell(world, ingestors=1)

@@ -307,12 +307,14 @@ static void bad_weather(struct life *l)
     kl_bus_sim_weather(l->c.servers, &w);
 }
 
+/* In some lives they are removed in place of drained: stopped or not, and what they left is tidied away. */
 static void mark(struct life *l, unsigned i, bool drain)
 {
-    char key[40];
+    const char *word = l->c.seed % 7 == 2 ? "removed" : "drain";
+    char        key[40];
 
     snprintf(key, sizeof key, TSP_MARK_PREFIX "%s", l->c.nodes[i].name);
-    c_kv(&l->c, drain ? KL_BUS_KV_PUT : KL_BUS_KV_DELETE, key, kl_span_str(drain ? "drain" : ""));
+    c_kv(&l->c, drain ? KL_BUS_KV_PUT : KL_BUS_KV_DELETE, key, kl_span_str(drain ? word : ""));
 }
 
 /* Somebody wishes that a member, perhaps the owner, perhaps none of that partition, makes it anew. */

@@ -182,6 +182,38 @@ START_TEST(who_loses_its_key_is_silent_and_in_time_gone)
 }
 END_TEST
 
+START_TEST(a_key_may_go_when_its_node_was_removed_and_is_quiet_or_for_long_was_not_heard)
+{
+    const int64_t forget_ms = 3 * GONE_MS;
+    uint64_t      mark_revision = 0;
+
+    beat("a", 1, 1, 0);
+    beat("a", 1, 2, 1000);
+    beat("b", 1, 1, 1000);
+    ck_assert(tsp_roster_runs(r, "a", MS(2000)));
+    ck_assert(!tsp_roster_runs(r, "b", MS(2000)));
+    ck_assert(!tsp_roster_over(r, "a", MS(1000 + forget_ms - 1), MS(forget_ms)));
+    ck_assert(tsp_roster_over(r, "a", MS(1000 + forget_ms), MS(forget_ms)));
+    ck_assert(!tsp_roster_over(r, "a", MS(1000 + GONE_MS - 1), 0));
+    ck_assert(tsp_roster_over(r, "b", MS(1000 + GONE_MS), 0));
+    put("mark.a", "removed", 3000);
+    beat("a", 1, 3, 4000);                             /* it still runs */
+    ck_assert(tsp_roster_runs(r, "a", MS(5000)));
+    ck_assert(!tsp_roster_over(r, "a", MS(4000 + SILENT_MS - 1), MS(forget_ms)));
+    ck_assert(tsp_roster_over(r, "a", MS(4000 + SILENT_MS), MS(forget_ms)));
+    ck_assert_ptr_null(tsp_roster_stale_mark(r, MS(9 * forget_ms), MS(forget_ms), &mark_revision));
+    put("node.a", NULL, 20000);
+    ck_assert(!tsp_roster_over(r, "a", MS(9 * forget_ms), MS(forget_ms)));
+    ck_assert_ptr_null(tsp_roster_stale_mark(r, MS(20000 + forget_ms - 1), MS(forget_ms), &mark_revision));
+    ck_assert_str_eq(tsp_roster_stale_mark(r, MS(20000 + forget_ms), MS(forget_ms), &mark_revision), "a");
+    ck_assert_uint_gt(mark_revision, 0);
+    put("mark.a", "drain", 30000);                     /* somebody says something else */
+    ck_assert_ptr_null(tsp_roster_stale_mark(r, MS(20000 + forget_ms), MS(forget_ms), &mark_revision));
+    put("mark.a", NULL, 40000);
+    ck_assert_ptr_null(tsp_roster_stale_mark(r, MS(9 * forget_ms), MS(forget_ms), &mark_revision));
+}
+END_TEST
+
 START_TEST(who_lost_its_key_makes_room_for_who_is_there)
 {
     char name[16], key[32];
@@ -255,6 +287,7 @@ int main(void)
     tcase_add_test(t, states_repeated_after_a_reconnection_take_nothing_back);
     tcase_add_test(t, marks_hold_for_nodes_that_come_later_too);
     tcase_add_test(t, who_loses_its_key_is_silent_and_in_time_gone);
+    tcase_add_test(t, a_key_may_go_when_its_node_was_removed_and_is_quiet_or_for_long_was_not_heard);
     tcase_add_test(t, who_lost_its_key_makes_room_for_who_is_there);
     tcase_add_test(t, who_says_that_it_leaves_is_drained_only_if_it_says_so);
     tcase_add_test(t, another_nodes_words_under_a_key_are_refused);
