@@ -173,7 +173,7 @@ static enum kl_code flush_all(struct backup *b, struct kl_err *err)
         snprintf(url, sizeof url, "%.1900s/api/v1/admin/tsdb/flush", b->flush[i]);
         code = kl_http_client_ask(c, &a, err);
         if (code == KL_OK && a.status != 204 && a.status != 200)
-            code = kl_fail(err, KL_EIO, "flush: %s answers %u %.300s", url, a.status, a.words);
+            code = kl_fail(err, KL_EIO, "flush: %s answers %u %.300s", a.shown, a.status, a.words);
     }
     kl_http_client_free(c);
     return code;

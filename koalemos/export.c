@@ -205,11 +205,11 @@ static enum kl_code ask(struct export *x, const char *path, bool get, const stru
         if (code == KL_ECANCELED)
             code = kl_fail(err, KL_ELIMIT, "the answer has more than %zu MiB", to->cap >> 20);
         else if (code == KL_OK && (a.status == 503 || a.status == 429))
-            code = kl_fail(err, KL_EAGAIN, "%s: %u %.300s", a.url, a.status, a.words);
+            code = kl_fail(err, KL_EAGAIN, "%s: %u %.300s", a.shown, a.status, a.words);
         else if (code == KL_OK && a.status == 422)
-            code = kl_fail(err, KL_ELIMIT, "%s: %.300s", a.url, a.words);
+            code = kl_fail(err, KL_ELIMIT, "%s: %.300s", a.shown, a.words);
         else if (code == KL_OK && a.status != 200)
-            code = kl_fail(err, KL_EINVAL, "%s: %u %.300s", a.url, a.status, a.words);
+            code = kl_fail(err, KL_EINVAL, "%s: %u %.300s", a.shown, a.status, a.words);
     } while (code == KL_EAGAIN && is_worth_another_try(x, &a, ++tried, err));
     if (code == KL_OK && a.kept[0] != '\0')
         x->histograms += strtoull(a.kept, NULL, 10);
@@ -372,7 +372,7 @@ static enum kl_code all(struct export *x, struct kl_err *err)
         at = memmem(names.at, names.size, begins, sizeof begins - 1);
         end = names.at + names.size;
         if (at == NULL)
-            code = kl_fail(err, KL_ECORRUPT, "that is no server that answers queries: %.100s", x->url);
+            code = kl_fail(err, KL_ECORRUPT, "what --url names is no server that answers queries");
         else
             at += sizeof begins - 1;
     }

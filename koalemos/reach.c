@@ -109,7 +109,7 @@ static void ask_server(struct reach *r, struct reach_question *q)
     else if (code == KL_OK && a.status == 409)
         code = kl_fail(&err, KL_EEXIST, "%s was changed meanwhile", q->kv.key);
     else if (code == KL_OK && (a.status != 200 || !take_answer(q, &answer)))
-        code = kl_fail(&err, KL_EIO, "%s answers %u %.300s", url, a.status, a.words);
+        code = kl_fail(&err, KL_EIO, "%s answers %u %.300s", a.shown, a.status, a.words);
     *(q->about_log ? &q->info.code : &q->kv.code) = code;
     *(q->about_log ? &q->info.err : &q->kv.err) = err;
     kl_buf_deinit(&form);

@@ -31,6 +31,7 @@ struct kl_http_asked {
     void *ctx;
     const char *header;                                /* of the answer: which to keep; or NULL */
     /* filled: */
+    char     shown[200];                               /* the address as it may be told; a long one is cut off */
     unsigned status;
     bool     refused;                                  /* with KL_EAGAIN: nobody listens there */
     char     kept[64];                                 /* that header's value */

@@ -224,6 +224,7 @@ enum kl_code kl_http_client_ask(struct kl_http_client *c, struct kl_http_asked *
     kl_address_show(&shown, a->url);
     kl_buf_add8(&shown, 0);
     hide_secrets(c, a, shown.at);
+    snprintf(a->shown, sizeof a->shown, "%s", shown.at);
     err->code = KL_OK;
     if (c->stopped)
         kl_fail(err, KL_ECANCELED, "the answer was wanted no further");

@@ -1,14 +1,16 @@
 """What is exported comes back: by our own import, by promtool, by whoever reads CSV."""
 import csv
+import http.server
 import io
 import json
 import os
 import random
 import subprocess
+import threading
 import time
 
 import koa
-from koa import check, http
+from koa import check
 from test_generated import Asker, JITTER_MS, ROWS, STEP_MS, series_of
 from test_import import first_difference, histogram_series, koalemos, push_all, rows_of
 
@@ -39,14 +41,14 @@ def test_exports_come_back_as_they_went_by_every_way(world):
     push_all(ours.push, series, histogram_series(start_ms), start_ms)
     # What remote write 1 of Prometheus does not bring: custom bounds, a gauge, starts of counters, other NaNs.
     custom = {"schema": -53, "positiveSpans": [{"offset": 0, "length": 3}], "customValues": [-1.5, 0, 1e-7]}
-    status, _, body = http(f"{ours.push}/api/v1/import", json.dumps({
+    status, _, body = koa.http(f"{ours.push}/api/v1/import", json.dumps({
         "metric": {"__name__": "customs", "job": "x"}, "values": [1, "NaN(0xfff8000000000123)", "StaleNaN"],
         "timestamps": [start_ms, start_ms + 1, start_ms + 2], "starts": [start_ms - 5, 0, 0], "histograms": [
             dict(custom, timestamp=start_ms + 10, countInt="9", sum=-0.0, positiveDeltas=[4, -4, 5], startTimestamp=start_ms - 5),
             dict(custom, timestamp=start_ms + 11, countFloat=1e300, sum="Infinity", positiveCounts=[0.1, 5e-324, 1e300], resetHint="GAUGE"),
             {"timestamp": start_ms + 12, "countInt": 0, "sum": "StaleNaN"}]}).encode(), method="POST")
     check(status == 204, f"{status} {body!r}")
-    status, _, body = http(f"{ours.push}/api/v1/import", json.dumps({
+    status, _, body = koa.http(f"{ours.push}/api/v1/import", json.dumps({
         "metric": {"__name__": "nhcb", "job": 'a"b', "le": "own"}, "histograms": [
             {"schema": -53, "positiveSpans": [{"offset": 0, "length": 1}, {"offset": 2, "length": 2}], "customValues": [1, 2, 4.5, 1234567],
              "timestamp": start_ms + 20, "countInt": "12", "sum": 77.5, "positiveDeltas": [2, 1, 4]}]}).encode(), method="POST")
@@ -63,7 +65,7 @@ def test_exports_come_back_as_they_went_by_every_way(world):
     lines, words = export(ours.query, *span)
     check("left out" not in words, words)
     other = koa.Serve(world, name="other", data=world.path("other"))
-    status, _, body = http(f"{other.push}/api/v1/import", lines.encode(), method="POST")
+    status, _, body = koa.http(f"{other.push}/api/v1/import", lines.encode(), method="POST")
     check(status == 204, f"import: {status} {body!r}")
     after = everything(other.query, at)
     check(before == after, first_difference(before, after))
@@ -87,7 +89,7 @@ def test_exports_come_back_as_they_went_by_every_way(world):
     # In small pieces it is the same, also where the server has little memory.
     small, words = export(ours.query, *span, "--slice", "137.5")
     third = koa.Serve(world, "--querier.memory_max", "24MiB", name="third", data=world.path("third"))
-    status, _, body = http(f"{third.push}/api/v1/import", small.encode(), method="POST")
+    status, _, body = koa.http(f"{third.push}/api/v1/import", small.encode(), method="POST")
     check(status == 204 and small.count("\n") > 5 * lines.count("\n"), f"{status} {body!r} {small.count(chr(10))}")
     check(everything(third.query, at) == before, "in pieces it is not the same")
     again, words = export(third.query, *span, "--match", '{__name__=~"lat.*",le="1"}')
@@ -96,7 +98,7 @@ def test_exports_come_back_as_they_went_by_every_way(world):
     # OpenMetrics: promtool makes blocks of it, and we take those. Stale markers have no place there.
     om, words = export(ours.query, *span, "--format", "openmetrics", "--slice", "1000")
     check(om.endswith("# EOF\n") and om.count("# EOF") == 1 and om.count("# TYPE cpu_total ") == 1, om[-200:])
-    whole = http(f"{ours.query}/api/v1/export/openmetrics?match[]=load&match[]=info&start={span[1]}&end={span[3]}")[2].decode()
+    whole = koa.http(f"{ours.query}/api/v1/export/openmetrics?match[]=load&match[]=info&start={span[1]}&end={span[3]}")[2].decode()
     check(whole.endswith("# EOF\n") and whole.count("# TYPE") == 2 and whole.count("\n") == 3 + 8 * ROWS, whole[:300])
     with open(world.path("out.om"), "w") as f:
         f.write(om)
@@ -125,7 +127,7 @@ def test_exports_come_back_as_they_went_by_every_way(world):
                    ("1.0", True): [(t[2], 2)], ("2.0", True): [(t[2], 2)], ("4.5", True): [(t[2], 2)], ("1.234567e+06", True): [(t[2], 5)],
                    ("+Inf", True): [(t[2], 12)], ("nhcb_count", True): [(t[2], 12)], ("nhcb_sum", True): [(t[2], 77.5)]}, f"{got}")
     check("# TYPE nhcb histogram\n" in om and "# TYPE customs unknown\n" in om, "types")
-    whole = http(f"{ours.query}/api/v1/export/openmetrics?match[]=nhcb&start={span[1]}&end={span[3]}")[2].decode()
+    whole = koa.http(f"{ours.query}/api/v1/export/openmetrics?match[]=nhcb&start={span[1]}&end={span[3]}")[2].decode()
     check(whole.startswith("# TYPE nhcb histogram\nnhcb_bucket{job=\"a\\\"b\",le=\"1.0\"} 2 ") and whole.count("\n") == 1 + 7 + 1, whole)
     both = [Asker(s.query)("query", query=q, time=start_ms // 1000 + 60)[1]["data"]["result"] for s, q in (
         (ours, "histogram_quantile(0.3, nhcb)"), (fourth, "histogram_quantile(0.3, nhcb_bucket)"))]
@@ -159,3 +161,34 @@ def test_exports_come_back_as_they_went_by_every_way(world):
     check("match[]" in words, words)
     export(ours.query, "--format", "xml", code=2)
     export(ours.query, "--start", "yesterday", code=2)
+
+
+def test_what_an_export_is_refused_with_names_the_server_and_not_its_password(world):
+    says = {"status": 503}
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(says["status"])
+            self.send_header("Content-Length", "5")
+            self.end_headers()
+            self.wfile.write(b"no, no"[:5])
+        do_POST = do_GET
+
+        def log_message(self, *_):
+            pass
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    port, secret = server.server_address[1], "pass-" + os.urandom(8).hex()
+    url = f"http://somebody:{secret}@127.0.0.1:{port}"
+    for status in (422, 500, 200, 503, 429):
+        says["status"] = status
+        if status in (503, 429):                       # it tries again, and that is enough of it
+            with subprocess.Popen([os.path.join(koa.BIN, "koalemos"), "export", "--url", url], stderr=subprocess.PIPE, text=True) as p:
+                words = p.stderr.readline()
+                p.kill()
+            check("; trying again" in words, words)
+        else:
+            _, words = export(url, "--match", "up", code=1)
+        check(secret not in words and "somebody" not in words, words)
+        check(f"http://***@127.0.0.1:{port}/api/v1/label/__name__/values" in words or status == 200, words)
+    server.shutdown()

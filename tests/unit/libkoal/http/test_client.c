@@ -159,6 +159,7 @@ START_TEST(what_stands_before_the_at_of_an_address_is_not_told)
     ck_assert_int_eq(kl_http_client_ask(client, &a, &err), KL_EAGAIN);
     ck_assert_ptr_null(strstr(err.text, "canary"));
     ck_assert_ptr_nonnull(strstr(err.text, "http://***@127.0.0.1:1/v1/traces: "));
+    ck_assert_str_eq(a.shown, "http://***@127.0.0.1:1/v1/traces");
 }
 END_TEST
 
