@@ -82,6 +82,15 @@ bench-digest: $(B)/bench/digest
 	@$< $(or $(SERIES),10000) $(or $(SAMPLES),480) $(or $(STARTS),0)
 .PHONY: bench-digest
 
+# One aggregate in one ingestor, of one partition, by one worker and by two. SERIES=, SAMPLES=, ROUNDS=
+$(B)/bench/aggregate: $(B)/bench/aggregate.o $(call archives,ingestor)
+	@mkdir -p $(@D)
+	@$(CC) $(CFLAGS) $+ $(call libs,ingestor) -pthread -o $@
+bench-aggregate: $(B)/bench/aggregate
+	@rm -rf $(B)/bench/aggregates && mkdir $(B)/bench/aggregates
+	@$< $(B)/bench/aggregates $(or $(SERIES),50000) $(or $(SAMPLES),40) $(or $(ROUNDS),15)
+.PHONY: bench-aggregate
+
 # What aggregates cost a cell when its ingestors make them. ARGS: --hosts, --seconds, --spread
 bench-pushdown: all
 	@tests/peers.sh build/peers >/dev/null

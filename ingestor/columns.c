@@ -13,6 +13,11 @@ static enum kl_code no_room(const struct work *w)
     return kl_fail(w->err, KL_ELIMIT, "an aggregate's series need more memory than it may use");
 }
 
+static void *take(const struct work *w, size_t size)
+{
+    return kl_budget_take(w->c->budget, size) ? kl_arena_alloc(w->arena, size) : NULL;
+}
+
 void ing_columns_free(struct ing_columns *c)
 {
     free(c->series);
@@ -23,6 +28,7 @@ void ing_columns_free(struct ing_columns *c)
     free(c->values);
     free(c->index);
     free(c->other);
+    free(c->range);
     *c = (struct ing_columns){ 0 };
 }
 
@@ -79,7 +85,7 @@ static enum kl_code decode(const struct work *w, int64_t *times, double *values,
         for (uint32_t k = 0; k < count; k++)
             all |= c->starts[k];
         if (all != 0 && *starts == NULL) {
-            *starts = kl_arena_alloc(w->arena, w->total * sizeof **starts);
+            *starts = take(w, w->total * sizeof **starts);
             if (*starts == NULL)
                 return no_room(w);
             memset(*starts, 0, w->total * sizeof **starts);
@@ -113,7 +119,7 @@ static enum kl_code merge(const struct work *w, int64_t *times, double *values, 
     c->runs.count = 0;
     if (decode(w, c->times, c->values, &starts, true) != KL_OK)
         return w->err->code;
-    if (starts != NULL && (sorted = kl_arena_alloc(w->arena, w->total * sizeof *sorted)) == NULL)
+    if (starts != NULL && (sorted = take(w, w->total * sizeof *sorted)) == NULL)
         return no_room(w);
     out->count = blk_runs_merge(&c->runs, c->times, (uint32_t)w->total, &c->index, &c->other);
     for (uint32_t i = 0; i < out->count; i++) {
@@ -145,8 +151,8 @@ static enum kl_code samples(const struct work *w, bool plain, struct pql_series 
 
     if (!pql_charge(w->c->q, w->total, 1))
         return kl_fail(w->err, KL_ELIMIT, "an aggregate's series have more samples than a query may look at");
-    times = kl_arena_alloc(w->arena, w->total * sizeof *times);
-    values = kl_arena_alloc(w->arena, w->total * sizeof *values);
+    times = take(w, w->total * sizeof *times);
+    values = take(w, w->total * sizeof *values);
     if (times == NULL || values == NULL)
         return no_room(w);
     if (!plain) {
@@ -169,15 +175,17 @@ static enum kl_code add(struct work *w, struct kl_fp fp, struct kl_span labels, 
     static const char   name[] = "__name__";
     struct ing_columns *c = w->c;
     uint32_t            place;
+    void               *copy;
 
     s->labels = (struct kl_labels){ labels.at, labels.size };
     place = tsp_placement_place(c->tenant, kl_labels_get(s->labels, kl_span(name, sizeof name - 1)), fp,
                                 c->place.spread, c->place.partitions);
     if (place != c->partition)
         return kl_fail(w->err, KL_EINVAL, "the metric is spread otherwise than some of its samples here");
-    s->labels.at = kl_arena_copy(w->arena, labels.at, labels.size);
-    if (s->labels.at == NULL)
+    copy = take(w, labels.size);
+    if (copy == NULL)
         return no_room(w);
+    s->labels.at = memcpy(copy, labels.at, labels.size);
     if (c->count == c->room) {
         c->room = c->room == 0 ? 256 : c->room * 2;
         c->series = kl_resize(c->series, c->room * sizeof *c->series);
@@ -186,26 +194,9 @@ static enum kl_code add(struct work *w, struct kl_fp fp, struct kl_span labels, 
     return KL_OK;
 }
 
-void ing_columns_feed(struct ing_columns *c)
-{
-    struct kl_labels  *labels = kl_resize(NULL, (c->count + 1) * sizeof *labels);
-    struct pql_series *sorted = kl_resize(NULL, (c->count + 1) * sizeof *sorted);
-    uint32_t          *order = kl_resize(NULL, (c->count + 1) * sizeof *order);
-
-    for (uint32_t i = 0; i < c->count; i++)
-        labels[i] = c->series[i].labels;
-    kl_labels_order(labels, order, c->count);
-    for (uint32_t i = 0; i < c->count; i++)
-        sorted[i] = c->series[order[i]];
-    pql_feed(c->q, 0, sorted, c->count);
-    free(labels);
-    free(sorted);
-    free(order);
-}
-
 enum kl_code ing_columns_page(struct ing_columns *c, struct kl_cur items, struct kl_err *err)
 {
-    struct work w = { .c = c, .arena = pql_arena(c->q, 0), .err = err };
+    struct work w = { .c = c, .arena = pql_arena(c->q, c->worker), .err = err };
 
     while (kl_cur_left(&items) > 0) {
         struct pql_series s = { .count = 0 };

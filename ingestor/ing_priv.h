@@ -181,10 +181,9 @@ struct ing_ask {                                       /* a question to one part
     int64_t  until_ns, asked_ns;
     bool     unsure;                                   /* where the log ends was not known of late */
     struct ing_plan *plan;
-    struct ing_partial *partial;                       /* of PARTIAL, once it is begun */
+    struct ing_partial *partial;                       /* of PARTIAL, once it is begun: then the next four are not used */
     struct ing_ask *next_partial;                      /* of its partition */
     _Atomic bool stopped;                              /* its asker does not want it any more */
-    bool             more;                             /* of its pages */
     struct kl_env_task work, back;
     struct kl_buf    page;
     enum kl_code     code;
@@ -666,14 +665,19 @@ void ing_plan_render(struct ing_plan *plan, bool at_hand, struct kl_buf *out, en
                      struct kl_err *err);
 bool ing_plan_is_small(const struct ing_plan *plan);   /* to be made on the loop itself */
 size_t ing_plan_size(const struct ing_plan *plan);     /* bytes of the page, about */
+/* Its head as planned. Rendered, it may have to end sooner: where it is larger than the buffer may be. */
+const struct tsp_page *ing_plan_page(const struct ing_plan *plan);
 void ing_plan_free(struct ing_plan *plan);
-/* partial.c. An ask's aggregate: new, then its question to ing_plan_new and what that renders to _page while
- * there is more, then _finish, which makes the whole answer. _new and _question on the loop, the others as
- * work, one at a time. After a failure only _free is left. */
-struct ing_partial *ing_partial_new(struct ing_ask *a, struct kl_err *err);
-struct ing_question *ing_partial_question(struct ing_partial *x);
-enum kl_code ing_partial_page(struct ing_partial *x, struct kl_span bytes, bool *more, struct kl_err *err);
-enum kl_code ing_partial_finish(struct ing_partial *x, struct kl_buf *out, struct kl_err *err);
+/* An ask is answered with a->page, or refused. */
+void ing_ask_settle(struct ing_ask *a, enum kl_code code, const char *words);
+/* Is the partition to let chunks go, or to swap files, before anything more is planned? Then it is to be held. */
+bool ing_ask_waits(const struct ing_partition *p);
+void ing_ask_hold(struct ing_ask *a);
+bool ing_serving(const struct ing_partition *p);
+/* A page of the partition has come back from its worker: what waited for that goes on. */
+void ing_page_back(struct ing_partition *p);
+/* partial.c, on the loop: an ask's aggregate, until it is settled; called again when it was held. */
+void ing_partial_go(struct ing_ask *a);
 void ing_partial_free(struct ing_partial *x);
 /* told.c: spans of records that are traced, and of questions; a word of questions refused */
 void ing_told_record(struct ing_partition *p, const struct kl_bus_record *rec, int64_t begin_ns);

@@ -46,6 +46,8 @@ struct ing_plan {
 
 size_t ing_plan_size(const struct ing_plan *plan) { return plan->size + TSP_PAGE_HEAD_SIZE; }
 
+const struct tsp_page *ing_plan_page(const struct ing_plan *plan) { return &plan->page; }
+
 bool ing_plan_is_small(const struct ing_plan *plan) { return plan->size < INLINE_BYTES; }
 
 void ing_plan_free(struct ing_plan *plan)

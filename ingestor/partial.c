@@ -1,16 +1,19 @@
 /*
  * An aggregate of a partition's series, for a querier that wants no more of them. The series are planned on
  * the loop and rendered as work, page by page, as they would be for the bus; each page is read into columns
- * by who rendered it, and when all are there a worker evaluates the text with the querier's own language. So
- * what is aggregated is, sample by sample, what the querier would have been sent. Between two pages, and
- * while it evaluates, nothing of the partition is held.
+ * by who rendered it, and when all are there workers evaluate the text with the querier's own language. So
+ * what is aggregated is, sample by sample, what the querier would have been sent. While it evaluates, nothing of the
+ * partition is held.
+ *
+ * Several pages are out at once, one a hand; the loop plans one at a time and does what else there is in between. Then
+ * the hands take items of the evaluation; the language's answer does not depend on how many they are, nor on which
+ * of them read what.
  *
  * Between pages, and between items of the evaluation, who makes it looks whether it is still wanted.
  * A few at a time, each with a bound on its memory; past that, as with all that this cannot do, the answer
  * is a refusal with words, and the querier asks for the series instead.
  */
-#include "ingestor/columns.h"
-#include "ingestor/ing_priv.h"
+#include "ingestor/partial.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -18,25 +21,19 @@
 
 enum { SERIES_COST = 512 };                            /* bytes of memory_max that allow one series */
 
-struct ing_partial {
-    struct ing_ingestor *i;
-    struct ing_question  of;                           /* for the series, in place of the ask's own */
-    struct pql_query    *q;
-    struct ing_columns   columns;
-    struct tsp_page      page;                         /* of the last page; counts for all */
-    uint64_t             catalogue_revision;           /* the highest of all pages */
-    bool                 stale;
-    int64_t              until_ns;
-    const _Atomic bool  *stopped;                      /* the ask's */
-};
-
 void ing_partial_free(struct ing_partial *x)
 {
     if (x == NULL)
         return;
     atomic_fetch_sub(&x->i->partials, 1);
     tsp_select_release(&x->of.select);
-    ing_columns_free(&x->columns);
+    for (unsigned k = 0; k < x->hand_count; k++)
+        if (x->hands[k] != NULL) {
+            ing_columns_free(&x->hands[k]->columns);
+            kl_buf_deinit(&x->hands[k]->page);
+            free(x->hands[k]);
+        }
+    ing_sort_end(&x->sort);
     pql_free(x->q);
     free(x);
 }
@@ -68,7 +65,7 @@ static enum kl_code parse(struct ing_partial *x, const struct tsp_select *s, str
         .end_ms = push->start_ms + (int64_t)(push->steps - 1) * push->step_ms, .step_ms = push->step_ms,
         .lookback_ms = push->lookback_ms, .memory_max_bytes = most, .samples_max = push->samples_max,
         .series_max = most / SERIES_COST + 1, .tally = push->tally, .samples_per_step = push->tally,
-        .notes_by_steps = true, .partial = true,
+        .notes_by_steps = true, .partial = true, .workers = x->hand_count,
     };
     struct pql_failure     failure;
     const struct pql_need *needs;
@@ -84,11 +81,12 @@ static enum kl_code parse(struct ing_partial *x, const struct tsp_select *s, str
     return KL_OK;
 }
 
-struct ing_partial *ing_partial_new(struct ing_ask *a, struct kl_err *err)
+static struct ing_partial *begin(struct ing_ask *a, struct kl_err *err)
 {
     struct ing_ingestor     *i = a->p->i;
     const struct tsp_select *s = &a->of->select;
     int64_t                  wait_ms = s->timeout_ms > 0 ? s->timeout_ms : 10000;
+    unsigned                 workers = i->env->sched->workers(i->env->sched);
     struct ing_partial      *x;
 
     if (atomic_fetch_add(&i->partials, 1) >= i->o.pushdown_max) {
@@ -98,7 +96,10 @@ struct ing_partial *ing_partial_new(struct ing_ask *a, struct kl_err *err)
     }
     x = kl_new(sizeof *x);
     x->i = i;
-    x->stopped = &a->stopped;
+    x->a = a;
+    x->hand_count = workers < ING_HANDS_MAX ? workers : ING_HANDS_MAX;
+    x->budget.cap_bytes = i->o.pushdown_memory_max_bytes;
+    x->more = true;
     x->until_ns = a->of->begun_ns + (wait_ms < INT32_MAX ? wait_ms : INT32_MAX) * INT64_C(1000000);
     x->of.i = i;
     x->of.select = *s;
@@ -108,62 +109,131 @@ struct ing_partial *ing_partial_new(struct ing_ask *a, struct kl_err *err)
         ing_partial_free(x);
         return NULL;
     }
-    x->columns = (struct ing_columns){ .q = x->q, .tenant = s->tenant, .partition = a->p->number,
-                                       .place = s->push, .from_ms = s->from_ms, .to_ms = s->to_ms };
     return x;
 }
 
-struct ing_question *ing_partial_question(struct ing_partial *x) { return &x->of; }
+/* ---- pages ---- */
 
-static enum kl_code late(struct ing_partial *x, struct kl_err *err)
+static void plan(struct ing_partial *x);
+
+static void failed(struct ing_partial *x, enum kl_code code, const char *words)
 {
-    if (atomic_load_explicit(&x->i->stopping, memory_order_relaxed))
-        return kl_fail(err, KL_ECANCELED, "the ingestor is stopping");
-    if (atomic_load_explicit(x->stopped, memory_order_relaxed))
-        return kl_fail(err, KL_ECANCELED, "the querier does not want it any more");
-    return kl_env_mono_ns(x->i->env) < x->until_ns ? KL_OK
-         : kl_fail(err, KL_ETIMEOUT, "an aggregate was not made in the time that its query has left");
+    if (x->code == KL_OK)
+        x->code = kl_fail(&x->err, code, "%s", words);
 }
 
-enum kl_code ing_partial_page(struct ing_partial *x, struct kl_span bytes, bool *more, struct kl_err *err)
+static void planned(struct kl_env_task *task)
 {
-    struct kl_cur items;
+    struct ing_partial *x = kl_container_of(task, struct ing_partial, next);
 
-    if (late(x, err) != KL_OK || tsp_page_open(bytes, &x->page, &items, err) != KL_OK ||
-        ing_columns_page(&x->columns, items, err) != KL_OK)
-        return err->code;
+    ing_in(x->i);
+    x->planning = false;
+    x->out--;
+    plan(x);
+}
+
+static void came_back(struct kl_env_task *task)
+{
+    struct ing_hand      *h = kl_container_of(task, struct ing_hand, back);
+    struct ing_partial   *x = h->x;
+    struct ing_partition *p = x->a->p;
+
+    ing_in(x->i);
+    p->rendering--;
+    h->busy = false;
+    x->out--;
+    ing_plan_free(h->plan);
+    h->plan = NULL;
+    if (h->code != KL_OK)
+        failed(x, h->code, h->err.text);
+    ing_page_back(p);
+    plan(x);
+}
+
+static void made(struct kl_env_task *task)
+{
+    struct ing_partial *x = kl_container_of(task, struct ing_partial, back);
+
+    ing_in(x->i);
+    ing_ask_settle(x->a, x->code, x->err.text);
+}
+
+/* Nothing is out, and no more is to be planned. */
+static void all_read(struct ing_partial *x)
+{
+    if (x->code != KL_OK) {
+        ing_ask_settle(x->a, x->code, x->err.text);
+        return;
+    }
+    x->back = (struct kl_env_task){ .run = made };
+    ing_out(x->i);
+    ing_partial_make(x);
+}
+
+static struct ing_hand *idle(struct ing_partial *x)
+{
+    for (unsigned k = 0; k < x->hand_count; k++)
+        if (x->hands[k] == NULL || !x->hands[k]->busy)
+            return ing_partial_hand(x, k);
+    return NULL;
+}
+
+static void hand_out(struct ing_partial *x, struct ing_hand *h)
+{
+    struct kl_env_sched *sched = x->i->env->sched;
+
+    x->page = *ing_plan_page(h->plan);
     if (x->page.catalogue_revision > x->catalogue_revision)
         x->catalogue_revision = x->page.catalogue_revision;
     x->stale |= x->page.stale;
-    x->of.select.has_cursor = *more = x->page.more;
+    x->of.select.has_cursor = x->more = x->page.more;
     x->of.select.cursor_fp = x->page.cursor;
-    return KL_OK;
+    h->busy = true;
+    h->work = (struct kl_env_task){ .run = ing_partial_read };
+    h->back = (struct kl_env_task){ .run = came_back };
+    x->out++;
+    x->a->p->rendering++;
+    ing_out(x->i);
+    sched->work(sched, &h->work);
+    if (!x->more || x->planning || idle(x) == NULL)
+        return;
+    x->planning = true;                                /* what else the loop has to do comes first */
+    x->next = (struct kl_env_task){ .run = planned };
+    x->out++;
+    ing_out(x->i);
+    sched->post(x->a->p->shard->loop, &x->next);
 }
 
-enum kl_code ing_partial_finish(struct ing_partial *x, struct kl_buf *out, struct kl_err *err)
+/* The next page, if there is one and a hand for it; when all have come back, what follows. */
+static void plan(struct ing_partial *x)
 {
-    bool fed = false;
+    struct ing_ask       *a = x->a;
+    struct ing_partition *p = a->p;
+    struct ing_hand      *h;
+    struct kl_err         err;
 
-    for (enum pql_state st; (st = pql_step(x->q)) != PQL_DONE;) {
-        if (late(x, err) != KL_OK)
-            return err->code;
-        if (st == PQL_NEED && fed)
-            return kl_fail(err, KL_EINVAL, "an aggregate of more than one selector");
-        if (st == PQL_NEED)
-            ing_columns_feed(&x->columns);
-        fed = true;
-        for (size_t k = 0; st == PQL_WORK && k < pql_work_count(x->q); k++) {
-            pql_work(x->q, k, 0);
-            if (late(x, err) != KL_OK)
-                return err->code;
-        }
+    if (a->stopped)
+        failed(x, KL_ECANCELED, "the querier does not want it any more");
+    else if (!ing_serving(p))
+        failed(x, KL_EAGAIN, p->words.text);
+    if (x->code == KL_OK && x->more && ing_ask_waits(p)) {
+        if (x->out == 0)                               /* else it comes here again */
+            ing_ask_hold(a);
+        return;
     }
-    x->page.more = false;
-    x->page.stale = x->stale;
-    x->page.catalogue_revision = x->catalogue_revision;
-    tsp_page_begin(out);
-    if (pql_partial(x->q, out, err) != KL_OK)
-        return err->code;
-    tsp_page_end(out, &x->page);
-    return KL_OK;
+    h = x->code == KL_OK && x->more ? idle(x) : NULL;
+    if (h != NULL && (h->plan = ing_plan_new(p, &x->of, &err)) != NULL)
+        hand_out(x, h);
+    else if (h != NULL)
+        failed(x, err.code, err.text);
+    if (x->out == 0)
+        all_read(x);
+}
+
+void ing_partial_go(struct ing_ask *a)
+{
+    if (a->partial == NULL && (a->partial = begin(a, &a->err)) == NULL)
+        ing_ask_settle(a, a->err.code, a->err.text);
+    else
+        plan(a->partial);
 }

@@ -12,7 +12,6 @@
 #include <string.h>
 
 enum { ASK_ARENA_MAX = 4 << 20, TIMEOUT_DEFAULT_MS = 10000, TIMEOUT_MAX_MS = 120000 };
-static const char UNWANTED[] = "the querier does not want it any more";
 enum { BUNDLE_WAIT_MS = 1000, UNSURE_WAIT_MS = 1000 };   /* one that is behind shall not hold up others */
 
 static void refuse(struct ing_ingestor *i, struct kl_bus_question *q, enum kl_code code,
@@ -69,7 +68,7 @@ static void partial_ends(struct ing_ask *a, enum kl_code code)
 }
 
 /* With its page, or refused, or (KL_ELIMIT, of a bundle) left out. The ask goes with its question. */
-static void settle(struct ing_ask *a, enum kl_code code, const char *words)
+void ing_ask_settle(struct ing_ask *a, enum kl_code code, const char *words)
 {
     struct ing_question  *of = a->of;
     struct ing_partition *p = a->p;
@@ -104,62 +103,11 @@ static void render(struct kl_env_task *task)
     struct ing_ask *a = kl_container_of(task, struct ing_ask, work);
 
     ing_plan_render(a->plan, false, &a->page, &a->code, &a->err);
-    if (a->partial != NULL && a->code == KL_OK) {
-        a->code = ing_partial_page(a->partial, kl_buf_span(&a->page), &a->more, &a->err);
-        kl_buf_deinit(&a->page);
-    }
     a->p->i->env->sched->post(a->p->shard->loop, &a->back);
 }
 
-static void finish(struct kl_env_task *task)
+void ing_page_back(struct ing_partition *p)
 {
-    struct ing_ask *a = kl_container_of(task, struct ing_ask, work);
-
-    kl_buf_init(&a->page, KL_BUS_MESSAGE_MAX);
-    a->code = ing_partial_finish(a->partial, &a->page, &a->err);
-    a->p->i->env->sched->post(a->p->shard->loop, &a->back);
-}
-
-static void finished(struct kl_env_task *task)
-{
-    struct ing_ask *a = kl_container_of(task, struct ing_ask, back);
-
-    ing_in(a->p->i);
-    settle(a, a->code, a->err.text);
-}
-
-static void answer(struct ing_ask *a);
-static bool serving(const struct ing_partition *p);
-
-/* An aggregate whose page has been read: the next one, or, when there is none, what it comes to. */
-static void go_on(struct ing_ask *a)
-{
-    ing_plan_free(a->plan);
-    a->plan = NULL;
-    if (!serving(a->p)) {
-        settle(a, KL_EAGAIN, a->p->words.text);
-    } else if (a->more) {
-        answer(a);
-    } else {
-        a->work = (struct kl_env_task){ .run = finish };
-        a->back = (struct kl_env_task){ .run = finished };
-        ing_out(a->p->i);
-        a->p->i->env->sched->work(a->p->i->env->sched, &a->work);
-    }
-}
-
-static void rendered(struct kl_env_task *task)
-{
-    struct ing_ask       *a = kl_container_of(task, struct ing_ask, back);
-    struct ing_partition *p = a->p;
-    struct ing_ask       *partial = NULL;
-
-    ing_in(p->i);
-    p->rendering--;
-    if (a->partial == NULL || a->code != KL_OK)
-        settle(a, a->code, a->err.text);
-    else
-        partial = a;
     ing_snap_damaged(p);
     if (p->rendering == 0 && p->jobs != NULL && p->jobs->step == ING_LET_GO)
         ing_job_start(p);
@@ -168,44 +116,58 @@ static void rendered(struct kl_env_task *task)
             ing_chunks_bury(p->tenants[t].head);
         ing_pass_swap(p);
     }
-    if (partial != NULL)
-        go_on(partial);
+}
+
+static void rendered(struct kl_env_task *task)
+{
+    struct ing_ask       *a = kl_container_of(task, struct ing_ask, back);
+    struct ing_partition *p = a->p;
+
+    ing_in(p->i);
+    p->rendering--;
+    ing_ask_settle(a, a->code, a->err.text);
+    ing_page_back(p);
+}
+
+/* Let go, or swap, first: they shall not starve. */
+bool ing_ask_waits(const struct ing_partition *p)
+{
+    return (p->jobs != NULL && p->jobs->step == ING_LET_GO) || ing_pass_swaps(p);
+}
+
+void ing_ask_hold(struct ing_ask *a)
+{
+    a->next = a->p->held;
+    a->p->held = a;
 }
 
 static void answer(struct ing_ask *a)
 {
     struct ing_partition *p = a->p;
 
-    if (a->stopped) {
-        settle(a, KL_ECANCELED, UNWANTED);
+    if (a->of->select.what == TSP_SEL_PARTIAL) {
+        ing_partial_go(a);
         return;
     }
-    /* Let go, or swap, first: they shall not starve. */
-    if ((p->jobs != NULL && p->jobs->step == ING_LET_GO) || ing_pass_swaps(p)) {
-        a->next = p->held;
-        p->held = a;
+    if (ing_ask_waits(p)) {
+        ing_ask_hold(a);
         return;
     }
     if (!has_room(a->of, p)) {
-        settle(a, KL_ELIMIT, "");
+        ing_ask_settle(a, KL_ELIMIT, "");
         return;
     }
-    if (a->of->select.what == TSP_SEL_PARTIAL && a->partial == NULL &&
-        (a->partial = ing_partial_new(a, &a->err)) == NULL) {
-        settle(a, a->err.code, a->err.text);
-        return;
-    }
-    a->plan = ing_plan_new(p, a->partial != NULL ? ing_partial_question(a->partial) : a->of, &a->err);
+    a->plan = ing_plan_new(p, a->of, &a->err);
     if (a->plan == NULL) {
-        settle(a, a->err.code, a->err.text);
+        ing_ask_settle(a, a->err.code, a->err.text);
         return;
     }
     a->of->planned += ing_plan_size(a->plan);
     kl_buf_init(&a->page, KL_BUS_MESSAGE_MAX);
-    if (a->partial == NULL && ing_plan_is_small(a->plan)) {                  /* less than a hop to a worker and back */
+    if (ing_plan_is_small(a->plan)) {                  /* less than a hop to a worker and back */
         ing_plan_render(a->plan, true, &a->page, &a->code, &a->err);
         if (a->code == KL_OK || a->code == KL_ELIMIT) {
-            settle(a, a->code, a->err.text);
+            ing_ask_settle(a, a->code, a->err.text);
             return;
         }
     }
@@ -249,7 +211,7 @@ void ing_asks_check(struct ing_partition *p)
         kl_fail(&err, a->of->select.also_count > 0 || a->unsure ? KL_EAGAIN : KL_ETIMEOUT, "partition %" PRIu32
                 " has applied record %" PRIu64 " of %" PRIu64 " and did not reach it in time",
                 p->number, p->applied, a->need_seq);
-        settle(a, err.code, err.text);
+        ing_ask_settle(a, err.code, err.text);
     }
 }
 
@@ -263,11 +225,11 @@ void ing_asks_end(struct ing_partition *p, enum kl_code code, const char *words)
             struct ing_ask *a = lists[k];
 
             lists[k] = a->next;
-            settle(a, code, words);
+            ing_ask_settle(a, code, words);
         }
 }
 
-static bool serving(const struct ing_partition *p)
+bool ing_serving(const struct ing_partition *p)
 {
     return atomic_load(&p->state) == ING_LIVE && !p->reload;
 }
@@ -277,8 +239,8 @@ static void hold(struct ing_ask *a)
 {
     struct ing_partition *p = a->p;
 
-    if (!serving(p)) {
-        settle(a, KL_EAGAIN, p->words.text);
+    if (!ing_serving(p)) {
+        ing_ask_settle(a, KL_EAGAIN, p->words.text);
     } else if (p->applied >= a->need_seq || a->stopped) {
         answer(a);
     } else {
@@ -294,7 +256,7 @@ static void got_info(struct kl_bus_info *op)
     ing_in(a->p->i);
     if (op->code != KL_OK) {
         kl_within(&op->err, "ask for the log's end");
-        settle(a, a->unsure ? KL_EAGAIN : op->code, op->err.text);
+        ing_ask_settle(a, a->unsure ? KL_EAGAIN : op->code, op->err.text);
         return;
     }
     ing_log_told(a->p, op->last_seq, a->asked_ns);
@@ -346,7 +308,7 @@ static uint32_t at_hand(const struct ing_question *of, const struct ing_partitio
 
         for (uint32_t m = 0; m < count; m++)
             again |= also[m] == x;
-        if (x != NULL && !again && x->shard == p->shard && serving(x) &&
+        if (x != NULL && !again && x->shard == p->shard && ing_serving(x) &&
             (of->select.consistency != TSP_READ_DEFAULT || ing_log_stale_ms(x) <= ING_STALE_MS) &&
             x->ask_count < ING_ASKS_MAX)
             also[count++] = x;
@@ -378,7 +340,7 @@ static void stop(struct ing_partition *p, const struct tsp_push *which)
         return;
     a->stopped = true;
     if (take_out(&p->asks, a) || take_out(&p->held, a))
-        settle(a, KL_ECANCELED, UNWANTED);
+        ing_ask_settle(a, KL_ECANCELED, "the querier does not want it any more");
 }
 
 void ing_select(struct kl_bus_service *s, struct kl_bus_question *q)
@@ -390,7 +352,7 @@ void ing_select(struct kl_bus_service *s, struct kl_bus_question *q)
     uint32_t              count;
 
     kl_count(p->i->m.selects, 1);
-    if (!serving(p)) {
+    if (!ing_serving(p)) {
         refuse(p->i, q, KL_EAGAIN, p->words.text);
         return;
     }

@@ -11,14 +11,16 @@ static const char   TEXT[] = "sum by (code) (count_over_time(requests_total[10m]
 static uint32_t     home;
 static int64_t      now;
 
-static void setup(void)
+static void begin_world(uint64_t seed)
 {
-    w_init(&w, 7, 2);
+    w_init(&w, seed, 2);
     w_start(&w);
     w_ready(&w);
     now = w_now(&w);
     home = tsp_placement_place(kl_span_str(T), kl_span_str("requests_total"), (struct kl_fp){ 0 }, 0, 2);
 }
+
+static void setup(void) { begin_world(7); }
 
 static void teardown(void)
 {
@@ -157,6 +159,47 @@ START_TEST(what_it_cannot_answer_alone_is_refused_with_words)
 }
 END_TEST
 
+/* Processes have as many workers as their seed says. */
+START_TEST(the_answer_is_the_same_in_every_byte_however_many_workers_make_it)
+{
+    struct kl_buf answers[5] = { { 0 } };              /* by workers */
+    unsigned      unequal = 0, seen = 0;
+
+    teardown();
+    for (uint64_t seed = 0; seed < 12 && seen < 4; seed++) {
+        struct pql_need   need;
+        struct pql_query *q;
+        struct tsp_select s;
+        struct kl_err     err = { 0 };
+        unsigned          workers;
+        void             *answer;
+        size_t            size;
+
+        begin_world(seed);
+        workers = w.env->sched->workers(w.env->sched);
+        ck_assert(workers > 0 && workers < 5);
+        if (answers[workers].size == 0) {
+            q = query("avg by (code) (rate(requests_total[10m]))", false, &need);
+            s = question(&need);
+            write_many(5000);
+            ck_assert_msg(w_ask(&w, &s, &answer, &size, &err) == KL_OK, "%s", err.text);
+            kl_buf_add(&answers[workers], (char *)answer + TSP_PAGE_HEAD_SIZE, size - TSP_PAGE_HEAD_SIZE);
+            free(answer);
+            pql_free(q);
+            seen++;
+        }
+        if (seen < 4)
+            teardown();
+    }
+    ck_assert_uint_eq(seen, 4);
+    for (unsigned k = 2; k < 5; k++)
+        unequal += !kl_span_eq(kl_buf_span(&answers[k]), kl_buf_span(&answers[1]));
+    ck_assert_uint_eq(unequal, 0);
+    for (unsigned k = 1; k < 5; k++)
+        kl_buf_deinit(&answers[k]);
+}
+END_TEST
+
 /* ---- stopped ---- */
 
 static void begin(struct w_ask *a, const struct tsp_select *s, struct kl_buf *bytes)
@@ -194,6 +237,8 @@ START_TEST(one_that_is_stopped_ends_wherever_it_is_and_no_other_does)
     struct tsp_select s = question(&need);
     unsigned          made = 0, stopped = 0;
 
+    teardown();                                        /* with other numbers of workers */
+    begin_world(7 + (uint64_t)_i);
     write_many(6000);
     for (unsigned steps = 0; steps < 400 && made < 3; steps++) {
         struct kl_buf bytes[2] = { { 0 } };
@@ -264,7 +309,8 @@ int main(void)
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_loop_test(t, the_aggregate_of_all_series_is_answered_however_many_pages_they_would_be, 0, 2);
     tcase_add_test(t, what_it_cannot_answer_alone_is_refused_with_words);
-    tcase_add_test(t, one_that_is_stopped_ends_wherever_it_is_and_no_other_does);
+    tcase_add_test(t, the_answer_is_the_same_in_every_byte_however_many_workers_make_it);
+    tcase_add_loop_test(t, one_that_is_stopped_ends_wherever_it_is_and_no_other_does, 0, 4);
     tcase_add_test(t, one_that_waits_for_the_log_and_is_stopped_is_answered_at_once);
     suite_add_tcase(s, t);
     return run_suite(s);
