@@ -140,7 +140,7 @@ def test_whose_client_goes_away_is_not_made_to_the_end(world):
     def counted(name):
         return metric(cell.url("ingestor-0"), f"koalemos_ingestor_{name}_total")
 
-    params = {"query": "sum by (group) (stddev_over_time(long[20m]))", "start": now / 1000 - 1000, "end": now / 1000, "step": 1}
+    params = {"query": "sum by (group) (stddev_over_time(long[20m]))", "start": now / 1000 - 1000, "end": now / 1000, "step": 0.3}
     url = f"{cell.query}/api/v1/query_range?" + urllib.parse.urlencode(params)
     begin = time.monotonic()
     status, _, body = http(url)
