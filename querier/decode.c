@@ -69,7 +69,7 @@ static enum kl_code survey(const struct work *w, const struct qr_found *g, size_
             if (head.count == 0 || head.count != c->count || head.kind != c->kind ||
                 head.first_ms != c->first_ms || head.last_ms != c->last_ms)
                 return kl_fail(w->err, KL_ECORRUPT, "a chunk is not what its place says it is");
-            if (head.kind != BLK_FLOATS || (!first && head.first_ms <= last_ms))
+            if (head.kind != BLK_FLOATS || g[i].under || (!first && head.first_ms <= last_ms))
                 *plain = false;
             first = false;
             last_ms = head.last_ms;
@@ -222,6 +222,26 @@ static enum kl_code decode_into_scratch(const struct work *w, const struct blk_c
     return KL_OK;
 }
 
+/* What lies under lone rows goes; returns how many are left. */
+static uint32_t without_under(const struct work *w, const struct qr_found *g, size_t n, uint32_t at, uint32_t count)
+{
+    struct qr_scratch *s = w->s;
+    uint32_t           to = at;
+
+    for (uint32_t i = at; i < at + count; i++) {
+        if (qr_rows_over(g, n, s->times[i]))
+            continue;
+        s->times[to] = s->times[i];
+        s->start_times[to] = s->start_times[i];
+        s->values[to] = s->values[i];
+        s->hists[to] = s->hists[i];
+        if (qr_rows_ends(w->f))
+            s->unseen[to] = s->unseen[i];
+        to++;
+    }
+    return to - at;
+}
+
 static enum kl_code decode_runs(const struct work *w, const struct qr_found *g, size_t n,
                                 size_t total, struct pql_series *out)
 {
@@ -245,6 +265,8 @@ static enum kl_code decode_runs(const struct work *w, const struct qr_found *g, 
             if (decode_into_scratch(w, c, at, &count) != KL_OK)
                 return w->err->code;
             assert(count > 0 && at + count <= total);
+            if (g[i].under && (count = without_under(w, g, n, at, count)) == 0)
+                continue;
             for (uint32_t x = 0; c->kind != BLK_FLOATS && x < count && !hists; x++)
                 hists = s->hists[at + x] != NULL;
             starts = starts || any_start(s->start_times + at, count);

@@ -330,7 +330,8 @@ struct qr_found {                                      /* a series in one source
     const struct blk_chunk_ref *chunks;
     uint32_t chunk_count, partition;
     int64_t rows_ms, window_start_ms;                  /* of a rollup: its resolution, and window; else 0 */
-    bool lone, left_out;                               /* rows.c */
+    const struct blk_info *of;                         /* the fileset; of lone rows theirs; NULL: none, or live */
+    bool lone, left_out, under;                        /* rows.c */
 };
 struct qr_source {                                     /* a run of series by rising fingerprint */
     uint32_t partition;
@@ -354,7 +355,8 @@ struct qr_stored {                                     /* one fileset, being rea
     struct qr_source *source;
     struct qr_hidden *hidden;                          /* by deletions; NULL: nothing */
     bool read;                                         /* opened, and may hold what is wanted */
-    bool lone;                                         /* a rollup that stands for no samples (rows.c) */
+    bool lone;                                         /* a rollup that stands for no samples (rows.c), */
+    const struct blk_info *of;                         /* and whose it is; or itself */
     struct blk_tally tally;
     enum kl_code code; struct kl_err err;
 };
@@ -486,8 +488,10 @@ void    qr_stop_all(struct qr_job *j, const struct qr_fetch *f);       /* f NULL
 bool         qr_rows_fit(const struct qr_fetch *f, int64_t resolution_ms);
 bool         qr_rows_lone(const struct qr_fetch *f, const struct blk_manifest *m, const struct blk_info *info);
 void         qr_rows_choose(struct qr_part *p);
-/* Leaves lone rows out that others speak for; true: what is left cannot be told together. */
+/* Leaves lone rows out that others speak for, and marks what lies under them; true: what is left cannot be told together. */
 bool         qr_rows_clash(struct qr_fetch *f);
+/* Of a series' n, for samples that are marked: do lone rows stand for that time? */
+bool         qr_rows_over(const struct qr_found *g, size_t n, int64_t time_ms);
 /* To the end of a row that `to` may lie in, where rows are read whose ends count. */
 int64_t      qr_rows_to(const struct qr_fetch *f);
 /* Whether a row becomes its first and last sample; then: how many of `count` histograms at `times` that they become,

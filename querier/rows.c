@@ -11,7 +11,9 @@
  *
  * A rollup whose fileset is past its retention is all there is, and is read where it fits; so is, besides its
  * fileset, one that has rows of series whose samples are (`carried`). These are lone: of a series of which
- * something else has samples at that time, or coarser rows, they are not taken.
+ * their fileset has samples, or something else has coarser rows, they are not taken. Of one of which it has none
+ * they are what its samples were: others at that time came late, are about to go, and lie under them, unseen
+ * (as they become part of no rows: libblock/compact.h).
  */
 #include <inttypes.h>
 
@@ -82,8 +84,12 @@ void qr_rows_choose(struct qr_part *p)
     const struct blk_manifest *m = &p->manifest->m;
     size_t                     left = 0;
 
-    for (size_t i = 0; i < p->file_count; i++)
-        p->files[i].lone = p->files[i].info->resolution_ms != 0;
+    for (size_t i = 0; i < p->file_count; i++) {
+        const struct blk_info *info = p->files[i].info;
+
+        p->files[i].lone = info->resolution_ms != 0;
+        p->files[i].of = p->files[i].lone ? named(m, info, 0) : info;
+    }
     for (size_t i = 0; i < p->file_count && !p->f->no_rows; i++) {
         const struct blk_info *info = p->files[i].info, *rows = NULL;
 
@@ -132,7 +138,16 @@ static bool clash(const struct qr_found *a, const struct qr_found *b)
     return false;
 }
 
-/* Of a series' n: lone rows beside others are left out. Returns how many are left. */
+/* Does b speak for the series in place of lone rows a, where they clash? */
+static bool speaks_for(const struct qr_found *b, const struct qr_found *a, bool later)
+{
+    if (!b->lone)
+        return a->of != NULL && b->of == a->of;
+    return b->rows_ms > a->rows_ms || (b->rows_ms == a->rows_ms && later);
+}
+
+/* Of a series' n: lone rows that others speak for are left out, and samples under those that are not are marked.
+ * Returns how many are left. */
 static size_t without_lone(struct qr_found *g, size_t n)
 {
     size_t left = 0;
@@ -141,14 +156,31 @@ static size_t without_lone(struct qr_found *g, size_t n)
         bool out = false;
 
         for (size_t k = 0; k < n && g[i].lone && !out; k++)
-            out = k != i && clash(&g[i], &g[k]) &&
-                  (!g[k].lone || g[k].rows_ms > g[i].rows_ms || (g[k].rows_ms == g[i].rows_ms && k > i));
+            out = k != i && speaks_for(&g[k], &g[i], k > i) && clash(&g[i], &g[k]);
         g[i].left_out = out;
     }
     for (size_t i = 0; i < n; i++)
         if (!g[i].left_out)
             g[left++] = g[i];
+    for (size_t i = 0; i < left; i++)
+        for (size_t k = 0; k < left && g[i].rows_ms == 0 && !g[i].under; k++)
+            g[i].under = g[k].lone && clash(&g[i], &g[k]);
     return left;
+}
+
+bool qr_rows_over(const struct qr_found *g, size_t n, int64_t time_ms)
+{
+    for (size_t i = 0; i < n; i++)
+        for (uint32_t k = 0; g[i].lone && k < g[i].chunk_count; k++)
+            if (since(&g[i], &g[i].chunks[k]) <= time_ms && time_ms <= g[i].chunks[k].last_ms)
+                return true;
+    return false;
+}
+
+/* Samples of which some lie under lone rows are told with them: without those. */
+static bool apart(const struct qr_found *a, const struct qr_found *b)
+{
+    return (a->rows_ms == 0 && b->rows_ms == 0) || (a->under && b->lone) || (b->under && a->lone) || !clash(a, b);
 }
 
 bool qr_rows_clash(struct qr_fetch *f)
@@ -163,7 +195,7 @@ bool qr_rows_clash(struct qr_fetch *f)
         k = n == 1 ? 1 : without_lone(g, n);
         for (size_t a = 1; a < k; a++)
             for (size_t b = 0; b < a; b++)
-                if ((g[a].rows_ms > 0 || g[b].rows_ms > 0) && clash(&g[a], &g[b]))
+                if (!apart(&g[a], &g[b]))
                     return true;
         memmove(&f->found[left], g, k * sizeof *g);
         left += k;

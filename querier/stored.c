@@ -200,7 +200,7 @@ static enum kl_code copy_series(struct qr_stored *x, const struct blk_selected *
 
     struct qr_found found = { .fp = got->fp, .labels = { at, got->labels.size }, .chunks = refs,
                               .chunk_count = got->chunk_count, .partition = s->partition,
-                              .rows_ms = x->info->resolution_ms, .lone = x->lone,
+                              .rows_ms = x->info->resolution_ms, .lone = x->lone, .of = x->of,
                               .window_start_ms = x->info->window_start_ms };
 
     at += got->labels.size;

@@ -197,9 +197,10 @@ def test_rows_are_kept_longer_than_samples_or_shorter_as_rules_say(world):
     # Rows of five minutes of rolled_2 are gone, where those of others are not.
     rolls, _ = rolled(ours.query)
     check({b["resolution"] for b in rolls} == {300_000, 3600_000}, f"{rolls}")
-    # Late samples over such a window: their series answers by samples, the other by its rows, live and flushed.
+    # Late samples over such a window, live and flushed: the series that has its samples answers by them all, and the
+    # other by its rows, which are what its samples were.
     late = old - 3 * 3600_000 + 1234
-    check(koa.push(ours.push, [({"__name__": "rolled_1", "job": "j1", "series": "1"}, [(late, 1e9)])])[0] == 204, "push")
+    check(koa.push(ours.push, [({"__name__": "rolled_1", "job": "j" + s, "series": s}, [(late, 1e9)]) for s in "01"])[0] == 204, "push")
     for when in ("live", "flushed"):
         if when == "flushed":
             ours.flush_all()
