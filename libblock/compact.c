@@ -22,7 +22,7 @@ struct blk_compaction {
     struct input      *inputs;
     uint32_t           input_count;                    /* those of samples first */
     struct blk_writer *w;
-    struct { struct blk_writer *w; struct blk_roll *r; bool carried; } rolls[BLK_ROLLUPS_MAX];
+    struct { struct blk_writer *w; struct blk_roll *r; bool carried, lacks; } rolls[BLK_ROLLUPS_MAX];
     struct blk_merge  *m;
     struct blk_part   *parts;
     uint32_t          *which;
@@ -147,8 +147,12 @@ static enum kl_code roll_series(struct blk_compaction *x, uint32_t n, struct kl_
         uint32_t                    row_count;
 
         carries[i] = is_lone(x, n, i);
-        if (carries[i] || count == 0 || (c->rows != NULL && !c->rows(c->ctx, c->rolls[i].resolution_ms, labels)))
+        if (carries[i] || count == 0)
             continue;
+        if (c->rows != NULL && !c->rows(c->ctx, c->rolls[i].resolution_ms, labels)) {
+            x->rolls[i].lacks = true;
+            continue;
+        }
         if (blk_roll_series(x->rolls[i].r, chunks, count, &rows, &row_count, err) != KL_OK ||
             write_rows(x, i, labels, rows, row_count, err) != KL_OK)
             return err->code;
@@ -363,7 +367,7 @@ enum kl_code blk_compaction_finish(struct blk_compaction *x, struct blk_info *do
     struct kl_env_dir *root = x->c.root;
     struct blk_info    all[1 + BLK_ROLLUPS_MAX];
     uint32_t           count = 1 + x->c.roll_count, made = 0;
-    bool               carried[1 + BLK_ROLLUPS_MAX] = { false };
+    bool               carried[1 + BLK_ROLLUPS_MAX] = { false }, lacks[1 + BLK_ROLLUPS_MAX] = { false };
 
     if (copy_extras(&x->c, x->w, err) != KL_OK) {
         blk_compaction_abandon(x);
@@ -372,10 +376,12 @@ enum kl_code blk_compaction_finish(struct blk_compaction *x, struct blk_info *do
     for (uint32_t i = 1; i < count; i++) {
         w[i] = x->rolls[i - 1].w;
         carried[i] = x->rolls[i - 1].carried;
+        lacks[i] = x->rolls[i - 1].lacks;
     }
     destroy(x);
     while (made < count && blk_writer_finish(w[made], &all[made], err) == KL_OK) {
         all[made].carried = carried[made];
+        all[made].lacks = lacks[made];
         made++;
     }
     if (made == count) {

@@ -36,7 +36,7 @@ struct blk_compact {
      * that such an input has none of any more, the rows that `hide` leaves are taken over. Borrowed. */
     const struct blk_carried *carried[BLK_ROLLUPS_MAX];
     uint32_t carried_count[BLK_ROLLUPS_MAX];           /* at most one an input */
-    /* Shall rows be made of a series' samples? NULL: of all. */
+    /* Shall rows be made of a series' samples? NULL: of all. A rollup that has none of some `lacks` them. */
     bool (*rows)(void *ctx, int64_t resolution_ms, struct kl_labels labels);
 };
 /* In slices, so that a worker can do something else in between. Borrows all that `c` names. After
@@ -47,7 +47,7 @@ enum kl_code blk_compaction_begin(const struct blk_compact *c, struct blk_compac
 /* Goes on for about so many samples; KL_ENOENT: all are done. */
 enum kl_code blk_compaction_step(struct blk_compaction *x, uint64_t samples, struct kl_err *err);
 /* Durable with KL_OK; after a failure there is no such fileset. Frees x. `done` has room for the
- * fileset and then each rollup; of one that took rows over `carried` is set. */
+ * fileset and then each rollup; of one that took rows over `carried` is set, and `lacks`. */
 enum kl_code blk_compaction_finish(struct blk_compaction *x, struct blk_info *done,
                                    struct kl_err *err);
 void         blk_compaction_abandon(struct blk_compaction *x); /* removes what it can; frees x */

@@ -46,6 +46,8 @@ struct blk_info {
                                                           perhaps without a row: bit i, blk_rollup_ms[i] */
     bool     carried;                                  /* a manifest's, of a rollup: it has rows of series
                                                           that its fileset has no samples of */
+    bool     lacks;                                    /* a manifest's, of a rollup: it has no rows of some series
+                                                          that its fileset has samples of */
     uint64_t obeyed;                                   /* a manifest's: deletions of numbers up to it
                                                           hide nothing here (libblock/deletion.h) */
 };

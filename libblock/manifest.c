@@ -8,7 +8,7 @@
  *                                                varint generation, u8 marks: 1 quarantined,
  *                                                2 [varint obeyed, not 0],
  *                                                4 [varint resolution in seconds],
- *                                                8, 16: rolled, 32 carried }
+ *                                                8, 16: rolled, 32 carried, 64 lacks }
  *              varint gone, gone times { span path, zigzag when }
  *              varint deleted_seq, varint deletions made
  *              varint deletions, deletions times { varint number, u64 incarnation, varint seq,
@@ -16,7 +16,7 @@
  *                varint matchers, matchers times { u8 op, span name, span value } }
  *              u32 crc32c of what precedes
  *              (version 1 has neither generation and marks, nor what is gone; 1 and 2 no deletions;
- *              1 to 3 no resolution, 4 nothing that is carried)
+ *              1 to 3 no resolution, 4 nothing that is carried, 5 nothing that lacks)
  *   pointer    "KOAP" u8 version, varint revision, varint epoch, u64 digest, u32 crc32c
  */
 #include "libblock/manifest.h"
@@ -28,8 +28,8 @@
 
 #include "libblock/fileset_priv.h"
 
-enum { VERSION = 5, MARK_QUARANTINED = 1, MARK_OBEYED = 2, MARK_ROLLUP = 4,
-       ROLLED_SHIFT = 3, ROLLED = 3 << ROLLED_SHIFT, MARK_CARRIED = 32 };
+enum { VERSION = 6, MARK_QUARANTINED = 1, MARK_OBEYED = 2, MARK_ROLLUP = 4,
+       ROLLED_SHIFT = 3, ROLLED = 3 << ROLLED_SHIFT, MARK_CARRIED = 32, MARK_LACKS = 64 };
 
 void blk_manifest_deinit(struct blk_manifest *m)
 {
@@ -285,10 +285,14 @@ static void put_deletion(const struct blk_deletion *d, struct kl_buf *out)
 /* An older program goes on reading what has nothing that it does not know. */
 static uint8_t version_of(const struct blk_manifest *m)
 {
+    uint8_t version = 4;
+
     for (uint32_t i = 0; i < m->fileset_count; i++)
-        if (m->filesets[i].carried)
+        if (m->filesets[i].lacks)
             return VERSION;
-    return VERSION - 1;
+        else if (m->filesets[i].carried)
+            version = 5;
+    return version;
 }
 
 void blk_manifest_encode(const struct blk_manifest *m, struct kl_buf *out)
@@ -315,7 +319,8 @@ void blk_manifest_encode(const struct blk_manifest *m, struct kl_buf *out)
                          (m->filesets[i].obeyed > 0 ? MARK_OBEYED : 0) |
                          (m->filesets[i].resolution_ms > 0 ? MARK_ROLLUP : 0) |
                          (m->filesets[i].rolled << ROLLED_SHIFT & ROLLED) |
-                         (m->filesets[i].carried ? MARK_CARRIED : 0));
+                         (m->filesets[i].carried ? MARK_CARRIED : 0) |
+                         (m->filesets[i].lacks ? MARK_LACKS : 0));
         if (m->filesets[i].obeyed > 0)
             kl_buf_addv(out, m->filesets[i].obeyed);
         if (m->filesets[i].resolution_ms > 0)
@@ -353,7 +358,8 @@ static bool read_cuts(struct kl_cur *c, struct blk_manifest *m)
 static bool read_fileset(struct kl_cur *c, uint8_t version, struct blk_info *info)
 {
     uint8_t marks, known = MARK_QUARANTINED | (version > 2 ? MARK_OBEYED : 0) |
-                          (version > 3 ? MARK_ROLLUP | ROLLED : 0) | (version > 4 ? MARK_CARRIED : 0);
+                          (version > 3 ? MARK_ROLLUP | ROLLED : 0) | (version > 4 ? MARK_CARRIED : 0) |
+                          (version > 5 ? MARK_LACKS : 0);
 
     if (!blk_info_parse(c, info))
         return false;
@@ -366,6 +372,7 @@ static bool read_fileset(struct kl_cur *c, uint8_t version, struct blk_info *inf
         return false;
     info->rolled = (marks & ROLLED) >> ROLLED_SHIFT;
     info->carried = marks & MARK_CARRIED;
+    info->lacks = marks & MARK_LACKS;
     if (marks & MARK_OBEYED) {
         info->obeyed = kl_cur_v(c);
         if (c->bad || info->obeyed == 0)

@@ -209,10 +209,51 @@ static bool holds(const struct blk_info *a, const struct blk_info *b)
     return a->window_start_ms <= b->min_ms && b->max_ms - a->window_start_ms < a->window_ms;
 }
 
+/* Has the fileset a series that the rollup has no rows of? Also where that cannot be told. */
+static enum kl_code find_lack(struct part *p, const struct blk_info *info, const struct blk_info *roll, bool *lacks,
+                              struct kl_err *err)
+{
+    const struct blk_info *infos[2] = { info, roll };
+    struct blk_fileset    *f[2] = { NULL, NULL };
+    struct blk_select     *s[2] = { NULL, NULL };
+    struct blk_selected    a, b;
+    char                   path[BLK_PATH_MAX + 1];
+    enum kl_code           code = KL_OK, next;
+
+    for (int i = 0; i < 2 && code == KL_OK; i++) {
+        blk_fileset_path(infos[i], path);
+        code = blk_fileset_open_store(p->b->store, path, &f[i], err);
+        if (code == KL_OK)
+            code = blk_select_open(f[i], NULL, 0, INT64_MIN, INT64_MAX, false, &s[i], err);
+    }
+    *lacks = code != KL_OK;
+    next = code == KL_OK ? blk_select_next(s[1], &b, err) : code;
+    while (!*lacks && (code = blk_select_next(s[0], &a, err)) == KL_OK) {
+        while (next == KL_OK && kl_fp_cmp(b.fp, a.fp) < 0)
+            next = blk_select_next(s[1], &b, err);
+        *lacks = next != KL_OK || kl_fp_cmp(b.fp, a.fp) != 0;
+    }
+    if (code == KL_OK && next != KL_OK)
+        code = next;
+    if (code == KL_ENOENT || code == KL_ECORRUPT) {    /* corrupt: who reads it will say so */
+        *lacks |= code == KL_ECORRUPT;
+        code = KL_OK;
+    }
+    for (int i = 0; i < 2; i++) {
+        if (s[i] != NULL)
+            blk_select_close(s[i]);
+        if (f[i] != NULL)
+            blk_fileset_unref(f[i]);
+    }
+    return code == KL_OK ? KL_OK : kl_within(err, "fileset %s", path);
+}
+
 /* A rollup of the same name was made of it, and may have rows that it has no samples of any more: made anew of
  * these they would be lost. */
-static void say_rolled(struct blk_manifest *m)
+static enum kl_code say_rolled(struct part *p, struct kl_err *err)
 {
+    struct blk_manifest *m = &p->r.m;
+
     for (uint32_t i = 0; i < m->fileset_count; i++)
         for (unsigned k = 0; k < BLK_ROLLUPS_MAX && m->filesets[i].resolution_ms == 0; k++) {
             struct blk_info roll = m->filesets[i];
@@ -224,7 +265,10 @@ static void say_rolled(struct blk_manifest *m)
                 continue;
             m->filesets[i].rolled |= (uint8_t)(1u << k);
             m->filesets[at].carried = true;
+            if (find_lack(p, &m->filesets[i], &m->filesets[at], &m->filesets[at].lacks, err) != KL_OK)
+                return err->code;
         }
+    return KL_OK;
 }
 
 static enum kl_code from_infos(struct part *p, struct kl_err *err)
@@ -255,7 +299,8 @@ static enum kl_code from_infos(struct part *p, struct kl_err *err)
         }
     }
     free(infos);
-    say_rolled(&p->r.m);
+    if (code == KL_OK)
+        code = say_rolled(p, err);
     p->r.m.partition = p->number;
     p->r.m.epoch = 1;
     p->r.m.replay_from = 1;

@@ -4,8 +4,9 @@
  *
  *   may it      the fold is exact over these times, or the request allows the resolution
  *               (max_source_resolution): qr_rows_fit
- *   is it so    the rollup is of the fileset as it is: same name; no deletion concerns it, and no other
- *               fileset of the partition reaches into its time: qr_rows_choose
+ *   is it so    the rollup is of the fileset as it is: same name; it lacks the rows of no series, which a rule
+ *               may let go before the samples; no deletion concerns it, and no other fileset of the
+ *               partition reaches into its time: qr_rows_choose
  *   is it all   nothing else, live or in another partition, has samples of a series within the time of
  *               its rows: qr_rows_clash, when all is merged. Else the fetch begins anew, without rollups
  *
@@ -97,7 +98,7 @@ void qr_rows_choose(struct qr_part *p)
             if ((info->rolled >> k & 1) && qr_rows_fit(p->f, blk_rollup_ms[k])) {
                 const struct blk_info *x = named(m, info, blk_rollup_ms[k]);
 
-                rows = x != NULL ? x : rows;           /* the coarsest that fits */
+                rows = x != NULL && !x->lacks ? x : rows;      /* the coarsest that fits */
             }
         if (rows != NULL && !concerned(m, info) && !overlapped(p, i)) {
             size_t at = listed(p, rows);

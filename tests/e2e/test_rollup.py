@@ -192,6 +192,10 @@ def test_rows_are_kept_longer_than_samples_or_shorter_as_rules_say(world):
             check(len(both) == 2, f"{when}: {both}")
         answer, infos = rows("count", two, max_source_resolution="5m")
         check(len(answer) > 0 and answer == rows("count", two, max_source_resolution="0")[0], f"{when}: {answer}")
+        # Its rows of five minutes are gone, and its samples are not: no question is answered by rows that lack it.
+        fine = {"query": f"count_over_time({two}[5m])", "step": 300, **at}
+        answer, _ = ask(ours.query, "query_range", **fine)
+        check(len(answer) > 0 and answer == ask(ours.query, "query_range", max_source_resolution="0", **fine)[0], f"{when}: {answer}")
 
     told("samples gone")
     # Rows of five minutes of rolled_2 are gone, where those of others are not.

@@ -327,6 +327,13 @@ static unsigned full_rows(int roll)
     return seen;
 }
 
+static bool lacks(int roll)
+{
+    struct blk_info info;
+
+    return find(roll, &info) && info.lacks;
+}
+
 static bool is_carried(int roll)
 {
     struct blk_info info;
@@ -374,7 +381,7 @@ START_TEST(rows_outlive_samples_of_their_series_or_go_before_them_as_rules_say)
     w_deleted(&w, 0, seq);
     pass(HOUR / 2);
     held(&samples, &rows);
-    ck_assert(samples == 2 && full_rows(0) == 2 && full_rows(1) == 3 && is_carried(1));
+    ck_assert(samples == 2 && full_rows(0) == 2 && full_rows(1) == 3 && is_carried(1) && !lacks(0) && !lacks(1));
     pass(4 * HOUR);                                    /* past 10 h: h1's rows of five minutes */
     held(&samples, &rows);
     ck_assert_msg(samples == 2 && full_rows(0) == 0 && full_rows(1) == 3, "%u %u %u", samples, full_rows(0), full_rows(1));
@@ -384,6 +391,26 @@ START_TEST(rows_outlive_samples_of_their_series_or_go_before_them_as_rules_say)
     pass(10 * HOUR);                                   /* past 40 h; rows of an hour are kept as rollup.1h says, and no longer than samples */
     held(&samples, &rows);
     ck_assert(samples == 0 && rows == 0);
+}
+END_TEST
+
+START_TEST(a_rollup_whose_rows_of_a_series_went_before_its_samples_is_known_to_lack_them)
+{
+    struct blk_info raw;
+    unsigned        samples, rows;
+
+    w.retention_ms = INT64_C(20) * HOUR;
+    w.retention_rules = "[{\"match\":\"{host='h1'}\",\"keep\":\"20h\",\"keep_5m\":\"5h\"}]";
+    restart();
+    write_span(base, base + HOUR + 60000);
+    pass(2 * HOUR);
+    ck_assert(full_rows(0) == 7 && full_rows(1) == 7 && !lacks(0) && !lacks(1) && find(-1, &raw));
+    pass(5 * HOUR);
+    held(&samples, &rows);
+    ck_assert_msg(samples == 7 && full_rows(0) == 5 && full_rows(1) == 7, "%u %u %u", samples, full_rows(0), full_rows(1));
+    ck_assert(lacks(0) && !lacks(1));
+    restart();
+    ck_assert(lacks(0) && !lacks(1) && !is_carried(0));
 }
 END_TEST
 
@@ -517,6 +544,7 @@ int main(void)
     tcase_add_test(t, rules_keep_some_series_shorter_and_some_longer);
     tcase_add_test(t, rows_outlive_samples_of_their_series_or_go_before_them_as_rules_say);
     tcase_add_test(t, rows_that_are_all_there_is_obey_deletions);
+    tcase_add_test(t, a_rollup_whose_rows_of_a_series_went_before_its_samples_is_known_to_lack_them);
     tcase_add_test(t, rows_of_old_samples_are_made_before_a_new_rule_lets_these_go);
     tcase_add_loop_test(t, kill_at_any_call_while_samples_go_and_rows_stay_loses_none_and_leaves_nothing, 0, 4);
     tcase_add_test(t, what_rules_leave_as_it_is_is_looked_at_once);

@@ -38,6 +38,7 @@ static struct blk_manifest make(uint32_t filesets)
         info.resolution_ms = i % 7 == 2 ? 300000 : 0;
         info.rolled = i % 4;
         info.carried = i % 7 == 2 && i % 2 == 0;
+        info.lacks = i % 7 == 2 && i % 3 == 0;
         blk_manifest_add(&m, &info);
     }
     return m;
@@ -170,7 +171,7 @@ START_TEST(deletion_is_forgotten_when_no_fileset_has_what_it_hides)
 }
 END_TEST
 
-static struct blk_manifest golden(bool with_gone, bool with_deletions, bool with_rollups, bool carried)
+static struct blk_manifest golden(bool with_gone, bool with_deletions, bool with_rollups, bool carried, bool lacks)
 {
     struct blk_manifest m = { .partition = 7, .revision = 42, .epoch = 3,
                               .incarnation = 0xfedcba9876543210ull, .replay_from = 1000 };
@@ -200,6 +201,7 @@ static struct blk_manifest golden(bool with_gone, bool with_deletions, bool with
         m.filesets[1].obeyed = 3;
         m.filesets[1].resolution_ms = with_rollups ? 3600000 : 0;
         m.filesets[1].carried = carried;
+        m.filesets[1].lacks = lacks;
         m.filesets[0].rolled = with_rollups ? 2 : 0;
         blk_manifest_delete(&m, deletion(4, 340, -7200000, 86400000));
         blk_manifest_delete(&m, deletion(6, 350, INT64_MIN, INT64_MAX));
@@ -226,7 +228,7 @@ static struct kl_span golden_file(int version, const char *name)
 
 START_TEST(manifest_of_each_version_is_read)           /* once a version, from 1 */
 {
-    struct blk_manifest want = golden(_i > 1, _i > 2, _i > 3, _i > 4), m;
+    struct blk_manifest want = golden(_i > 1, _i > 2, _i > 3, _i > 4, _i > 5), m;
     struct blk_pointer  p;
     struct kl_span      bytes = golden_file(_i, "manifest");
     struct kl_buf       a = { 0 }, b = { 0 };
@@ -247,7 +249,7 @@ END_TEST
 /* `test_manifest write`: the present version anew; only ever for a new one. */
 static int write_golden(void)
 {
-    struct blk_manifest m = golden(true, true, true, true);
+    struct blk_manifest m = golden(true, true, true, true, true);
     struct blk_pointer  p = { 42, 3, 0 };
     struct kl_buf       b = { 0 }, q = { 0 };
     FILE               *f;
@@ -255,10 +257,10 @@ static int write_golden(void)
     blk_manifest_encode(&m, &b);
     p.digest = kl_hash64(b.at, b.size);
     blk_pointer_encode(&p, &q);
-    f = fopen("tests/data/manifest-v5/manifest", "wb");
+    f = fopen("tests/data/manifest-v6/manifest", "wb");
     fwrite(b.at, 1, b.size, f);
     fclose(f);
-    f = fopen("tests/data/manifest-v5/pointer", "wb");
+    f = fopen("tests/data/manifest-v6/pointer", "wb");
     fwrite(q.at, 1, q.size, f);
     fclose(f);
     kl_buf_deinit(&b);
@@ -343,7 +345,7 @@ int main(int argc, char **argv)
 
     tcase_add_test(t, deletion_is_forgotten_when_no_fileset_has_what_it_hides);
     tcase_add_test(t, dropped_filesets_are_gone_by_name_and_the_others_keep_their_order);
-    tcase_add_loop_test(t, manifest_of_each_version_is_read, 1, 6);
+    tcase_add_loop_test(t, manifest_of_each_version_is_read, 1, 7);
     tcase_add_loop_test(t, manifest_comes_back_whole, 0, 5);
     tcase_add_test(t, flipped_or_cut_manifest_is_refused);
     tcase_add_test(t, only_cuts_that_no_later_one_covers_are_kept);

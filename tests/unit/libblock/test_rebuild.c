@@ -29,8 +29,8 @@ static void teardown(void)
 }
 
 /* A small fileset, in the store. resolution_ms 0: of samples. */
-static struct blk_info roll_of(uint32_t partition, int64_t window, uint64_t first, uint64_t id,
-                               uint64_t generation, int64_t resolution_ms)
+static struct blk_info sized(uint32_t partition, int64_t window, uint64_t first, uint64_t id,
+                             uint64_t generation, int64_t resolution_ms, unsigned series)
 {
     struct blk_info info = { .tenant = "anonymous", .partition = partition,
                              .window_start_ms = start + window * 7200000, .window_ms = 7200000,
@@ -39,11 +39,17 @@ static struct blk_info roll_of(uint32_t partition, int64_t window, uint64_t firs
     struct blk_info done;
     char            path[BLK_PATH_MAX + 1];
 
-    kit_make(id, 5, 20, info.window_start_ms, 15000);
+    kit_make(id, series, 20, info.window_start_ms, 15000);
     ck_assert_msg(kit_write(local, &info, 20, &done, &err) == KL_OK, "%s", err.text);
     blk_fileset_path(&info, path);
     ck_assert_msg(blk_fileset_upload(local, path, store, &err) == KL_OK, "%s", err.text);
     return done;
+}
+
+static struct blk_info roll_of(uint32_t partition, int64_t window, uint64_t first, uint64_t id,
+                               uint64_t generation, int64_t resolution_ms)
+{
+    return sized(partition, window, first, id, generation, resolution_ms, 5);
 }
 
 static struct blk_info fileset(uint32_t partition, int64_t window, uint64_t first, uint64_t id,
@@ -216,12 +222,12 @@ START_TEST(without_manifests_the_infos_tell_who_replaced_whom)
 }
 END_TEST
 
-START_TEST(a_rollup_without_a_manifest_is_known_to_be_of_its_fileset_and_perhaps_to_have_more)
+START_TEST(a_rollup_without_a_manifest_is_known_to_be_of_its_fileset_and_perhaps_to_have_more_and_whether_it_lacks_some)
 {
     unsigned samples = 0, rows = 0;
 
-    fileset(3, 0, 1, 20, UINT64_C(9) << 16 | 1);       /* as a merge of revision 9 calls it */
-    roll_of(3, 0, 1, 20, UINT64_C(9) << 16 | 1, 3600000);
+    sized(3, 0, 1, 20, UINT64_C(9) << 16 | 1, 0, 5);   /* as a merge of revision 9 calls it */
+    sized(3, 0, 1, 20, UINT64_C(9) << 16 | 1, 3600000, 5 - (unsigned)_i);
     fileset(3, 1, 21, 30, 6);
     rebuild(false);
     ck_assert_uint_eq(got[0].m.fileset_count, 3);
@@ -229,7 +235,7 @@ START_TEST(a_rollup_without_a_manifest_is_known_to_be_of_its_fileset_and_perhaps
         const struct blk_info *f = &got[0].m.filesets[i];
 
         samples += f->resolution_ms == 0 && f->rolled == (f->id == 20 ? 2 : 0) && !f->carried;
-        rows += f->resolution_ms == 3600000 && f->carried;
+        rows += f->resolution_ms == 3600000 && f->carried && f->lacks == (_i > 0);
     }
     ck_assert(samples == 2 && rows == 1);
     ck_assert_uint_eq(got[0].revision_next, 10);       /* no merge gives such a name again */
@@ -277,7 +283,7 @@ int main(void)
     tcase_add_test(t, filesets_of_later_cuts_are_added_and_what_was_replaced_is_not);
     tcase_add_test(t, what_the_manifest_names_and_the_store_has_not_is_told);
     tcase_add_test(t, without_manifests_the_infos_tell_who_replaced_whom);
-    tcase_add_test(t, a_rollup_without_a_manifest_is_known_to_be_of_its_fileset_and_perhaps_to_have_more);
+    tcase_add_loop_test(t, a_rollup_without_a_manifest_is_known_to_be_of_its_fileset_and_perhaps_to_have_more_and_whether_it_lacks_some, 0, 2);
     tcase_add_test(t, a_fileset_that_is_not_whole_is_told_and_left_out);
     tcase_add_test(t, foreign_keys_are_passed_over);
     suite_add_tcase(s, t);

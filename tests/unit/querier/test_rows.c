@@ -23,6 +23,12 @@ static struct blk_fileset *opened(const struct blk_info *info)
     return f;
 }
 
+static bool no_rows_of_b(void *ctx, int64_t resolution_ms, struct kl_labels labels)
+{
+    (void)ctx, (void)resolution_ms;
+    return !kl_span_eq(kl_labels_get(labels, kl_span_str("job")), kl_span_str("b"));
+}
+
 static uint32_t hide_a(void *ctx, const struct blk_info *input, struct kl_labels labels, struct blk_hidden *ranges)
 {
     ranges[0] = (struct blk_hidden){ INT64_MIN, INT64_MAX };
@@ -31,13 +37,13 @@ static uint32_t hide_a(void *ctx, const struct blk_info *input, struct kl_labels
 
 /* Into one of that generation, and its rows of five minutes. */
 static void compact(const struct blk_info *from, uint32_t count, const struct blk_info *carry, uint64_t generation,
-                    struct blk_info *samples, struct blk_info *roll)
+                    bool of_b, struct blk_info *samples, struct blk_info *roll)
 {
     struct blk_fileset *in[2], *rolled = carry != NULL ? opened(carry) : NULL;
     struct blk_carried  carries = { rolled, 0 };
     struct blk_info     to = from[count - 1], of, done[2];
     struct blk_compact  x = { .inputs = in, .count = count, .root = c.files, .info = &to, .hide = hide_a,
-                              .ctx = rolled, .rolls = &of, .roll_count = 1 };
+                              .ctx = rolled, .rolls = &of, .roll_count = 1, .rows = of_b ? NULL : no_rows_of_b };
     char                path[BLK_PATH_MAX + 1];
 
     to.generation = generation;
@@ -73,8 +79,8 @@ static void setup(void)
     tsp_placement_range(c.placement, kl_span_str("t1"), kl_span_str("m"), &home, &count);
     apart[0] = cluster_fileset(&c, "t1", home, 5, &a);
     apart[1] = cluster_fileset(&c, "t1", home, 6, &b);
-    compact(apart, 2, NULL, 1, &whole, &rows);
-    compact(&whole, 1, &rows, 2, &thin, &carried);
+    compact(apart, 2, NULL, 1, true, &whole, &rows);
+    compact(&whole, 1, &rows, 2, true, &thin, &carried);
     ck_assert(carried.carried);
     ck_assert_uint_eq(thin.series_count, 1);
     ck_assert_uint_eq(carried.series_count, 2);
@@ -197,6 +203,24 @@ START_TEST(late_samples_of_a_series_that_has_its_samples_count)
 }
 END_TEST
 
+/* A rule lets b's rows go before its samples. */
+START_TEST(a_series_without_rows_is_told_by_its_samples)
+{
+    struct blk_info fewer, all[2];
+
+    compact(&whole, 1, NULL, 3, false, &all[0], &fewer);
+    ck_assert(fewer.lacks && !rows.lacks && !carried.lacks);
+    ck_assert_uint_eq(fewer.series_count, 1);
+    all[1] = fewer;
+    cluster_catalogue(&c, home, 1, all, 2);
+    cluster_start(&c);
+    ask("count_over_time(m[5m])", -1);
+    ck_assert_double_eq(told[0][0], 20);
+    ck_assert_double_eq(told[1][0], 20);
+    ck_assert_double_eq(told[1][STEPS - 3], 20);
+}
+END_TEST
+
 int main(void)
 {
     Suite   *s = suite_create("querier/rows");
@@ -207,6 +231,7 @@ int main(void)
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_loop_test(t, late_samples_hide_no_rows_of_their_series, 0, 4);
     tcase_add_test(t, late_samples_of_a_series_that_has_its_samples_count);
+    tcase_add_test(t, a_series_without_rows_is_told_by_its_samples);
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_NORMAL);
     failed = srunner_ntests_failed(r);
