@@ -22,7 +22,7 @@
  *    never as silently missing records. A bounded number of bytes is read ahead.
  * REQUEST/REPLY. One answer, up to KL_BUS_MESSAGE_MAX bytes; more is fetched page by page. No one
  * serving, or overloaded: KL_EAGAIN at once or KL_ETIMEOUT.
- * KV. Keys [A-Za-z0-9_.=-]+ up to 200 bytes, values up to 64 KiB. Every key has a revision, rising
+ * KV. Keys [A-Za-z0-9_.=-]+ up to 200 bytes, each dot between two others; values up to 64 KiB. Every key has a revision, rising
  * with each change in the whole store. put with `expect` is compare-and-set: 0 means "must be
  * absent", UINT64_MAX "whatever"; a lost race is KL_EEXIST.
  */

@@ -20,6 +20,17 @@ bool kl_busl_enter(struct kl_busl *b)
     return false;
 }
 
+enum kl_code kl_busl_hand(struct kl_busl *b, struct kl_env_loop *loop, struct kl_env_task *task,
+                          void (*run)(struct kl_env_task *task), struct kl_err *err)
+{
+    if (!kl_busl_enter(b))
+        return kl_busl_closed(err);
+    task->run = run;
+    kl_busl_post(b, loop, task);
+    kl_busl_leave(b);
+    return KL_OK;
+}
+
 void kl_busl_leave(struct kl_busl *b) { atomic_fetch_sub(&b->entered, 1); }
 
 static void append(struct kl_bus *bus, struct kl_bus_append *op)

@@ -200,9 +200,8 @@ void kl_busl_ask(struct kl_bus *bus, struct kl_bus_ask *op)
     op->err = (struct kl_err){ 0 };
     op->answer = NULL;
     op->answer_size = 0;
-    if (op->question.size > KL_BUS_MESSAGE_MAX) {
-        complete(b, op, kl_fail(&op->err, KL_ELIMIT, "a question of %zu bytes: at most %d",
-                                op->question.size, KL_BUS_MESSAGE_MAX));
+    if (kl_bus_fit_ask(op, &op->err) != KL_OK) {
+        complete(b, op, op->err.code);
     } else if (!kl_busl_enter(b)) {
         complete(b, op, kl_busl_closed(&op->err));
     } else {

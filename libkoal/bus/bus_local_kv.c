@@ -417,21 +417,10 @@ void kl_busl_kv_op(struct kl_bus *bus, struct kl_bus_kv *op)
     op->err = (struct kl_err){ 0 };
     op->got = NULL;
     op->got_size = 0;
-    if (!key_ok(op->key, strnlen(op->key, sizeof op->key)))
-        kl_fail(&op->err, KL_EINVAL, "unfit key \"%.*s\"", KL_BUS_KEY_MAX, op->key);
-    else if (op->kind == KL_BUS_KV_PUT && op->value.size > KL_BUS_VALUE_MAX)
-        kl_fail(&op->err, KL_ELIMIT, "a value of %zu bytes: at most %d", op->value.size,
-                KL_BUS_VALUE_MAX);
-    if (op->err.code != KL_OK) {
+    op->own = b->kv;
+    if (kl_bus_fit_kv(op, &op->err) != KL_OK ||
+        kl_busl_hand(b, b->kv->loop, &op->task, on_op, &op->err) != KL_OK)
         complete(b, op, op->err.code);
-    } else if (!kl_busl_enter(b)) {
-        complete(b, op, kl_busl_closed(&op->err));
-    } else {
-        op->own = b->kv;
-        op->task.run = on_op;
-        kl_busl_post(b, b->kv->loop, &op->task);
-        kl_busl_leave(b);
-    }
 }
 
 /* ---- the part as a whole ---- */

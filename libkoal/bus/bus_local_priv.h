@@ -16,7 +16,7 @@
  */
 #include <stdatomic.h>
 
-#include "libkoal/bus/bus.h"
+#include "libkoal/bus/bus_fit_priv.h"
 
 enum {
     KL_BUSL_GROUP_BYTES_MAX = 8 << 20,                 /* of one commit, but for a first record */
@@ -247,6 +247,9 @@ static inline void kl_busl_post(struct kl_busl *b, struct kl_env_loop *loop,
     b->env->sched->post(loop, task);
 }
 enum kl_code kl_busl_closed(struct kl_err *err);       /* KL_ECANCELED and its words */
+/* An operation, from whatever thread, to a loop of the bus: `run` has it there. KL_ECANCELED: closed. */
+enum kl_code kl_busl_hand(struct kl_busl *b, struct kl_env_loop *loop, struct kl_env_task *task,
+                          void (*run)(struct kl_env_task *task), struct kl_err *err);
 
 /* Fills the bus from the folder: index, next sequences, ids; begins a new segment. */
 enum kl_code kl_busl_recover(struct kl_busl *b, struct kl_err *err);

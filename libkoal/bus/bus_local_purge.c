@@ -31,29 +31,15 @@ static void on_info(struct kl_env_task *task)
     info_complete(b, op, KL_OK);
 }
 
-static bool has(struct kl_busl *b, uint32_t partition, struct kl_err *err)
-{
-    if (partition < b->options.partitions)
-        return true;
-    kl_fail(err, KL_EINVAL, "there is no partition %" PRIu32 ": the log has %" PRIu32, partition,
-            b->options.partitions);
-    return false;
-}
-
 void kl_busl_info(struct kl_bus *bus, struct kl_bus_info *op)
 {
     struct kl_busl *b = kl_busl(bus);
 
-    if (!has(b, op->partition, &op->err)) {
-        info_complete(b, op, KL_EINVAL);
-    } else if (!kl_busl_enter(b)) {
-        info_complete(b, op, kl_busl_closed(&op->err));
-    } else {
-        op->own = b;
-        op->task.run = on_info;
-        kl_busl_post(b, b->reader.loop, &op->task);
-        kl_busl_leave(b);
-    }
+    op->err = (struct kl_err){ 0 };
+    op->own = b;
+    if (kl_bus_fit_partition(op->partition, b->options.partitions, &op->err) != KL_OK ||
+        kl_busl_hand(b, b->reader.loop, &op->task, on_info, &op->err) != KL_OK)
+        info_complete(b, op, op->err.code);
 }
 
 static void purge_done(struct kl_env_task *task)
@@ -143,14 +129,9 @@ void kl_busl_purge(struct kl_bus *bus, struct kl_bus_purge *op)
 {
     struct kl_busl *b = kl_busl(bus);
 
-    if (!has(b, op->partition, &op->err)) {
-        purge_complete(b, op, KL_EINVAL);
-    } else if (!kl_busl_enter(b)) {
-        purge_complete(b, op, kl_busl_closed(&op->err));
-    } else {
-        op->own = &b->reader;
-        op->task.run = on_purge;
-        kl_busl_post(b, b->reader.loop, &op->task);
-        kl_busl_leave(b);
-    }
+    op->err = (struct kl_err){ 0 };
+    op->own = &b->reader;
+    if (kl_bus_fit_partition(op->partition, b->options.partitions, &op->err) != KL_OK ||
+        kl_busl_hand(b, b->reader.loop, &op->task, on_purge, &op->err) != KL_OK)
+        purge_complete(b, op, op->err.code);
 }

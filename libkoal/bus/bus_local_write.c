@@ -329,24 +329,10 @@ void kl_busl_writer_append(struct kl_busl_writer *w, struct kl_bus_append *op)
     op->seq = 0;
     op->duplicate = false;
     op->err = (struct kl_err){ 0 };
-    if (op->partition >= b->options.partitions)
-        kl_fail(&op->err, KL_EINVAL, "there is no partition %u: the log has %u", op->partition,
-                b->options.partitions);
-    else if (op->record.size == 0)
-        kl_fail(&op->err, KL_EINVAL, "an empty record");
-    else if (op->record.size > KL_BUS_MESSAGE_MAX)
-        kl_fail(&op->err, KL_ELIMIT, "a record of %zu bytes: at most %d", op->record.size,
-                KL_BUS_MESSAGE_MAX);
-    if (op->err.code != KL_OK) {
+    op->own = w;
+    if (kl_bus_fit_append(op, b->options.partitions, &op->err) != KL_OK ||
+        kl_busl_hand(b, w->loop, &op->task, on_append, &op->err) != KL_OK)
         complete(b, op, op->err.code);
-    } else if (!kl_busl_enter(b)) {
-        complete(b, op, kl_busl_closed(&op->err));
-    } else {
-        op->own = w;
-        op->task.run = on_append;
-        kl_busl_post(b, w->loop, &op->task);
-        kl_busl_leave(b);
-    }
 }
 
 /* The last task of the loop: what was asked for in time is still written. */

@@ -45,6 +45,17 @@ bool kl_busn_enter(struct kl_busn *b)
 
 void kl_busn_leave(struct kl_busn *b) { atomic_fetch_sub(&b->entered, 1); }
 
+enum kl_code kl_busn_hand(struct kl_busn *b, struct kl_env_task *task,
+                          void (*run)(struct kl_env_task *task), struct kl_err *err)
+{
+    if (!kl_busn_enter(b))
+        return kl_busn_canceled(err);
+    task->run = run;
+    kl_busn_post(b, b->loop, task);
+    kl_busn_leave(b);
+    return KL_OK;
+}
+
 natsConnection *kl_busn_nc(struct kl_busn *b, int connection)
 {
     return b->connections[connection].nc;

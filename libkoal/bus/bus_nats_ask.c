@@ -60,20 +60,6 @@ void kl_busn_ask_reply(struct kl_busn *b, struct kl_busn_call *c, struct kl_busn
     }
 }
 
-/* Dots make the tokens; nothing that NATS reads as a pattern or a space. Not the log's own. */
-static bool subject_ok(const char *s)
-{
-    size_t n = strnlen(s, KL_BUS_SUBJECT_MAX + 1);
-
-    if (n == 0 || n > KL_BUS_SUBJECT_MAX || s[0] == '.' || s[n - 1] == '.' ||
-        strstr(s, "..") != NULL || strncmp(s, "log.", 4) == 0)
-        return false;
-    for (size_t i = 0; i < n; i++)
-        if (s[i] <= ' ' || s[i] == '*' || s[i] == '>' || s[i] == 0x7f)
-            return false;
-    return true;
-}
-
 static void subject_of(const struct kl_busn *b, const char *s, char out[ASK_SUBJECT_MAX + 1])
 {
     snprintf(out, ASK_SUBJECT_MAX + 1, "koa.%s.%s", b->cell, s);
@@ -120,21 +106,10 @@ void kl_busn_ask(struct kl_bus *bus, struct kl_bus_ask *op)
     op->err = (struct kl_err){ 0 };
     op->answer = NULL;
     op->answer_size = 0;
-    if (!subject_ok(op->subject))
-        kl_fail(&op->err, KL_EINVAL, "unfit subject \"%.*s\"", KL_BUS_SUBJECT_MAX, op->subject);
-    else if (op->question.size > KL_BUS_MESSAGE_MAX)
-        kl_fail(&op->err, KL_ELIMIT, "a question of %zu bytes: at most %d", op->question.size,
-                KL_BUS_MESSAGE_MAX);
-    if (op->err.code != KL_OK) {
+    op->own = b;
+    if (kl_bus_fit_ask(op, &op->err) != KL_OK ||
+        kl_busn_hand(b, &op->task, on_ask, &op->err) != KL_OK)
         complete(b, op, op->err.code);
-    } else if (!kl_busn_enter(b)) {
-        complete(b, op, kl_busn_canceled(&op->err));
-    } else {
-        op->own = b;
-        op->task.run = on_ask;
-        kl_busn_post(b, b->loop, &op->task);
-        kl_busn_leave(b);
-    }
 }
 
 void kl_busn_asks_tick(struct kl_busn *b, int64_t now_ns)
@@ -398,7 +373,7 @@ void kl_busn_serve(struct kl_bus *bus, struct kl_bus_service *s)
     if (s->plain && strlen(s->subject) > 2 && strcmp(s->subject + strlen(s->subject) - 2, ".>") == 0)
         h->prefix--;
     else
-        assert(subject_ok(s->subject));
+        assert(kl_bus_fit_subject(s->subject));
     h->open.run = on_open;
     h->close.run = on_close;
     s->own = h;

@@ -386,16 +386,6 @@ static void on_op(struct kl_env_task *task)
     kl_busn_job_start(b, &k->job);
 }
 
-/* The keys of bus.h; a leading, trailing or double dot would be an empty token to NATS. */
-static bool key_ok(const char *key)
-{
-    static const char fit[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.=-";
-    size_t n = strnlen(key, KL_BUS_KEY_MAX + 1);
-
-    return n > 0 && n <= KL_BUS_KEY_MAX && strspn(key, fit) == n && key[0] != '.' &&
-           key[n - 1] != '.' && strstr(key, "..") == NULL;
-}
-
 void kl_busn_kv(struct kl_bus *bus, struct kl_bus_kv *op)
 {
     struct kl_busn *b = kl_busn(bus);
@@ -403,19 +393,8 @@ void kl_busn_kv(struct kl_bus *bus, struct kl_bus_kv *op)
     op->err = (struct kl_err){ 0 };
     op->got = NULL;
     op->got_size = 0;
-    if (!key_ok(op->key))
-        kl_fail(&op->err, KL_EINVAL, "unfit key \"%.*s\"", KL_BUS_KEY_MAX, op->key);
-    else if (op->kind == KL_BUS_KV_PUT && op->value.size > KL_BUS_VALUE_MAX)
-        kl_fail(&op->err, KL_ELIMIT, "a value of %zu bytes: at most %d", op->value.size,
-                KL_BUS_VALUE_MAX);
-    if (op->err.code != KL_OK) {
+    op->own = b;
+    if (kl_bus_fit_kv(op, &op->err) != KL_OK ||
+        kl_busn_hand(b, &op->task, on_op, &op->err) != KL_OK)
         complete(b, op, op->err.code);
-    } else if (!kl_busn_enter(b)) {
-        complete(b, op, kl_busn_canceled(&op->err));
-    } else {
-        op->own = b;
-        op->task.run = on_op;
-        kl_busn_post(b, b->loop, &op->task);
-        kl_busn_leave(b);
-    }
 }

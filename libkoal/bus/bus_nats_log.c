@@ -487,21 +487,8 @@ void kl_busn_append(struct kl_bus *bus, struct kl_bus_append *op)
     op->seq = op->incarnation = 0;
     op->duplicate = false;
     op->err = (struct kl_err){ 0 };
-    if (kl_busn_has(b, op->partition, &op->err) != KL_OK)
-        ;
-    else if (op->record.size == 0)
-        kl_fail(&op->err, KL_EINVAL, "an empty record");
-    else if (op->record.size > KL_BUS_MESSAGE_MAX)
-        kl_fail(&op->err, KL_ELIMIT, "a record of %zu bytes: at most %d", op->record.size,
-                KL_BUS_MESSAGE_MAX);
-    if (op->err.code != KL_OK) {
+    op->own = b;
+    if (kl_bus_fit_append(op, b->options.partitions, &op->err) != KL_OK ||
+        kl_busn_hand(b, &op->task, on_append, &op->err) != KL_OK)
         complete(b, op, op->err.code);
-    } else if (!kl_busn_enter(b)) {
-        complete(b, op, kl_busn_canceled(&op->err));
-    } else {
-        op->own = b;
-        op->task.run = on_append;
-        kl_busn_post(b, b->loop, &op->task);
-        kl_busn_leave(b);
-    }
 }

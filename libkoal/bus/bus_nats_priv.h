@@ -30,7 +30,7 @@
 
 #include <nats/nats.h>
 
-#include "libkoal/bus/bus.h"
+#include "libkoal/bus/bus_fit_priv.h"
 
 enum {
     KL_BUSN_JOB_THREADS = 6, KL_BUSN_LOOK_THREADS = 16,
@@ -162,7 +162,6 @@ enum kl_code kl_busn_stream(struct kl_busn *b, uint32_t partition, int64_t wait_
 int64_t kl_busn_look_ms(struct kl_busn *b, unsigned unanswered);
 void kl_busn_log_subject(const struct kl_busn *b, uint32_t partition,
                          char subject[KL_BUSN_NAME_MAX + 1]);
-enum kl_code kl_busn_has(const struct kl_busn *b, uint32_t partition, struct kl_err *err);
 void kl_busn_stream_name(const struct kl_busn *b, uint32_t partition,
                          char name[KL_BUSN_NAME_MAX + 1]);
 
@@ -358,6 +357,9 @@ static inline int64_t kl_busn_deadline(struct kl_busn *b, int64_t ms)
     return kl_env_mono_ns(b->env) + ms * 1000000;
 }
 enum kl_code kl_busn_canceled(struct kl_err *err);
+/* An operation, from whatever thread, to the bus's loop: `run` has it there. KL_ECANCELED: closed. */
+enum kl_code kl_busn_hand(struct kl_busn *b, struct kl_env_task *task,
+                          void (*run)(struct kl_env_task *task), struct kl_err *err);
 void kl_busn_trouble(struct kl_busn *b, const struct kl_err *err);     /* code 0: none any more */
 enum kl_code kl_busn_unreachable(struct kl_busn *b, struct kl_err *err);       /* KL_EAGAIN */
 static inline bool kl_busn_up(struct kl_busn *b, int connection)

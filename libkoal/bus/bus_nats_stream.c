@@ -24,14 +24,6 @@ void kl_busn_log_subject(const struct kl_busn *b, uint32_t partition,
     snprintf(subject, KL_BUSN_NAME_MAX + 1, "koa.%s.log.%04" PRIu32, b->cell, partition);
 }
 
-enum kl_code kl_busn_has(const struct kl_busn *b, uint32_t partition, struct kl_err *err)
-{
-    if (partition < b->options.partitions)
-        return KL_OK;
-    return kl_fail(err, KL_EINVAL, "there is no partition %" PRIu32 ": the log has %" PRIu32,
-                   partition, b->options.partitions);
-}
-
 static void state_of(const jsStreamInfo *si, struct kl_busn_state *state)
 {
     state->incarnation = (uint64_t)si->Created;
@@ -327,16 +319,10 @@ void kl_busn_info(struct kl_bus *bus, struct kl_bus_info *op)
     struct kl_busn *b = kl_busn(bus);
 
     op->err = (struct kl_err){ 0 };
-    if (kl_busn_has(b, op->partition, &op->err) != KL_OK) {
-        info_complete(b, op, KL_EINVAL);
-    } else if (!kl_busn_enter(b)) {
-        info_complete(b, op, kl_busn_canceled(&op->err));
-    } else {
-        op->own = b;
-        op->task.run = on_info;
-        kl_busn_post(b, b->loop, &op->task);
-        kl_busn_leave(b);
-    }
+    op->own = b;
+    if (kl_bus_fit_partition(op->partition, b->options.partitions, &op->err) != KL_OK ||
+        kl_busn_hand(b, &op->task, on_info, &op->err) != KL_OK)
+        info_complete(b, op, op->err.code);
 }
 
 static void purge_done(struct kl_env_task *task)
@@ -409,14 +395,8 @@ void kl_busn_purge(struct kl_bus *bus, struct kl_bus_purge *op)
     struct kl_busn *b = kl_busn(bus);
 
     op->err = (struct kl_err){ 0 };
-    if (kl_busn_has(b, op->partition, &op->err) != KL_OK) {
-        purge_complete(b, op, KL_EINVAL);
-    } else if (!kl_busn_enter(b)) {
-        purge_complete(b, op, kl_busn_canceled(&op->err));
-    } else {
-        op->own = b;
-        op->task.run = on_purge;
-        kl_busn_post(b, b->loop, &op->task);
-        kl_busn_leave(b);
-    }
+    op->own = b;
+    if (kl_bus_fit_partition(op->partition, b->options.partitions, &op->err) != KL_OK ||
+        kl_busn_hand(b, &op->task, on_purge, &op->err) != KL_OK)
+        purge_complete(b, op, op->err.code);
 }

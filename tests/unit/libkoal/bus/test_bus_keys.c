@@ -73,6 +73,10 @@ START_TEST(unfit_keys_and_values_are_refused)
     ck_assert_int_eq(kv(KL_BUS_KV_PUT, "a key", "v", 0).code, KL_EINVAL);
     ck_assert_int_eq(kv(KL_BUS_KV_PUT, "", "v", 0).code, KL_EINVAL);
     ck_assert_int_eq(kv(KL_BUS_KV_PUT, "a*", "v", 0).code, KL_EINVAL);
+    ck_assert_int_eq(kv(KL_BUS_KV_PUT, ".a", "v", 0).code, KL_EINVAL);
+    ck_assert_int_eq(kv(KL_BUS_KV_PUT, "a.", "v", 0).code, KL_EINVAL);
+    ck_assert_int_eq(kv(KL_BUS_KV_PUT, "a..b", "v", 0).code, KL_EINVAL);
+    ck_assert_int_eq(kv(KL_BUS_KV_PUT, "a.b.c", "v", 0).code, KL_OK);
     ck_assert_int_eq(kv(KL_BUS_KV_PUT, "big", big, 0).code, KL_ELIMIT);
     big[KL_BUS_VALUE_MAX] = '\0';
     ck_assert_int_eq(kv(KL_BUS_KV_PUT, "big", big, 0).code, KL_OK);
@@ -191,6 +195,24 @@ START_TEST(a_question_gets_its_answer_or_the_words_why_not)
 }
 END_TEST
 
+START_TEST(unfit_questions_are_refused_with_words)
+{
+    static const char *const bad[] = { "", "a b", "a.*", "a.>", ".a", "a.", "a..b", "log.0001" };
+    struct kl_bus_ask a;
+    char             *big = calloc(1, KL_BUS_MESSAGE_MAX + 2);
+
+    ENTER(_i);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        a = ask(bad[i], "x", 5000);
+        ck_assert_msg(a.code == KL_EINVAL, "%s: %d %s", bad[i], a.code, a.err.text);
+        ck_assert_ptr_nonnull(strstr(a.err.text, "unfit subject"));
+    }
+    memset(big, 'x', KL_BUS_MESSAGE_MAX + 1);
+    ck_assert_int_eq(ask("a", big, 5000).code, KL_ELIMIT);
+    free(big);
+}
+END_TEST
+
 START_TEST(closing_completes_what_is_under_way)
 {
     struct kl_bus_service s = { .subject = "slow", .question = serve_question };
@@ -236,6 +258,7 @@ int main(void)
     tcase_add_loop_test(t, unfit_keys_and_values_are_refused, 0, WORLDS);
     tcase_add_loop_test(t, watch_tells_the_present_state_then_each_change_in_order, 0, WORLDS);
     tcase_add_loop_test(t, a_question_gets_its_answer_or_the_words_why_not, 0, WORLDS);
+    tcase_add_loop_test(t, unfit_questions_are_refused_with_words, 0, WORLDS);
     tcase_add_loop_test(t, closing_completes_what_is_under_way, 0, WORLDS);
     suite_add_tcase(s, t);
 
