@@ -84,6 +84,16 @@ void pql_take(struct pql_parse *p)
         pql_error(p, p->tok.at, "%s", p->lex.error);
 }
 
+bool pql_take_rparen(struct pql_parse *p)
+{
+    if (p->tok.tok != T_RPAREN) {
+        pql_unexpected(p, p->context, p->expected);
+        return false;
+    }
+    pql_take(p);
+    return true;
+}
+
 /* "unexpected <what stands here> in <context>, expected <expected>" */
 void pql_unexpected(struct pql_parse *p, const char *context, const char *expected)
 {

@@ -160,6 +160,7 @@ void *pql_parse_alloc(struct pql_parse *p, size_t size);      /* zeroed; NULL af
 struct pql_node *pql_node_new(struct pql_parse *p, uint8_t kind, int32_t from, int32_t to,
                               struct pql_node *a, struct pql_node *b);
 void  pql_take(struct pql_parse *p);                   /* on to the next token */
+bool  pql_take_rparen(struct pql_parse *p);            /* false: something else is there, and is named */
 struct kl_span pql_item_text(const struct pql_parse *p, struct pql_item it);
 struct pql_node *pql_parse_any(struct pql_parse *p);   /* an expression, until it cannot go on */
 struct pql_node *pql_parse_primary(struct pql_parse *p);      /* without what may follow it */

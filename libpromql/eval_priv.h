@@ -132,6 +132,9 @@ bool  pql_count_points(struct pql_query *q, uint64_t points);         /* live; f
 bool pql_rows_new(struct pql_op *op, unsigned worker, struct pql_row *rows, uint32_t count,
                   bool hists);
 bool pql_row_hists(struct pql_op *op, unsigned worker, struct pql_row *row);  /* adds the column */
+/* The rows of an item of work, [*from, *to): each new, with the labels that `in` has there, but the name. */
+bool pql_rows_of_slice(struct pql_op *op, size_t item, unsigned worker, const struct pql_rows *in,
+                       uint32_t *from, uint32_t *to);
 struct pql_row *pql_out_rows(struct pql_op *op, uint32_t count);      /* zeroed headers, op->out */
 void pql_drop_empty(struct pql_op *op);
 /* Joins rows of equal labels; fails the query where two have a value at one step. */

@@ -328,6 +328,19 @@ static bool begins_duration_word(int32_t r)
     return r == 's' || r == 'S' || r == 'r' || r == 'R' || r == 'm' || r == 'M';
 }
 
+static struct pql_item lex_paren(struct pql_lexer *l, int32_t r)
+{
+    if (r == '(') {
+        l->paren_depth++;
+        return emit(l, T_LPAREN);
+    }
+    if (--l->paren_depth < 0) {
+        l->start = l->pos;                             /* its place is said to be after it */
+        return bad_rune(l, "unexpected right parenthesis ", r, "");
+    }
+    return emit(l, T_RPAREN);
+}
+
 static struct pql_item lex_sign(struct pql_lexer *l, int32_t r)
 {
     int32_t p = peek(l);
@@ -394,15 +407,8 @@ static struct pql_item lex_plain(struct pql_lexer *l)
         return bad_rune(l, "unexpected character: ", r, ", expected ':'");
     }
     switch (r) {
-    case '(':
-        l->paren_depth++;
-        return emit(l, T_LPAREN);
-    case ')':
-        if (--l->paren_depth < 0) {
-            l->start = l->pos;                         /* its place is said to be after it */
-            return bad_rune(l, "unexpected right parenthesis ", r, "");
-        }
-        return emit(l, T_RPAREN);
+    case '(': case ')':
+        return lex_paren(l, r);
     case '{':
         l->brace_open = true;
         l->state = AT_BRACES;
@@ -485,15 +491,8 @@ static struct pql_item lex_duration(struct pql_lexer *l)
             return bad(l, "unexpected repeated colon in duration expression");
         l->got_colon = true;
         return emit(l, T_COLON);
-    case '(':
-        l->paren_depth++;
-        return emit(l, T_LPAREN);
-    case ')':
-        if (--l->paren_depth < 0) {
-            l->start = l->pos;                         /* its place is said to be after it */
-            return bad_rune(l, "unexpected right parenthesis ", r, "");
-        }
-        return emit(l, T_RPAREN);
+    case '(': case ')':
+        return lex_paren(l, r);
     case '+': case '-': case '*': case '/': case '%': case '^': case ',':
         return lex_sign(l, r);
     default:

@@ -28,16 +28,12 @@ static void item(struct pql_op *op, size_t item, unsigned worker)
     const struct pql_rows *in = &op->in[0]->out;
     uint32_t               from, to;
 
-    pql_slice_of(op, item, in->count, &from, &to);
-    if (!pql_rows_new(op, worker, op->out.at + from, to - from, false))
+    if (!pql_rows_of_slice(op, item, worker, in, &from, &to))
         return;
-    for (uint32_t k = from; k < to; k++) {
-        op->out.at[k].labels = in->at[k].labels;
-        op->out.at[k].drop_name = true;
+    for (uint32_t k = from; k < to; k++)
         for (uint32_t i = 0; in->at[k].h != NULL && i < op->grid.count; i++)
             if (in->at[k].has[i] == P_HIST)
                 pql_put(&op->out.at[k], i, of_hist(op->node->func->id, in->at[k].h[i]));
-    }
 }
 const struct pql_op_kind pql_op_hist_fn = { "histogram function", prepare, item, pql_drop_empty };
 

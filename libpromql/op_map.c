@@ -83,14 +83,11 @@ static void item(struct pql_op *op, size_t item, unsigned worker)
     double               (*f)(double) = plain_function(id);
     uint32_t               from, to;
 
-    pql_slice_of(op, item, in->count, &from, &to);
-    if (!pql_rows_new(op, worker, op->out.at + from, to - from, false))
+    if (!pql_rows_of_slice(op, item, worker, in, &from, &to))
         return;
     for (uint32_t k = from; k < to; k++) {
         struct pql_row *r = &op->out.at[k], *s = &in->at[k];
 
-        r->labels = s->labels;
-        r->drop_name = true;
         if (id == FN_CLAMP || id == FN_CLAMP_MIN || id == FN_CLAMP_MAX)
             clamped(op, r, s);
         else if (id == FN_ROUND)
@@ -119,14 +116,11 @@ static void negate(struct pql_op *op, size_t item, unsigned worker)
     const struct pql_rows *in = &op->in[0]->out;
     uint32_t               from, to;
 
-    pql_slice_of(op, item, in->count, &from, &to);
-    if (!pql_rows_new(op, worker, op->out.at + from, to - from, false))
+    if (!pql_rows_of_slice(op, item, worker, in, &from, &to))
         return;
     for (uint32_t k = from; k < to; k++) {
         struct pql_row *r = &op->out.at[k], *s = &in->at[k];
 
-        r->labels = s->labels;
-        r->drop_name = true;
         if (s->h != NULL && !pql_row_hists(op, worker, r))
             return;
         for (uint32_t i = 0; i < op->grid.count; i++)

@@ -83,13 +83,8 @@ static struct pql_node *parens(struct pql_parse *p)
 
     pql_take(p);
     n = pql_parse_duration(p);
-    if (n == NULL)
+    if (n == NULL || !pql_take_rparen(p))
         return NULL;
-    if (p->tok.tok != T_RPAREN) {
-        pql_unexpected(p, p->context, p->expected);
-        return NULL;
-    }
-    pql_take(p);
     return wrap(p, n, from, p->last_end);
 }
 

@@ -121,12 +121,7 @@ static bool parse_args(struct pql_parse *p, struct pql_node ***args, uint32_t *c
                 return false;
             continue;
         }
-        if (p->tok.tok != T_RPAREN) {
-            pql_unexpected(p, p->context, p->expected);
-            return false;
-        }
-        pql_take(p);
-        return !p->failed;
+        return pql_take_rparen(p) && !p->failed;
     }
 }
 
@@ -243,13 +238,8 @@ struct pql_node *pql_parse_primary(struct pql_parse *p)
     case T_LPAREN:
         pql_take(p);
         n = pql_parse_any(p);
-        if (n == NULL)
+        if (n == NULL || !pql_take_rparen(p))
             return NULL;
-        if (p->tok.tok != T_RPAREN) {
-            pql_unexpected(p, p->context, p->expected);
-            return NULL;
-        }
-        pql_take(p);
         return pql_node_new(p, N_PAREN, open.at, p->last_end, n, NULL);
     default:
         break;

@@ -28,6 +28,19 @@ bool pql_rows_new(struct pql_op *op, unsigned worker, struct pql_row *rows, uint
     return true;
 }
 
+bool pql_rows_of_slice(struct pql_op *op, size_t item, unsigned worker, const struct pql_rows *in,
+                       uint32_t *from, uint32_t *to)
+{
+    pql_slice_of(op, item, in->count, from, to);
+    if (!pql_rows_new(op, worker, op->out.at + *from, *to - *from, false))
+        return false;
+    for (uint32_t k = *from; k < *to; k++) {
+        op->out.at[k].labels = in->at[k].labels;
+        op->out.at[k].drop_name = true;
+    }
+    return true;
+}
+
 bool pql_row_hists(struct pql_op *op, unsigned worker, struct pql_row *row)
 {
     if (row->h == NULL)
