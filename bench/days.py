@@ -14,30 +14,18 @@ import argparse
 import json
 import os
 import subprocess
-import sys
 import time
 import urllib.parse
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tests", "e2e"))
-import koa  # noqa: E402
+from hosts import cpu_seconds                           # first: it knows where koa is
+import koa
 
 HOUR, DAY, EACH = 3_600_000, 86_400_000, 300_000
 PANELS = ["sum by (zone) (rate(bench_metric_11[10m]))", "bench_metric_11"]
 
 
-def cpu(process):
-    """Seconds on a processor, all threads, to the nanosecond."""
-    of, total = f"/proc/{process.child.pid}/task", 0
-    for task in os.listdir(of):
-        with open(f"{of}/{task}/schedstat") as f:
-            total += int(f.read().split()[0])
-    return total / 1e9
-
-
 def held(base):
-    _, _, body = koa.http(f"{base}/metrics")
-    return sum(float(line.split()[1]) for line in body.decode().splitlines()
-               if line.startswith("koalemos_querier_results_cache_bytes ")) / 1024
+    return koa.metric(base, "koalemos_querier_results_cache_bytes") / 1024
 
 
 def load(ours, push, series, begin, first, last):
@@ -49,19 +37,14 @@ def load(ours, push, series, begin, first, last):
 
 def ask(ours, what, panel, start, end, step, base_kib):
     q = urllib.parse.urlencode({"query": panel, "start": start / 1000, "end": end / 1000, "step": step // 1000})
-    used, at = cpu(ours.process), time.monotonic()
-    steps = [counted(ours.query, f"koalemos_querier_results_cache_{w}_total") for w in ("hits", "steps")]
+    used, at = cpu_seconds(ours.process), time.monotonic()
+    steps = [koa.metric(ours.query, f"koalemos_querier_results_cache_{w}_total") for w in ("hits", "steps")]
     status, _, body = koa.http(f"{ours.query}/api/v1/query_range?{q}", timeout=300)
-    took, used = time.monotonic() - at, cpu(ours.process) - used
+    took, used = time.monotonic() - at, cpu_seconds(ours.process) - used
     koa.check(status == 200 and b'"values"' in body and b"warnings" not in body, f"{panel}: {body[:300]}")
-    steps = [counted(ours.query, f"koalemos_querier_results_cache_{w}_total") - b for w, b in zip(("hits", "steps"), steps)]
+    steps = [koa.metric(ours.query, f"koalemos_querier_results_cache_{w}_total") - b for w, b in zip(("hits", "steps"), steps)]
     print(f"{panel[:15]:15} step {step // 1000:6} {what:14} {took:7.3f} s  {used * 1000:6.1f} CPU ms  {steps[0]:6.0f} of {steps[1]:6.0f} "
           f"steps there  cache {held(ours.query) - base_kib:9.1f} KiB  answer {len(body) / 1024:8.1f} KiB", flush=True)
-
-
-def counted(base, name):
-    _, _, body = koa.http(f"{base}/metrics")
-    return sum(float(line.split()[1]) for line in body.decode().splitlines() if line.startswith(name + " "))
 
 
 def main():

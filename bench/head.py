@@ -32,17 +32,8 @@ def status_kb(pid, key):
         return next((int(line.split()[1]) for line in f if line.startswith(key + ":")), 0)
 
 
-def metrics(base):
-    out = {}
-    for line in koa.http(f"{base}/metrics")[2].decode().splitlines():
-        if line and line[0] != "#":
-            name, value = line.rsplit(" ", 1)
-            out[name] = float(value)
-    return out
-
-
 def memory(ours, a, what):
-    m, pid = metrics(ours.push), ours.process.child.pid
+    m, pid = koa.metrics(ours.push), ours.process.child.pid
     kinds = {k.split('"')[1]: round(v / a.series, 1) for k, v in m.items() if k.startswith("koalemos_ingestor_memory_bytes")}
     say(memory=what, series=int(m["koalemos_ingestor_series"]),
         resident_bytes_per_series=round(status_kb(pid, "VmRSS") * 1024 / a.series, 1),
@@ -66,7 +57,7 @@ def settled(ours):
     """Until no snapshot is under way that has something new."""
     before, since = -1, time.monotonic()
     while time.monotonic() - since < 12:
-        now = metrics(ours.push)["koalemos_ingestor_snapshots_total"]
+        now = koa.metrics(ours.push)["koalemos_ingestor_snapshots_total"]
         if now != before:
             before, since = now, time.monotonic()
         time.sleep(1)
@@ -126,7 +117,7 @@ def main():
             child = push(a, ours, a.samples, a.samples + rounds, 1, a.series / (STEP_MS / 1000), wait=False)
             time.sleep(a.live)
             memory(ours, a, "at the pace of real time")
-            snapshots = metrics(ours.push)["koalemos_ingestor_snapshots_total"]
+            snapshots = koa.metrics(ours.push)["koalemos_ingestor_snapshots_total"]
             ours.process.kill()
             begin = time.monotonic()
             child.send_signal(signal.SIGKILL)
@@ -140,7 +131,7 @@ def main():
                     pass
                 time.sleep(0.02)
             seconds = time.monotonic() - begin
-            m = metrics(ours.push)
+            m = koa.metrics(ours.push)
             say(kill=kill, restart_to_ready_seconds=round(seconds, 2), snapshots_before=snapshots,
                 snapshots_used=m["koalemos_ingestor_snapshots_restored_total"],
                 replayed_records=m["koalemos_ingestor_replayed_records_total"],

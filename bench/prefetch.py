@@ -99,12 +99,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
             + "</ListBucketResult>").encode())
 
 
-def counted(base, name):
-    _, _, body = koa.http(f"{base}/metrics")
-    return sum(float(line.rpartition(" ")[2]) for line in body.decode().splitlines()
-               if line.startswith(name + " ") or line.startswith(name + "{"))
-
-
 class Dashboard:
     def __init__(self, ours, far, hours, end):
         self.ours, self.far, self.length, self.end = ours, far, hours * HOUR, end
@@ -149,22 +143,22 @@ def one(world, args, limit):
         time.sleep(1)
         steady = board.refresh()
     for after in ("flush", "merge"):
-        merges = counted(ours.query, "koalemos_ingestor_compactions_total")
+        merges = koa.metric(ours.query, "koalemos_ingestor_compactions_total")
         load(ours, begin + (12 if after == "flush" else 14) * HOUR, begin + (14 if after == "flush" else 16) * HOUR, args.series)
         board.end += 2 * HOUR
         board.refresh()
         ours.flush_all()
         if after == "merge":
-            koa.eventually("merges", lambda: counted(ours.query, "koalemos_ingestor_compactions_total") > merges, 180)
+            koa.eventually("merges", lambda: koa.metric(ours.query, "koalemos_ingestor_compactions_total") > merges, 180)
             last = -1
-            while last != (last := counted(ours.query, "koalemos_ingestor_compactions_total")):
+            while last != (last := koa.metric(ours.query, "koalemos_ingestor_compactions_total")):
                 time.sleep(5)
         time.sleep(5)
         took, asked = board.refresh()
         print(f"prefetch_max {limit:>5}, after a {after}: {took:6.2f} s, {asked:4} requests   (cold {first[0]:.2f} s, steady "
-              f"{steady[0]:.2f} s; read ahead {counted(ours.query, 'koalemos_querier_prefetch_bytes_total') / 1024:.0f} KiB,"
-              f" used {counted(ours.query, 'koalemos_querier_prefetch_used_bytes_total') / 1024:.0f}, wasted "
-              f"{counted(ours.query, 'koalemos_querier_prefetch_wasted_bytes_total') / 1024:.0f})", flush=True)
+              f"{steady[0]:.2f} s; read ahead {koa.metric(ours.query, 'koalemos_querier_prefetch_bytes_total') / 1024:.0f} KiB,"
+              f" used {koa.metric(ours.query, 'koalemos_querier_prefetch_used_bytes_total') / 1024:.0f}, wasted "
+              f"{koa.metric(ours.query, 'koalemos_querier_prefetch_wasted_bytes_total') / 1024:.0f})", flush=True)
     ours.process.stop()
     far.shutdown()
 

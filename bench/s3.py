@@ -31,32 +31,15 @@ PANELS = ["sum(rate(bench_metric_0[5m]))", "sum by (zone) (rate(bench_metric_8[5
 DAY = 86_400_000
 
 
-def stored(base):
-    """What came for filesets since the start, by the querier's own count: {(kind, what): n}"""
-    _, _, body = koa.http(f"{base}/metrics")
-    found = {}
-    for line in body.decode().splitlines():
-        name, _, value = line.rpartition(" ")
-        for kind in ("data", "index"):
-            for what in ("memory", "disk", "store", "shared"):
-                if name == f'koalemos_querier_stored_bytes_total{{kind="{kind}",from="{what}"}}':
-                    found[kind, what] = float(value)
-            if name == f'koalemos_querier_stored_wanted_bytes_total{{kind="{kind}"}}':
-                found[kind, "wanted"] = float(value)
-            if name == f'koalemos_querier_store_requests_total{{kind="{kind}"}}':
-                found[kind, "requests"] = float(value)
-    return found
-
-
 def dashboard(base, panels, end, what):
     """One pass. Returns (bytes fetched for bytes of the frames needed, part of these that was not fetched)."""
-    before, at = stored(base), time.monotonic()
+    before, at = koa.stored(base), time.monotonic()
     for panel in panels:
         q = urllib.parse.urlencode({"query": panel, "start": end / 1000 - 86400, "end": end / 1000, "step": 300})
         status, _, body = koa.http(f"{base}/api/v1/query_range?{q}")
         koa.check(status == 200 and b'"values"' in body and b"warnings" not in body, f"{panel}: {body[:300]}")
     took = time.monotonic() - at
-    after = stored(base)
+    after = koa.stored(base)
     d = {k: after[k] - before[k] for k in after}
     need, got = d["data", "wanted"], d["data", "store"]
     anew = need - d["data", "memory"] - d["data", "disk"]     # of the frames needed, such as were nowhere here

@@ -216,6 +216,28 @@ def http(url, data=None, headers=None, timeout=60, method=None):
             return e.code, e.headers, e.read()
 
 
+def metrics(base):
+    """What a process tells of itself: {name with its labels, as it stands there: value}"""
+    status, _, body = http(f"{base}/metrics")
+    check(status == 200, f"/metrics: {status} {body[:200]!r}")
+    lines = (line.rpartition(" ") for line in body.decode().splitlines() if line and line[0] != "#")
+    return {name: float(value) for name, _, value in lines}
+
+
+def metric(base, name):
+    """The sum of all series of that name, or the one of a name with labels; 0 without any."""
+    return sum(value for full, value in metrics(base).items() if full == name or full.startswith(name + "{"))
+
+
+def stored(base):
+    """What came for filesets since the querier's start, by its own count: {(kind, what): bytes, or requests}"""
+    told = metrics(base)
+    names = {"wanted": "stored_wanted_bytes_total", "requests": "store_requests_total"}
+    return {(kind, what): told[f'koalemos_querier_stored_bytes_total{{kind="{kind}",from="{what}"}}'
+                               if what not in names else f'koalemos_querier_{names[what]}{{kind="{kind}"}}']
+            for kind in ("data", "index") for what in ("memory", "disk", "store", "shared", *names)}
+
+
 def api(base, path, tenant=None, post=False, **params):
     """The `data` of a good answer of the query API; Failed with its words else."""
     pairs = [(k.rstrip("_").replace("match", "match[]") if k == "match" else k, v)

@@ -6,7 +6,7 @@ import socket
 import time
 
 import koa
-from koa import check, eventually, free_port, http
+from koa import check, eventually, free_port, http, metric  # noqa: F401 (tests of cells take metric from here)
 from koa_apart import Loopback
 
 SILENT_S, GONE_S = 2.0, 8.0
@@ -168,13 +168,6 @@ def nats_request(port, subject, payload=b"", seconds=10, host="127.0.0.1"):
                 s.sendall(b"PONG\r\n")
             elif line.startswith(b"MSG"):
                 return json.loads(f.read(int(line.split()[-1])))
-
-
-def metric(base, name):
-    """The sum of all series of that name on a process' /metrics; 0 without any."""
-    text = http(f"{base}/metrics")[2].decode()
-    return sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines()
-               if line.startswith((name + " ", name + "{")))
 
 
 def sleep_past_silence():

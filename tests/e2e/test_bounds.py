@@ -6,7 +6,7 @@ import time
 from urllib.parse import urlencode
 
 import koa
-from koa import check, eventually, http, push
+from koa import check, eventually, http, metric, push
 
 
 def load(ours, series=2000, samples=20):
@@ -21,11 +21,6 @@ def load(ours, series=2000, samples=20):
 def ask(ours, path, **params):
     status, headers, body = http(f"{ours.query}/api/v1/{path}?{urlencode(params)}")
     return status, headers, json.loads(body) if status != 200 else body
-
-
-def metric(ours, name):
-    text = http(f"{ours.query}/metrics")[2].decode()
-    return sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(name) and line[len(name)] in " {")
 
 
 def refused(got, status, kind, words):
@@ -78,15 +73,15 @@ def test_past_the_queue_a_query_is_refused_at_once_and_may_come_again(world):
 def test_a_query_ends_when_its_client_has_left(world):
     ours = koa.Serve(world, "--querier.memory_max", "64GiB", "--querier.samples_max", "1000000000000")
     end = load(ours, 500)
-    before = metric(ours, "koalemos_querier_canceled_total")
+    before = metric(ours.query, "koalemos_querier_canceled_total")
     for _ in range(3):
         s = socket.create_connection(("127.0.0.1", ours.port))
         s.sendall(f"GET /api/v1/query?{urlencode(dict(query=SLOW, time=end))} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         time.sleep(0.3)
         s.close()
     # A fast machine may have answered one before its client left.
-    eventually("they are canceled", lambda: metric(ours, "koalemos_querier_canceled_total") > before, 20)
-    eventually("nothing runs any more", lambda: metric(ours, "koalemos_querier_requests_active") == 0, 20)
+    eventually("they are canceled", lambda: metric(ours.query, "koalemos_querier_canceled_total") > before, 20)
+    eventually("nothing runs any more", lambda: metric(ours.query, "koalemos_querier_requests_active") == 0, 20)
     cpu = ours.process.cpu_seconds()
     time.sleep(1)
     check(ours.process.cpu_seconds() - cpu < 0.5, "somebody works on for who has left")

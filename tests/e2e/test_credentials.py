@@ -6,8 +6,7 @@ import socket
 import time
 
 import koa
-from koa import check, eventually, http
-from koa_cell import metric
+from koa import check, eventually, http, metric
 from test_permissions import ACCOUNT, OPERATOR, Nkey
 
 REFUSED = "refuses this process: Authorization failed: put its credentials right (nats.credentials.file"

@@ -5,16 +5,10 @@ import time
 
 import koa
 import test_durability as durability
-from koa import api, check, eventually, http
+from koa import api, check, eventually, metric
 
 FLAGS = ["--ingestor.snapshot_interval", "1s", "--ingestor.spill_least", "1", "--partitions", "2"]
 SERIES, SAMPLES = 300, 300
-
-
-def metric(base, name):
-    body = http(f"{base}/metrics")[2].decode()
-    return sum(float(line.rsplit(" ", 1)[1]) for line in body.splitlines()
-               if line.startswith(name + " ") or line.startswith(name + "{"))
 
 
 def value(n, i):

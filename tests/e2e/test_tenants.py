@@ -1,9 +1,8 @@
 """What the file says of single tenants: limits, pairs of senders, relabelling, as seen from outside."""
-import re
 import time
 
 import koa
-from koa import RW1, api, check, eventually, http, rw1_series, snappy
+from koa import RW1, api, check, eventually, http, metric, rw1_series, snappy
 
 CONFIG = """
 limits: {series_max: 1000}
@@ -37,11 +36,6 @@ def stored(ours, tenant):
     return sorted(str(sorted((k, v) for k, v in m.items())) for m in api(ours.query, "series", tenant=tenant, match='{__name__=~".+"}'))
 
 
-def metric(ours, name, url=None):
-    found = re.search(rf"^{re.escape(name)} (\S+)$", http(f"{url or ours.push}/metrics")[2].decode(), re.M)
-    return float(found.group(1)) if found else 0.0
-
-
 def test_a_tenant_past_its_rate_gets_429_and_when_to_come_again_and_nobody_else_does(world):
     ours = serve(world)
     many = [{"__name__": "m", "n": str(n)} for n in range(60)]
@@ -51,7 +45,7 @@ def test_a_tenant_past_its_rate_gets_429_and_when_to_come_again_and_nobody_else_
     wait = int({k.lower(): v for k, v in headers.items()}["retry-after"])
     check(1 <= wait <= 5, f"Retry-After: {wait}")
     check(push(ours, "other", *many)[0] == 204, "another tenant meanwhile")
-    check(metric(ours, "koalemos_doorman_pushes_limited_total") >= 1, "not counted")
+    check(metric(ours.push, "koalemos_doorman_pushes_limited_total") >= 1, "not counted")
     eventually("the rate lets in again", lambda: push(ours, "slow", many[0])[0] == 204, 20, 0.5)
 
 
@@ -77,7 +71,7 @@ def test_of_a_pair_of_senders_one_is_stored_and_the_other_is_answered_202(world)
         check(push(ours, "pairs", sender("b"), sender("b", x="1"))[0] == 202, "the other is passed over")
         check(push(ours, "pairs", sender("a"))[0] == 204, "the leader goes on")
     check(stored(ours, "pairs") == ["[('__name__', 'up'), ('cluster', 'c1')]"], f"{stored(ours, 'pairs')}")
-    check(metric(ours, "koalemos_doorman_deduplicated_total") == 6, "not counted")
+    check(metric(ours.push, "koalemos_doorman_deduplicated_total") == 6, "not counted")
     ours.process.kill()                                # who leads survives
     ours.process.start()
     ours.ready()
@@ -94,7 +88,7 @@ def test_a_tenants_rules_change_and_drop_series_before_they_are_stored(world):
     for _ in range(2):
         check(push(ours, "any", {"__name__": "go_gc"}, {"__name__": "kept", "pod": "web-1f"})[0] == 204, "dropped is no refusal")
     check(stored(ours, "any") == ["[('__name__', 'kept'), ('pod', 'web-1f')]"], f"{stored(ours, 'any')}")
-    check(metric(ours, "koalemos_doorman_dropped_total") == 2, "not counted")
+    check(metric(ours.push, "koalemos_doorman_dropped_total") == 2, "not counted")
 
 
 def test_two_doormen_agree_on_pairs_and_share_bounds_until_one_is_killed(world):
@@ -102,7 +96,7 @@ def test_two_doormen_agree_on_pairs_and_share_bounds_until_one_is_killed(world):
     second = ours.second_doorman()
     one, two = ours.url("doorman"), ours.url("doorman-1")
     for url in (one, two):
-        eventually("they know of each other", lambda: metric(ours, "koalemos_doorman_doormen", url) == 2, 20)
+        eventually("they know of each other", lambda: metric(url, "koalemos_doorman_doormen") == 2, 20)
     sender = lambda r: {"__name__": "up", "cluster": "c1", "__replica__": r}
     check(push(ours, "t", sender("a"), url=one)[0] == 204, "the first leads")
     for _ in range(6):                                 # longer than a failover
@@ -124,4 +118,4 @@ def test_two_doormen_agree_on_pairs_and_share_bounds_until_one_is_killed(world):
     eventually("series active at one doorman count at the other", known, 20, 0.6)
     check(push(ours, "s", *many("x", 40), url=one)[0] == 204, "those known go on")
     second.kill()
-    eventually("one is left", lambda: metric(ours, "koalemos_doorman_doormen", one) == 1, 20)
+    eventually("one is left", lambda: metric(one, "koalemos_doorman_doormen") == 1, 20)

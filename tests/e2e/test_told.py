@@ -4,7 +4,7 @@ import time
 import urllib.parse
 
 import koa
-from koa import check, eventually
+from koa import check, eventually, metric
 
 
 def lines(process, message):
@@ -16,13 +16,6 @@ def lines(process, message):
             if line["message"] == message:
                 found.append(line)
     return found
-
-
-def metric(base, name):
-    status, _, body = koa.http(f"{base}/metrics")
-    check(status == 200, f"/metrics: {status}")
-    return sum(float(line.rsplit(" ", 1)[1]) for line in body.decode().splitlines()
-               if line.startswith(name + " ") or line.startswith(name + "{"))
 
 
 def fill(ours, series=50, samples=100):

@@ -2,7 +2,7 @@
 import time
 
 import koa
-from koa import api, check, http
+from koa import api, check, http, stored
 from koa_s3 import S3
 
 STEP, DAY = 60_000, 86_400_000
@@ -19,22 +19,6 @@ def load(base, begin, end, series=10):
             status, words = koa.push(base, [({"__name__": name, "host": f"h{s}"},
                                              [(t, (t // STEP * 7919 + n * 31 + s) * 2654435761 % 2**32 // 65536) for t in times]) for s in range(series)])
             check(status == 204, f"push: {status} {words}")
-
-
-def stored(base):
-    """The querier's own count of bytes of filesets: {(kind, from): bytes}"""
-    _, _, body = http(f"{base}/metrics")
-    found = {}
-    for line in body.decode().splitlines():
-        name, _, value = line.rpartition(" ")
-        for kind in ("data", "index"):
-            for place in ("memory", "disk", "store", "shared"):
-                if name == f'koalemos_querier_stored_bytes_total{{kind="{kind}",from="{place}"}}':
-                    found[kind, place] = float(value)
-            if name == f'koalemos_querier_stored_wanted_bytes_total{{kind="{kind}"}}':
-                found[kind, "wanted"] = float(value)
-    check(len(found) == 10, f"counters: {found}")
-    return found
 
 
 def dashboard(base, end):
