@@ -373,6 +373,7 @@ static enum kl_code list(struct kl_store *store, const char *prefix,
 
     while (code == KL_OK && page.more) {
         struct kl_s3_call c = { .method = "GET", .body_max = KL_S3_LIST_BODY_MAX };
+        struct kl_s3_page from = page;
 
         kl_buf_reset(&query);
         if (page.token[0] != '\0') {
@@ -393,6 +394,8 @@ static enum kl_code list(struct kl_store *store, const char *prefix,
             code = kl_fail(err, KL_EIO, "the store answers 404 to a list");
         if (code == KL_OK)
             code = kl_s3_xml_list(kl_buf_span(&c.answer.body), found, &l, &page, err);
+        if (code == KL_OK && page.more && strcmp(page.token, from.token) == 0)
+            code = kl_fail(err, KL_EIO, "the list goes on, but does not move");
         kl_s3_call_end(&c);
     }
     kl_buf_deinit(&query);

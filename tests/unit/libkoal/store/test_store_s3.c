@@ -444,6 +444,22 @@ START_TEST(answers_that_cannot_be_are_errors)
 }
 END_TEST
 
+START_TEST(a_list_that_goes_on_where_it_began_is_an_error_and_no_endless_one)
+{
+    static const char body[] = "<ListBucketResult><IsTruncated>true</IsTruncated><Contents><Key>p/a</Key>"
+        "<Size>1</Size></Contents><NextContinuationToken>same</NextContinuationToken></ListBucketResult>";
+    static char       page[400];
+
+    snprintf(page, sizeof page, "HTTP/1.1 200 OK\r\nContent-Length: %zu\r\n\r\n%s", strlen(body), body);
+    ANSWERS(OK_EMPTY);
+    fake.answers[0] = page;
+    listed[0] = '\0';
+    ck_assert_int_eq(s->list(s, "", each, NULL, &err), KL_EIO);
+    ck_assert_ptr_nonnull(strstr(err.text, "goes on"));
+    ck_assert_uint_eq(fake.asked, 2);
+}
+END_TEST
+
 START_TEST(an_object_is_absent_only_where_the_bucket_is_there)
 {
     uint64_t size;
@@ -502,6 +518,7 @@ int main(void)
     tcase_add_test(t, a_bucket_may_be_a_part_of_the_hosts_name);
     tcase_add_test(t, a_cancel_ends_a_call_that_hangs);
     tcase_add_loop_test(t, answers_that_cannot_be_are_errors, 0, 6);
+    tcase_add_test(t, a_list_that_goes_on_where_it_began_is_an_error_and_no_endless_one);
     tcase_add_test(t, an_object_is_absent_only_where_the_bucket_is_there);
     tcase_add_test(t, options_that_cannot_be_are_refused);
     suite_add_tcase(suite, pure);
