@@ -239,6 +239,8 @@ static enum kl_code list_dir(const struct lister *l, struct kl_env_dir *d, const
     struct listing here = { 0 };
     enum kl_code   code = depth == DEPTH_MAX ? KL_OK : d->list(d, note, &here, l->err);
 
+    if (code == KL_OK && here.count == KEYS_MAX)       /* half a list is none */
+        code = kl_fail(l->err, KL_EIO, "\"%s\" holds %d files or more", path, KEYS_MAX);
     if (here.count > 0)
         qsort(here.found, here.count, sizeof *here.found, by_key);
     for (size_t i = 0; i < here.count; i++) {
@@ -255,7 +257,8 @@ static enum kl_code list_dir(const struct lister *l, struct kl_env_dir *d, const
             } else if (code == KL_ENOENT) {
                 code = KL_OK;                          /* gone since it was listed */
             }
-        } else if (code == KL_OK && !f->is_dir && strncmp(key, l->prefix, strlen(l->prefix)) == 0) {
+        } else if (code == KL_OK && !f->is_dir && strncmp(key, l->prefix, strlen(l->prefix)) == 0 &&
+                   kl_store_key_fit(key)) {
             l->each(l->ctx, key, f->size);
         }
         free(key);

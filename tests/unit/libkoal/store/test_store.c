@@ -503,6 +503,39 @@ START_TEST(list_gives_every_key_with_the_prefix_in_bytewise_order)
 }
 END_TEST
 
+static void lay(struct kl_env_dir *d, const char *name)
+{
+    struct kl_env_file *f;
+
+    ck_assert_int_eq(d->create(d, "lay.tmp", &f, &err), KL_OK);
+    ck_assert_int_eq(d->sync(f, &err), KL_OK);
+    ck_assert_msg(d->publish(f, name, &err) == KL_OK, "%s", err.text);
+    d->close(f);
+}
+
+/* Whoever is told of keys has room for KL_STORE_KEY_MAX. */
+START_TEST(what_lies_in_the_folder_and_is_no_key_of_ours_is_in_no_list)
+{
+    struct kl_env_dir *at[4] = { dirs[_i] };
+    struct kl_store   *s = stores[_i];
+    char               name[KL_ENV_DIR_NAME_MAX + 1];
+
+    memset(name, 'd', KL_ENV_DIR_NAME_MAX);
+    name[KL_ENV_DIR_NAME_MAX] = '\0';
+    lay(dirs[_i], "a file");
+    lay(dirs[_i], "b\xc3\xa4");
+    for (int i = 1; i < 4; i++)
+        ck_assert_int_eq(at[i - 1]->enter(at[i - 1], name, true, &at[i], &err), KL_OK);
+    lay(at[3], "checkpoint");
+    for (int i = 3; i > 0; i--)
+        at[i]->leave(at[i]);
+    ck_assert_int_eq(put(s, "ours/0", "0"), KL_OK);
+    keys[0] = '\0';
+    ck_assert_int_eq(s->list(s, "", each, NULL, &err), KL_OK);
+    ck_assert_str_eq(keys, "ours/0:1 ");
+}
+END_TEST
+
 /* Each call of the disk in its turn fails, then the power does. */
 START_TEST(a_crash_leaves_an_object_absent_or_whole_and_whole_if_it_was_acked)
 {
@@ -550,6 +583,7 @@ int main(void)
     tcase_add_checked_fixture(folders, setup_folders, teardown);
     tcase_add_loop_test(folders, an_acked_object_outlives_a_crash_in_a_folder_that_another_put_made, 0, 20);
     tcase_add_loop_test(folders, stores_of_several_processes_share_a_folder, 0, FOLDERS);
+    tcase_add_loop_test(folders, what_lies_in_the_folder_and_is_no_key_of_ours_is_in_no_list, 0, FOLDERS);
     tcase_add_loop_test(folders, a_crash_leaves_an_object_absent_or_whole_and_whole_if_it_was_acked, 0, 160);
     suite_add_tcase(s, t);
     suite_add_tcase(s, folders);
