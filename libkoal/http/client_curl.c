@@ -107,7 +107,8 @@ static size_t header(char *bytes, size_t one, size_t n, void *ctx)
 static enum kl_code read_token(struct kl_http_client *c, struct kl_err *err)
 {
     FILE  *f;
-    size_t size;
+    size_t size, line;
+    int    next;
 
     if (c->token_file == NULL)
         return KL_OK;
@@ -115,10 +116,19 @@ static enum kl_code read_token(struct kl_http_client *c, struct kl_err *err)
     if (f == NULL)
         return kl_fail(err, KL_EIO, "the token's file %s: %s", c->token_file, strerror(errno));
     size = fread(c->token, 1, TOKEN_MAX, f);
-    fclose(f);
     c->token[size] = '\0';
-    c->token[strcspn(c->token, "\r\n")] = '\0';
-    return KL_OK;
+    line = strcspn(c->token, "\r\n");
+    next = line == TOKEN_MAX ? fgetc(f) : EOF;
+    err->code = KL_OK;
+    if (ferror(f))
+        kl_fail(err, KL_EIO, "the token's file %s: %s", c->token_file, strerror(errno));
+    else if (next != EOF && next != '\r' && next != '\n')
+        kl_fail(err, KL_EIO, "the token's file %s: longer than a token can be", c->token_file);
+    fclose(f);
+    c->token[line] = '\0';
+    if (err->code != KL_OK)
+        explicit_bzero(c->token, sizeof c->token);
+    return err->code;
 }
 
 static struct curl_slist *headers_of(const struct kl_http_client *c, const struct kl_http_asked *a)

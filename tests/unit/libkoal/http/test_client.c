@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static struct kl_http_server *server;
@@ -197,6 +198,29 @@ START_TEST(a_large_answer_comes_whole_and_may_be_left)
 }
 END_TEST
 
+/* Without it we would ask as a stranger, and be told no; half of it is no token. */
+START_TEST(a_token_that_cannot_be_read_whole_is_an_error_and_nobody_is_asked)
+{
+    struct kl_http_asked a = { .url = url };
+    FILE                *f;
+
+    snprintf(url, sizeof url, "%s/echo", base);
+    unlink(token);
+    ck_assert_int_eq(mkdir(token, 0700), 0);
+    ck_assert_int_eq(kl_http_client_ask(client, &a, &err), KL_EIO);
+    ck_assert_ptr_nonnull(strstr(err.text, token));
+    ck_assert_uint_eq(a.status, 0);
+    ck_assert_int_eq(rmdir(token), 0);
+    f = fopen(token, "w");
+    for (int i = 0; i < 5000; i++)
+        fputc('t', f);
+    fclose(f);
+    ck_assert_int_eq(kl_http_client_ask(client, &a, &err), KL_EIO);
+    ck_assert_uint_eq(a.status, 0);
+    ck_assert_ptr_null(strstr(err.text, "tttt"));
+}
+END_TEST
+
 START_TEST(nobody_there_and_no_address_are_failures_with_words)
 {
     struct kl_http_asked a = { 0 };
@@ -224,6 +248,7 @@ int main(void)
     tcase_add_loop_test(t, a_form_comes_as_it_was_by_either_method, 0, 2);
     tcase_add_test(t, a_refusal_is_words_and_no_bytes);
     tcase_add_test(t, words_that_repeat_the_token_are_not_told);
+    tcase_add_test(t, a_token_that_cannot_be_read_whole_is_an_error_and_nobody_is_asked);
     tcase_add_test(t, what_stands_before_the_at_of_an_address_is_not_told);
     tcase_add_test(t, where_nobody_listens_is_told_from_an_answer_that_breaks_off);
     tcase_add_test(t, a_large_answer_comes_whole_and_may_be_left);
