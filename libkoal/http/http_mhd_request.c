@@ -244,7 +244,8 @@ static enum MHD_Result handle(struct kl_http_request *r)
     bool                   suspended = false;
 
     if (kl_http_request_params(r, &err) != KL_OK) {
-        kl_http_refuse(r, MHD_HTTP_BAD_REQUEST, false, err.text);
+        kl_http_refuse(r, err.code == KL_EAGAIN ? MHD_HTTP_SERVICE_UNAVAILABLE : MHD_HTTP_BAD_REQUEST,
+                       false, err.text);
         return kl_http_queue(r);
     }
     atomic_fetch_add(&r->refs, 1);                     /* the handler's, until it answers */

@@ -103,7 +103,7 @@ struct kl_http_request {
     const char            *wild;
     struct kl_http_params  params;
     char                  *query, *form;               /* what the params lie in; query: in raw */
-    size_t                 head_charged;
+    size_t                 head_charged;               /* and for the form */
     bool                   starved;                    /* no room even for its target */
     char                  *body;
     size_t                 body_size, body_room, body_announced, body_max;
@@ -120,7 +120,7 @@ struct kl_http_request {
     struct MHD_Response   *response;                   /* the connection's, once there is one */
 };
 
-/* Parses the parameters of a form and of the query. */
+/* Parses the parameters of a form and of the query. KL_EAGAIN: there is no room for the form, decoded. */
 enum kl_code kl_http_request_params(struct kl_http_request *r, struct kl_err *err);
 /* Counts what is kept of line and headers among the bodies, but for the little that most requests
  * have, so that the latter are answered when bodies fill all there is. False: there is no room. */

@@ -146,6 +146,8 @@ static bool is_form(const struct kl_http_request *r)
 enum kl_code kl_http_request_params(struct kl_http_request *r, struct kl_err *err)
 {
     if (!r->route->is.raw_body && is_form(r) && r->body_size > 0) {
+        if (!kl_http_request_charge(r, r->body_size + 1))
+            return kl_fail(err, KL_EAGAIN, "too many requests at once");
         r->form = kl_new(r->body_size + 1);
         memcpy(r->form, r->body, r->body_size);
         if (kl_http_params_add(&r->params, r->form, r->body_size, err) != KL_OK)

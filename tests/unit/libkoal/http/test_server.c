@@ -503,6 +503,21 @@ START_TEST(bodies_of_all_together_are_bounded)
 }
 END_TEST
 
+/* A form is kept as it was sent, and once more, decoded. */
+START_TEST(a_form_counts_twice_among_the_bodies)
+{
+    static const char form[] = "Content-Type: application/x-www-form-urlencoded\r\n";
+    int               fd = dial();
+
+    ck_assert_uint_eq(send_body(fd, "/write", BUFFERED_MAX / 2 - 100, form), 200);
+    ck_assert_uint_eq(send_body(fd, "/write", BUFFERED_MAX / 2 + 100, form), 503);
+    ck_assert(has("Retry-After: 1"));
+    ck_assert_uint_eq(send_body(fd, "/write", BUFFERED_MAX / 2 + 100, ""), 200);
+    ck_assert_uint_eq(send_body(fd, "/write", BUFFERED_MAX / 2 - 100, form), 200);      /* all is given back */
+    close(fd);
+}
+END_TEST
+
 START_TEST(long_heads_count_among_the_bodies_and_short_ones_always_pass)
 {
     enum { LONG = 20000, MANY = 150 };
@@ -834,6 +849,7 @@ int main(void)
     tcase_add_test(t, bodies_of_all_together_are_bounded);
     tcase_add_checked_fixture(patient, setup_patient, teardown);
     tcase_set_timeout(patient, 60);
+    tcase_add_test(t, a_form_counts_twice_among_the_bodies);
     tcase_add_test(patient, long_heads_count_among_the_bodies_and_short_ones_always_pass);
     tcase_add_test(t, client_that_waits_is_told_to_go_on_or_not);
     tcase_add_loop_test(t, unclear_ends_of_bodies_are_refused_and_end_the_connection, 0, 8);
