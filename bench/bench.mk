@@ -96,3 +96,9 @@ bench-pushdown: all
 	@tests/peers.sh build/peers >/dev/null
 	@python3 bench/pushdown.py --bin $(B)/bin --peers build/peers/bin $(ARGS)
 .PHONY: bench-pushdown
+
+# An ingestor that lost its disk, with its snapshots in the object storage and with the log alone. ARGS: --series, --samples, --s3
+bench-refill: all $(B)/bench/push
+	@tests/peers.sh build/peers >/dev/null
+	@python3 bench/refill.py --bin $(B)/bin --peers build/peers/bin --push $(B)/bench/push $(ARGS)
+.PHONY: bench-refill

@@ -1,6 +1,8 @@
 /* What an owner answers who asks for its snapshot, byte for byte. */
 #include "snap_world.h"
 
+#include "tests/suite.h"
+
 #include "ingestor/peer.h"
 
 static void setup(void)
@@ -102,17 +104,11 @@ END_TEST
 
 int main(void)
 {
-    Suite   *s = suite_create("peer");
-    TCase   *t = tcase_create("peer");
-    SRunner *r;
-    int      bad;
+    Suite *s = suite_create("peer");
+    TCase *t = tcase_create("peer");
 
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, every_file_of_a_snapshot_is_served_as_it_is_also_an_empty_one);
     suite_add_tcase(s, t);
-    r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    bad = srunner_ntests_failed(r);
-    srunner_free(r);
-    return bad == 0 ? 0 : 1;
+    return run_suite(s);
 }

@@ -2,6 +2,8 @@
  * them there. In a simulated world; objects are damaged, the store fails, disks are lost. */
 #include "snap_world.h"
 
+#include "tests/suite.h"
+
 #include "ingestor/stored.h"
 
 static void begin(int64_t fsync_ms)
@@ -507,10 +509,8 @@ const char *__asan_default_options(void) { return "detect_leaks=0"; }      /* ki
 
 int main(void)
 {
-    Suite   *s = suite_create("stored");
-    TCase   *t = tcase_create("stored");
-    SRunner *r;
-    int      bad;
+    Suite *s = suite_create("stored");
+    TCase *t = tcase_create("stored");
 
     tcase_set_timeout(t, 120);
     tcase_add_checked_fixture(t, setup, teardown);
@@ -526,9 +526,5 @@ int main(void)
     tcase_add_test(t, an_index_is_read_as_it_was_written_and_nothing_else_is);
     tcase_add_test(t, keys_sort_as_the_log_does_and_only_ours_are_taken);
     suite_add_tcase(s, t);
-    r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    bad = srunner_ntests_failed(r);
-    srunner_free(r);
-    return bad == 0 ? 0 : 1;
+    return run_suite(s);
 }
