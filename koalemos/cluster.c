@@ -15,7 +15,8 @@
 #include "libkoal/bus/options.h"
 
 static const char usage[] =
-    "usage: koalemos cluster init|status|split [flags]\n"
+    "usage: koalemos cluster init|split [flags]\n"
+    "       koalemos cluster status [--wait 4s] [flags]\n"
     "       koalemos cluster drain NODE... [--wait 10m] [--undo] [flags]\n"
     "       koalemos cluster remove NODE... [--wait 10m] [--undo] [flags]\n"
     "       koalemos cluster leave [NODE] [--wait 10m] [flags]\n"
@@ -24,7 +25,8 @@ static const char usage[] =
     "\n"
     "  init      makes the streams of the log and the bucket of keys in NATS, with log.replicas and\n"
     "            log.bytes_max; what is there already is left as it is\n"
-    "  status    who is in the cell, who has which partition, and how far behind\n"
+    "  status    who is in the cell, who has which partition, and how far behind; --wait: how long NATS may be out\n"
+    "            of reach, and not tell the keys\n"
     "  split     twice as many partitions, once every service was restarted with that number\n"
     "  drain     an ingestor's partitions go to others, and it takes none until --undo; ends when it has none\n"
     "  remove    for an ingestor that will not come back: its partitions go to others at once, and its keys are\n"
@@ -40,7 +42,7 @@ static const char usage[] =
     "Flags are those of every service, as --nats.url and --cell; `koalemos cluster status --help` lists them.\n"
     "Exit status: 0; 1 when NATS was not reached, something could not be made, or time was over; 2 wrong usage.\n";
 
-enum { WAIT_MS = 600000 };
+enum { WAIT_MS = 600000, STATUS_WAIT_MS = 4000, LOOK_EVERY_MS = 50 };
 
 int cluster_fail(const char *what, const struct kl_err *err)
 {
@@ -141,33 +143,58 @@ struct dm_coordinator *cluster_looker(struct cluster *c)
     };
     struct dm_coordinator *who = dm_coordinator_new(c->app->env, c->bus, &o);
     struct kl_app_wait    *never = kl_app_wait_new();
+    int64_t now_ns = kl_env_mono_ns(c->app->env), reach_by_ns = now_ns + c->wait_ms * 1000000;
+    int64_t until_ns = now_ns + o.heartbeat_ms * 2500000;
+    bool    reached = false;
 
-    kl_app_wait_for(never, o.heartbeat_ms * 5 / 2);
+    while (now_ns < until_ns && (reached || now_ns < reach_by_ns)) {
+        struct kl_err err;
+
+        kl_app_wait_for(never, LOOK_EVERY_MS);
+        now_ns = kl_env_mono_ns(c->app->env);
+        if (reached || !c->bus->healthy(c->bus, &err))
+            continue;
+        reached = true;
+        until_ns = now_ns + o.heartbeat_ms * 2500000;
+    }
     kl_app_wait_free(never);
     return who;
 }
 
+static bool status_text(struct dm_coordinator *who, struct status *s)
+{
+    kl_buf_deinit(&s->text.out);
+    s->text = (struct dm_cluster_text){ .done = status_done };
+    s->wait = kl_app_wait_new();
+    dm_coordinator_text(who, &s->text);
+    kl_app_wait_for(s->wait, INT64_C(86400000));       /* a loop of this process answers it */
+    kl_app_wait_free(s->wait);
+    return s->text.complete;
+}
+
 static int status(struct cluster *c)
 {
+    int64_t                until_ns = kl_env_mono_ns(c->app->env) + c->wait_ms * 1000000;
     struct dm_coordinator *who = cluster_looker(c);
-    struct status          s = { .text.done = status_done, .wait = kl_app_wait_new() };
+    struct kl_app_wait    *never = kl_app_wait_new();
+    struct status          s = { 0 };
     int                    code = 0;
 
-    dm_coordinator_text(who, &s.text);
-    kl_app_wait_for(s.wait, 60000);
+    while (!status_text(who, &s) && kl_env_mono_ns(c->app->env) < until_ns)
+        kl_app_wait_for(never, LOOK_EVERY_MS);
     if (s.text.complete) {
         fwrite(s.text.out.at, 1, s.text.out.size, stdout);
     } else {
         struct kl_err err;
 
         if (c->bus->healthy(c->bus, &err))
-            kl_fail(&err, KL_EAGAIN, "the keys were not read in time: try again");
+            kl_fail(&err, KL_EAGAIN, "NATS is there, and did not tell all keys in time: try again, with a longer --wait");
         code = cluster_fail("status", &err);
     }
     c->bus->close(c->bus);
     dm_coordinator_free(who);
     kl_buf_deinit(&s.text.out);
-    kl_app_wait_free(s.wait);
+    kl_app_wait_free(never);
     return code;
 }
 
@@ -195,6 +222,11 @@ static int split(struct cluster *c)
         return cluster_fail("split", &err);
     }
     who = cluster_looker(c);
+    if (!c->bus->healthy(c->bus, &s.split.err)) {
+        c->bus->close(c->bus);
+        dm_coordinator_free(who);
+        return cluster_fail("split", &s.split.err);
+    }
     s.wait = kl_app_wait_new();
     dm_coordinator_split(who, &s.split);
     kl_app_wait_for(s.wait, INT64_C(86400000));        /* the bus gives the put a bound of its own */
@@ -217,7 +249,7 @@ static const struct verb {
     unsigned    names_least, names_most;
     bool        takes_time;                            /* --wait */
 } verbs[] = {
-    { "init", init, 0, 0, false },       { "status", status, 0, 0, false },
+    { "init", init, 0, 0, false },       { "status", status, 0, 0, true },
     { "split", split, 0, 0, false },     { "drain", cluster_drain, 1, CLUSTER_NAMES_MAX, true },
     { "remove", cluster_remove, 1, CLUSTER_NAMES_MAX, true },
     { "leave", cluster_leave, 0, 1, true }, { "keep", cluster_keep, 0, 0, true },
@@ -322,6 +354,8 @@ int koalemos_cluster(int argc, char **argv, int first)
         fputs(usage, strcmp(name, "--help") == 0 ? stdout : stderr);
         return strcmp(name, "--help") == 0 ? 0 : 2;
     }
+    if (v->run == status)
+        c.wait_ms = STATUS_WAIT_MS;
     for (int i = first + 1; i < argc; i++)
         help = help || strcmp(argv[i], "--help") == 0;
     code = help ? 0 : read_words(&c, v, &argc, argv, first, &list);

@@ -19,7 +19,8 @@ struct cluster {
     bool                undo;
 };
 int cluster_fail(const char *what, const struct kl_err *err);
-/* A coordinator that only looks. Who lives is seen by a heartbeat that comes: two of them pass. */
+/* A coordinator that only looks. Who lives is seen by a heartbeat that comes: two of them pass once NATS was reached,
+ * or as long without, or wait_ms, if that is less. */
 struct dm_coordinator *cluster_looker(struct cluster *c);
 
 /* cluster_drain.c. Each closes the bus, and gives the exit status. */

@@ -23,7 +23,7 @@ enum kl_code kl_busn_unreachable(struct kl_busn *b, struct kl_err *err)
     if (atomic_load(&b->denied))
         return kl_fail(err, KL_EAGAIN, "NATS at %s refuses this process: Authorization failed: put its "
                        "credentials right (nats.credentials.file, nats.url) and restart it", b->url);
-    return kl_fail(err, KL_EAGAIN, "NATS at %s is out of reach", b->url);
+    return kl_fail(err, KL_EAGAIN, "NATS at %s is out of reach: is it running, and is nats.url right?", b->url);
 }
 
 void kl_busn_trouble(struct kl_busn *b, const struct kl_err *err)
@@ -265,18 +265,19 @@ static natsStatus servers(natsOptions *o, const char *urls)
 
 /*
  * A first try that fails by its signature is tried again by us: the library, if it is to go on by itself, has forgotten by then
- * which server that was, and closes the connection. Later ones it repeats.
+ * which server that was, and closes the connection, as if it had been refused. Later ones it repeats. So it is with a server
+ * that takes a connection and then says nothing, or with which there can be no TLS: who begins says so, and ends.
  */
 static natsStatus connect_by(natsOptions *o, struct kl_busn_connection *c, bool signs)
 {
     natsStatus s = NATS_NO_SERVER;
 
-    for (int tries = 0; signs && tries < SIGN_TRIES && s != NATS_OK; tries++) {
+    for (int tries = 0; tries < (signs ? SIGN_TRIES : 1) && s != NATS_OK; tries++) {
         s = natsConnection_Connect(&c->nc, o);
         if (s != NATS_ERR)
             break;
     }
-    if (s == NATS_CONNECTION_AUTH_FAILED)
+    if (s == NATS_CONNECTION_AUTH_FAILED || s == NATS_TIMEOUT || s == NATS_SSL_ERROR)
         return s;
     if (s != NATS_OK) {
         s = natsOptions_SetRetryOnFailedConnect(o, true, on_connected, c);
@@ -612,6 +613,9 @@ enum kl_code kl_bus_nats_open(struct kl_env *env, const struct kl_bus_nats_optio
         if (denied) {
             atomic_store(&b->denied, true);
             kl_busn_unreachable(b, err);
+        } else if (s == NATS_TIMEOUT) {
+            kl_fail(err, KL_EAGAIN, "NATS at %s does not answer: is a nats-server there that is well, and does it take "
+                    "connections that do not begin with TLS?", b->url);
         } else {
             kl_fail(err, KL_EINVAL, "open the bus over NATS at %s: %s", b->url, natsStatus_GetText(s));
         }

@@ -403,6 +403,20 @@ def test_nats_that_refuses_who_connects_is_named_and_nothing_is_taken(world):
     eventually("who is known is served", lambda: http(f"http://127.0.0.1:{at}/-/ready")[0] == 200, 20)
 
 
+def test_nats_that_is_not_there_or_says_nothing_is_named_and_is_not_waited_for_for_ever(world):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        nowhere, silent_port = koa.free_port(), silent.getsockname()[1]
+        for port, words in ((nowhere, f"127.0.0.1:{nowhere} is out of reach: is it running, and is nats.url right?"),
+                            (silent_port, f"127.0.0.1:{silent_port} does not answer: is a nats-server there that is well")):
+            for verb in (["status"], ["status", "--wait=1s"], ["split"], ["remove", "x", "--wait", "1s"]):
+                out = subprocess.run([os.path.join(koa.BIN, "koalemos"), "cluster", *verb, "--nats.url", f"nats://a:secret@127.0.0.1:{port}"],
+                                     capture_output=True, text=True, timeout=60)
+                check(out.returncode == 1 and words in out.stderr and "secret" not in out.stderr, f"{verb}: {out}")
+        p = world.run("doorman", os.path.join(koa.BIN, "doorman"), "--listen", f"127.0.0.1:{koa.free_port()}",
+                      "--nats.url", f"nats://127.0.0.1:{silent_port}")
+        check(p.ended() == 1 and "does not answer" in p.words() and "credentials" not in p.words(), p.words())
+
+
 def test_cell_rolling_restart_of_all_is_not_noticed(world):
     cell = Cell(world)
     cell.settled(["ingestor-0", "ingestor-1"])
