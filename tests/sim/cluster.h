@@ -100,7 +100,7 @@ static void c_start_ingestor(struct cell *c, struct c_node *n)
                              .cut_delay_ms = 5000, .log_keep_ms = 20000, .snapshot_ms = 15000, .stored_ms = 25000,
                              .snapshot_samples = 2000, .spill_least_bytes = 1000, .compact_files = 3,
                              .compact_window_ms = 4 * C_WINDOW_MS, .compact_bytes_max = 1 << 30,
-                             .orphans_ms = 60000, .retention_ms = 3600000, .census_ms = 5000, .repairs_per_hour = c->repairs_per_hour, .no_repeats = c->seed % 3 > 0, .log = &n->log };
+                             .orphans_ms = 60000, .pushdown_max = 4, .pushdown_memory_max_bytes = 64 << 20, .retention_ms = 3600000, .census_ms = 5000, .repairs_per_hour = c->repairs_per_hour, .no_repeats = c->seed % 3 > 0, .log = &n->log };
     struct ing_cluster_options co = { .zone = n->name + strlen(n->name) - 1, .address = "", .version = "sim",
                                       .capacity = 100, .heartbeat_ms = C_HEARTBEAT_MS,
                                       .silent_ms = C_SILENT_MS, .gone_ms = C_GONE_MS };
@@ -131,7 +131,7 @@ static void c_start_doorman(struct c_node *n)
 
 static void c_start_querier(struct cell *c, struct c_node *n)
 {
-    struct qr_options o = { .timeout_ms = 20000, .hedge_percent = 10, .log = &n->log };
+    struct qr_options o = { .timeout_ms = 20000, .hedge_percent = 10, .pushes = true, .log = &n->log };
 
     n->q = qr_new(n->env, n->bus, c_store(c), &o);
 }

@@ -4,7 +4,7 @@
  * doorman; meanwhile processes are killed, lose their power or their disk (one, or all of them), stand still past their leases,
  * are cut off; ingestors are drained, members made anew from the log; a metric is spread, the partitions are split; keys are wiped. At any
  * time an answer that does not say that something is missing has every acknowledged sample; in the end all
- * do, whoever answers; and never is there a sample that was not sent.
+ * do, whoever answers; and never is there a sample that was not sent. What ingestors are asked to count counts each once (counts.h).
  *
  * SEED=n lives one alone, KOA_SAY=1 tells what it logs; KOA_SIM_SEEDS=500 lives as many, from seed KOA_SIM_FROM on.
  */
@@ -29,8 +29,11 @@ struct query {
     bool     answered, must;                           /* must: be complete */
     unsigned series, samples;                          /* found */
 };
+struct count;
 struct life {
     struct cell   c;
+    struct count *count;                               /* counts.h */
+    unsigned      counts, pushed;
     struct writer writers[WRITERS];
     struct query *out;
     bool          spread, split;
@@ -208,6 +211,8 @@ static void query_start(struct life *l, struct writer *w, bool must)
     l->out = x;
     qr_submit(c->nodes[C_QUERIER].q, &x->n.job);
 }
+
+#include "tests/sim/counts.h"
 
 static void go_on_asking(struct life *l)
 {
@@ -421,6 +426,7 @@ static void pass(struct life *l, int64_t for_ms)
         for (unsigned k = 0; k < WRITERS; k++)
             go_on_writing(l, &l->writers[k]);
         go_on_asking(l);
+        go_on_counting(l);
     }
 }
 
@@ -458,6 +464,8 @@ static void write_to_the_end(struct life *l)
 /* Ten years before or after all others. */
 static int64_t wrong_clock(struct cell *c) { return (c_draw(c) % 2 == 0 ? 1 : -1) * INT64_C(315576000000); }
 
+static uint64_t counted, pushed;                       /* of all lives */
+
 static void live(uint64_t seed)
 {
     struct life *l = kl_new(sizeof *l);
@@ -494,11 +502,14 @@ static void live(uint64_t seed)
     }
     if (getenv("KOA_TELL") != NULL)
         printf("seed %" PRIu64 ": %u events in %.0f s; %u + %u batches; answers: %u complete, %u with warnings, %u "
-               "refused; %u cuts found the same, %u members made anew\n", seed, l->events, (double)c_now_ns(&l->c) / 1e9, l->writers[0].acked / BATCH,
-               l->writers[1].acked / BATCH, l->complete, l->incomplete, l->refused, l->c.same, l->c.repaired);
+               "refused; %u counts, %u of them pushed; %u cuts found the same, %u members made anew\n", seed, l->events,
+               (double)c_now_ns(&l->c) / 1e9, l->writers[0].acked / BATCH,
+               l->writers[1].acked / BATCH, l->complete, l->incomplete, l->refused, l->counts, l->pushed, l->c.same, l->c.repaired);
     must_hold(l->c.differing == 0, "seed %" PRIu64 ": members that are alike were said to differ: %s", seed,
               l->c.difference);
     ck_assert_msg(l->complete > 0, "seed %" PRIu64 ": no answer was complete", seed);
+    counted += l->counts;
+    pushed += l->pushed;
 }
 
 static unsigned lives(void)
@@ -510,7 +521,8 @@ static unsigned lives(void)
 
 START_TEST(whatever_happens_every_acked_sample_is_there_exactly_once_and_answers_say_what_they_miss)
 {
-    kit_lives(_i, AT_ONCE, lives(), live);
+    if (kit_lives(_i, AT_ONCE, lives(), live))
+        ck_assert_msg(pushed > 0 && pushed < counted, "%" PRIu64 " counts, %" PRIu64 " of them pushed", counted, pushed);
 }
 END_TEST
 
