@@ -36,7 +36,7 @@ struct call {
     uint64_t   size;                                   /* of the object, as the headers say */
     char       mark[64];
     struct kl_span body; size_t sent;                  /* put */
-    char      *sink; size_t sink_size, got;            /* get */
+    uint64_t   offset; char *sink; size_t sink_size, got;             /* get */
     bool       over;
     void (*each)(void *ctx, const char *key, uint64_t size_bytes); void *ctx;         /* list */
     bool       more;
@@ -224,7 +224,7 @@ static void once_get(struct call *c, const char *key)
     char               k[S3_MAX_KEY_SIZE + 1];
 
     whole_key(c, key, k);
-    S3_get_object(&c->s->bucket, k, NULL, c->size, c->sink_size, NULL, &h, c);
+    S3_get_object(&c->s->bucket, k, NULL, c->offset, c->sink_size, NULL, &h, c);
 }
 
 static void once_put(struct call *c, const char *key)
@@ -303,7 +303,7 @@ static enum kl_code get(struct kl_store *store, const char *key, uint64_t offset
                         size_t size, struct kl_err *err)
 {
     struct v2   *s = (struct v2 *)store;
-    struct call  c = { .size = offset, .sink = bytes, .sink_size = size };
+    struct call  c = { .offset = offset, .sink = bytes, .sink_size = size };
     uint64_t     whole;
     bool         ambiguous;
     enum kl_code code = check_key(key, err);
@@ -317,7 +317,6 @@ static enum kl_code get(struct kl_store *store, const char *key, uint64_t offset
         return code == KL_OK && offset > whole ? kl_fail(err, KL_EIO, "object %s: ends before", key) : code;
     }
     for (unsigned tried = 0; ; tried++) {
-        c.size = offset;                               /* a header's size takes its place */
         code = again_and_again(s, &c, key, once_get, &ambiguous, err);
         if (code != KL_OK || c.got == size || tried + 1 >= s->o.tries)
             break;
