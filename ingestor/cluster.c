@@ -131,10 +131,14 @@ enum kl_code ing_join(struct ing_ingestor *i, const struct ing_cluster_options *
         .silent_ms = options->silent_ms, .gone_ms = options->gone_ms, .holdings = holdings,
         .epoch_seen = epoch_seen, .ctx = i, .log = i->o.log, .metrics = i->o.metrics,
     };
+    struct ing_member *m;
 
     if (disk_id(i, &o.disk, err) != KL_OK)
         return err->code;
-    return ing_member_new(i->env, i->bus, &o, &i->member, err);
+    if (ing_member_new(i->env, i->bus, &o, &m, err) != KL_OK)
+        return err->code;
+    i->member = m;                                     /* whole: loops look at it already */
+    return KL_OK;
 }
 
 void ing_leave(struct ing_ingestor *i, void (*done)(void *ctx), void *ctx)

@@ -472,7 +472,7 @@ struct ing_ingestor {
     struct ing_compared compared;
     struct kl_bus_watch repair_watch;
     _Atomic uint32_t repairing;                        /* partitions that are made anew */
-    struct ing_member *member;                         /* NULL: partitions are assigned, there are no leases */
+    struct ing_member *_Atomic member;                 /* NULL: partitions are assigned, there are no leases */
     struct tsp_layout *layout;                         /* the first shard's, as the watch */
     bool watching, said_ready;
     _Atomic bool placed;                               /* a placement table was seen */

@@ -213,14 +213,14 @@ void ing_free(struct ing_ingestor *i)
     atomic_store(&i->stopping, true);
     if (i->o.live != NULL)
         kl_env_live_unlisten(i->o.live, &i->listener);
-    ing_member_free(i->member);
-    i->member = NULL;
+    ing_member_end(i->member);                         /* it looks at partitions, and they ask it to the end */
     for (unsigned n = 0; n < i->shard_count; n++)
         i->env->sched->post(i->shards[n].loop, &i->shards[n].stop);
     for (unsigned n = 0; n < i->shard_count; n++)
         i->env->sched->loop_free(i->shards[n].loop);
     for (uint32_t n = 0; n < i->o.partitions; n++)
         ing_partition_deinit(&i->partitions[n]);
+    ing_member_free(i->member);
     ing_digest_free(i);
     kl_metrics_free(i->own_metrics);
     tsp_layout_free(i->layout);

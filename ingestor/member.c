@@ -348,12 +348,20 @@ enum kl_code ing_member_new(struct kl_env *env, struct kl_bus *bus,
     return KL_OK;
 }
 
+void ing_member_end(struct ing_member *m)
+{
+    if (m == NULL || m->loop == NULL)
+        return;
+    m->env->sched->post(m->loop, &m->end);
+    m->env->sched->loop_free(m->loop);
+    m->loop = NULL;
+}
+
 void ing_member_free(struct ing_member *m)
 {
     if (m == NULL)
         return;
-    m->env->sched->post(m->loop, &m->end);
-    m->env->sched->loop_free(m->loop);
+    ing_member_end(m);
     ing_leases_deinit(m);
     tsp_roster_free(m->roster);
     tsp_node_deinit(&m->node);

@@ -44,7 +44,9 @@ enum kl_code ing_member_new(struct kl_env *env, struct kl_bus *bus,
  * for its silence; then `done`, on the member's loop. Not waited for when the KV is out of reach: whoever
  * waits for `done` bounds that. Any thread, once. */
 void     ing_member_leave(struct ing_member *m, void (*done)(void *ctx), void *ctx);
-void     ing_member_free(struct ing_member *m);        /* after the bus is closed */
+/* After the bus is closed: nothing of it runs any more, and what it is asked it answers as it knows it. */
+void     ing_member_end(struct ing_member *m);
+void     ing_member_free(struct ing_member *m);        /* ends it before, where that was not done */
 /* The epoch under which this member owns the partition right now; 0: it does not. */
 uint64_t ing_member_epoch(const struct ing_member *m, uint32_t partition);
 /* The hash (kl_hash64) of the name of who owns the partition: another member, alive and ready, as of the last
