@@ -30,7 +30,7 @@ enum { ING_ORPHAN_BYTES_MAX = 64 << 20, ING_SPANS_MAX = 4096, ING_JOBS_MAX = 64 
 enum { ING_BATCH = 32, ING_BATCH_RUN = 16 };           /* short runs, looked up together */
 enum { ING_ASKS_MAX = 1024 };                          /* questions waiting or being rendered */
 enum { ING_TICK_MS = 200, ING_RETRY_FIRST_MS = 500, ING_RETRY_MAX_MS = 60000 };
-enum { ING_PURGES_MAX = 64, ING_OLD_MS = 15 * 60 * 1000 };
+enum { ING_PURGES_MAX = 64, ING_OLD_MS = BLK_GONE_MS };
 enum { ING_FORMAT = 1, ING_EPOCH_STATIC = 1 };         /* without leases: one epoch for ever */
 /* Who has not compared what is applied with the log's end for so long asks before it answers, and then
  * does not count as ready. */

@@ -19,7 +19,8 @@
 #include "libkoal/base/buf.h"
 #include "libkoal/base/err.h"
 
-enum { BLK_MANIFEST_FILESETS_MAX = 200000, BLK_CUTS_MAX = 64, BLK_GONE_MAX = 200000 };
+enum { BLK_MANIFEST_FILESETS_MAX = 200000, BLK_CUTS_MAX = 64, BLK_GONE_MAX = 200000,
+       BLK_GONE_MS = 15 * 60 * 1000 };                 /* what is gone is listed at least so long */
 
 struct blk_cut { uint64_t seq; int64_t end_ms; };      /* end INT64_MAX: a flush of everything */
 /* A fileset that this partition had and has no more: replaced, or past its retention. Its objects

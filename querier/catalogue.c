@@ -1,7 +1,8 @@
 /*
  * What a shard knows of the cluster: the placement table and, for each partition, which manifest
  * is the newest. Both are watched in the KV; a manifest is read from the store when first wanted,
- * checked against the pointer's digest, and kept until the pointer moves on.
+ * checked against the pointer's digest, and kept until the pointer has moved on and the next was read, whose
+ * lineage (lineage.h) goes by it.
  */
 #include <assert.h>
 #include <inttypes.h>
@@ -37,6 +38,7 @@ void qr_manifest_unref(struct qr_manifest *m)
     if (m == NULL || --m->refs > 0)
         return;
     blk_manifest_deinit(&m->m);
+    qr_lineage_free(m->lineage);
     free(m);
 }
 
@@ -145,8 +147,9 @@ static void take_pointer(struct qr_shard *s, uint32_t partition, struct kl_span 
     }
     if (at->known && p.revision < at->revision)
         return;
-    if (!at->known || p.revision != at->revision || p.digest != at->digest) {
-        qr_manifest_unref(at->manifest);
+    if (at->manifest != NULL && (p.revision != at->revision || p.digest != at->digest)) {
+        qr_manifest_unref(at->before);
+        at->before = at->manifest;
         at->manifest = NULL;
     }
     at->known = true;
@@ -161,6 +164,7 @@ static void forget_pointer(struct qr_shard *s, uint32_t partition)
     struct qr_pointer *at = pointer_of(s, partition);
 
     qr_manifest_unref(at->manifest);
+    qr_manifest_unref(at->before);
     *at = (struct qr_pointer){ 0 };
 }
 
@@ -222,8 +226,10 @@ void qr_catalogue_close(struct qr_shard *s)
     s->table = NULL;
     tsp_layout_free(s->layout);
     s->layout = NULL;
-    for (size_t i = 0; i < s->pointer_count; i++)
+    for (size_t i = 0; i < s->pointer_count; i++) {
         qr_manifest_unref(s->pointers[i].manifest);
+        qr_manifest_unref(s->pointers[i].before);
+    }
     free(s->pointers);
     s->pointers = NULL;
     s->pointer_count = 0;
@@ -280,14 +286,25 @@ static void manifest_back(struct kl_env_task *task)
     struct qr_lookup  *l = kl_container_of(task, struct qr_lookup, task);
     struct qr_pointer *at = pointer_of(l->job->shard, l->partition);
 
+    qr_manifest_unref(l->before);
+    l->before = NULL;
     if (l->code == KL_ENOENT && l->tries < QR_CATALOGUE_TRIES) {
         l->tries++;                                    /* a newer one took its place meanwhile */
         l->fresh = true;
         lookup_go(l);
         return;
     }
-    if (l->code == KL_OK && at->known && at->revision == l->want.revision && at->manifest == NULL)
-        at->manifest = qr_manifest_ref(l->manifest);
+    if (l->code == KL_OK && at->known && at->revision == l->want.revision && at->digest == l->want.digest) {
+        if (at->manifest == NULL) {
+            at->manifest = qr_manifest_ref(l->manifest);
+            at->used_ns = kl_env_mono_ns(l->job->q->env);
+            qr_manifest_unref(at->before);
+            at->before = NULL;
+        } else {                                       /* another read it meanwhile: one lineage for all */
+            qr_manifest_unref(l->manifest);
+            l->manifest = qr_manifest_ref(at->manifest);
+        }
+    }
     lookup_end(l, l->code);
 }
 
@@ -297,8 +314,11 @@ static enum kl_code read_manifest(struct qr_lookup *l)
 
     l->manifest = kl_new(sizeof *l->manifest);
     l->manifest->refs = 1;
-    if (blk_manifest_read(l->job->q->store, l->partition, &at, &l->manifest->m, &l->err) == KL_OK)
+    if (blk_manifest_read(l->job->q->store, l->partition, &at, &l->manifest->m, &l->err) == KL_OK) {
+        l->manifest->lineage = qr_lineage_new(&l->manifest->m, l->before != NULL ? l->before->lineage : NULL,
+                                              (kl_env_mono_ns(l->job->q->env) - l->want.used_ns) / 1000000);
         return KL_OK;
+    }
     free(l->manifest);
     l->manifest = NULL;
     return l->err.code;
@@ -335,9 +355,11 @@ static void lookup_go(struct qr_lookup *l)
         lookup_end(l, KL_OK);                          /* nothing was ever flushed */
     } else if (at->manifest != NULL) {
         l->manifest = qr_manifest_ref(at->manifest);
+        at->used_ns = kl_env_mono_ns(j->q->env);
         lookup_end(l, KL_OK);
     } else {
         l->want = *at;
+        l->before = at->before != NULL ? qr_manifest_ref(at->before) : NULL;
         l->task.run = manifest_work;
         j->q->env->sched->errand(j->q->env->sched, &l->task);
     }

@@ -26,6 +26,7 @@
 #include "libtsproto/logmark.h"
 #include "libtsproto/select.h"
 #include "libpromql/pql.h"
+#include "querier/lineage.h"
 #include "querier/querier.h"
 
 enum {
@@ -54,8 +55,14 @@ enum {
 /* The configuration in force: a reference, the caller's; NULL where none was given. */
 struct kl_config *qr_config(const struct qr_querier *q);
 struct qr_table { struct tsp_placement *placement; unsigned refs; };
-struct qr_manifest { struct blk_manifest m; unsigned refs; };
-struct qr_pointer { bool known; uint64_t revision, digest; struct qr_manifest *manifest; };
+struct qr_manifest { struct blk_manifest m; struct qr_lineage *lineage; unsigned refs; };
+struct qr_pointer {
+    bool known;
+    uint64_t revision, digest;
+    struct qr_manifest *manifest;                      /* of this revision, once it was read; or NULL: */
+    struct qr_manifest *before;                        /* the last that was read */
+    int64_t  used_ns;                                  /* when either was given out last, as the newest by an owner's answer */
+};
 struct qr_cached;
 struct qr_job;
 struct qr_known_order;
@@ -293,6 +300,7 @@ struct qr_lookup {
     enum kl_code code; struct kl_err err;
     struct qr_manifest *manifest;                      /* a reference, the asker's */
     struct qr_pointer want;
+    struct qr_manifest *before;
     unsigned tries;
     struct kl_bus_kv kv;
     struct kl_env_task task;

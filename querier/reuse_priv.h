@@ -19,7 +19,8 @@ enum {
 struct qr_seen {                                       /* how a partition stood for one need of a piece */
     uint32_t partition;
     uint64_t incarnation, applied;                     /* its log was read up to there, at least */
-    uint64_t files;                                    /* which filesets hold some of it, and what hides */
+    uint64_t revision;                                 /* of the manifest; */
+    uint64_t files;                                    /* which origins hold some of it, and what hides */
 };
 struct qr_piece_series {
     struct kl_labels labels;
@@ -76,12 +77,13 @@ struct qr_piece *qr_piece_cut(const struct pql_result *r, int64_t first_ms, int6
 bool qr_piece_say(struct qr_piece *p, const struct pql_said *said, uint32_t count);    /* once; false: no memory */
 
 /* ---- reuse.c: what it shares with those below ---- */
-struct qr_file_seen { int64_t min_ms, max_ms; uint64_t hash; };
+struct qr_file_seen { int64_t min_ms, max_ms, latest_ms; uint64_t hash, added, id, incarnation; bool told; };
 struct qr_mark { int64_t hour; uint64_t seq; };
 struct qr_standing {                                   /* how a partition stands for one need */
     uint32_t partition;
-    uint64_t incarnation, applied, revision, rest;
-    struct qr_file_seen *files; size_t file_count;     /* of the tenant, that overlap; and deletions */
+    uint64_t incarnation, applied, revision, rest, floor;
+    struct qr_file_seen *files; size_t file_count;     /* origins of the tenant's, that overlap, and deletions, by min_ms;
+                                                          latest_ms: the last max_ms up to there */
     struct qr_mark *marks; size_t mark_count;
 };
 struct qr_reuse_need { uint32_t id; int64_t back_ms, ahead_ms; struct qr_standing *states; size_t state_count; };

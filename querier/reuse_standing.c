@@ -5,21 +5,29 @@
 
 enum { HOUR_MS = 3600 * 1000 };
 
-static uint64_t file_hash(const struct blk_info *i)
+static int by_min(const void *a, const void *b)
 {
-    uint64_t of[] = { (uint64_t)i->window_start_ms, (uint64_t)i->window_ms, i->id, i->generation,
-                      i->incarnation, i->content, i->obeyed, i->quarantined };
+    const struct qr_file_seen *x = a, *y = b;
 
-    return kl_hash64(of, sizeof of);
+    return x->min_ms < y->min_ms ? -1 : x->min_ms > y->min_ms;
 }
 
 static void read_files(struct qr_standing *s, const struct qr_manifest *m, const char *tenant, int64_t from_ms,
                        int64_t to_ms)
 {
+    const struct qr_origin *o;
+    size_t                  count;
+
     if (m == NULL)
         return;
     s->revision = m->m.revision;
-    s->files = kl_new((m->m.fileset_count + m->m.deletion_count + 1) * sizeof *s->files);
+    s->floor = qr_lineage_floor(m->lineage);
+    count = qr_lineage_of(m->lineage, tenant, &o);
+    s->files = kl_new((count + m->m.deletion_count + 1) * sizeof *s->files);
+    for (size_t i = 0; i < count && o[i].min_ms <= to_ms; i++)
+        if (o[i].max_ms >= from_ms)
+            s->files[s->file_count++] = (struct qr_file_seen){ o[i].min_ms, o[i].max_ms, 0, o[i].hash, o[i].added,
+                                                               o[i].id, o[i].incarnation, o[i].told };
     /* When one was made the owner's marks tell; while it is listed it hides something of filesets, of
      * rows to the end of their bucket; when all of them have obeyed it they are others. */
     for (uint32_t i = 0; i < m->m.deletion_count; i++) {
@@ -28,14 +36,14 @@ static void read_files(struct qr_standing *s, const struct qr_manifest *m, const
 
         if (d->from_ms <= to_ms && last_ms >= from_ms && strcmp(d->tenant, tenant) == 0)
             s->files[s->file_count++] = (struct qr_file_seen){
-                d->from_ms, last_ms, kl_hash64((uint64_t[]){ 1, d->number, d->seq, d->incarnation }, 32) };
+                .min_ms = d->from_ms, .max_ms = last_ms,
+                .hash = kl_hash64((uint64_t[]){ 1, d->number, d->seq, d->incarnation }, 32) };
     }
-    for (uint32_t i = 0; i < m->m.fileset_count; i++) {
-        const struct blk_info *f = &m->m.filesets[i];
-
-        if (f->series_count > 0 && f->min_ms <= to_ms && f->max_ms >= from_ms && strcmp(f->tenant, tenant) == 0)
-            s->files[s->file_count++] = (struct qr_file_seen){ f->min_ms, f->max_ms, file_hash(f) };
-    }
+    if (m->m.deletion_count > 0)
+        qsort(s->files, s->file_count, sizeof *s->files, by_min);
+    for (size_t i = 0; i < s->file_count; i++)
+        s->files[i].latest_ms = i > 0 && s->files[i - 1].latest_ms > s->files[i].max_ms ? s->files[i - 1].latest_ms
+                                                                                       : s->files[i].max_ms;
 }
 
 static int by_hour(const void *a, const void *b)
@@ -107,14 +115,33 @@ void qr_reuse_free_states(struct qr_reuse *r)
     free(r->needs);
 }
 
-static uint64_t files_of(const struct qr_standing *s, int64_t from_ms, int64_t to_ms)
+/* Those that were there in that revision. What has come since changes nothing where the log has told all of it
+ * before: by a record that had been read, up to `applied`. False: something else has come. */
+static bool files_of(const struct qr_standing *s, int64_t from_ms, int64_t to_ms, uint64_t revision, uint64_t applied,
+                     uint64_t *sum)
 {
-    uint64_t sum = 0;                                  /* in whatever order the manifest has them */
+    size_t low = 0, high = s->file_count;
 
-    for (size_t i = 0; i < s->file_count; i++)
-        if (s->files[i].min_ms <= to_ms && s->files[i].max_ms >= from_ms)
-            sum += s->files[i].hash;
-    return sum;
+    *sum = 0;                                          /* in whatever order they are */
+    while (low < high) {                               /* the first that begins later */
+        size_t mid = low + (high - low) / 2;
+
+        if (s->files[mid].min_ms <= to_ms)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    for (size_t i = low; i-- > 0 && s->files[i].latest_ms >= from_ms; ) {
+        const struct qr_file_seen *f = &s->files[i];
+
+        if (f->max_ms < from_ms)
+            continue;
+        if (f->added <= revision)
+            *sum += f->hash;
+        else if (!f->told || f->incarnation != s->incarnation || f->id > applied)
+            return false;
+    }
+    return true;
 }
 
 static size_t first_mark(const struct qr_standing *s, int64_t hour)
@@ -182,9 +209,11 @@ bool qr_reuse_holds(const struct qr_reuse *r, const struct qr_piece *p, uint32_t
         for (size_t k = 0; k < n->state_count; k++, at++) {
             const struct qr_standing   *s = &n->states[k];
             const struct qr_seen *seen = &p->seen[part][at];
+            uint64_t              files;
 
-            if (at >= p->seen_count || seen->partition != s->partition ||
-                seen->incarnation != s->incarnation || seen->files != files_of(s, from_ms, to_ms) ||
+            if (at >= p->seen_count || seen->partition != s->partition || seen->incarnation != s->incarnation ||
+                seen->revision < s->floor || seen->revision > s->revision ||       /* of another catalogue, then */
+                !files_of(s, from_ms, to_ms, seen->revision, seen->applied, &files) || seen->files != files ||
                 written(s, from_ms, to_ms) > seen->applied)
                 return false;
         }
@@ -196,7 +225,7 @@ static bool same(const struct qr_seen *a, const struct qr_seen *b, uint32_t coun
 {
     for (uint32_t i = 0; i < count; i++)
         if (a[i].partition != b[i].partition || a[i].incarnation != b[i].incarnation ||
-            a[i].applied != b[i].applied || a[i].files != b[i].files)
+            a[i].applied != b[i].applied || a[i].revision != b[i].revision || a[i].files != b[i].files)
             return false;
     return true;
 }
@@ -210,10 +239,12 @@ static void note_part(const struct qr_reuse *r, struct qr_piece *p, int64_t numb
     for (size_t i = 0; i < r->need_count; i++) {
         const struct qr_reuse_need *n = &r->needs[i];
 
-        for (size_t k = 0; k < n->state_count; k++)
-            *out++ = (struct qr_seen){
-                n->states[k].partition, n->states[k].incarnation, n->states[k].applied,
-                files_of(&n->states[k], qr_reuse_sees_from(r, n, first_ms), qr_reuse_sees_to(r, n, last_ms)) };
+        for (size_t k = 0; k < n->state_count; k++, out++) {
+            const struct qr_standing *s = &n->states[k];
+
+            *out = (struct qr_seen){ s->partition, s->incarnation, s->applied, s->revision, 0 };
+            files_of(s, qr_reuse_sees_from(r, n, first_ms), qr_reuse_sees_to(r, n, last_ms), UINT64_MAX, 0, &out->files);
+        }
     }
 }
 

@@ -274,6 +274,8 @@ static void live(uint64_t seed)
     l->w.window_ms = 2 * HOUR;
     l->w.compacts = seed % 2 == 0;
     l->w.rollup_ms[0] = l->w.rollup_ms[1] = seed % 8 == 4 ? 1000 * (int64_t)HOUR : 0;
+    l->w.retention_ms = seed % 6 == 2 ? 20 * (int64_t)HOUR : 0;    /* with merges; and where some series go before others */
+    l->w.retention_rules = seed % 6 == 4 ? "[{\"match\":\"{code='1'}\",\"keep\":\"10h\"}]" : NULL;
     l->w.orphans_ms = 0;
     l->w.spill_least_bytes = 1;
     w_start(&l->w);

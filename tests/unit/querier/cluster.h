@@ -525,31 +525,37 @@ static UNUSED struct blk_info cluster_fileset(struct cluster *c, const char *ten
     return done;
 }
 
-/* Makes these filesets the catalogue's of the partition; `point` false: only the manifest. */
+/* Makes it the catalogue's of its partition. */
+static UNUSED void cluster_manifest(struct cluster *c, const struct blk_manifest *m)
+{
+    struct blk_pointer  p = { .revision = m->revision, .epoch = m->epoch };
+    struct kl_buf       b = { 0 };
+    char                key[KL_STORE_KEY_MAX + 1];
+    struct kl_err       err;
+
+    blk_manifest_encode(m, &b);
+    blk_manifest_key(m->partition, m->revision, key);
+    ck_assert_int_eq(c->store->put(c->store, key, kl_buf_span(&b), &err), KL_OK);
+    p.digest = kl_hash64(b.at, b.size);
+    kl_buf_reset(&b);
+    blk_pointer_encode(&p, &b);
+    blk_pointer_key(m->partition, key, sizeof key);
+    cluster_put(c, key, kl_buf_span(&b));
+    kl_buf_deinit(&b);
+}
+
 static UNUSED void cluster_deleted(struct cluster *c, uint32_t partition, uint64_t revision,
                                    const struct blk_info *infos, size_t count,
                                    struct blk_deletion *const *deletions, size_t deletion_count)
 {
     struct blk_manifest m = { .partition = partition, .revision = revision, .epoch = 1,
                               .incarnation = 7 };
-    struct blk_pointer  p = { .revision = revision, .epoch = 1 };
-    struct kl_buf       b = { 0 };
-    char                key[KL_STORE_KEY_MAX + 1];
-    struct kl_err       err;
 
     for (size_t i = 0; i < count; i++)
         blk_manifest_add(&m, &infos[i]);
     for (size_t i = 0; i < deletion_count; i++)
         blk_manifest_delete(&m, deletions[i]);         /* its reference */
-    blk_manifest_encode(&m, &b);
-    blk_manifest_key(partition, revision, key);
-    ck_assert_int_eq(c->store->put(c->store, key, kl_buf_span(&b), &err), KL_OK);
-    p.digest = kl_hash64(b.at, b.size);
-    kl_buf_reset(&b);
-    blk_pointer_encode(&p, &b);
-    blk_pointer_key(partition, key, sizeof key);
-    cluster_put(c, key, kl_buf_span(&b));
-    kl_buf_deinit(&b);
+    cluster_manifest(c, &m);
     blk_manifest_deinit(&m);
 }
 

@@ -150,6 +150,8 @@ static uint64_t ask_steps(int64_t start_ms, int64_t step_ms, int64_t count)
 
 static uint64_t ask_cached(int64_t later_ms) { return ask_steps(later_ms, STEP_MS, COUNT); }
 
+static uint64_t catalogue;                             /* the owners' revision */
+
 static void marks(uint64_t applied, int64_t hour, uint64_t seq)
 {
     for (uint32_t p = 0; p < PARTS; p++) {
@@ -160,7 +162,7 @@ static void marks(uint64_t applied, int64_t hour, uint64_t seq)
         tsp_marks_begin(b, 5);
         if (seq > 0)
             tsp_marks_add(b, hour, seq);
-        tsp_page_end(b, &(struct tsp_page){ .applied_seq = applied, .incarnation = 7 });
+        tsp_page_end(b, &(struct tsp_page){ .applied_seq = applied, .incarnation = 7, .catalogue_revision = catalogue });
     }
 }
 
@@ -313,6 +315,55 @@ START_TEST(nothing_is_kept_of_an_answer_that_lacks_something)
 }
 END_TEST
 
+/* 0: all of it; 1: a sample fewer; 2: what left is not known to be gone. */
+START_TEST(a_flush_and_a_merge_void_nothing_that_had_all_of_it)
+{
+    struct series       s = line("__name__=up", 0, STEP_MS, 10, 1);
+    struct blk_manifest m[PARTS] = { { 0 } };
+    struct blk_info     cut, more[PARTS], both;
+
+    marks(6, 0, 0);
+    for (uint32_t p = 0; p < PARTS; p++) {
+        m[p] = (struct blk_manifest){ .partition = p, .revision = 1, .epoch = 1, .incarnation = 7 };
+        cut = cluster_fileset(&c, "t1", p, 3, &s);
+        more[p] = cluster_fileset(&c, "t1", p, 5, &s);
+        blk_manifest_add(&m[p], &cut);
+        cluster_manifest(&c, &m[p]);
+    }
+    cluster_start(&c);
+    ask_cached(0);
+    ask_cached(0);
+    ck_assert_uint_eq(ask_cached(0), COUNT);
+    for (uint32_t p = 0; p < PARTS; p++) {             /* a cut of what had been read */
+        m[p].revision++;
+        blk_manifest_add(&m[p], &more[p]);
+        cluster_manifest(&c, &m[p]);
+    }
+    catalogue = 2;
+    marks(6, 0, 0);
+    ck_assert_uint_eq(ask_cached(0), COUNT);
+    for (uint32_t p = 0; p < PARTS; p++) {             /* and both of them as one: it is not even opened */
+        both = more[p];
+        both.generation = 3;
+        both.sample_count = 20 - (_i == 1);
+        both.content = 0;
+        m[p].revision++;
+        blk_manifest_drop(&m[p], 0, 0);
+        blk_manifest_drop(&m[p], 0, 0);
+        blk_manifest_add(&m[p], &both);
+        if (_i == 2)
+            m[p].gone_count--;
+        cluster_manifest(&c, &m[p]);
+    }
+    catalogue = 3;
+    marks(6, 0, 0);
+    ck_assert_uint_eq(ask_cached(0), _i == 0 ? COUNT : COUNT - 120);      /* of the first two hours */
+    catalogue = 0;
+    for (uint32_t p = 0; p < PARTS; p++)
+        blk_manifest_deinit(&m[p]);
+}
+END_TEST
+
 int main(void)
 {
     Suite   *s = suite_create("reuse");
@@ -334,6 +385,7 @@ int main(void)
     tcase_add_test(t, steps_that_do_not_divide_a_day_are_cut_at_midnight_too);
     tcase_add_test(t, days_of_few_steps_are_kept_together_and_stand_each_by_itself);
     tcase_add_test(t, nothing_is_kept_of_an_answer_that_lacks_something);
+    tcase_add_loop_test(t, a_flush_and_a_merge_void_nothing_that_had_all_of_it, 0, 3);
     suite_add_tcase(s, t);
     r = srunner_create(s);
     srunner_run_all(r, CK_ENV);
