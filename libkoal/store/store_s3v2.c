@@ -39,7 +39,7 @@ struct call {
     uint64_t   offset; char *sink; size_t sink_size, got;             /* get */
     bool       over;
     void (*each)(void *ctx, const char *key, uint64_t size_bytes); void *ctx;         /* list */
-    bool       more;
+    bool       more, any;                              /* any: the page had keys, ours or not */
     char       last[S3_MAX_KEY_SIZE + 1];
 };
 
@@ -110,6 +110,7 @@ static S3Status on_list(int truncated, const char *next, int count, const S3List
         if (strncmp(key, c->s->prefix, n) == 0 && kl_store_key_fit(key + n))
             c->each(c->ctx, key + n, contents[i].size);
         snprintf(c->last, sizeof c->last, "%s", key);
+        c->any = true;
     }
     if (next != NULL && next[0] != '\0')               /* some give none without a delimiter */
         snprintf(c->last, sizeof c->last, "%s", next);
@@ -365,7 +366,7 @@ static void once_list(struct call *c, const char *key)
     S3ListBucketHandler h = { { on_properties, on_complete }, on_list };
 
     (void)key;
-    c->more = false;                                   /* of an empty list nobody is told */
+    c->more = c->any = false;                          /* of an empty list nobody is told */
     S3_list_bucket(&c->s->bucket, f->prefix, f->marker[0] ? f->marker : NULL, NULL,
                    c->s->o.list_page > 0 ? (int)c->s->o.list_page : LIST_PAGE, NULL, &h, c);
 }
@@ -401,24 +402,28 @@ static void once_page(struct call *c, const char *key)
     once_list(c, key);
 }
 
+/* To libs3 a list that was cut short is a list, and the last page. So it ends only where a page that begins
+ * behind its last key is empty, and an empty one where it is so twice. */
 static enum kl_code list(struct kl_store *store, const char *prefix,
                          void (*each)(void *ctx, const char *key, uint64_t size_bytes), void *ctx,
                          struct kl_err *err)
 {
     struct v2   *s = (struct v2 *)store;
     struct page  page = { 0 };
-    struct from  f = { .c = { .each = keep, .ctx = &page, .more = true } };
+    struct from  f = { .c = { .each = keep, .ctx = &page } };
     bool         ambiguous;
+    unsigned     empty = 0;
     enum kl_code code = KL_OK;
 
     snprintf(f.prefix, sizeof f.prefix, "%s%s", s->prefix, prefix);
-    while (code == KL_OK && f.c.more) {
+    while (code == KL_OK && empty < (f.c.last[0] != '\0' ? 1 : 2)) {
         memcpy(f.marker, f.c.last, sizeof f.marker);
         code = again_and_again(s, &f.c, "", once_page, &ambiguous, err);
         if (code == KL_ENOENT)
             code = kl_fail(err, KL_EIO, "the store answers 404 to a list");
-        if (code == KL_OK && f.c.more && strcmp(f.c.last, f.marker) <= 0)
+        if (code == KL_OK && (f.c.more || f.c.any) && strcmp(f.c.last, f.marker) <= 0)
             code = kl_fail(err, KL_EIO, "the list goes on, but does not move");
+        empty = f.c.more || f.c.any ? 0 : empty + 1;
         turn(&page, code == KL_OK ? each : NULL, ctx);
     }
     free(page.at);

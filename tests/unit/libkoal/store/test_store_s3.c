@@ -471,6 +471,34 @@ START_TEST(an_object_is_absent_only_where_the_bucket_is_there)
 }
 END_TEST
 
+/* libs3 says of none of them that they were cut short. */
+START_TEST(a_list_that_came_cut_short_in_the_old_way_goes_on_behind_its_last_whole_key)
+{
+#define CUT(body) "HTTP/1.1 200 OK\r\nContent-Length: 4000\r\nConnection: close\r\n\r\n" \
+    "<?xml version=\"1.0\"?><ListBucketResult>" body
+#define KEY(name) "<Contents><Key>p/" name "</Key><Size>1</Size></Contents>"
+    static const char *const all[] = { CUT(""), CUT(KEY("a") KEY("b") "<Contents><Key>p/"),
+                                       CUT(KEY("c") "</ListBucketResult>"), CUT("</ListBucketResult>") };
+    static const char *const still = CUT(KEY("a"));
+
+    memcpy(fake.answers, all, sizeof all);
+    fake.count = 4;
+    listed[0] = '\0';
+    ck_assert_msg(kl_store_s3v2_open(env, &o, &s, &err) == KL_OK, "%s", err.text);
+    ck_assert_msg(s->list(s, "", each, NULL, &err) == KL_OK, "%s", err.text);
+    ck_assert_str_eq(listed, "a:1 b:1 c:1 ");
+    ck_assert_uint_eq(fake.asked, 4);
+    ck_assert_ptr_nonnull(strstr(fake.requests[2], "marker=p/b"));
+    listed[0] = '\0';
+    ck_assert_int_eq(s->list(s, "", each, NULL, &err), KL_OK);          /* nothing, twice */
+    ck_assert_str_eq(listed, "");
+    ck_assert_uint_eq(fake.asked, 6);
+    fake.answers[3] = still;
+    ck_assert_int_eq(s->list(s, "", each, NULL, &err), KL_EIO);
+    ck_assert_ptr_nonnull(strstr(err.text, "does not move"));
+}
+END_TEST
+
 /* Over libs3, which gives a request up that stands still for 15 s, and in no other way after an answer has begun. */
 START_TEST(a_range_asked_for_again_in_the_old_way_is_the_same_range)
 {
@@ -541,6 +569,7 @@ int main(void)
     tcase_add_loop_test(t, answers_that_cannot_be_are_errors, 0, 6);
     tcase_add_test(t, a_list_that_goes_on_where_it_began_is_an_error_and_no_endless_one);
     tcase_add_test(t, an_object_is_absent_only_where_the_bucket_is_there);
+    tcase_add_test(t, a_list_that_came_cut_short_in_the_old_way_goes_on_behind_its_last_whole_key);
     tcase_add_test(t, a_range_asked_for_again_in_the_old_way_is_the_same_range);
     tcase_add_test(t, options_that_cannot_be_are_refused);
     suite_add_tcase(suite, pure);
