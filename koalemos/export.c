@@ -99,12 +99,15 @@ static bool take_arg(struct export *x, int argc, char **argv, int *i)
             fprintf(stderr, "koalemos export: %s wants a value\n", ours[k].name);
             return false;
         }
-        if (ours[k].text != NULL)
+        if (ours[k].text != NULL) {
             *ours[k].text = value;
-        else if (x->match_count < MATCHES_MAX)
-            x->matches[x->match_count++] = value;
-        else
+            return true;
+        }
+        if (x->match_count == MATCHES_MAX) {
+            fprintf(stderr, "koalemos export: --match may be repeated, at most %d times\n", MATCHES_MAX);
             return false;
+        }
+        x->matches[x->match_count++] = value;
         return true;
     }
     fprintf(stderr, "koalemos export: \"%.80s\" is not understood\n%s", argv[*i], usage);

@@ -120,6 +120,13 @@ def test_an_export_from_where_no_server_is_says_so_and_what_to_do(world):
     check("no server is there (--url URL says where one is" in lines[1], err)
 
 
+def test_wrong_usage_of_an_export_is_told(world):
+    for args, said in ((["--match"], "--match wants a value"), (["--match", "up"] * 65, "at most 64 times"), (["--nonsense"], "nonsense"),
+                       (["--slice", "soon"], "--slice"), (["--format", "xml"], "--format"), (["--start", "2", "--end", "1"], "in order")):
+        status, out, err = tool("export", *args)
+        check(status == 2 and out == "" and said in err, f"{args}: {status} {out} {err}")
+
+
 def test_serve_says_in_one_line_why_it_cannot_listen(world):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
