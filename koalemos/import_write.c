@@ -166,8 +166,10 @@ static enum kl_code write_part(struct part *p, const struct import_row *rows, ui
         return err->code;
     step.id = any ? p->info.id : 0;
     /* Before the store has it: a run after a crash must find it. */
-    if (import_progress_add(&j->progress, &step, err) != KL_OK || !any)
-        return any ? err->code : KL_OK;
+    if (import_progress_add(&j->progress, &step, err) != KL_OK)
+        return err->code;
+    if (!any)
+        return KL_OK;
     blk_fileset_path(&p->info, path);
     if (blk_fileset_upload(j->filesets, path, j->reach->store, err) != KL_OK)
         return err->code;
