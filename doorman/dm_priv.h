@@ -284,7 +284,7 @@ struct dm_source {
     const struct tsp_rw1_series *rw1;                  /* or */
     const struct tsp_rw2        *rw2_in;               /* or this and the next */
     const struct tsp_rw2_series *rw2;
-    struct kl_labels_builder    *pairs;                /* or as parsed from text, in any order */
+    struct kl_labels_builder    *pairs;                /* or as parsed from text, in any order; they stay so */
     /* Or whoever makes them from a foreign form adds them, in any order, each time they are wanted:
      * what it adds stays until the next call for a series. KL_ELIMIT: too many. */
     enum kl_code (*make)(void *ctx, struct kl_labels_builder *b, struct kl_err *err);

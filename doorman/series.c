@@ -77,7 +77,15 @@ static void without_replica(struct kl_labels_builder *b, struct kl_span replica)
         }
 }
 
-/* By the tenant's rules. What they change is in a builder of the gate's own. */
+/* Into a builder of the gate's own: the source's stays as it is, since one line may be many series. */
+static void copy_pairs(struct dm_gate *g, struct kl_labels_builder **b)
+{
+    g->changed.count = (*b)->count;
+    memcpy(g->changed.pairs, (*b)->pairs, (*b)->count * sizeof (*b)->pairs[0]);
+    *b = &g->changed;
+}
+
+/* By the tenant's rules. */
 static enum dm_reason relabelled(struct dm_series *s, struct kl_labels_builder **b)
 {
     struct dm_gate *g = s->gate;
@@ -86,9 +94,7 @@ static enum dm_reason relabelled(struct dm_series *s, struct kl_labels_builder *
 
     if (why != DM_GOOD)
         return why;
-    g->changed.count = (*b)->count;
-    memcpy(g->changed.pairs, (*b)->pairs, (*b)->count * sizeof (*b)->pairs[0]);
-    *b = &g->changed;
+    copy_pairs(g, b);
     if (p->ha && s->ticket->pair.tag > 1)
         without_replica(*b, p->ha_replica);
     if (p->relabel == NULL)
@@ -101,7 +107,7 @@ static enum dm_reason relabelled(struct dm_series *s, struct kl_labels_builder *
     }
 }
 
-/* Reads, judges and makes canonical. The builder is the source's, or the gate's. */
+/* Reads, judges and makes canonical, which puts them in order. */
 static enum dm_reason read_labels(struct dm_series *s, struct kl_span *metric)
 {
     struct dm_gate *g = s->gate;
@@ -115,6 +121,8 @@ static enum dm_reason read_labels(struct dm_series *s, struct kl_span *metric)
     rules = s->sender->own->policy->relabel != NULL || s->sender->own->policy->ha;
     if (rules && (why = relabelled(s, &b)) != DM_GOOD)
         return why;
+    if (!rules && s->source.pairs != NULL)
+        copy_pairs(g, &b);
     why = dm_inspect_labels(s->sender->limits, b,
                             !rules && s->source.pairs == NULL && s->source.make == NULL, metric);
     if (why != DM_GOOD)

@@ -111,7 +111,7 @@ static void take_sample(struct dm_gate *g, struct dm_ticket *t, const struct dm_
     struct kl_fp     key = dm_key(sender, DM_TEXT, x->series_raw);
     int64_t          time_ms = x->has_time ? x->time_ms : t->push->now_ms;
     double           value = x->value;
-    uint64_t         labels = x->counts ? labels_of(x) : 0;    /* now: finding it sorts them */
+    uint64_t         labels = x->counts ? labels_of(x) : 0;
 
     if (x->created && take_created(g, t, sender, gr, labels, x->value))
         return;

@@ -307,6 +307,27 @@ START_TEST(influx_fields_are_metrics_of_measurement_and_field_with_the_database_
 }
 END_TEST
 
+/* Labels are put in order when a series is read: the metric's name need not be the first then. */
+START_TEST(a_tag_that_sorts_before_the_name_stays_as_it_is_in_every_field_and_column)
+{
+    struct dm_import       import = { 0 };
+    struct tsp_csv_format *csv;
+
+    start(0);
+    ck_assert_uint_eq(push_as(DM_INFLUX, &import, "cpu,Host=a,DC=x load=1,value=2,rate=3\n"), 204);
+    ck_assert(was_defined("DC=x|Host=a|__name__=cpu_load|\n"));
+    ck_assert(was_defined("DC=x|Host=a|__name__=cpu_value|\n"));
+    ck_assert(was_defined("DC=x|Host=a|__name__=cpu_rate|\n"));
+    ck_assert_int_eq(tsp_csv_format_parse("1:label:Host,2:metric:a,3:metric:b", &csv, &err), KL_OK);
+    import.csv = csv;
+    ck_assert_uint_eq(push_as(DM_CSV, &import, "x,1,2\n"), 204);
+    tsp_csv_format_free(csv);
+    ck_assert(was_defined("Host=x|__name__=a|\n"));
+    ck_assert(was_defined("Host=x|__name__=b|\n"));
+    ck_assert_uint_eq(definitions, 5);
+}
+END_TEST
+
 START_TEST(influx_times_are_in_the_unit_that_the_sender_says)
 {
     static const struct { int64_t unit_ns, unit_per_s; } units[] = {
@@ -487,6 +508,7 @@ int main(void)
     tcase_add_loop_test(t, a_disk_that_fails_gives_503_and_never_204, 1, 5);
     tcase_add_test(t, too_much_in_flight_is_refused_with_503_at_once);
     tcase_add_test(t, influx_fields_are_metrics_of_measurement_and_field_with_the_database_as_a_label);
+    tcase_add_test(t, a_tag_that_sorts_before_the_name_stays_as_it_is_in_every_field_and_column);
     tcase_add_test(t, influx_times_are_in_the_unit_that_the_sender_says);
     tcase_add_test(t, a_spread_moves_series_when_it_begins_and_not_before);
     tcase_add_test(t, a_split_begins_in_its_time_or_an_hour_after_it_was_heard_of);
