@@ -150,7 +150,8 @@ void dm_ticket_fail(struct dm_ticket *t, unsigned status, unsigned retry_after_s
     va_end(ap);
 }
 
-/* What of a push that failed is in the log, for when it comes again. */
+/* What of a push that failed is in the log, for when it comes again: not of one that the log has less
+ * of than was sent, since a later time or leader may let in what this one did not. */
 static void remember(struct dm_gate *g, struct dm_ticket *t)
 {
     bool any = false;
@@ -161,6 +162,8 @@ static void remember(struct dm_gate *g, struct dm_ticket *t)
         dm_acked_drop(g->acked, t->key);
         return;
     }
+    if (t->report.total > 0 || t->deduplicated > 0)
+        return;
     for (size_t i = 0; i < t->map_words; i++) {
         t->there[i] |= t->touched[i] & ~t->failed[i];
         any = any || t->there[i] != 0;

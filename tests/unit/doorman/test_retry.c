@@ -163,6 +163,38 @@ START_TEST(a_retry_that_fails_again_is_remembered_on)
 }
 END_TEST
 
+/* A partition that acked what it got had not got what was refused. */
+START_TEST(what_was_refused_the_first_time_is_written_when_the_retry_may_bring_it)
+{
+    struct kl_buf m = { 0 }, s = { 0 };
+    unsigned      lost, written = 0;
+    char          name[16];
+
+    options.limits.future_ms = 1000;
+    open_doorman();
+    message(&m, 1, kl_env_now_ms(env));
+    for (int i = 0; i < SERIES; i++) {
+        snprintf(name, sizeof name, "ahead%d", i);
+        rw1_label(&s, "__name__", name);
+        rw1_sample(&s, kl_env_now_ms(env) + 3000, 1);
+        rw1_end(&m, &s);
+    }
+    fail_one(0, &m, &lost);
+    ck_assert_uint_eq(pushes[0].refused, SERIES);
+    kl_env_sim_run(sim, 2500);
+    push_to(1, "t", DM_RW1, m.at, m.size);
+    for (size_t i = 0; i < bus.count; i++)
+        written += held(i);
+    while (bus.count > 0)
+        complete(0, KL_OK);
+    ck_assert_uint_eq(pushes[1].status, 204);
+    ck_assert_uint_eq(pushes[1].samples_stored, 2 * SERIES);
+    ck_assert_uint_eq(written, 2 * SERIES);
+    kl_buf_deinit(&m);
+    kl_buf_deinit(&s);
+}
+END_TEST
+
 START_TEST(another_tenant_another_body_and_another_format_are_no_retry)
 {
     struct kl_buf m = { 0 }, other = { 0 };
@@ -349,6 +381,7 @@ int main(void)
     tcase_set_timeout(t, 60);
     tcase_add_test(t, a_retry_sends_only_what_was_not_acked);
     tcase_add_test(t, a_retry_that_fails_again_is_remembered_on);
+    tcase_add_test(t, what_was_refused_the_first_time_is_written_when_the_retry_may_bring_it);
     tcase_add_test(t, another_tenant_another_body_and_another_format_are_no_retry);
     tcase_add_test(t, after_two_minutes_or_when_the_log_was_made_anew_all_is_sent_again);
     tcase_add_test(t, samples_that_got_our_time_are_sent_again_whole);
