@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "koalemos/cluster_priv.h"
+#include "libkoal/bus/nats_servers.h"
 #include "libkoal/bus/options.h"
 
 static const char usage[] =
@@ -42,12 +43,31 @@ static const char usage[] =
     "Flags are those of every service, as --nats.url and --cell; `koalemos cluster status --help` lists them.\n"
     "Exit status: 0; 1 when NATS was not reached, something could not be made, or time was over; 2 wrong usage.\n";
 
-enum { WAIT_MS = 600000, STATUS_WAIT_MS = 4000, LOOK_EVERY_MS = 50 };
+enum { VERSIONS_WAIT_MS = 2000, WAIT_MS = 600000, STATUS_WAIT_MS = 4000, LOOK_EVERY_MS = 50 };
 
 int cluster_fail(const char *what, const struct kl_err *err)
 {
     fprintf(stderr, "koalemos cluster: %s: %s\n", what, err->text);
     return 1;
+}
+
+/* ---- the servers ---- */
+
+/* Of one server nobody waits for another to come back. */
+static void warn_of_old_servers(struct cluster *c)
+{
+    struct kl_bus_server all[KL_BUS_SERVERS_MAX];
+    struct kl_err        err;
+    unsigned             count;
+
+    if (kl_config_int(c->app->config, "log.replicas") == 1 || !c->bus->healthy(c->bus, &err))
+        return;
+    count = kl_bus_nats_servers(kl_config_text(c->app->config, "nats.url"), VERSIONS_WAIT_MS, all);
+    for (unsigned i = 0; i < count; i++)
+        if (kl_bus_version_before(all[i].version, 2, 10))
+            fprintf(stderr, "koalemos cluster: warning: the nats-server at %s is %s: before 2.10 writers may wait for half a "
+                    "minute when one of the servers comes back, and no power cut of all of them is survived; use 2.12.7 or "
+                    "newer\n", all[i].address, all[i].version);
 }
 
 /* ---- init: one question to each partition's log makes its stream ---- */
@@ -373,6 +393,8 @@ int koalemos_cluster(int argc, char **argv, int first)
         code = cluster_fail(name, &err);
     } else {
         c.loop = c.app->env->sched->loop_new(c.app->env->sched, "cluster", 16);
+        if (v->run == init || v->run == status)
+            warn_of_old_servers(&c);
         code = v->run(&c);                             /* which closes the bus */
         c.app->env->sched->loop_free(c.loop);
         c.bus->free(c.bus);

@@ -1,5 +1,6 @@
 /*
- * The ack of a publish, as JetStream's API documents it:
+ * The version in a server's first line, INFO {"version":"2.9.10",...}, and the ack of a publish, as JetStream's
+ * API documents it:
  *
  *   {"stream":"S","seq":7}   {"stream":"S","seq":7,"duplicate":true}
  *   {"error":{"code":503,"err_code":10077,"description":"maximum bytes exceeded"},
@@ -157,4 +158,38 @@ bool kl_busn_ack_parse(const char *at, size_t size, struct kl_busn_reply *r)
     }
     j.bad |= !eat(&j, '}');
     return !j.bad && (!r->ok || r->seq > 0);
+}
+
+static bool take_version(struct kl_span s, char version[KL_BUS_VERSION_MAX + 1])
+{
+    static const char good[] = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.+-";
+
+    if (s.size == 0 || s.size > KL_BUS_VERSION_MAX)
+        return false;
+    memcpy(version, s.at, s.size);
+    version[s.size] = '\0';
+    return strspn(version, good) == s.size;
+}
+
+bool kl_busn_info_version(const char *at, size_t size, char version[KL_BUS_VERSION_MAX + 1])
+{
+    struct json j = { .at = at, .end = at + size };
+    bool        told = false;
+
+    j.bad |= !word(&j, "INFO ") || !eat(&j, '{');
+    while (!j.bad && peek(&j) != '}') {
+        struct kl_span key = text(&j);
+
+        j.bad |= !eat(&j, ':');
+        if (j.bad)
+            break;
+        if (kl_span_eq(key, kl_span_str("version")))
+            told = take_version(text(&j), version);
+        else
+            skip(&j, 0);
+        if (!eat(&j, ','))
+            break;
+    }
+    j.bad |= !eat(&j, '}');
+    return told && !j.bad;
 }

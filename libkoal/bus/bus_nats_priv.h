@@ -23,7 +23,8 @@
  *   bus_nats_kv.c    keys
  *   bus_nats_watch.c watchers of keys
  *   bus_nats_ask.c   questions and services
- *   bus_nats_json.c  the few words of JSON in an ack
+ *   bus_nats_json.c  the few words of JSON in an ack, and in a server's first line
+ *   bus_nats_servers.c  servers asked for their version, without the library
  */
 #include <pthread.h>
 #include <stdatomic.h>
@@ -31,6 +32,7 @@
 #include <nats/nats.h>
 
 #include "libkoal/bus/bus_fit_priv.h"
+#include "libkoal/bus/nats_servers.h"
 
 enum {
     KL_BUSN_JOB_THREADS = 6, KL_BUSN_LOOK_THREADS = 16,
@@ -148,6 +150,9 @@ void kl_busn_on_answer(natsConnection *nc, natsSubscription *sub, natsMsg *msg, 
 
 /* Fills r->ok, duplicate, seq, err_code, text from a publish's ack; false: it is none. */
 bool kl_busn_ack_parse(const char *at, size_t size, struct kl_busn_reply *r);
+
+/* The version out of a server's first line; false: it is none, or does not tell it. */
+bool kl_busn_info_version(const char *at, size_t size, char version[KL_BUS_VERSION_MAX + 1]);
 
 /* ---- streams ---- */
 
