@@ -127,95 +127,91 @@ START_TEST(series_that_has_histograms_stays_as_it_is)
 }
 END_TEST
 
+/* The rows of five minutes that one chunk of floats becomes. */
+struct rolled {
+    struct blk_roll            *r;
+    struct kl_buf               b;
+    struct kl_arena             arena;
+    const struct blk_chunk_ref *out;
+    int64_t                     at[8], starts[8];
+    struct kl_hist              h[8];
+    uint32_t                    n;
+};
+
+static void roll(struct rolled *x, const int64_t *t, const double *v, const int64_t *st, uint32_t count)
+{
+    struct blk_chunk_ref ref = { .count = count, .kind = BLK_FLOATS, .first_ms = t[0], .last_ms = t[count - 1] };
+
+    *x = (struct rolled){ .r = blk_roll_new(300000) };
+    blk_chunk_encode(t, v, st, count, &x->b);
+    ref.bytes = kl_buf_span(&x->b);
+    ck_assert_int_eq(blk_roll_series(x->r, &ref, 1, &x->out, &x->n, &err), KL_OK);
+    ck_assert_uint_eq(x->n, 1);
+    ck_assert_uint_le(x->out->count, 8);
+    kl_arena_init(&x->arena, 1 << 20);
+    ck_assert_int_eq(blk_chunk_decode_hists(x->out->bytes, &x->arena, x->at, x->h, x->starts, &x->n, &err), KL_OK);
+}
+
+static void rolled_end(struct rolled *x)
+{
+    kl_arena_deinit(&x->arena);
+    kl_buf_deinit(&x->b);
+    blk_roll_free(x->r);
+}
+
 START_TEST(counters_lose_nothing_at_resets)
 {
-    struct blk_roll            *r = blk_roll_new(300000);
-    int64_t                     t[] = { 1000, 2000, 3000, 4000, 5000, 6000 }, at[2];
-    double                      v[] = { 5, 9, 2, 7, 1, 3 };
-    struct kl_buf               b = { 0 };
-    struct blk_chunk_ref        ref = { .count = 6, .kind = BLK_FLOATS, .first_ms = 1000, .last_ms = 6000 };
-    const struct blk_chunk_ref *out;
-    struct kl_arena             arena;
-    struct kl_hist              h[2];
-    struct blk_row              row;
-    uint32_t                    n;
+    static const int64_t t[] = { 1000, 2000, 3000, 4000, 5000, 6000 };
+    static const double  v[] = { 5, 9, 2, 7, 1, 3 };
+    struct rolled        x;
+    struct blk_row       row;
 
-    blk_chunk_encode(t, v, NULL, 6, &b);
-    ref.bytes = kl_buf_span(&b);
-    ck_assert_int_eq(blk_roll_series(r, &ref, 1, &out, &n, &err), KL_OK);
-    kl_arena_init(&arena, 1 << 20);
-    ck_assert_int_eq(blk_chunk_decode_hists(out[0].bytes, &arena, at, h, NULL, &n, &err), KL_OK);
-    ck_assert(n == 1 && blk_row_get(&h[0], &row));
+    roll(&x, t, v, NULL, 6);
+    ck_assert(x.n == 1 && blk_row_get(&x.h[0], &row));
     ck_assert(row.last - row.first + row.resets == 4 + 2 + 5 + 1 + 2);     /* the increase */
     ck_assert(row.since_ms == 5000 && row.sum == 27);
-    kl_arena_deinit(&arena);
-    kl_buf_deinit(&b);
-    blk_roll_free(r);
+    rolled_end(&x);
 }
 END_TEST
 
 START_TEST(start_times_of_the_first_and_the_last_sample_are_kept_and_beginnings_counted)
 {
-    struct blk_roll            *r = blk_roll_new(300000);
-    int64_t                     t[] = { 301000, 302000, 303000, 304000, 601000, 602000, 901000, 1201000, 1202000 };
-    int64_t                     st[] = { 1000, 1000, 302500, 302500, 302500, 302500, 0, 0, 1201500 }, at[4], got[4];
-    double                      v[] = { 5, 9, 20, 21, 30, 31, 40, 50, 60 };
-    struct kl_buf               b = { 0 };
-    struct blk_chunk_ref        ref = { .count = 9, .kind = BLK_FLOATS, .first_ms = 301000, .last_ms = 1202000 };
-    static const double         resets[] = { 9, 0, 0, 50 };
-    static const int64_t        first[] = { 1000, 302500, 0, 0 }, last[] = { 302500, 302500, 0, 1201500 };
-    const struct blk_chunk_ref *out;
-    struct kl_arena             arena;
-    struct kl_hist              h[4];
-    struct blk_row              row;
-    uint32_t                    n;
+    static const int64_t t[] = { 301000, 302000, 303000, 304000, 601000, 602000, 901000, 1201000, 1202000 };
+    static const int64_t st[] = { 1000, 1000, 302500, 302500, 302500, 302500, 0, 0, 1201500 };
+    static const double  v[] = { 5, 9, 20, 21, 30, 31, 40, 50, 60 };
+    static const double  resets[] = { 9, 0, 0, 50 };
+    static const int64_t first[] = { 1000, 302500, 0, 0 }, last[] = { 302500, 302500, 0, 1201500 };
+    struct rolled        x;
+    struct blk_row       row;
 
-    blk_chunk_encode(t, v, st, 9, &b);
-    ref.bytes = kl_buf_span(&b);
-    ck_assert_int_eq(blk_roll_series(r, &ref, 1, &out, &n, &err), KL_OK);
-    kl_arena_init(&arena, 1 << 20);
-    ck_assert_int_eq(blk_chunk_decode_hists(out[0].bytes, &arena, at, h, got, &n, &err), KL_OK);
-    ck_assert_uint_eq(n, 4);
-    for (uint32_t i = 0; i < n; i++) {
-        ck_assert(blk_row_get(&h[i], &row));
+    roll(&x, t, v, st, 9);
+    ck_assert_uint_eq(x.n, 4);
+    for (uint32_t i = 0; i < x.n; i++) {
+        ck_assert(blk_row_get(&x.h[i], &row));
         ck_assert_double_eq(row.resets, resets[i]);
-        ck_assert_int_eq(got[i], last[i]);
-        ck_assert_int_eq(blk_row_begun(&row, got[i]), first[i]);
+        ck_assert_int_eq(x.starts[i], last[i]);
+        ck_assert_int_eq(blk_row_begun(&row, x.starts[i]), first[i]);
     }
-    kl_arena_deinit(&arena);
-    kl_buf_deinit(&b);
-    blk_roll_free(r);
+    rolled_end(&x);
 }
 END_TEST
 
 /* FORMAT.md, "Rollups": whoever reads rows later goes by it. */
 START_TEST(row_lies_as_the_format_says)
 {
-    struct blk_roll            *r = blk_roll_new(300000);
-    int64_t                     t[] = { 300001, 400000, 600000 }, at[1];
-    double                      v[] = { 5, 9, 2 };
-    struct kl_buf               b = { 0 };
-    struct blk_chunk_ref        ref = { .count = 3, .kind = BLK_FLOATS, .first_ms = 300001, .last_ms = 600000 };
-    const struct blk_chunk_ref *out;
-    struct kl_arena             arena;
-    struct kl_hist              h[1];
-    uint32_t                    n;
-    static const double         buckets[] = { 2, 9, 5, 2, 9 };
+    static const int64_t  t[] = { 300001, 400000, 600000 };
+    static const double   v[] = { 5, 9, 2 }, buckets[] = { 2, 9, 5, 2, 9 };
+    struct rolled         x;
+    const struct kl_hist *h = x.h;
 
-    blk_chunk_encode(t, v, NULL, 3, &b);
-    ref.bytes = kl_buf_span(&b);
-    ck_assert_int_eq(blk_roll_series(r, &ref, 1, &out, &n, &err), KL_OK);
-    ck_assert(n == 1 && out->count == 1 && out->kind == BLK_HISTS);
-    kl_arena_init(&arena, 1 << 20);
-    ck_assert_int_eq(blk_chunk_decode_hists(out->bytes, &arena, at, h, NULL, &n, &err), KL_OK);
-    ck_assert_int_eq(at[0], 600000);
+    roll(&x, t, v, NULL, 3);
+    ck_assert(x.n == 1 && x.out->count == 1 && x.out->kind == BLK_HISTS);
+    ck_assert_int_eq(x.at[0], 600000);
     ck_assert(h->schema == 100 && h->reset == 3 && h->count == 3 && h->sum == 16 && h->zero_threshold == 0 &&
               h->zero_count == 299999 && h->neg_span_count == 0);
     ck_assert(h->pos_span_count == 1 && h->pos_spans->offset == 0 && h->pos_spans->length == 5 && h->pos_count == 5);
     ck_assert_int_eq(memcmp(h->pos, buckets, sizeof buckets), 0);
-    kl_arena_deinit(&arena);
-    kl_buf_deinit(&b);
-    blk_roll_free(r);
+    rolled_end(&x);
 }
 END_TEST
 

@@ -7,36 +7,11 @@
 #include <math.h>
 #include <stdlib.h>
 
-#include "tests/suite.h"
-#include "wire.h"
+#include "rw_fixture.h"
 
-static struct kl_buf            message, series, part, inner;
-static struct kl_labels_builder builder;
-static struct kl_arena          arena;
-static struct kl_err            err;
 static struct tsp_rw1           r;
 static struct tsp_rw1_series    got;
 static struct tsp_rw1_metadata  meta;
-
-static void setup(void)
-{
-    kl_buf_init(&message, 0);
-    kl_buf_init(&series, 0);
-    kl_buf_init(&part, 0);
-    kl_buf_init(&inner, 0);
-    kl_arena_init(&arena, 8 << 20);
-    kl_labels_start(&builder);
-    err = (struct kl_err){ 0 };
-}
-
-static void teardown(void)
-{
-    kl_buf_deinit(&message);
-    kl_buf_deinit(&series);
-    kl_buf_deinit(&part);
-    kl_buf_deinit(&inner);
-    kl_arena_deinit(&arena);
-}
 
 static void add_label(struct kl_buf *to, const char *name, const char *value)
 {

@@ -6,35 +6,10 @@
 #include <check.h>
 #include <stdlib.h>
 
-#include "tests/suite.h"
-#include "wire.h"
+#include "rw_fixture.h"
 
-static struct kl_buf            message, series, part, inner;
-static struct kl_labels_builder builder;
-static struct kl_arena          arena;
-static struct kl_err            err;
 static struct tsp_rw2           r;
 static struct tsp_rw2_series    got;
-
-static void setup(void)
-{
-    kl_buf_init(&message, 0);
-    kl_buf_init(&series, 0);
-    kl_buf_init(&part, 0);
-    kl_buf_init(&inner, 0);
-    kl_arena_init(&arena, 1 << 20);
-    kl_labels_start(&builder);
-    err = (struct kl_err){ 0 };
-}
-
-static void teardown(void)
-{
-    kl_buf_deinit(&message);
-    kl_buf_deinit(&series);
-    kl_buf_deinit(&part);
-    kl_buf_deinit(&inner);
-    kl_arena_deinit(&arena);
-}
 
 /* "", __name__, up, job, node, trace_id, abc, Help., seconds */
 static void add_symbols(void)
