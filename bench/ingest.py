@@ -19,6 +19,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tests", "e2e"))
 import koa  # noqa: E402
+import others  # noqa: E402
 
 
 def labels(n):
@@ -138,19 +139,10 @@ def main():
         return
     peers = os.path.abspath(a.peers)
     with koa.World() as w:
-        port = koa.free_port()
-        v = w.run("victoria-metrics", os.path.join(peers, "victoria-metrics"), f"-httpListenAddr=127.0.0.1:{port}",
-                  f"-storageDataPath={w.path('vm')}", "-retentionPeriod=100y")
-        koa.eventually("victoria-metrics", lambda: koa.http(f"http://127.0.0.1:{port}/health")[0] == 200)
+        v, port = others.victoria(w, peers)
         measure("victoria-metrics", v, port, "/api/v1/write", load, samples, lambda: None)
     with koa.World() as w:
-        port = koa.free_port()
-        with open(w.path("p.yml"), "w") as f:
-            f.write("global: {}\nstorage: {tsdb: {out_of_order_time_window: 3650d}}\n")
-        v = w.run("prometheus", os.path.join(peers, "prometheus"), f"--config.file={w.path('p.yml')}",
-                  f"--storage.tsdb.path={w.path('p')}", "--web.enable-remote-write-receiver",
-                  f"--web.listen-address=127.0.0.1:{port}")
-        koa.eventually("prometheus", lambda: koa.http(f"http://127.0.0.1:{port}/-/ready")[0] == 200)
+        v, port = others.prometheus(w, peers)
         measure("prometheus", v, port, "/api/v1/write", load, samples, lambda: None)
 
 

@@ -22,6 +22,7 @@ import urllib.parse
 
 from hosts import STEP, cpu_seconds, load, modes_of     # first: it knows where koa is
 import koa
+import others
 
 ROUNDS = 5
 HOSTS = 200
@@ -129,22 +130,13 @@ def start_koalemos(w, data):
 
 
 def start_victoria(w, peers, data):
-    port = koa.free_port()
-    v = w.run("victoria-metrics", os.path.join(peers, "victoria-metrics"), f"-httpListenAddr=127.0.0.1:{port}",
-              f"-storageDataPath={w.path('vm')}", "-retentionPeriod=100y", "-search.disableCache", "-search.latencyOffset=0")
-    koa.eventually("victoria-metrics", lambda: koa.http(f"http://127.0.0.1:{port}/health")[0] == 200)
+    v, port = others.victoria(w, peers, "-search.disableCache", "-search.latencyOffset=0")
     load(f"http://127.0.0.1:{port}", data)
     return Server("victoria-metrics", v, port, {"nocache": "1"})
 
 
 def start_prometheus(w, peers, data):
-    port = koa.free_port()
-    with open(w.path("p.yml"), "w") as f:
-        f.write("global: {}\nstorage: {tsdb: {out_of_order_time_window: 3650d}}\n")
-    v = w.run("prometheus", os.path.join(peers, "prometheus"), f"--config.file={w.path('p.yml')}",
-              f"--storage.tsdb.path={w.path('p')}", "--web.enable-remote-write-receiver",
-              f"--web.listen-address=127.0.0.1:{port}")
-    koa.eventually("prometheus", lambda: koa.http(f"http://127.0.0.1:{port}/-/ready")[0] == 200)
+    v, port = others.prometheus(w, peers)
     load(f"http://127.0.0.1:{port}", data)
     return Server("prometheus", v, port, {})
 

@@ -40,22 +40,11 @@ def promtool_blocks(world, series, start_ms, name="blocks"):
     return world.path(name)
 
 
-def _varint(n):
-    n &= (1 << 64) - 1
-    out = bytearray()
-    while n > 0x7f:
-        out.append(n & 0x7f | 0x80)
-        n >>= 7
-    out.append(n)
-    return bytes(out)
+_varint, _bytes = koa._varint, koa._field
 
 
 def _zigzag(n):
     return _varint(n << 1 if n >= 0 else (-n << 1) - 1)
-
-
-def _bytes(number, payload):
-    return _varint(number << 3 | 2) + _varint(len(payload)) + payload
 
 
 def _double(number, v):
