@@ -14,6 +14,7 @@
  * whoever reads holds the segment.
  */
 #include "libkoal/store/folders.h"
+#include "libkoal/store/store_over_priv.h"
 
 #include "libkoal/base/hash.h"
 #include "libkoal/base/log.h"
@@ -50,8 +51,7 @@ struct piece {
 };
 
 struct cache {
-    struct kl_store  store;
-    struct kl_store *inner;
+    struct kl_store_over over;
     struct kl_env   *env;
     struct kl_env_dir *dir;
     struct kl_log   *log;
@@ -296,7 +296,7 @@ static enum kl_code from_store(struct cache *c, const struct wanted *w, uint64_t
 
     if (end == *at)                                    /* it has come meanwhile */
         return KL_OK;
-    code = kl_store_get(c->inner, w->key, *at, out, end - *at, w->tally, err);
+    code = kl_store_get(c->over.inner, w->key, *at, out, end - *at, w->tally, err);
     if (code != KL_OK)
         return code;
     kl_count(c->misses, 1);
@@ -318,7 +318,7 @@ static enum kl_code get_tallied(struct kl_store *store, const char *key, uint64_
     enum kl_code  code = KL_OK;
 
     if (size == 0 || w.end < offset)
-        return kl_store_get(c->inner, key, offset, bytes, size, tally, err);
+        return kl_store_get(c->over.inner, key, offset, bytes, size, tally, err);
     for (uint64_t at = offset; at < w.end && code == KL_OK; )
         if (!from_disk(c, &w, &at))
             code = from_store(c, &w, &at, err);
@@ -335,39 +335,6 @@ static enum kl_code get(struct kl_store *store, const char *key, uint64_t offset
 
 /* ---- the others ---- */
 
-static enum kl_code head(struct kl_store *store, const char *key, uint64_t *size_bytes,
-                         struct kl_err *err)
-{
-    struct cache *c = (struct cache *)store;
-
-    return c->inner->head(c->inner, key, size_bytes, err);
-}
-
-static enum kl_code put(struct kl_store *store, const char *key, struct kl_span bytes,
-                        struct kl_err *err)
-{
-    struct cache *c = (struct cache *)store;
-
-    return c->inner->put(c->inner, key, bytes, err);
-}
-
-static enum kl_code put_from(struct kl_store *store, const char *key, const struct kl_store_feed *feed,
-                             struct kl_err *err)
-{
-    struct cache *c = (struct cache *)store;
-
-    return kl_store_put_from(c->inner, key, feed, err);
-}
-
-static enum kl_code list(struct kl_store *store, const char *prefix,
-                         void (*each)(void *ctx, const char *key, uint64_t size_bytes), void *ctx,
-                         struct kl_err *err)
-{
-    struct cache *c = (struct cache *)store;
-
-    return c->inner->list(c->inner, prefix, each, ctx, err);
-}
-
 /* A key may be put anew: its pieces go. They are looked for everywhere, since its size is not known. */
 static enum kl_code remove_object(struct kl_store *store, const char *key, struct kl_err *err)
 {
@@ -380,7 +347,7 @@ static enum kl_code remove_object(struct kl_store *store, const char *key, struc
             if (kl_fp_cmp(p->key, fp) == 0)
                 unchain(c, p);
     pthread_mutex_unlock(&c->lock);
-    return c->inner->remove(c->inner, key, err);
+    return c->over.inner->remove(c->over.inner, key, err);
 }
 
 /* Only what is wholly absent: a reader would ask for it as one. */
@@ -389,11 +356,9 @@ static void ahead(struct kl_store *store, const char *key, uint64_t offset, size
     struct cache *c = (struct cache *)store;
     struct wanted w = { .fp = kl_hash128(key, strlen(key)), .offset = offset, .end = offset + size };
 
-    if (size > 0 && w.end > offset && c->inner->ahead != NULL && gap_end(c, &w, offset) == w.end)
-        c->inner->ahead(c->inner, key, offset, size);
+    if (size > 0 && w.end > offset && c->over.inner->ahead != NULL && gap_end(c, &w, offset) == w.end)
+        c->over.inner->ahead(c->over.inner, key, offset, size);
 }
-
-static void cancel(struct kl_store *s) { kl_store_cancel(((struct cache *)s)->inner); }
 
 static void close_store(struct kl_store *store)
 {
@@ -449,7 +414,7 @@ enum kl_code kl_store_cache_open_in(struct kl_env *env, struct kl_store *inner, 
         return kl_within(err, "cache %s", path);
     }
     c = kl_new(sizeof *c);
-    *c = (struct cache){ .inner = inner, .env = env, .dir = dir, .log = log,
+    *c = (struct cache){ .env = env, .dir = dir, .log = log,
                          .bytes_max = bytes_max, .segment_max = bytes_max / 8,
                          .buckets = kl_new(BUCKETS * sizeof(struct piece *)) };
     if (c->segment_max < SEGMENT_LEAST)
@@ -469,10 +434,12 @@ enum kl_code kl_store_cache_open_in(struct kl_env *env, struct kl_store *inner, 
                     "Pieces of the cache on disk that could not be read as they were written.");
     c->held = metric(metrics, &c->own[4], KL_GAUGE, "koalemos_store_cache_bytes",
                      "Bytes in the cache on disk.");
-    c->store = (struct kl_store){ .put = put, .put_from = put_from, .get = get, .get_tallied = get_tallied, .head = head,
-                                  .list = list, .remove = remove_object, .ahead = ahead,
-                                  .cancel = inner->cancel != NULL ? cancel : NULL,
-                                  .close = close_store };
-    *store = &c->store;
+    kl_store_over_init(&c->over, inner);
+    c->over.store.get = get;
+    c->over.store.get_tallied = get_tallied;
+    c->over.store.remove = remove_object;
+    c->over.store.ahead = ahead;
+    c->over.store.close = close_store;
+    *store = &c->over.store;
     return KL_OK;
 }

@@ -11,7 +11,7 @@
  * At most THREADS requests are made at once, others wait in a queue; a thread is started when all are
  * busy. One lock guards all of it; requests are made outside it, each into bytes of its own.
  */
-#include "libkoal/store/store.h"
+#include "libkoal/store/store_over_priv.h"
 
 #include "libkoal/base/hash.h"
 #include "libkoal/base/hedge.h"
@@ -48,8 +48,7 @@ struct flight {
     struct flight *next;
 };
 struct flights {
-    struct kl_store  store;
-    struct kl_store *inner;
+    struct kl_store_over over;
     struct kl_env   *env;
     unsigned         hedge_percent;
     struct kl_hedge  hedge;
@@ -135,7 +134,7 @@ static void *thread(void *ctx)
         }
         pthread_mutex_unlock(&s->lock);
         begin = kl_env_mono_ns(s->env);
-        code = kl_store_get(s->inner, r->of->key, r->of->offset, r->bytes, r->of->size, &r->took, &err);
+        code = kl_store_get(s->over.inner, r->of->key, r->of->offset, r->bytes, r->of->size, &r->took, &err);
         begin = kl_env_mono_ns(s->env) - begin;
         pthread_mutex_lock(&s->lock);
         answered(s, r, code, &err, begin);
@@ -232,7 +231,7 @@ static enum kl_code get_tallied(struct kl_store *store, const char *key, uint64_
     enum kl_code    code;
 
     if (size == 0 || size > SHARED_MAX || !kl_store_key_fit(key))
-        return kl_store_get(s->inner, key, offset, bytes, size, t, err);
+        return kl_store_get(s->over.inner, key, offset, bytes, size, t, err);
     pthread_mutex_lock(&s->lock);
     f = join(s, fp, offset, size);
     if (f == NULL) {
@@ -241,7 +240,7 @@ static enum kl_code get_tallied(struct kl_store *store, const char *key, uint64_
     }
     if (f == NULL) {
         pthread_mutex_unlock(&s->lock);
-        return kl_store_get(s->inner, key, offset, bytes, size, t, err);
+        return kl_store_get(s->over.inner, key, offset, bytes, size, t, err);
     }
     f->waiting++;
     wait_for(s, f);
@@ -298,48 +297,6 @@ static void ahead(struct kl_store *store, const char *key, uint64_t offset, size
     pthread_mutex_unlock(&s->lock);
 }
 
-/* ---- the others ---- */
-
-static enum kl_code put(struct kl_store *store, const char *key, struct kl_span bytes, struct kl_err *err)
-{
-    struct flights *s = (struct flights *)store;
-
-    return s->inner->put(s->inner, key, bytes, err);
-}
-
-static enum kl_code put_from(struct kl_store *store, const char *key, const struct kl_store_feed *feed,
-                             struct kl_err *err)
-{
-    struct flights *s = (struct flights *)store;
-
-    return kl_store_put_from(s->inner, key, feed, err);
-}
-
-static enum kl_code head(struct kl_store *store, const char *key, uint64_t *size_bytes, struct kl_err *err)
-{
-    struct flights *s = (struct flights *)store;
-
-    return s->inner->head(s->inner, key, size_bytes, err);
-}
-
-static enum kl_code list(struct kl_store *store, const char *prefix,
-                         void (*each)(void *ctx, const char *key, uint64_t size_bytes), void *ctx,
-                         struct kl_err *err)
-{
-    struct flights *s = (struct flights *)store;
-
-    return s->inner->list(s->inner, prefix, each, ctx, err);
-}
-
-static enum kl_code remove_object(struct kl_store *store, const char *key, struct kl_err *err)
-{
-    struct flights *s = (struct flights *)store;
-
-    return s->inner->remove(s->inner, key, err);
-}
-
-static void cancel(struct kl_store *store) { kl_store_cancel(((struct flights *)store)->inner); }
-
 /* Requests that nobody waits for any more may be under way still: they are waited for. */
 static void close_store(struct kl_store *store)
 {
@@ -367,7 +324,7 @@ struct kl_store *kl_store_flights_new(struct kl_env *env, struct kl_store *inner
 {
     struct flights *s = kl_new(sizeof *s);
 
-    *s = (struct flights){ .inner = inner, .env = env, .hedge_percent = hedge_percent,
+    *s = (struct flights){ .env = env, .hedge_percent = hedge_percent,
                            .last = &s->first,
                            .hedge = { .first_ms = HEDGE_FIRST_MS, .least_ms = HEDGE_LEAST_MS,
                                       .most_ms = HEDGE_MOST_MS, .burst = HEDGE_BURST } };
@@ -382,8 +339,10 @@ struct kl_store *kl_store_flights_new(struct kl_env *env, struct kl_store *inner
     s->won = metrics == NULL ? &s->own[2]
         : kl_metrics_add(metrics, KL_COUNTER, "koalemos_store_reads_hedges_won_total", "",
                          "Of these, such as the second request answered.");
-    s->store = (struct kl_store){ .put = put, .put_from = put_from, .get = get, .get_tallied = get_tallied, .head = head,
-                                  .list = list, .remove = remove_object, .ahead = ahead,
-                                  .cancel = inner->cancel != NULL ? cancel : NULL, .close = close_store };
-    return &s->store;
+    kl_store_over_init(&s->over, inner);
+    s->over.store.get = get;
+    s->over.store.get_tallied = get_tallied;
+    s->over.store.ahead = ahead;
+    s->over.store.close = close_store;
+    return &s->over.store;
 }
