@@ -179,9 +179,12 @@ static enum kl_code fill_parts(struct kl_span message, struct wire_hist *w, stru
                 fill_delta(to, f.v);
             } else {
                 struct kl_cur v = tsp_wire_in(f.bytes);
-                while (v.at < v.end)
-                    fill_delta(to, tsp_wire_varint(&v));
-                to->ok = to->ok && !v.bad;
+                while (v.at < v.end) {
+                    uint64_t delta = tsp_wire_varint(&v);
+                    if (v.bad)                         /* not counted: there is no room for it */
+                        return unfit(err, "with a bucket that is cut short");
+                    fill_delta(to, delta);
+                }
             }
             if (!to->ok)
                 return unfit(err, "with a bucket below 0 or past 2^53");

@@ -421,6 +421,22 @@ START_TEST(an_unfit_histogram_is_refused_with_words)
 }
 END_TEST
 
+/* As many buckets as fill the arena's block to its last byte. */
+START_TEST(a_bucket_that_breaks_off_behind_the_last_whole_one_is_written_nowhere)
+{
+    struct kl_hist h;
+    int64_t        time_ms;
+
+    for (int i = 0; i < 8192; i++)
+        kl_buf_addz(&inner, 0);
+    kl_buf_add8(&inner, 0x80);
+    w_message(&part, 12, &inner);
+    ck_assert(!read_hist(&h, &time_ms));
+    ck_assert_int_eq(err.code, KL_EINVAL);
+    ck_assert_str_eq(err.text, "a histogram with a bucket that is cut short");
+}
+END_TEST
+
 START_TEST(a_histogram_past_the_bounds_takes_no_memory)
 {
     struct kl_hist h;
@@ -458,6 +474,7 @@ int main(void)
     tcase_add_test(t, a_histogram_of_custom_bounds_keeps_them);
     tcase_add_test(t, a_stale_histogram_is_a_histogram);
     tcase_add_loop_test(t, an_unfit_histogram_is_refused_with_words, 0, 14);
+    tcase_add_test(t, a_bucket_that_breaks_off_behind_the_last_whole_one_is_written_nowhere);
     tcase_add_test(t, a_histogram_past_the_bounds_takes_no_memory);
     suite_add_tcase(s, t);
     return run_suite(s);
