@@ -38,10 +38,15 @@ const char *dm_reason_name(enum dm_reason r) { return reasons[r].name; }
 
 enum dm_reason dm_inspect_form(const struct kl_labels_builder *b, bool in_order)
 {
+    size_t left = KL_LABELS_BYTES_MAX;
+
     for (size_t i = 0; i < b->count; i++) {
         const struct kl_label *x = &b->pairs[i];
         if (x->name.size == 0)
             return DM_NO_LABEL_NAME;
+        if (x->name.size > left || x->value.size > left - x->name.size)
+            return DM_LARGE_SET;
+        left -= x->name.size + x->value.size;
         if (!kl_utf8_ok(x->name) || !kl_utf8_ok(x->value))
             return DM_NOT_UTF8;
         for (size_t k = 0; k < i; k++)
@@ -64,6 +69,10 @@ enum dm_reason dm_inspect_labels(const struct dm_limits *limits, const struct kl
         const struct kl_label *x = &b->pairs[i];
         if (x->name.size == 0)
             return DM_NO_LABEL_NAME;
+        if (x->name.size > limits->name_bytes_max)
+            return DM_LONG_NAME;
+        if (x->value.size > limits->value_bytes_max)
+            return DM_LONG_VALUE;
         if (in_order && i > 0) {
             int order = kl_span_cmp(b->pairs[i - 1].name, x->name);
             if (order >= 0)
@@ -71,10 +80,6 @@ enum dm_reason dm_inspect_labels(const struct dm_limits *limits, const struct kl
         }
         if (!kl_utf8_ok(x->name) || !kl_utf8_ok(x->value))
             return DM_NOT_UTF8;
-        if (x->name.size > limits->name_bytes_max)
-            return DM_LONG_NAME;
-        if (x->value.size > limits->value_bytes_max)
-            return DM_LONG_VALUE;
         if (kl_span_eq(x->name, name_label))
             *metric = x->value;
         count += x->value.size > 0;                    /* an empty value is no label */

@@ -33,7 +33,8 @@ struct dm_report {
 };
 
 /* Judges a label set as sent. `in_order`: the format demands sorted names (remote write). Names
- * given twice are found here only when in order; kl_labels_finish finds the others. */
+ * given twice are found here only when in order; kl_labels_finish finds the others. What is too long
+ * is not looked through: in some formats many series share one text, and each would cost all of it. */
 /* The same of its form alone, before rules that may change it: names given twice are always found. */
 enum dm_reason dm_inspect_form(const struct kl_labels_builder *b, bool in_order);
 enum dm_reason dm_inspect_labels(const struct dm_limits *limits, const struct kl_labels_builder *b,

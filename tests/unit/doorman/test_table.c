@@ -111,6 +111,8 @@ static const struct { enum dm_reason why; bool in_order; const char *pairs[12]; 
     { DM_NOT_UTF8, true, { "\xc0\x80", "m", } },
     { DM_LONG_NAME, true, { "__name__", "m", "a123456789", "1" } },
     { DM_LONG_VALUE, true, { "__name__", "m", "a", "12345678901" } },
+    { DM_LONG_NAME, true, { "__name__", "m", "Z123456789", "1" } },        /* before its order */
+    { DM_LONG_VALUE, true, { "__name__", "m", "a", "\xff" "2345678901" } }, /* before its bytes */
     { DM_TOO_MANY_LABELS, true, { "__name__", "m", "a", "1", "b", "1", "c", "1" } },
     { DM_GOOD, true, { "__name__", "m", "a", "1", "b", "1", "c", "" } },
 };
@@ -128,6 +130,25 @@ START_TEST(a_series_enters_only_as_the_format_and_the_limits_say)
     ck_assert_int_eq(dm_inspect_labels(&limits, &b, sets[_i].in_order, &metric), sets[_i].why);
     if (sets[_i].why == DM_GOOD)
         ck_assert(kl_span_eq(metric, kl_span_str("m")));
+}
+END_TEST
+
+/* Of no form: it is not looked through, not even to find that it is no text. */
+START_TEST(a_set_larger_than_any_that_is_stored_goes_to_no_rule)
+{
+    struct kl_labels_builder b = { 0 };
+    struct kl_err            err;
+    char                    *text = malloc(KL_LABELS_BYTES_MAX);
+
+    memset(text, 0xff, KL_LABELS_BYTES_MAX);
+    kl_labels_add(&b, kl_span("a", 1), kl_span(text, KL_LABELS_BYTES_MAX), &err);
+    ck_assert_int_eq(dm_inspect_form(&b, true), DM_LARGE_SET);
+    memset(text, 'x', KL_LABELS_BYTES_MAX);
+    b.pairs[0].value.size = KL_LABELS_BYTES_MAX - 1;
+    ck_assert_int_eq(dm_inspect_form(&b, true), DM_GOOD);
+    kl_labels_add(&b, kl_span("b", 1), kl_span("", 0), &err);
+    ck_assert_int_eq(dm_inspect_form(&b, true), DM_LARGE_SET);
+    free(text);
 }
 END_TEST
 
@@ -183,6 +204,7 @@ int main(void)
     tcase_add_test(t, tenants_keep_their_numbers_and_are_bounded);
     tcase_add_loop_test(t, a_series_enters_only_as_the_format_and_the_limits_say, 0,
                         (int)(sizeof sets / sizeof sets[0]));
+    tcase_add_test(t, a_set_larger_than_any_that_is_stored_goes_to_no_rule);
     tcase_add_test(t, a_time_enters_within_the_window_and_never_where_it_would_overflow);
     tcase_add_test(t, a_report_counts_by_reason_names_the_first_and_stays_text);
     suite_add_tcase(s, t);
