@@ -13,15 +13,17 @@ enum kl_code kl_busl_publish(struct kl_env_dir *dir, const char *tmp, const char
                              struct kl_span bytes, struct kl_err *err)
 {
     struct kl_env_file *f;
-    bool published = false;
+    enum kl_code code;
 
     if (dir->create(dir, tmp, &f, err) != KL_OK)
         return kl_within(err, "write %s", name);
-    if (dir->append(f, bytes.at, bytes.size, err) == KL_OK && dir->sync(f, err) == KL_OK &&
-        dir->publish(f, name, err) == KL_OK)
-        published = true;
+    code = dir->append(f, bytes.at, bytes.size, err);
+    if (code == KL_OK)
+        code = dir->sync(f, err);
+    if (code == KL_OK && (code = dir->publish(f, name, err)) == KL_ELIMIT)
+        err->code = KL_EIO;                            /* it may be the new one, and its folder stays so */
     dir->close(f);
-    if (published)
+    if (code == KL_OK)
         return KL_OK;
     dir->remove(dir, tmp, &(struct kl_err){ 0 });
     return kl_within(err, "write %s", name);

@@ -308,7 +308,8 @@ static enum kl_code expected(struct kl_bus_kv *op, uint64_t revision)
                    revision, op->expect);
 }
 
-/* The table as it would be is saved; if that fails, the table is as it was, for good. */
+/* The table as it would be is saved; if that fails, the table is as it was: where the disk is full until
+ * there is room, else for good. */
 static enum kl_code change(struct kl_busl_kv *kv, struct kl_bus_kv *op)
 {
     bool        there, put = op->kind == KL_BUS_KV_PUT;
@@ -344,6 +345,8 @@ static enum kl_code change(struct kl_busl_kv *kv, struct kl_bus_kv *op)
         if (there)
             insert(kv, i, old);
         kv->revision--;
+        if (op->err.code == KL_ELIMIT)
+            return kl_within(&op->err, "keep the table of keys");
         /* Whether the new table took the old one's place is not known: no more changes. */
         kv->dead = true;
         kl_within(&op->err, "keep the table of keys");

@@ -155,6 +155,7 @@ void kl_busl_index_drop_oldest(struct kl_busl_index *x, struct kl_env_dir *dir);
 
 /* ---- small files: bus_local_files.c ---- */
 
+/* KL_ELIMIT: the disk is full, and `name` is what it was; another failure leaves that open. */
 enum kl_code kl_busl_publish(struct kl_env_dir *dir, const char *tmp, const char *name,
                              struct kl_span bytes, struct kl_err *err);
 enum kl_code kl_busl_meta_open(struct kl_env *env, struct kl_env_dir *dir, uint32_t partitions,

@@ -211,6 +211,29 @@ START_TEST(a_full_disk_refuses_and_room_makes_it_go_on)
 }
 END_TEST
 
+START_TEST(a_full_disk_refuses_a_key_and_room_makes_it_go_on)
+{
+    struct kl_bus_kv a;
+
+    world_open(SIM_LOCAL);
+    bus_open();
+    ck_assert_int_eq(kv(KL_BUS_KV_PUT, "k", "before", 0).code, KL_OK);
+    kl_env_disk_sim_room(w.disk, 20);
+    a = kv(KL_BUS_KV_PUT, "k", "does not fit there", UINT64_MAX);
+    ck_assert_msg(a.code == KL_ELIMIT, "%d %s", a.code, a.err.text);
+    a = kv(KL_BUS_KV_GET, "k", NULL, 0);
+    ck_assert_uint_eq(a.got_size, 6);
+    free(a.got);
+    kl_env_disk_sim_room(w.disk, UINT64_MAX);
+    a = kv(KL_BUS_KV_PUT, "k", "behind", a.revision);
+    ck_assert_msg(a.code == KL_OK, "%s", a.err.text);
+    /* Full where only the folder is left to sync: which of the two tables it has, nobody knows. */
+    kl_env_disk_sim_fail(w.disk, 5, KL_ELIMIT);
+    ck_assert_int_eq(kv(KL_BUS_KV_PUT, "k", "unknown", UINT64_MAX).code, KL_EIO);
+    ck_assert_int_eq(kv(KL_BUS_KV_PUT, "k", "refused", UINT64_MAX).code, KL_EIO);
+}
+END_TEST
+
 /* ---- crashes ---- */
 
 /* A killed process leaves its memory to the system; this process is not really killed, and must
@@ -409,6 +432,7 @@ int main(void)
     tcase_add_test(local, an_id_is_remembered_for_two_minutes_and_forgotten_in_the_end);
     tcase_add_test(local, a_failed_sync_is_final);
     tcase_add_test(local, a_full_disk_refuses_and_room_makes_it_go_on);
+    tcase_add_test(local, a_full_disk_refuses_a_key_and_room_makes_it_go_on);
     suite_add_tcase(s, local);
 
     tcase_set_timeout(crash, 60);
