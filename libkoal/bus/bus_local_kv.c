@@ -308,6 +308,17 @@ static enum kl_code expected(struct kl_bus_kv *op, uint64_t revision)
                    revision, op->expect);
 }
 
+/* `old` is the key's item, or NULL. A value that does not grow always has room. */
+static bool has_room(const struct kl_busl_kv *kv, const struct kl_bus_kv *op, const struct item *old)
+{
+    if (old != NULL && op->value.size <= old->size)
+        return true;
+    if (old == NULL && kv->count >= KEYS_MAX)
+        return false;
+    return kv->bytes - (old != NULL ? old->size : 0) + (old == NULL ? strlen(op->key) : 0) + op->value.size <=
+           TABLE_BYTES_MAX;
+}
+
 /* The table as it would be is saved; if that fails, the table is as it was: where the disk is full until
  * there is room, else for good. */
 static enum kl_code change(struct kl_busl_kv *kv, struct kl_bus_kv *op)
@@ -324,8 +335,7 @@ static enum kl_code change(struct kl_busl_kv *kv, struct kl_bus_kv *op)
         return op->err.code;
     if (!put && !there)
         return kl_fail(&op->err, KL_ENOENT, "there is no key %s", op->key);
-    if (put && !there && (kv->count >= KEYS_MAX ||
-                          kv->bytes + strlen(op->key) + op->value.size > TABLE_BYTES_MAX))
+    if (put && !has_room(kv, op, there ? &kv->items[i] : NULL))
         return kl_fail(&op->err, KL_ELIMIT, "the table of keys is full");
     if (there)
         old = take_out(kv, i);

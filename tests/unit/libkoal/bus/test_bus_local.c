@@ -4,6 +4,9 @@
  */
 #include "calls.h"
 
+#include "libkoal/base/buf.h"
+#include "libkoal/base/hash.h"
+
 START_TEST(purged_segments_are_deleted)
 {
     char *bytes = calloc(1, 32 << 10), path[100];
@@ -234,6 +237,58 @@ START_TEST(a_full_disk_refuses_a_key_and_room_makes_it_go_on)
 }
 END_TEST
 
+/* A table of keys as full as one may be, but for some bytes; and a last key, of which there is little. */
+static void put_full_table(void)
+{
+    enum { KEYS = 1023 };
+    struct kl_buf      b = { 0 };
+    struct kl_env_dir *dir;
+    struct kl_env_file *f;
+    char *big = calloc(1, KL_BUS_VALUE_MAX), key[16];
+
+    kl_buf_add(&b, "KOAKVT1\n", 8);
+    kl_buf_add32(&b, 1);
+    kl_buf_add64(&b, KEYS + 1);
+    kl_buf_add32(&b, KEYS + 1);
+    for (uint64_t i = 0; i < KEYS; i++) {
+        kl_buf_add64(&b, i + 1);
+        snprintf(key, sizeof key, "k%04u", (unsigned)i);
+        kl_buf_addspan(&b, kl_span_str(key));
+        kl_buf_addspan(&b, kl_span(big, KL_BUS_VALUE_MAX));
+    }
+    kl_buf_add64(&b, KEYS + 1);
+    kl_buf_addspan(&b, kl_span_str("last"));
+    kl_buf_addspan(&b, kl_span_str("little"));
+    kl_buf_add32(&b, kl_crc32c(0, b.at, b.size));
+    ck_assert_int_eq(w.dir->enter(w.dir, "kv", true, &dir, &err), KL_OK);
+    ck_assert_int_eq(dir->create(dir, "table", &f, &err), KL_OK);
+    ck_assert_int_eq(dir->append(f, b.at, b.size, &err), KL_OK);
+    ck_assert_int_eq(dir->sync(f, &err), KL_OK);
+    dir->close(f);
+    dir->leave(dir);
+    kl_buf_deinit(&b);
+    free(big);
+}
+
+START_TEST(a_full_table_of_keys_lets_no_value_grow)
+{
+    char             *big = calloc(1, KL_BUS_VALUE_MAX + 1);
+    struct kl_bus_kv  a;
+
+    memset(big, 'x', KL_BUS_VALUE_MAX);
+    world_open(SIM_LOCAL);
+    put_full_table();
+    bus_open();
+    a = kv(KL_BUS_KV_PUT, "last", big, UINT64_MAX);
+    ck_assert_int_eq(a.code, KL_ELIMIT);
+    ck_assert_str_eq(a.err.text, "the table of keys is full");
+    ck_assert_int_eq(kv(KL_BUS_KV_PUT, "last", "less", UINT64_MAX).code, KL_OK);
+    ck_assert_int_eq(kv(KL_BUS_KV_PUT, "k0000", "much less", UINT64_MAX).code, KL_OK);
+    ck_assert_int_eq(kv(KL_BUS_KV_PUT, "last", big, UINT64_MAX).code, KL_OK);
+    free(big);
+}
+END_TEST
+
 /* ---- crashes ---- */
 
 /* A killed process leaves its memory to the system; this process is not really killed, and must
@@ -433,6 +488,7 @@ int main(void)
     tcase_add_test(local, a_failed_sync_is_final);
     tcase_add_test(local, a_full_disk_refuses_and_room_makes_it_go_on);
     tcase_add_test(local, a_full_disk_refuses_a_key_and_room_makes_it_go_on);
+    tcase_add_test(local, a_full_table_of_keys_lets_no_value_grow);
     suite_add_tcase(s, local);
 
     tcase_set_timeout(crash, 60);
