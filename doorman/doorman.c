@@ -135,7 +135,7 @@ static void turn_away(struct dm_doorman *d, struct dm_push *p, unsigned status, 
     free(p->body);
     p->body = NULL;
     p->status = status;
-    p->retry_after_s = 1;
+    p->retry_after_s = status == 413 ? 0 : 1;
     snprintf(p->text, sizeof p->text, "%s", why);
     p->done(p);
 }
@@ -177,6 +177,10 @@ void dm_push(struct dm_doorman *d, unsigned connection, struct dm_push *p)
     p->text[0] = '\0';
     if (!charge(d, p)) {
         turn_away(d, p, 429, "more bytes in flight than limits.inflight_bytes_max\n");
+        return;
+    }
+    if (p->body_size > d->inflight.cap_bytes) {        /* however often it comes */
+        turn_away(d, p, 413, "the body is larger than doorman.inflight_bytes_max\n");
         return;
     }
     if (!reserve(d, p->body_size)) {

@@ -255,19 +255,48 @@ START_TEST(a_disk_that_fails_gives_503_and_never_204)         /* each call of th
 }
 END_TEST
 
+static char *comments(size_t size)
+{
+    char *text = malloc(size + 1);
+
+    for (size_t i = 0; i < size; i++)
+        text[i] = i % 100 == 99 ? '\n' : '#';
+    text[size] = '\0';
+    return text;
+}
+
 START_TEST(too_much_in_flight_is_refused_with_503_at_once)
 {
-    struct dm_push p;
-    char          *text = malloc(2 << 20);
+    struct dm_push p[2];
+    char          *text = comments(600 << 10);
 
     start(0);
-    memset(text, '#', 2 << 20);
-    text[(2 << 20) - 1] = '\0';
+    answered = 0;
+    begin(&p[0], text);
+    ck_assert_uint_eq(answered, 0);
+    begin(&p[1], text);
+    ck_assert_uint_eq(answered, 1);                    /* before any loop has run */
+    ck_assert_uint_eq(p[1].status, 503);
+    ck_assert_uint_gt(p[1].retry_after_s, 0);
+    kl_env_sim_run(sim, 100);
+    ck_assert_uint_eq(p[0].status, 204);
+    free(text);
+}
+END_TEST
+
+START_TEST(a_push_that_is_larger_than_all_that_may_be_in_flight_is_413_since_it_can_never_pass)
+{
+    struct dm_push p;
+    char          *text = comments((1 << 20) + 1);
+
+    start(0);
     answered = 0;
     begin(&p, text);
-    ck_assert_uint_eq(answered, 1);                    /* before any loop has run */
-    ck_assert_uint_eq(p.status, 503);
-    ck_assert_uint_gt(p.retry_after_s, 0);
+    ck_assert_uint_eq(answered, 1);
+    ck_assert_uint_eq(p.status, 413);
+    ck_assert_uint_eq(p.retry_after_s, 0);
+    text[1 << 20] = '\0';
+    ck_assert_uint_eq(push(text), 204);
     free(text);
 }
 END_TEST
@@ -507,6 +536,7 @@ int main(void)
     tcase_add_test(t, the_good_part_is_stored_and_the_bad_is_counted_and_named);
     tcase_add_loop_test(t, a_disk_that_fails_gives_503_and_never_204, 1, 5);
     tcase_add_test(t, too_much_in_flight_is_refused_with_503_at_once);
+    tcase_add_test(t, a_push_that_is_larger_than_all_that_may_be_in_flight_is_413_since_it_can_never_pass);
     tcase_add_test(t, influx_fields_are_metrics_of_measurement_and_field_with_the_database_as_a_label);
     tcase_add_test(t, a_tag_that_sorts_before_the_name_stays_as_it_is_in_every_field_and_column);
     tcase_add_test(t, influx_times_are_in_the_unit_that_the_sender_says);
