@@ -5,6 +5,8 @@
 #include "querier/api_priv.h"
 #include "querier/read_priv.h"
 
+_Static_assert((int)QR_READ_MATCHERS_MAX == (int)TSP_MATCHERS_MAX, "as many as a fetch takes");
+
 static void render_samples(struct qr_listing *l, struct kl_buf *out)
 {
     struct kl_buf message;

@@ -18,6 +18,7 @@
 #include "libpromql/pql.h"
 
 enum { QR_READ_QUERIES_MAX = 64, QR_READ_CHUNK_SAMPLES = 120 };
+enum { QR_READ_MATCHERS_MAX = 64 };                    /* of one query */
 
 struct qr_read_query {
     int64_t from_ms, to_ms;

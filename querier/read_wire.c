@@ -62,6 +62,9 @@ static enum kl_code parse_query(struct kl_span bytes, struct kl_arena *arena,
     *q = (struct qr_read_query){ 0 };
     for (struct kl_cur n = c; next_field(&n, &f);)
         count += f.number == 3 && f.type == 2;
+    if (count > QR_READ_MATCHERS_MAX)                  /* each may be a regular expression, to be compiled */
+        return kl_fail(err, KL_ELIMIT, "more than %d matchers in one query of a read request",
+                       QR_READ_MATCHERS_MAX);
     q->matchers = kl_arena_alloc(arena, (count + 1) * sizeof *q->matchers);
     if (q->matchers == NULL)
         return kl_fail(err, KL_ELIMIT, "too many matchers in a read request");

@@ -360,6 +360,35 @@ START_TEST(a_request_cut_anywhere_is_refused_or_shorter_never_worse)
 }
 END_TEST
 
+START_TEST(more_matchers_than_a_fetch_takes_are_refused_before_any_is_made)
+{
+    static const uint8_t matcher[] = { 0x1a, 0x08, 0x08, 0x02, 0x12, 0x01, 'a', 0x1a, 0x01, 'b' };      /* a =~ "b" */
+
+    for (size_t n = QR_READ_MATCHERS_MAX; n <= QR_READ_MATCHERS_MAX + 1; n++) {
+        struct qr_read_request q;
+        struct kl_arena        arena;
+        struct kl_err          err;
+        struct kl_buf          query = { 0 }, message = { 0 };
+
+        for (size_t i = 0; i < n; i++)
+            kl_buf_add(&query, matcher, sizeof matcher);
+        kl_buf_add8(&message, 0x0a);
+        kl_buf_addspan(&message, kl_buf_span(&query));
+        kl_arena_init(&arena, 1 << 20);
+        if (n <= QR_READ_MATCHERS_MAX) {
+            ck_assert_int_eq(qr_read_parse(kl_buf_span(&message), &arena, &q, &err), KL_OK);
+            ck_assert_uint_eq(q.queries[0].matcher_count, n);
+        } else {
+            ck_assert_int_eq(qr_read_parse(kl_buf_span(&message), &arena, &q, &err), KL_ELIMIT);
+            ck_assert_uint_eq(arena.used_bytes, 0);
+        }
+        kl_arena_deinit(&arena);
+        kl_buf_deinit(&message);
+        kl_buf_deinit(&query);
+    }
+}
+END_TEST
+
 START_TEST(snappy_literals_say_their_size_and_hold_the_bytes)
 {
     static char   in[140000];
@@ -397,6 +426,7 @@ int main(void)
     tcase_add_test(t, delta_classes_hold_their_edges);
     tcase_add_test(t, a_request_is_parsed_whole);
     tcase_add_test(t, a_request_cut_anywhere_is_refused_or_shorter_never_worse);
+    tcase_add_test(t, more_matchers_than_a_fetch_takes_are_refused_before_any_is_made);
     tcase_add_test(t, snappy_literals_say_their_size_and_hold_the_bytes);
     suite_add_tcase(s, t);
     return run_suite(s);
