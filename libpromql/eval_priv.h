@@ -84,7 +84,7 @@ struct pql_query {
     struct pql_op *ops, **ops_tail, *cur, *top;
     bool fed_all;
     struct pql_need_state *needs;
-    uint32_t need_count, need_room;
+    uint32_t need_count, need_room, needs_done;        /* needs_done: the first so many are */
     struct pql_need *needs_out;                        /* what pql_needs hands out */
     size_t memory_max;
     uint64_t samples_max, series_max;

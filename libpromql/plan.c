@@ -25,8 +25,13 @@ static struct pql_op *plan(struct pql_query *q, const struct pql_node *n, struct
 struct pql_op *pql_op_new(struct pql_query *q, const struct pql_op_kind *kind,
                           const struct pql_node *node, struct pql_grid grid, uint32_t inputs)
 {
-    struct pql_op *op = kl_arena_alloc(&q->plan, sizeof *op);
+    struct pql_op *op;
 
+    if (q->op_count >= PQL_OPERATORS_MAX) {
+        pql_fail(q, PQL_BAD_DATA, "query has more than %d operators", PQL_OPERATORS_MAX);
+        return NULL;
+    }
+    op = kl_arena_alloc(&q->plan, sizeof *op);
     if (op == NULL)
         goto full;
     *op = (struct pql_op){ .q = q, .kind = kind, .node = node, .grid = grid, .in_count = inputs,
@@ -262,18 +267,19 @@ static const struct pql_node *bare(const struct pql_node *n)
 }
 
 /* What was written before and is written again as `n`: of equal warnings Prometheus keeps the place of
- * the last, so the operators of the one speak of the other's places from now on. */
-static void repoint(struct pql_query *q, const struct pql_node *was, const struct pql_node *n)
+ * the last, so the operators of the one, of which `last` is the last, speak of the other's places from now on. */
+static void repoint(struct pql_query *q, const struct pql_op *last, const struct pql_node *was,
+                    const struct pql_node *n)
 {
     was = bare(was);
     n = bare(n);
     if (was == NULL || n == NULL || was->kind != n->kind || was->count != n->count)
         return;
-    repoint(q, was->a, n->a);
-    repoint(q, was->b, n->b);
+    repoint(q, last, was->a, n->a);
+    repoint(q, last, was->b, n->b);
     for (uint32_t i = 0; was->kind == N_CALL && i < was->count; i++)
-        repoint(q, was->args[i], n->args[i]);
-    for (struct pql_op *op = q->ops; op != NULL; op = op->next)
+        repoint(q, last, was->args[i], n->args[i]);
+    for (struct pql_op *op = q->ops; op != last->next; op = op->next)
         if (op->node == was) {
             op->node = n;
             op->order = ++q->orders;
@@ -295,7 +301,7 @@ static struct pql_op *shared(struct pql_query *q, const struct pql_node *n, stru
             && op->grid.step == g.step && op->grid.count == g.count && op->weight == q->weight
             && op->node->op == n->op && op->node->func == n->func && op->kind != &pql_op_broadcast
             && shareable(op->node) && same_text(op->node, n)) {
-            repoint(q, op->node, n);
+            repoint(q, op, op->node, n);
             return op;
         }
     return NULL;

@@ -26,7 +26,8 @@
 #include "libkoal/base/match.h"
 #include "libkoal/base/mem.h"
 
-enum { PQL_TEXT_MAX = 1 << 20, PQL_DEPTH_MAX = 1000, PQL_POINTS_MAX = 11000, PQL_PART_MAX = 65535 };
+enum { PQL_TEXT_MAX = 1 << 20, PQL_DEPTH_MAX = 1000, PQL_OPERATORS_MAX = 10000, PQL_POINTS_MAX = 11000,
+       PQL_PART_MAX = 65535 };
 
 struct pql_series;
 struct pql_params {

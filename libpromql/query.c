@@ -280,12 +280,11 @@ void pql_op_release(struct pql_op *op)
 
 /* ---- steps ---- */
 
-static bool data_is_missing(const struct pql_query *q)
+static bool data_is_missing(struct pql_query *q)
 {
-    for (uint32_t i = 0; i < q->need_count; i++)
-        if (!q->needs[i].done)
-            return true;
-    return false;
+    while (q->needs_done < q->need_count && q->needs[q->needs_done].done)
+        q->needs_done++;
+    return q->needs_done < q->need_count;
 }
 
 static void begin(struct pql_op *op)
@@ -382,15 +381,16 @@ void pql_work(struct pql_query *q, size_t item, unsigned worker)
         q->cur->kind->item(q->cur, item, worker);
 }
 
-/* One operator reads it, and goes through its series once. */
-static bool is_read_once(const struct pql_query *q, uint32_t need)
+/* Of each need: does one operator read it, and go through its series once? */
+static void find_read_once(struct pql_query *q)
 {
-    uint32_t readers = 0;
+    uint32_t *readers = kl_new((q->need_count + 1) * sizeof *readers);
 
     for (const struct pql_op *op = q->ops; op != NULL; op = op->next)
-        if (op->need == need + 1)
-            readers += op->kind == &pql_op_range || op->kind == &pql_op_vector ? 1 : 2;
-    return readers == 1;
+        readers[op->need] += op->kind == &pql_op_range || op->kind == &pql_op_vector ? 1 : 2;
+    for (uint32_t i = 0; i < q->need_count; i++)
+        q->needs[i].need.once = readers[i + 1] == 1;
+    free(readers);
 }
 
 size_t pql_needs(struct pql_query *q, const struct pql_need **needs)
@@ -398,11 +398,10 @@ size_t pql_needs(struct pql_query *q, const struct pql_need **needs)
     size_t count = 0;
 
     q->needs_out = kl_resize(q->needs_out, (q->need_count + 1) * sizeof *q->needs_out);
+    find_read_once(q);
     for (uint32_t i = 0; i < q->need_count; i++)
-        if (!q->needs[i].done) {
-            q->needs[i].need.once = is_read_once(q, i);
+        if (!q->needs[i].done)
             q->needs_out[count++] = q->needs[i].need;
-        }
     *needs = q->needs_out;
     return count;
 }

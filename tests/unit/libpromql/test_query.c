@@ -506,6 +506,53 @@ START_TEST(hostile_texts_are_refused_quickly)
 }
 END_TEST
 
+/* (a0 + (a1 + a1)) + ...: as flat as can be, and what is written twice is written far apart. */
+static void put_sum(struct kl_buf *text, unsigned from, unsigned to)
+{
+    if (to - from == 1) {
+        kl_buf_addf(text, "(a + a%u)", from);
+        return;
+    }
+    kl_buf_add8(text, '(');
+    put_sum(text, from, from + (to - from) / 2);
+    kl_buf_add8(text, '+');
+    put_sum(text, from + (to - from) / 2, to);
+    kl_buf_add8(text, ')');
+}
+
+START_TEST(many_operators_are_planned_and_fed_and_too_many_are_refused)
+{
+    for (unsigned count = 1000; count <= 20000; count *= 20) {
+        struct kl_buf          text = { 0 };
+        struct pql_params      p = params("", true);
+        struct pql_failure     failure = { .text = "" };
+        struct pql_query      *q;
+        const struct pql_need *needs;
+        size_t                 n;
+
+        put_sum(&text, 0, count);
+        p.text = kl_buf_span(&text);
+        q = pql_new(&p, &failure);
+        if (count > PQL_OPERATORS_MAX) {
+            ck_assert_ptr_null(q);
+            ck_assert_int_eq(failure.kind, PQL_BAD_DATA);
+            ck_assert_str_eq(failure.text, "query has more than 10000 operators");
+        } else {
+            ck_assert_msg(q != NULL, "%s", failure.text);
+            ck_assert_int_eq(pql_step(q), PQL_NEED);
+            n = pql_needs(q, &needs);
+            ck_assert_uint_eq(n, count + 1);           /* `a` is wanted once */
+            for (size_t i = 0; i < n; i++)
+                pql_feed(q, needs[i].id, NULL, 0);
+            ck_assert_int_eq(pql_step(q), PQL_DONE);
+            ck_assert_int_eq(pql_result(q)->failure.kind, PQL_OK);
+        }
+        pql_free(q);
+        kl_buf_deinit(&text);
+    }
+}
+END_TEST
+
 START_TEST(a_query_as_deep_as_allowed_is_answered)
 {
     char             *text = repeated("", "(1+", 400, "1");
@@ -668,6 +715,7 @@ int main(void)
     tcase_add_test(t, a_failure_from_outside_ends_the_query);
     tcase_add_test(t, warnings_of_the_caller_reach_the_answer);
     tcase_add_loop_test(t, hostile_texts_are_refused_quickly, 0, 15);
+    tcase_add_test(t, many_operators_are_planned_and_fed_and_too_many_are_refused);
     tcase_add_test(t, a_query_as_deep_as_allowed_is_answered);
     tcase_add_test(t, answers_look_as_prometheus_writes_them);
     tcase_add_test(t, the_answer_stops_at_the_limit_and_says_so);
