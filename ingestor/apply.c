@@ -38,7 +38,7 @@ static void first_note(struct ing_partition *p, int64_t time_ms)
         return;
     }
     if (p->first_count == ING_SPANS_MAX) {             /* too many to name: the oldest stands for all */
-        if (p->first_any == 0)
+        if (p->first_any == 0 || p->record_seq < p->first_any)
             p->first_any = p->record_seq;
         p->first_lo = p->first_hi = 0;
         return;

@@ -211,6 +211,43 @@ START_TEST(samples_of_an_unknown_ref_join_when_their_definition_comes)
 }
 END_TEST
 
+/* So many windows that not each can be remembered by itself: the oldest record stands for the others, and it is
+ * that of a sample which waited for its definition. */
+START_TEST(a_sample_that_waited_among_more_windows_than_have_names_is_there_after_a_restart)
+{
+    enum { WINDOWS = 5000 };
+    static int64_t  times[WINDOWS];
+    static double   values[WINDOWS];
+    int64_t         now = w_now(&w), t = now + 600000;
+    double          v = 5;
+    struct w_answer a;
+
+    tsp_record_floats(w.writer, kl_span_str(T), 9, &t, &v, 1);
+    w_send_wait(&w, 0);
+    for (int i = 0; i < 40; i++) {                     /* the definitions that follow stand well behind it */
+        int64_t at = t + 1000 + i;
+
+        tsp_record_floats(w.writer, kl_span_str(T), 9, &at, &v, 1);
+        w_send_wait(&w, 0);
+    }
+    for (int i = 0; i < WINDOWS; i++)
+        times[i] = now - (int64_t)(WINDOWS - i) * WORLD_WINDOW_MS;
+    w_define(&w, T, 1);
+    tsp_record_floats(w.writer, kl_span_str(T), 1, times, values, WINDOWS);
+    w_send_wait(&w, 0);
+    w_define(&w, T, 9);
+    w_send_wait(&w, 0);
+    kl_env_sim_run(w.sim, 3 * WORLD_WINDOW_MS);        /* a window ends; that of the sample does not */
+    w_stop(&w);
+    w_start(&w);
+    w_ready(&w);
+    a = read_all(0);
+    ck_assert_ptr_nonnull(w_find(&a, 9));
+    ck_assert_ptr_nonnull(w_sample_at(w_find(&a, 9), t));
+    w_answer_free(&a);
+}
+END_TEST
+
 START_TEST(tenants_do_not_see_each_other)
 {
     struct w_answer a;
@@ -386,6 +423,7 @@ int main(void)
     tcase_add_test(t, a_restart_answers_as_before);
     tcase_add_test(t, refs_still_stand_for_their_series_after_a_flush_and_a_restart);
     tcase_add_loop_test(t, samples_of_an_unknown_ref_join_when_their_definition_comes, 0, 2);
+    tcase_add_test(t, a_sample_that_waited_among_more_windows_than_have_names_is_there_after_a_restart);
     tcase_add_test(t, tenants_do_not_see_each_other);
     tcase_add_test(t, a_large_answer_comes_in_pages_without_gap_or_repeat);
     tcase_add_loop_test(t, a_store_that_fails_delays_a_flush_but_loses_nothing, 0, 40);
