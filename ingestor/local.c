@@ -39,7 +39,7 @@ static void add(struct ing_job *j, const char *path)
 static void choose(struct ing_partition *p, struct ing_job *j, int64_t until_ms)
 {
     const struct blk_manifest *m = &p->manifest;
-    int64_t                    gone_ms = p->local_gone_ms;
+    int64_t                    gone_ms = p->local_gone_ms, now_ms = kl_env_now_ms(p->i->env);
     char                       path[BLK_PATH_MAX + 1];
 
     for (uint32_t i = 0; i < m->fileset_count; i++)
@@ -48,7 +48,7 @@ static void choose(struct ing_partition *p, struct ing_job *j, int64_t until_ms)
             add(j, path);
         }
     for (uint32_t i = 0; i < m->gone_count; i++)
-        if (m->gone[i].at_ms > p->local_gone_ms) {
+        if (m->gone[i].at_ms > p->local_gone_ms && m->gone[i].at_ms <= now_ms) {   /* orphans: of a time to come */
             add(j, m->gone[i].path);
             gone_ms = m->gone[i].at_ms > gone_ms ? m->gone[i].at_ms : gone_ms;
         }

@@ -605,6 +605,33 @@ START_TEST(what_nothing_in_the_catalogue_names_goes_after_its_time_and_nothing_e
 }
 END_TEST
 
+START_TEST(local_copies_of_what_is_replaced_go_also_while_orphans_wait_for_their_time)
+{
+    struct blk_manifest m;
+    unsigned            replaced = 0;
+    uint32_t            gone;
+
+    w_stop(&w);
+    w.local_ms = 3 * 3600000;
+    w.orphans_ms = 3600000;
+    w_start(&w);
+    w_ready(&w);
+    fill(2);
+    put_object("anonymous/0000/0-00000000000000000001.7/meta");
+    kl_env_sim_run(w.sim, 10 * 60000);
+    filesets(&gone);
+    ck_assert_uint_ge(gone, 1);                        /* listed, to go in most of an hour */
+    fill(16);
+    w_catalogue(&w, 0, &m);
+    for (uint32_t i = 0; i < m.gone_count; i++) {
+        replaced += strstr(m.gone[i].path, "001.7") == NULL;
+        ck_assert_msg(!is_local(m.gone[i].path), "%s", m.gone[i].path);
+    }
+    ck_assert_uint_gt(replaced, 0);
+    blk_manifest_deinit(&m);
+}
+END_TEST
+
 /* As where a log was lost and begun anew: the cuts of the new one count from one again. */
 START_TEST(a_name_that_is_taken_in_the_store_stops_no_flush)
 {
@@ -646,6 +673,7 @@ int main(void)
     tcase_add_test(t, what_is_past_its_retention_goes_from_the_catalogue_and_then_from_the_store);
     tcase_add_test(t, one_bad_fileset_is_in_quarantine_by_name_and_the_others_go_on);
     tcase_add_test(t, what_nothing_in_the_catalogue_names_goes_after_its_time_and_nothing_else);
+    tcase_add_test(t, local_copies_of_what_is_replaced_go_also_while_orphans_wait_for_their_time);
     tcase_add_test(t, a_name_that_is_taken_in_the_store_stops_no_flush);
     tcase_add_test(t, a_local_copy_that_outlived_its_place_in_the_catalogue_goes_at_the_next_start);
     tcase_add_test(t, local_copies_go_when_they_are_old_however_many_turn_old_at_once);
