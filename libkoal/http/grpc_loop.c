@@ -318,6 +318,14 @@ static void conn_new(struct kl_grpc_server *s, int fd, const struct sockaddr *pe
     touch(c);
 }
 
+static void listens(struct kl_grpc_server *s, bool yes)
+{
+    struct epoll_event e = { .events = yes ? EPOLLIN : 0, .data.ptr = s };
+
+    epoll_ctl(s->epoll_fd, EPOLL_CTL_MOD, s->listen_fd, &e);
+    s->deaf = !yes;
+}
+
 static void accept_all(struct kl_grpc_server *s)
 {
     for (int i = 0; i < ACCEPTS_A_TURN; i++) {
@@ -325,6 +333,9 @@ static void accept_all(struct kl_grpc_server *s)
         socklen_t size = sizeof peer;
         int       fd = accept4(s->listen_fd, (struct sockaddr *)&peer, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
+        /* Without a descriptor, or memory, who waits goes on waiting, and would wake us at once again. */
+        if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM))
+            listens(s, false);
         if (fd < 0)
             return;
         conn_new(s, fd, (const struct sockaddr *)&peer);
@@ -362,6 +373,8 @@ static void tick(struct kl_grpc_server *s)
     if (s->now_ms - s->ticked_ms < TICK_MS)
         return;
     s->ticked_ms = s->now_ms;
+    if (s->deaf && s->listen_fd >= 0)
+        listens(s, true);
     for (struct kl_grpc_conn *c = s->conns; c != NULL; c = c->next)
         tick_conn(c);
 }

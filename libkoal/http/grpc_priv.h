@@ -79,7 +79,7 @@ struct kl_grpc_server {
     size_t   in_hand;                                  /* the thread's count of calls handed out */
     int64_t  now_ms, ticked_ms;
     struct kl_grpc_conn *conns, *touched;              /* touched: to be looked at in this turn */
-    bool     started;
+    bool     started, deaf;                            /* deaf: nobody is accepted until the next tick */
     pthread_t thread;
     atomic_uint refs;                                  /* the owner's, and a call's each that is handed out */
 

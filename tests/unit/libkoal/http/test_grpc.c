@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -580,6 +581,34 @@ START_TEST(connections_past_the_bound_are_closed_at_once)
 }
 END_TEST
 
+/* What waits to be accepted would wake the thread for ever. */
+START_TEST(a_server_that_has_no_descriptor_left_waits_for_one_without_a_turn)
+{
+    struct rlimit  was, tight;
+    struct rusage  before, after;
+    struct client *c;
+    int            next = dup(0);
+
+    close(next);
+    ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &was), 0);
+    tight = was;
+    tight.rlim_cur = (rlim_t)next + 1;                 /* the client's own is the last */
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &tight), 0);
+    c = dial(NULL, 0);
+    call(c, "/t.S/Echo", "x");
+    getrusage(RUSAGE_SELF, &before);
+    usleep(500000);
+    getrusage(RUSAGE_SELF, &after);
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &was), 0);
+    ck_assert_int_lt((after.ru_utime.tv_sec - before.ru_utime.tv_sec) * 1000000 + after.ru_utime.tv_usec -
+                     before.ru_utime.tv_usec + (after.ru_stime.tv_sec - before.ru_stime.tv_sec) * 1000000 +
+                     after.ru_stime.tv_usec - before.ru_stime.tv_usec, 100000);
+    pump(c, all_closed);
+    ck_assert_str_eq(c->streams[0].status, "0");
+    hang_up(c);
+}
+END_TEST
+
 START_TEST(other_bytes_than_http2_end_the_connection)
 {
     static const char request[] = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -653,6 +682,7 @@ int main(void)
     tcase_add_test(t, an_answer_that_is_not_taken_is_dropped);
     tcase_add_test(t, idle_connections_are_closed);
     tcase_add_test(t, connections_past_the_bound_are_closed_at_once);
+    tcase_add_test(t, a_server_that_has_no_descriptor_left_waits_for_one_without_a_turn);
     tcase_add_test(t, other_bytes_than_http2_end_the_connection);
     tcase_add_loop_test(t, a_stop_waits_for_calls_under_way_as_long_as_it_may, 0, 2);
     suite_add_tcase(s, t);
