@@ -171,6 +171,8 @@ static void close_batch(struct dm_gate *g, struct dm_batch *b)
     code = tsp_record_finish(b->writer, g->who, ++g->counter, &b->bytes, &err);
     give_writer_back(g, b);
     b->charged = b->bytes.size;
+    if (g->reading != NULL)
+        g->reading->made += b->charged;
     p->inflight_bytes += b->charged;
     atomic_fetch_add(&g->doorman->record_bytes, b->charged);
     if (code != KL_OK) {                               /* sizes are bounded before: our own mistake */
@@ -348,6 +350,12 @@ struct dm_batch *dm_batch_of(struct dm_gate *g, struct dm_part *p, struct dm_tic
 
     if (no_room != NULL) {
         dm_ticket_fail(t, 503, 10, "%s", no_room);
+        return NULL;
+    }
+    /* A few bytes of a push may name much (symbols, a resource's attributes), for each of many series. */
+    if (t->made > g->doorman->inflight.cap_bytes) {
+        dm_map_set(t->failed, p->number);
+        dm_ticket_fail(t, 413, 0, "the push becomes records of more than doorman.inflight_bytes_max\n");
         return NULL;
     }
     /* Asked once a push: else one that is larger than the bound could never pass. */

@@ -51,6 +51,7 @@ struct dm_ticket {
     struct dm_ha_cluster *waits_on;                    /* set: what is read now counts for nothing */
     struct dm_ticket *next_waiting;
     unsigned waits;
+    size_t   made;                                     /* bytes of records closed while it was read */
     bool     timeless;                                 /* some samples got our time: no retry is the same */
     struct kl_fp key;                                  /* what a retry of it would be known by */
     uint64_t turn;                                     /* of the policies it was first read under */
@@ -172,6 +173,7 @@ struct dm_gate {
     uint64_t           policies_turn;
     struct dm_table   *table;
     struct dm_acked   *acked;
+    struct dm_ticket  *reading;                        /* the push being read; or NULL */
     struct dm_tenants *tenants;
     struct dm_peers   *peers;                          /* the first gate's; NULL: it is alone */
     struct dm_ha      *ha;                             /* NULL: no tenant has pairs */
@@ -259,7 +261,7 @@ void dm_told_batch(struct dm_gate *g, const struct dm_batch *b, const struct kl_
 
 /* ---- batch.c ---- */
 /* The partition's open batch with `t` waiting for it, opened if there is none. NULL when the partition
- * has too much under way: then the ticket has failed. */
+ * has too much under way, or the push has become too much itself: then the ticket has failed. */
 struct dm_batch *dm_batch_of(struct dm_gate *g, struct dm_part *p, struct dm_ticket *t);
 void dm_batch_defined(struct dm_gate *g, struct dm_batch *b, struct dm_row *row);
 void dm_batch_grown(struct dm_gate *g, struct dm_batch *b);    /* closes it when it is full */

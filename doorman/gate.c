@@ -282,7 +282,9 @@ static void read_all(struct dm_gate *g, struct dm_ticket *t, const struct dm_sen
 {
     int64_t begin_ns = t->push->trace.on ? kl_env_mono_ns(g->env) : 0;
 
+    g->reading = t;
     read_push(g, t, kl_span(t->push->body, t->push->body_size));
+    g->reading = NULL;
     if (t->waits_on != NULL && t->status == 0) {
         dm_ha_wait(t->waits_on, t);
         return;

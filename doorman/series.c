@@ -245,6 +245,8 @@ bool dm_series_find(struct dm_series *s, const struct kl_fp *key, uint64_t weigh
     enum dm_reason  why;
     struct kl_fp    own;
 
+    if (s->ticket->status == 413)                      /* nothing more of it is taken */
+        return false;
     s->row = key == NULL ? NULL : dm_table_find(g->table, *key, s->sender->tenant_number);
     if (s->sender->own->policy->ha && !pair_lets_in(s, weight))
         return false;

@@ -294,6 +294,46 @@ START_TEST(a_slow_partition_delays_only_the_pushes_that_touch_it)
 }
 END_TEST
 
+/* 300 series of 60 labels that they share, each with 900 bytes that no record packs well. */
+START_TEST(a_push_that_becomes_more_than_may_be_in_flight_is_413_before_it_does)
+{
+    enum { LABELS = 60, VALUE = 900, MANY = 300 };
+    struct kl_buf m = { 0 }, s = { 0 }, refs = { 0 };
+    char          text[VALUE + 1];
+
+    options.limits = (struct dm_limits){ .label_count_max = 64, .value_bytes_max = 1000 };
+    open_doorman();
+    rw1_bytes(&m, 4, "", 0);
+    for (int i = 0; i < LABELS; i++) {
+        snprintf(text, sizeof text, i == 0 ? "__name__" : "l%02d", i);
+        rw1_bytes(&m, 4, text, strlen(text));
+        for (int k = 0; k < VALUE; k++)
+            text[k] = (char)('0' + kl_env_sim_draw(sim) % 64);
+        rw1_bytes(&m, 4, text, VALUE);
+    }
+    for (int i = 0; i < MANY; i++) {
+        snprintf(text, sizeof text, "%d", i);
+        rw1_bytes(&m, 4, text, strlen(text));
+    }
+    for (unsigned i = 0; i < MANY; i++) {
+        for (unsigned k = 1; k <= 2 * LABELS; k++)
+            kl_buf_addv(&refs, k == 2 * LABELS ? 2 * LABELS + 1 + i : k);
+        rw1_bytes(&s, 1, refs.at, refs.size);
+        rw1_sample(&s, kl_env_now_ms(env), 1);
+        rw1_end_as(&m, 5, &s);
+        kl_buf_reset(&refs);
+    }
+    push_to(0, "t", DM_RW2, m.at, m.size);
+    ck_assert_uint_lt(bus.count, 40);
+    while (bus.count > 0)
+        complete(0, KL_OK);
+    ck_assert_msg(pushes[0].status == 413, "%u %s", pushes[0].status, pushes[0].text);
+    kl_buf_deinit(&m);
+    kl_buf_deinit(&s);
+    kl_buf_deinit(&refs);
+}
+END_TEST
+
 START_TEST(a_tenant_with_too_much_in_flight_is_429_and_others_are_not)
 {
     char *large = malloc(40000);
@@ -386,6 +426,7 @@ int main(void)
     tcase_add_test(t, after_two_minutes_or_when_the_log_was_made_anew_all_is_sent_again);
     tcase_add_test(t, samples_that_got_our_time_are_sent_again_whole);
     tcase_add_test(t, a_slow_partition_delays_only_the_pushes_that_touch_it);
+    tcase_add_test(t, a_push_that_becomes_more_than_may_be_in_flight_is_413_before_it_does);
     tcase_add_test(t, a_tenant_with_too_much_in_flight_is_429_and_others_are_not);
     tcase_add_test(t, a_push_larger_than_its_tenants_bound_passes_when_it_is_alone);
     tcase_add_test(t, records_that_wait_for_the_log_count_against_the_bound_of_all);
