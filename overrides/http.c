@@ -4,7 +4,7 @@
  *   GET    overrides                      all tenants of whom something is said
  *   GET    overrides?tenant=T             one: what is said, its version, and all that holds for it
  *   POST   overrides?tenant=T             the body (YAML or JSON, as under a tenant in the file) instead of it
- *            merge=true, unset=OPTION...  over it, some taken back
+ *            merge=true, unset=OPTION...  over it, some taken back; merge=false is as none
  *            expect=N                     only where version N is in force (0: nothing is said): else 409
  *            by=, note=                   who (where no API key says it) and why: in the history
  *   GET    overrides/history?tenant=T     versions, newest first
@@ -356,6 +356,10 @@ static void at_set(void *ctx, struct kl_http_request *r)
 
     if (call == NULL || !read_change(call, merges ? OV_MERGE : OV_SET))
         return;
+    if (merge != NULL && !merges && strcmp(merge, "false") != 0) {     /* else what was said before is gone */
+        wrong(call, "merge is true or false");
+        return;
+    }
     if (merges ? !read_unset(call) : kl_http_param(r, "unset", 0) != NULL) {
         wrong(call, "unset: names of options, at most 200, with merge=true");
         return;

@@ -210,7 +210,7 @@ def test_overrides_are_in_force_at_once_with_history_and_rollback(world):
 
     url = f"{ours.push}/api/v1/koalemos/overrides"
     for path, body, wanted in (("?tenant=..", b"{}", 400), ("", b"{}", 400), ("?tenant=a&expect=x", b"{}", 400),
-                               ("?tenant=a&unset=limits.past", b"{}", 400), ("?tenant=a&by=%0a", b"{}", 400),
+                               ("?tenant=a&unset=limits.past", b"{}", 400), ("?tenant=a&by=%0a", b"{}", 400), ("?tenant=a&merge=1", b"{}", 400),
                                ("?tenant=a", b"listen: x", 400), ("?tenant=a", b"x" * 40000, 413),
                                ("?tenant=a", b"write_relabel:\n" + b"- {target_label: a, replacement: bbbbbbbbbbbbbbb}\n" * 500, 422),
                                ("/rollback?tenant=a&to=9", b"", 404), ("/rollback?tenant=a", b"", 400), ("/history", None, 400)):
