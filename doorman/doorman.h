@@ -80,7 +80,7 @@ struct dm_push {                                       /* the caller's until don
     uint64_t samples_stored, hists_stored, exemplars_stored, refused;
     bool deduplicated;                                 /* all of it: another replica leads */
     uint64_t samples_passed_over, hists_passed_over, exemplars_passed_over;   /* of remote write 2.0 */
-    uint64_t points_refused;                           /* OTLP's data points, in part or whole */
+    uint64_t points_refused;                           /* OTLP's data points, in part or whole; exemplars are none */
     struct dm_position acked[DM_POSITIONS_MAX]; uint32_t acked_count;
     bool acked_elsewhere;                              /* and in more, or before this push came */
     struct kl_env_task task; void *own; void *gate;

@@ -26,6 +26,7 @@ struct dm_otlp {
     struct kl_span name;                               /* the metric's, translated; made when wanted */
     enum kl_code   name_code;                          /* KL_ENOENT: not made yet */
     bool     told;                                     /* the metric's metadata, in this message */
+    uint64_t exemplars_refused;                        /* no part of their points */
     int64_t  first_ms, last_ms;                        /* of the resource's points that were taken */
     bool     any;
     /* Whose labels dm_otlp_labels makes. */

@@ -267,9 +267,9 @@ static void take_group(struct dm_otlp *o, const struct tsp_otlp_point *points, s
         keys[i] = dm_otlp_key(o, &points[i], role, 0);
     dm_table_prefetch(o->gate->table, keys, count);
     for (size_t i = 0; i < count; i++) {
-        uint64_t before = o->ticket->report.total;
+        uint64_t before = o->ticket->report.total - o->exemplars_refused;
         take_point(o, &points[i]);
-        o->ticket->push->points_refused += o->ticket->report.total > before;
+        o->ticket->push->points_refused += o->ticket->report.total - o->exemplars_refused > before;
     }
 }
 

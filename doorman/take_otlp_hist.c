@@ -72,21 +72,21 @@ static void take_exemplars(struct dm_otlp *o, const struct tsp_otlp_point *p, co
                            struct dm_series *s)
 {
     struct kl_cur c = tsp_otlp_in(p->body);
-    struct kl_err err;
-    uint64_t      time_ns;
+    bool          many = p->exemplar_count > DM_EXEMPLARS_MAX;
+    uint64_t      time_ns, refused = o->ticket->report.total;
     double        value;
+    struct kl_err err;
 
-    if (p->exemplar_count > DM_EXEMPLARS_MAX) {
+    if (many)
         dm_otlp_refuse(o, p, DM_BAD_EXEMPLAR);
-        return;
-    }
-    for (uint32_t left = p->exemplar_count; left > 0; left--) {
+    for (uint32_t left = many ? 0 : p->exemplar_count; left > 0; left--) {
         kl_arena_deinit(&o->gate->arena);
         if (tsp_otlp_exemplar_next(&c, p, &o->gate->arena, &o->gate->aside, &time_ns, &value, &err))
             put_exemplar(o, p, e, s, time_ns, value);
         else
             dm_otlp_refuse(o, p, DM_BAD_EXEMPLAR);
     }
+    o->exemplars_refused += o->ticket->report.total - refused;
     kl_arena_deinit(&o->gate->arena);
 }
 

@@ -305,6 +305,25 @@ START_TEST(bad_points_are_counted_and_good_ones_beside_them_are_stored)
 }
 END_TEST
 
+/* The sender counts as lost what is called a refused point. */
+START_TEST(a_point_whose_exemplar_alone_is_refused_is_no_refused_point)
+{
+    struct dm_push p;
+
+    options.otlp.custom_hists = _i == 1;
+    begin();
+    p = push(MESSAGE(METRIC("g", "gauge", "", "{\"timeUnixNano\":$1,\"asInt\":1,\"exemplars\":[{\"timeUnixNano\":1000000,\"asInt\":1},"
+                            "{\"timeUnixNano\":$2,\"asInt\":1,\"traceId\":\"01\"}]},{\"timeUnixNano\":$1}") ","
+                     METRIC("h", "histogram", "\"aggregationTemporality\":2,", "{" HIST ",\"exemplars\":["
+                            "{\"timeUnixNano\":1000000,\"asInt\":7}]}")));
+    ck_assert_uint_eq(p.status, 400);
+    ck_assert_uint_eq(p.refused, 3);
+    ck_assert_uint_eq(p.points_refused, 1);            /* the one without a value */
+    ck_assert_uint_eq(p.exemplars_stored, 1);
+    ck_assert_ptr_nonnull(strstr(story.at, "__name__=g @-1000 1\n"));
+}
+END_TEST
+
 START_TEST(all_deltas_of_a_tenant_go_to_one_gate)
 {
     static const char delta[] = COUNTER("1", "{\"asInt\":1}"), cumulative[] = COUNTER("2", "{\"asInt\":1}");
@@ -343,6 +362,7 @@ int main(void)
     tcase_add_test(t, no_recorded_value_ends_the_series);
     tcase_add_test(t, target_info_lies_at_the_last_point_and_often_before);
     tcase_add_test(t, bad_points_are_counted_and_good_ones_beside_them_are_stored);
+    tcase_add_loop_test(t, a_point_whose_exemplar_alone_is_refused_is_no_refused_point, 0, 2);
     tcase_add_test(t, all_deltas_of_a_tenant_go_to_one_gate);
     suite_add_tcase(s, t);
     return run_suite(s);
