@@ -132,7 +132,8 @@ struct pql_func {
 const struct pql_func *pql_func_find(struct kl_span name);
 
 /* One parse: the text, the arena of the tree, the first failure. */
-enum { PQL_PARSE_MEMORY_MAX = 256 << 20, PQL_MATCHERS_MAX = 256, PQL_REGEXES_MAX = 1000 };
+enum { PQL_PARSE_MEMORY_MAX = 256 << 20, PQL_MATCHERS_MAX = 256, PQL_REGEXES_MAX = 1000,
+       PQL_REGEX_BYTES_MAX = 16 << 20 };               /* of all together: kl_regex_bytes */
 struct pql_parse {
     struct kl_arena arena;
     struct kl_span text;                               /* a copy in the arena */
@@ -145,6 +146,7 @@ struct pql_parse {
     char error[1024];
     struct kl_regex **regexes;
     uint32_t regex_count, regex_room;
+    size_t regex_bytes;
 };
 void pql_parse_init(struct pql_parse *p, struct kl_span text);
 void pql_parse_deinit(struct pql_parse *p);

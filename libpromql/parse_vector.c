@@ -4,6 +4,8 @@
 
 #include "libpromql/ast_priv.h"
 
+#include "libkoal/base/regex_size.h"
+
 static bool add_matcher(struct pql_parse *p, struct pql_selector_node *s, uint32_t *room,
                         struct kl_matcher m, int32_t at)
 {
@@ -25,6 +27,11 @@ static bool add_matcher(struct pql_parse *p, struct pql_selector_node *s, uint32
             p->regexes = kl_resize(p->regexes, p->regex_room * sizeof *p->regexes);
         }
         p->regexes[p->regex_count++] = re;
+        p->regex_bytes += kl_regex_bytes(re);
+        if (p->regex_bytes > PQL_REGEX_BYTES_MAX) {
+            pql_error(p, at, "regular expressions that take more than %d MiB", PQL_REGEX_BYTES_MAX >> 20);
+            return false;
+        }
         m.re = re;
     }
     if (s->count == *room) {

@@ -11,6 +11,8 @@ struct kl_re2;
 /* NULL when it does not compile; then `why` has the words. Anchored at both ends, `.` takes \n. */
 struct kl_re2 *kl_re2_new(const char *pattern, size_t size, long memory_max, char *why,
                           size_t why_size);
+/* How many instructions its program has. */
+size_t kl_re2_instructions(const struct kl_re2 *re);
 void kl_re2_free(struct kl_re2 *re);
 bool kl_re2_match(const struct kl_re2 *re, const char *text, size_t size);
 /* Fills begin[i], length[i] (begin -1: the group took no part); returns groups filled, 0: no match. */

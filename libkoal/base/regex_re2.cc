@@ -34,6 +34,8 @@ struct kl_re2 *kl_re2_new(const char *pattern, size_t size, long memory_max, cha
     return re;
 }
 
+size_t kl_re2_instructions(const struct kl_re2 *re) { return static_cast<size_t>(re->re.ProgramSize()); }
+
 void kl_re2_free(struct kl_re2 *re) { delete re; }
 
 bool kl_re2_match(const struct kl_re2 *re, const char *text, size_t size)

@@ -493,6 +493,7 @@ START_TEST(hostile_texts_are_refused_quickly)
         { "a[", "(", 100000, "1m" }, { "a", "[1m:1m]", 100000, "" }, { "1", "^1", 100000, "" },
         { "", "a or ", 200000, "a" }, { "a[1m", "^2", 100000, "]" }, { "a{", "a=\"b\",", 100000, "" },
         { "", "x", 2000000, "" }, { "\"", "\\x41", 200000, "" }, { "sum by (", "a,", 100000, "b" },
+        { "", "a{b=~\"[^x]{1000}\"} or ", 100, "a" },
     };
     struct pql_params  p = params("", true);
     struct pql_failure failure = { .text = "" };
@@ -714,7 +715,7 @@ int main(void)
     tcase_add_test(t, times_out_of_bounds_are_refused);
     tcase_add_test(t, a_failure_from_outside_ends_the_query);
     tcase_add_test(t, warnings_of_the_caller_reach_the_answer);
-    tcase_add_loop_test(t, hostile_texts_are_refused_quickly, 0, 15);
+    tcase_add_loop_test(t, hostile_texts_are_refused_quickly, 0, 16);
     tcase_add_test(t, many_operators_are_planned_and_fed_and_too_many_are_refused);
     tcase_add_test(t, a_query_as_deep_as_allowed_is_answered);
     tcase_add_test(t, answers_look_as_prometheus_writes_them);

@@ -1,5 +1,6 @@
 /* libkoal/base/match: Go's syntax, anchored; what is reduced matches as RE2 would. */
 #include "libkoal/base/match.h"
+#include "libkoal/base/regex_size.h"
 #include "tests/suite.h"
 
 #include <check.h>
@@ -184,6 +185,22 @@ START_TEST(an_absent_label_is_the_empty_text)
 }
 END_TEST
 
+START_TEST(a_few_bytes_of_pattern_may_be_large_and_it_is_known)
+{
+    static const struct { const char *pattern; size_t least, most; } sizes[] = {
+        { "a|b", 1, 2000 }, { "5..", 1, 10000 }, { "[^x]{1000}", 100000, 1000000 }, { "\\pL{20}", 100000, 2000000 },
+    };
+
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        struct kl_regex *re = make(sizes[i].pattern);
+
+        ck_assert_uint_ge(kl_regex_bytes(re), sizes[i].least);
+        ck_assert_uint_le(kl_regex_bytes(re), sizes[i].most);
+        kl_regex_free(re);
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("libkoal/base/match");
@@ -197,6 +214,7 @@ int main(void)
     tcase_add_loop_test(t, hostile_patterns_take_linear_time_and_bounded_memory, 0, 5);
     tcase_add_test(t, a_product_of_many_alternatives_is_left_to_re2);
     tcase_add_test(t, an_absent_label_is_the_empty_text);
+    tcase_add_test(t, a_few_bytes_of_pattern_may_be_large_and_it_is_known);
     suite_add_tcase(s, t);
     return run_suite(s);
 }
