@@ -651,6 +651,10 @@ void qr_query_deinit(struct qr_query *x);
 struct qr_fetch qr_query_need(struct qr_job *j, const struct pql_need *n, int64_t rows_max_ms);
 void qr_query_go(struct qr_query *x);                  /* the next step of x->job.pql */
 void qr_query_went(struct qr_query *x);                /* what comes after x->state */
+/* Pure: what the loop does itself. To parse and plan it, where it is short, and no regular expression in it repeats or
+ * names a class of characters: a few bytes of such are compiled for a tenth of a second. To evaluate it. */
+bool qr_query_parses_here(struct kl_span text);
+bool qr_query_is_small(uint64_t samples, uint64_t series, uint64_t steps, uint64_t operators);
 
 /* ---- names.c: several selectors, one fetch each, and their union ---- */
 struct qr_names {

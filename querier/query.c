@@ -9,10 +9,11 @@
  */
 #include <assert.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "querier/qr_priv.h"
 
-enum { PARSE_HERE_BYTES = 4096 };
+enum { PARSE_HERE_BYTES = 1024, OPERATOR_SAMPLES = 20 };        /* as many samples cost what an operator does */
 
 static void crank(struct qr_query *x);
 
@@ -190,6 +191,11 @@ static void work_done(struct qr_fan *fan)
     crank(x);
 }
 
+bool qr_query_is_small(uint64_t samples, uint64_t series, uint64_t steps, uint64_t operators)
+{
+    return steps < 2000 && samples + series * steps + operators * (OPERATOR_SAMPLES + steps / 8) < QR_INLINE_SAMPLES;
+}
+
 /* Is all that it can still do too little for a hop to a worker? A subquery may make millions of
  * points of nothing, so what may hold one is never small. */
 static bool small(const struct qr_query *x)
@@ -198,7 +204,7 @@ static bool small(const struct qr_query *x)
 
     if (!x->params.instant && x->params.step_ms > 0)
         steps += (uint64_t)((x->params.end_ms - x->params.start_ms) / x->params.step_ms);
-    return x->fetched_samples + x->fetched_series * steps < QR_INLINE_SAMPLES && steps < 2000 &&
+    return qr_query_is_small(x->fetched_samples, x->fetched_series, steps, pql_operator_count(x->job.pql)) &&
            !pql_nests(x->job.pql);
 }
 
@@ -294,6 +300,26 @@ void qr_query_went(struct qr_query *x)
 
 /* ---- begin and end ---- */
 
+bool qr_query_parses_here(struct kl_span text)
+{
+    const char *at = text.at;
+    char        quote = '\0';
+
+    if (text.size > PARSE_HERE_BYTES)
+        return false;
+    if (memchr(at, '~', text.size) == NULL)
+        return true;
+    for (size_t i = 0; i < text.size; i++) {           /* without escapes and comments it is plain what is quoted */
+        if (at[i] == '\\' || at[i] == '#' || (quote != '\0' && at[i] == '{'))
+            return false;
+        if (quote == '\0' && strchr("\"'`", at[i]) != NULL)
+            quote = at[i];
+        else if (quote == at[i])
+            quote = '\0';
+    }
+    return true;
+}
+
 static void parse(struct qr_query *x)
 {
     x->parsed = pql_new(&x->params, &x->parse_failure);
@@ -344,7 +370,7 @@ static void start(struct qr_job *j)
     x->params.notes_by_steps = j->reuses && j->q->o.results_cache_bytes > 0;
     x->mark_ns = kl_env_mono_ns(j->q->env);
     qr_hold(j);
-    if (x->params.text.size <= PARSE_HERE_BYTES) {
+    if (qr_query_parses_here(x->params.text)) {
         parse(x);
         parsed(&x->task);
     } else {

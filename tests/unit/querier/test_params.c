@@ -143,6 +143,38 @@ END_TEST
 #define EACH(t, test, table) \
     tcase_add_loop_test(t, test, 0, (int)(sizeof(table) / sizeof((table)[0])))
 
+START_TEST(what_takes_long_to_parse_is_not_parsed_on_the_loop)
+{
+    static const struct { const char *text; bool here; } texts[] = {
+        { "sum by (job) (rate(a{code=~\"5..|429\", path!~'/x.*'}[5m]))", true },
+        { "a{b=\"\\\\pL{60}\"}", true },            /* no regular expression */
+        { "a{b=~\"[^x]{1000}\"}", false }, { "a{b=~'x{9}'}", false }, { "a{b=~`x{9}`}", false },
+        { "a{b=~\"\\\\pL\"}", false }, { "a{b=~\"\\x7b\"}", false },
+        { "# \"\na{b=~\"[^x]{1000}\"}", false },
+        { "a{b='`', c=~\"[^x]{1000}\", d='`'}", false },
+    };
+    struct kl_buf text = { 0 };
+
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
+        ck_assert_msg(qr_query_parses_here(kl_span_str(texts[i].text)) == texts[i].here, "%s", texts[i].text);
+    for (int i = 0; i < 400; i++)
+        kl_buf_adds(&text, "a+a+");
+    ck_assert(!qr_query_parses_here(kl_buf_span(&text)));
+    kl_buf_deinit(&text);
+}
+END_TEST
+
+START_TEST(a_query_without_data_is_small_only_if_it_has_few_operators)
+{
+    ck_assert(qr_query_is_small(0, 0, 1, 4));
+    ck_assert(qr_query_is_small(2000, 100, 120, 12));
+    ck_assert(!qr_query_is_small(QR_INLINE_SAMPLES, 1, 1, 1));
+    ck_assert(!qr_query_is_small(0, 0, 2000, 1));
+    ck_assert(!qr_query_is_small(0, 0, 1, 1000));
+    ck_assert(!qr_query_is_small(0, 0, 1999, 100));
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("params");
@@ -156,6 +188,8 @@ int main(void)
     tcase_add_test(t, limits_are_whole_and_not_negative);
     EACH(t, escaped_label_names_are_unescaped_and_others_kept, names);
     tcase_add_test(t, a_tenant_is_a_name_that_can_be_a_folder);
+    tcase_add_test(t, what_takes_long_to_parse_is_not_parsed_on_the_loop);
+    tcase_add_test(t, a_query_without_data_is_small_only_if_it_has_few_operators);
     suite_add_tcase(s, t);
     return run_suite(s);
 }
