@@ -110,6 +110,11 @@ static void count_values(struct pql_op *op)
                 continue;
             if (last == NULL || row->has[i] == P_HIST || kl_f64_bits(row->v[i]) != kl_f64_bits(last_v)) {
                 value_text(&text, row, i);
+                if (!kl_buf_ok(&text)) {
+                    pql_fail(op->q, PQL_EXECUTION, "label value of more than %d bytes in count_values",
+                             KL_LABELS_BYTES_MAX);
+                    break;
+                }
                 last = row_for(op, &t, shows ? pql_labels_set(op, 0, base, label, kl_buf_span(&text))
                                              : base);
                 last_v = row->v[i];

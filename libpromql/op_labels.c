@@ -25,9 +25,14 @@ static bool label_name(struct pql_op *op, struct kl_span name, const char *what,
     return false;
 }
 
-static void relabel(struct pql_op *op, struct pql_row *r, struct kl_span name, struct kl_span value)
+static void relabel(struct pql_op *op, struct pql_row *r, struct kl_span name, const struct kl_buf *value)
 {
-    r->labels = pql_labels_set(op, 0, r->labels, name, value);
+    if (!kl_buf_ok(value)) {
+        pql_fail(op->q, PQL_EXECUTION, "label value of more than %d bytes in %s()", KL_LABELS_BYTES_MAX,
+                 op->node->func->name);
+        return;
+    }
+    r->labels = pql_labels_set(op, 0, r->labels, name, kl_buf_span(value));
     if (kl_span_eq(name, kl_span_str("__name__")))
         r->drop_name = false;
 }
@@ -59,7 +64,7 @@ static void label_replace(struct pql_op *op)
                 continue;
             kl_buf_reset(&value);
             kl_regex_expand(re, form, groups, n, &value);
-            relabel(op, &r[i], dst, kl_buf_span(&value));
+            relabel(op, &r[i], dst, &value);
         }
         kl_buf_deinit(&value);
         pql_join_equal(op);
@@ -88,7 +93,7 @@ static void label_join(struct pql_op *op)
                 kl_buf_add(&value, args[2]->text.at, args[2]->text.size);
             kl_buf_add(&value, v.at, v.size);
         }
-        relabel(op, &r[i], args[1]->text, kl_buf_span(&value));
+        relabel(op, &r[i], args[1]->text, &value);
     }
     kl_buf_deinit(&value);
     pql_join_equal(op);

@@ -567,6 +567,33 @@ START_TEST(a_query_as_deep_as_allowed_is_answered)
 }
 END_TEST
 
+START_TEST(a_label_that_would_grow_too_large_ends_the_query_instead_of_being_cut)
+{
+    static const struct { const char *before, *after, *error; } texts[] = {
+        { "label_join(label_replace(vector(1), \"a\", \"", "\", \"\", \"\"), \"b\", \"-\", \"a\", \"a\", \"c\")",
+          "label value of more than 65536 bytes in label_join()" },
+        { "label_replace(label_replace(vector(1), \"a\", \"", "\", \"\", \"\"), \"b\", \"$1$1\", \"a\", \"(.*)\")",
+          "label value of more than 65536 bytes in label_replace()" },
+    };
+
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+        for (size_t size = 30000; size <= 40000; size += 10000) {
+            char             *text = repeated(texts[i].before, "x", size, texts[i].after);
+            struct pql_query *q = ask(params(text, true), 1);
+
+            if (size == 30000) {
+                ck_assert_int_eq(pql_result(q)->failure.kind, PQL_OK);
+                ck_assert_uint_gt(pql_result(q)->series[0].labels.size, 3 * size);
+            } else {
+                ck_assert_int_eq(pql_result(q)->failure.kind, PQL_EXECUTION);
+                ck_assert_str_eq(pql_result(q)->failure.text, texts[i].error);
+            }
+            pql_free(q);
+            free(text);
+        }
+}
+END_TEST
+
 static void json_is(const char *text, const char *want)
 {
     struct pql_params p = { .text = kl_span_str(text), .instant = true, .start_ms = 1500 };
@@ -718,6 +745,7 @@ int main(void)
     tcase_add_loop_test(t, hostile_texts_are_refused_quickly, 0, 16);
     tcase_add_test(t, many_operators_are_planned_and_fed_and_too_many_are_refused);
     tcase_add_test(t, a_query_as_deep_as_allowed_is_answered);
+    tcase_add_test(t, a_label_that_would_grow_too_large_ends_the_query_instead_of_being_cut);
     tcase_add_test(t, answers_look_as_prometheus_writes_them);
     tcase_add_test(t, the_answer_stops_at_the_limit_and_says_so);
     tcase_add_test(t, samples_are_counted_for_each_step);
