@@ -11,7 +11,7 @@
 #include "querier/score.h"
 
 enum { LIMIT_USUAL = 100, LIMIT_MAX = 10 * 1000, BATCH_USUAL = 100, SLICE = 256 };
-enum { BACK_MS = 60 * 60 * 1000 };
+enum { BACK_MS = 60 * 60 * 1000, STEPS_HERE = 1000 * 1000 };     /* a millisecond or two */
 enum order { BY_VALUE, BY_VALUE_DOWN, BY_SCORE };
 
 struct finding {
@@ -57,6 +57,17 @@ static void scored(struct qr_fan *fan)
     qr_job_done(fan->job);
 }
 
+/* Too little for a hop to a worker and back? Names as they are, yes; values may be of thousands of bytes. */
+static bool is_little(const struct finding *f)
+{
+    const struct qr_names *n = &f->l->names;
+    uint64_t               steps = 0;
+
+    for (size_t i = 0; i < n->count && i < SLICE && steps < STEPS_HERE; i++)
+        steps += qr_score_steps(&f->search, n->texts[i]);
+    return n->count <= SLICE && steps < STEPS_HERE;
+}
+
 static void refine(struct qr_names *n)
 {
     struct qr_listing *l = kl_container_of(n, struct qr_listing, names);
@@ -67,7 +78,7 @@ static void refine(struct qr_names *n)
     f->fan.count = (n->count + SLICE - 1) / SLICE;
     f->fan.item = score_slice;
     f->fan.done = scored;
-    if (qr_fan_run(&f->fan, n->count <= SLICE))
+    if (qr_fan_run(&f->fan, is_little(f)))
         scored(&f->fan);
 }
 

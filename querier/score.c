@@ -256,3 +256,8 @@ double qr_score(const struct qr_search *s, struct kl_span text, struct qr_score_
     }
     return best;
 }
+
+uint64_t qr_score_steps(const struct qr_search *s, struct kl_span text)
+{
+    return 1 + (uint64_t)s->term_count * text.size * text.size;
+}

@@ -33,4 +33,7 @@ struct qr_score_room { uint32_t *runes; bool *marks; size_t runes_room, marks_ro
 void   qr_score_room_deinit(struct qr_score_room *room);
 /* 0..1, or -1 where it does not fit. `alg`, `threshold` and `fold` must be set before any term. */
 double qr_score(const struct qr_search *s, struct kl_span text, struct qr_score_room *room);
+/* How many steps that may take at most, about: each term may begin anywhere in the text, and each time be looked for to
+ * its end. */
+uint64_t qr_score_steps(const struct qr_search *s, struct kl_span text);
 #endif

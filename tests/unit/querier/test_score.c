@@ -2,6 +2,7 @@
 #include <check.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "querier/score.h"
 #include "tests/suite.h"
@@ -108,6 +109,21 @@ START_TEST(terms_past_their_bounds_are_refused)
 }
 END_TEST
 
+START_TEST(what_it_may_take_grows_with_the_square_of_the_text)
+{
+    struct qr_search s = { 0 };
+    static char      text[4096];
+
+    memset(text, 'a', sizeof text);
+    ck_assert_uint_eq(qr_score_steps(&s, kl_span(text, sizeof text)), 1);
+    ck_assert_int_eq(qr_search_term(&s, kl_span_str("ab"), &err), KL_OK);
+    ck_assert_int_eq(qr_search_term(&s, kl_span_str("ac"), &err), KL_OK);
+    ck_assert_uint_eq(qr_score_steps(&s, kl_span(text, 30)), 1 + 2 * 30 * 30);
+    ck_assert_uint_eq(qr_score_steps(&s, kl_span(text, sizeof text)), 1 + 2 * 4096 * 4096);
+    qr_search_deinit(&s);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("score");
@@ -121,6 +137,7 @@ int main(void)
     tcase_add_test(t, case_is_folded_where_it_does_not_count);
     tcase_add_test(t, of_several_terms_the_best_counts_and_without_one_everything_fits);
     tcase_add_test(t, terms_past_their_bounds_are_refused);
+    tcase_add_test(t, what_it_may_take_grows_with_the_square_of_the_text);
     suite_add_tcase(s, t);
     failed = run_suite(s);
     qr_score_room_deinit(&room);
