@@ -59,6 +59,8 @@ static enum kl_code compile(struct qr_names *n, const struct qr_read_query *q, s
         if (kl_regex_new(m->value, &re, err) != KL_OK)
             return kl_within(err, "matcher %zu", i);
         m->re = re;
+        if (qr_names_weigh(n, m, err) != KL_OK)
+            return err->code;
     }
     return KL_OK;
 }

@@ -6,6 +6,7 @@
 #include <assert.h>
 #include <stdlib.h>
 
+#include "libkoal/base/regex_size.h"
 #include "querier/qr_priv.h"
 
 enum { SELECTORS_ARENA_MAX = 4 << 20, UNITE_TEXTS = 5000, UNITE_OTHERS = 500 };  /* less is not worth a hop */
@@ -34,6 +35,15 @@ static bool matches_empty(const struct kl_matcher *m)
     return kl_matcher_test(m, kl_span("", 0));
 }
 
+enum kl_code qr_names_weigh(struct qr_names *n, const struct kl_matcher *m, struct kl_err *err)
+{
+    if (m->re != NULL)
+        n->regex_bytes += kl_regex_bytes(m->re);
+    if (n->regex_bytes > QR_REGEX_BYTES_MAX)
+        return kl_fail(err, KL_ELIMIT, "regular expressions that take more than %d MiB", QR_REGEX_BYTES_MAX >> 20);
+    return KL_OK;
+}
+
 enum kl_code qr_names_selector(struct qr_names *n, struct kl_span text, struct kl_err *err)
 {
     const struct kl_matcher *m;
@@ -46,8 +56,11 @@ enum kl_code qr_names_selector(struct qr_names *n, struct kl_span text, struct k
     n->selectors[n->selector_count].matchers = m;
     n->selectors[n->selector_count].count = count;
     n->selector_count++;
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++) {
+        if (qr_names_weigh(n, &m[i], err) != KL_OK)
+            return err->code;
         some += !matches_empty(&m[i]);
+    }
     if (some == 0)
         return kl_fail(err, KL_EINVAL, "match[] must contain at least one non-empty matcher");
     return KL_OK;

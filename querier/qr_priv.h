@@ -671,6 +671,7 @@ struct qr_names {
     struct { const struct kl_matcher *matchers; size_t count; int64_t from_ms, to_ms; }
         selectors[QR_SELECTORS_MAX];
     struct kl_arena arena;                             /* of the selectors */
+    size_t regex_bytes;                                /* of all selectors: qr_names_weigh */
     void (*answer)(struct qr_names *n);
     /* out */
     struct kl_span *texts;                             /* sorted, each once */
@@ -693,5 +694,8 @@ struct qr_names {
 void         qr_names_init(struct qr_names *n);
 /* Adds a match[]. KL_EINVAL with Prometheus' words, KL_ELIMIT past QR_SELECTORS_MAX. */
 enum kl_code qr_names_selector(struct qr_names *n, struct kl_span text, struct kl_err *err);
+/* KL_ELIMIT where its regular expressions and those before take more than a query's may. */
+enum { QR_REGEX_BYTES_MAX = 16 << 20 };
+enum kl_code qr_names_weigh(struct qr_names *n, const struct kl_matcher *m, struct kl_err *err);
 void         qr_names_deinit(struct qr_names *n);
 #endif

@@ -175,6 +175,29 @@ START_TEST(a_query_without_data_is_small_only_if_it_has_few_operators)
 }
 END_TEST
 
+START_TEST(selectors_of_one_request_are_bounded_by_what_they_are_compiled_to)
+{
+    struct qr_names n = { 0 };
+    struct kl_buf   text = { 0 };
+    struct kl_err   err = { 0 };
+    enum kl_code    code = KL_OK;
+
+    kl_buf_adds(&text, "a{b=~\"");
+    for (int i = 0; i < 8; i++)
+        kl_buf_adds(&text, "[^x]{1000}");              /* 250 KB each */
+    kl_buf_adds(&text, "\"}");
+    qr_names_init(&n);
+    while (code == KL_OK && n.selector_count < QR_SELECTORS_MAX)
+        code = qr_names_selector(&n, kl_buf_span(&text), &err);
+    ck_assert_int_eq(code, KL_ELIMIT);
+    ck_assert_str_eq(err.text, "regular expressions that take more than 16 MiB");
+    ck_assert_uint_gt(n.selector_count, 1);
+    ck_assert_uint_lt(n.selector_count, 16);
+    qr_names_deinit(&n);
+    kl_buf_deinit(&text);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("params");
@@ -190,6 +213,7 @@ int main(void)
     tcase_add_test(t, a_tenant_is_a_name_that_can_be_a_folder);
     tcase_add_test(t, what_takes_long_to_parse_is_not_parsed_on_the_loop);
     tcase_add_test(t, a_query_without_data_is_small_only_if_it_has_few_operators);
+    tcase_add_test(t, selectors_of_one_request_are_bounded_by_what_they_are_compiled_to);
     suite_add_tcase(s, t);
     return run_suite(s);
 }
