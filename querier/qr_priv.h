@@ -627,6 +627,9 @@ struct qr_query {
     int64_t parse_ns, fetch_ns, decode_ns, eval_ns;
     struct pql_query *parsed;
     struct pql_failure parse_failure;
+    bool steady_known, steady;                         /* pql_steady, where a worker has found out */
+    int64_t slack_ms;
+    bool compiles;                                     /* costly regular expressions, while it is evaluated */
     struct qr_round *round;                            /* the last one; all live until release */
     uint64_t fetched_samples, fetched_series;
     uint64_t pushed_samples, pushed_series;            /* that ingestors looked at instead */
@@ -654,6 +657,7 @@ void qr_query_went(struct qr_query *x);                /* what comes after x->st
 /* Pure: what the loop does itself. To parse and plan it, where it is short, and no regular expression in it repeats or
  * names a class of characters: a few bytes of such are compiled for a tenth of a second. To evaluate it. */
 bool qr_query_parses_here(struct kl_span text);
+bool qr_query_compiles_here(struct kl_span text);      /* the regular expressions of its label_replace */
 bool qr_query_is_small(uint64_t samples, uint64_t series, uint64_t steps, uint64_t operators);
 
 /* ---- names.c: several selectors, one fetch each, and their union ---- */

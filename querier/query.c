@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "querier/qr_priv.h"
+#include "querier/reuse_priv.h"
 
 enum { PARSE_HERE_BYTES = 1024, OPERATOR_SAMPLES = 20 };        /* as many samples cost what an operator does */
 
@@ -204,7 +204,7 @@ static bool small(const struct qr_query *x)
 
     if (!x->params.instant && x->params.step_ms > 0)
         steps += (uint64_t)((x->params.end_ms - x->params.start_ms) / x->params.step_ms);
-    return qr_query_is_small(x->fetched_samples, x->fetched_series, steps, pql_operator_count(x->job.pql)) &&
+    return !x->compiles && qr_query_is_small(x->fetched_samples, x->fetched_series, steps, pql_operator_count(x->job.pql)) &&
            !pql_nests(x->job.pql);
 }
 
@@ -300,15 +300,11 @@ void qr_query_went(struct qr_query *x)
 
 /* ---- begin and end ---- */
 
-bool qr_query_parses_here(struct kl_span text)
+bool qr_query_compiles_here(struct kl_span text)
 {
     const char *at = text.at;
     char        quote = '\0';
 
-    if (text.size > PARSE_HERE_BYTES)
-        return false;
-    if (memchr(at, '~', text.size) == NULL)
-        return true;
     for (size_t i = 0; i < text.size; i++) {           /* without escapes and comments it is plain what is quoted */
         if (at[i] == '\\' || at[i] == '#' || (quote != '\0' && at[i] == '{'))
             return false;
@@ -317,7 +313,13 @@ bool qr_query_parses_here(struct kl_span text)
         else if (quote == at[i])
             quote = '\0';
     }
-    return true;
+    return text.size <= PARSE_HERE_BYTES;
+}
+
+bool qr_query_parses_here(struct kl_span text)
+{
+    return text.size <= PARSE_HERE_BYTES &&
+           (memchr(text.at, '~', text.size) == NULL || qr_query_compiles_here(text));
 }
 
 static void parse(struct qr_query *x)
@@ -351,6 +353,11 @@ static void parse_work(struct kl_env_task *task)
     struct qr_query *x = kl_container_of(task, struct qr_query, task);
 
     parse(x);
+    /* Which parses once more: not on the loop either. */
+    if (x->parsed != NULL && !x->params.instant && x->params.text.size <= QR_REUSE_TEXT_MAX) {
+        x->steady_known = true;
+        x->steady = pql_steady(x->params.text, x->params.step_ms, &x->slack_ms);
+    }
     task->run = parsed;
     x->job.q->env->sched->post(x->job.shard->loop, task);
 }
@@ -369,6 +376,8 @@ static void start(struct qr_job *j)
     x->params.workers = j->q->workers;
     x->params.notes_by_steps = j->reuses && j->q->o.results_cache_bytes > 0;
     x->mark_ns = kl_env_mono_ns(j->q->env);
+    x->compiles = memmem(x->params.text.at, x->params.text.size, "label_replace", 13) != NULL &&
+                  !qr_query_compiles_here(x->params.text);
     qr_hold(j);
     if (qr_query_parses_here(x->params.text)) {
         parse(x);

@@ -329,7 +329,8 @@ static const char *unfit(const struct qr_query *x, int64_t fresh_ms, int64_t *sl
     if (p->end_ms == p->start_ms || p->end_ms < p->start_ms + (QR_REUSE_STEPS_MIN - 1) * p->step_ms ||
         p->start_ms + (QR_REUSE_STEPS_MIN - 1) * p->step_ms > fresh_ms)
         return "too few steps are old enough";
-    if (!pql_steady(p->text, p->step_ms, slack_ms))
+    *slack_ms = x->slack_ms;
+    if (!(x->steady_known ? x->steady : pql_steady(p->text, p->step_ms, slack_ms)))
         return "its value at a step may depend on the range";
     return NULL;
 }

@@ -157,6 +157,8 @@ START_TEST(what_takes_long_to_parse_is_not_parsed_on_the_loop)
 
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
         ck_assert_msg(qr_query_parses_here(kl_span_str(texts[i].text)) == texts[i].here, "%s", texts[i].text);
+    ck_assert(qr_query_compiles_here(kl_span_str("label_replace(up, \"a\", \"$1\", \"b\", \"(.*)-x|y\")")));
+    ck_assert(!qr_query_compiles_here(kl_span_str("label_replace(up, 'a', '$1', 'b', '[^x]{1000}')")));
     for (int i = 0; i < 400; i++)
         kl_buf_adds(&text, "a+a+");
     ck_assert(!qr_query_parses_here(kl_buf_span(&text)));
