@@ -440,6 +440,8 @@ static void work_back(struct kl_env_task *task)
     case ING_CONFLICT:
         blk_manifest_copy(&p->manifest, &j->manifest);
         j->step = ING_PUT;
+        if (!ing_follow_found(p))
+            return;
         break;
     case ING_CLEAN:
         if (j->code != KL_OK)                          /* found and removed at the next start */

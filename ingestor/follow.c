@@ -13,13 +13,20 @@
 void ing_follow_covered(struct ing_partition *p)
 {
     for (struct ing_job *j = p->jobs; j != NULL; j = j->next)
-        if (j->deletion_count > 0 && !j->out && j->step < ING_LET_GO &&
-            p->manifest.incarnation == p->incarnation && p->manifest.deleted_seq >= j->seq) {
+        if (j->out || j->step >= ING_LET_GO) {
+            continue;
+        } else if (j->adopt != 0) {
+            if (p->manifest.incarnation == j->adopt) {
+                j->failures = 0;
+                j->covered = true;
+                j->step = ING_CLEAN;
+            }
+        } else if (j->deletion_count > 0 && p->manifest.incarnation == p->incarnation &&
+                   p->manifest.deleted_seq >= j->seq) {
             j->failures = 0;
             j->step = ING_CLEAN;
-        } else if (j->adopt == 0 && j->tidy == NULL && j->deletion_count == 0 && !j->out && j->step < ING_LET_GO &&
-            p->manifest.incarnation == p->incarnation &&
-            blk_manifest_covers(&p->manifest, j->seq, j->end_ms - 1)) {
+        } else if (j->tidy == NULL && j->deletion_count == 0 && p->manifest.incarnation == p->incarnation &&
+                   blk_manifest_covers(&p->manifest, j->seq, j->end_ms - 1)) {
             j->failures = 0;
             j->step = ING_LET_GO;
         }
@@ -40,9 +47,6 @@ static void failed(struct ing_partition *p)
 /* The owner went over to a new log: what is held of the old one is in its catalogue, or lost. */
 static void other_log(struct ing_partition *p)
 {
-    for (const struct ing_job *j = p->jobs; j != NULL; j = j->next)
-        if (j->out)
-            return;                                    /* the next tick comes again */
     while (p->jobs != NULL) {
         struct ing_job *j = p->jobs;
 
@@ -52,6 +56,18 @@ static void other_log(struct ing_partition *p)
     p->jobs_last = NULL;
     p->job_count = 0;
     ing_partition_anew(p, "the owner went over to a log made anew");
+}
+
+bool ing_follow_found(struct ing_partition *p)
+{
+    bool going_over = p->jobs != NULL && p->jobs->adopt != 0;  /* its catalogue is still that of the old one */
+
+    if (p->manifest.incarnation != p->incarnation && !going_over) {
+        other_log(p);
+        return false;
+    }
+    ing_follow_covered(p);
+    return true;
 }
 
 static void back(struct kl_env_task *task)
@@ -79,12 +95,9 @@ static void back(struct kl_env_task *task)
     if (p->epoch_seen < p->manifest.epoch)
         p->epoch_seen = p->manifest.epoch;
     atomic_store(&p->m_epoch_seen, p->epoch_seen);
-    if (p->manifest.incarnation != p->incarnation) {
-        other_log(p);
+    if (!ing_follow_found(p))
         return;
-    }
     ing_digest_catalogued(p);
-    ing_follow_covered(p);
     ing_job_start(p);
 }
 
@@ -125,7 +138,8 @@ void ing_follow_tick(struct ing_partition *p)
 {
     struct ing_follow *f = &p->follow;
 
-    if (p->i->member == NULL || f->out || p->reload || ing_stopping(p) || ing_epoch(p) != 0 ||
+    /* Who found the log made anew, and waits for its owner to seal what is held, learns so that he has. */
+    if (p->i->member == NULL || f->out || (p->reload && !atomic_load(&p->going_over)) || ing_stopping(p) || ing_epoch(p) != 0 ||
         atomic_load(&p->catalogue_seen) <= p->pointer_revision || p->tidy != NULL ||
         (p->jobs != NULL && p->jobs->out) || kl_env_mono_ns(p->i->env) < f->again_ns)
         return;

@@ -648,6 +648,9 @@ void ing_cluster_watch(struct ing_ingestor *i);        /* on the first shard's l
 void ing_cluster_unwatch(struct ing_ingestor *i);
 void ing_follow_tick(struct ing_partition *p);
 void ing_follow_covered(struct ing_partition *p);      /* jobs whose cuts the catalogue has by now */
+/* The catalogue is one of somebody else's: jobs that it has done are done. False: it is of another log, everything
+ * begins anew, and there is no job any more. None of them is out. */
+bool ing_follow_found(struct ing_partition *p);
 /* select.c, page.c */
 void ing_select(struct kl_bus_service *s, struct kl_bus_question *q);
 void ing_asks_check(struct ing_partition *p);          /* applied moved on, or time passed */
