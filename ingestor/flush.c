@@ -491,6 +491,7 @@ void ing_job_start(struct ing_partition *p)
     int             state = atomic_load(&p->state);
 
     if (j == NULL || j->out || ing_stopping(p) || p->damaged || (state != ING_REPLAYING && state != ING_LIVE) ||
+        (p->reload && !atomic_load(&p->going_over)) ||         /* it goes as well: what it seals is in the log */
         (j->failures > 0 && kl_env_mono_ns(p->i->env) < p->job_again_ns))
         return;
     if (j->digest_due) {

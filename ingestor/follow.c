@@ -47,14 +47,7 @@ static void failed(struct ing_partition *p)
 /* The owner went over to a new log: what is held of the old one is in its catalogue, or lost. */
 static void other_log(struct ing_partition *p)
 {
-    while (p->jobs != NULL) {
-        struct ing_job *j = p->jobs;
-
-        p->jobs = j->next;
-        ing_job_free(j);
-    }
-    p->jobs_last = NULL;
-    p->job_count = 0;
+    atomic_store(&p->going_over, false);               /* so no job goes on; they are freed when nobody reads what they hold */
     ing_partition_anew(p, "the owner went over to a log made anew");
 }
 

@@ -649,7 +649,7 @@ void ing_cluster_unwatch(struct ing_ingestor *i);
 void ing_follow_tick(struct ing_partition *p);
 void ing_follow_covered(struct ing_partition *p);      /* jobs whose cuts the catalogue has by now */
 /* The catalogue is one of somebody else's: jobs that it has done are done. False: it is of another log, everything
- * begins anew, and there is no job any more. None of them is out. */
+ * begins anew, and no job goes on. None of them is out. */
 bool ing_follow_found(struct ing_partition *p);
 /* select.c, page.c */
 void ing_select(struct kl_bus_service *s, struct kl_bus_question *q);
