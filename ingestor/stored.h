@@ -11,9 +11,9 @@
  * serials anew, and of two that take themselves for the owner each has names of its own. Each is whole by itself.
  *
  * The owner puts its last snapshot there now and then (`ingestor.snapshot_store_interval`), from the files as they
- * were published, one partition of an ingestor at a time; then all but the last two go. A put is only begun under
- * a lease, and nothing depends on who did it: what is read is checked against the catalogue and the log, as
- * what lies on a disk is, and where none fits, the log has everything (snap_priv.h).
+ * were published, one partition of an ingestor at a time; then all but the last two go, those of a log before it first.
+ * A put is only begun under a lease, and nothing depends on who did it: what is read is checked against the
+ * catalogue and the log, as what lies on a disk is, and where none fits, the log has everything (snap_priv.h).
  *
  * A member whose folder has no snapshot that fits, and whose peers gave none, takes the newest that the catalogue
  * which it has just read allows: of its incarnation, not before `replay_from`, and made when the catalogue was not

@@ -170,7 +170,7 @@ static enum kl_code put_index(struct ing_storing *s, struct kl_err *err)
 /* ---- those before it ---- */
 
 struct key { struct ing_stored_name name; char *key; bool is_index; };
-struct sweep { uint32_t partition; struct key *at; size_t count, room; };
+struct sweep { uint32_t partition; uint64_t incarnation; struct key *at; size_t count, room; };
 
 static void listed(void *ctx, const char *key, uint64_t size_bytes)
 {
@@ -190,22 +190,38 @@ static void listed(void *ctx, const char *key, uint64_t size_bytes)
     w->at[w->count++] = k;
 }
 
+/* As they follow each other: those of another log stand before all of ours, whatever its incarnation says. */
+static int order(const struct sweep *w, const struct ing_stored_name *a, const struct ing_stored_name *b)
+{
+    bool a_ours = a->incarnation == w->incarnation, b_ours = b->incarnation == w->incarnation;
+
+    return a_ours != b_ours ? (a_ours ? 1 : -1) : ing_stored_cmp(a, b);
+}
+
 /* The oldest that stays: the KEPT-th of those with an index, from the end. NULL: all stay. */
 static const struct ing_stored_name *oldest_kept(const struct sweep *w)
 {
-    uint32_t left = KEPT;
+    const struct ing_stored_name *kept = NULL;
 
-    for (size_t i = w->count; i-- > 0;)                /* keys sort as names do */
-        if (w->at[i].is_index && --left == 0)
-            return &w->at[i].name;
-    return NULL;
+    for (uint32_t n = 0; n < KEPT; n++) {
+        const struct ing_stored_name *best = NULL;
+
+        for (size_t i = 0; i < w->count; i++)
+            if (w->at[i].is_index && (kept == NULL || order(w, &w->at[i].name, kept) < 0) &&
+                (best == NULL || order(w, &w->at[i].name, best) > 0))
+                best = &w->at[i].name;
+        if (best == NULL)
+            return NULL;
+        kept = best;
+    }
+    return kept;
 }
 
 /* First what makes it a snapshot, then the rest. */
 static enum kl_code sweep(struct ing_storing *s, struct kl_err *err)
 {
     struct kl_store              *store = s->p->i->store;
-    struct sweep                  w = { .partition = s->what.partition };
+    struct sweep                  w = { .partition = s->what.partition, .incarnation = s->what.name.incarnation };
     char                          prefix[KL_STORE_KEY_MAX + 1];
     const struct ing_stored_name *kept;
     enum kl_code                  code;
@@ -215,7 +231,7 @@ static enum kl_code sweep(struct ing_storing *s, struct kl_err *err)
     kept = code == KL_OK ? oldest_kept(&w) : NULL;
     for (int index = 1; index >= 0 && kept != NULL && code == KL_OK; index--)
         for (size_t i = 0; i < w.count && code == KL_OK; i++)
-            if (w.at[i].is_index == index && ing_stored_cmp(&w.at[i].name, kept) < 0) {
+            if (w.at[i].is_index == index && order(&w, &w.at[i].name, kept) < 0) {
                 code = store->remove(store, w.at[i].key, err);
                 s->swept += code == KL_OK && index;
             }
@@ -248,8 +264,8 @@ static void work(struct kl_env_task *task)
         take_back(s, count);
     else
         s->code = put_index(s, &s->err);               /* after a failure it may be there: all stays */
-    if (s->code == KL_OK)
-        sweep(s, &unfit);                              /* what is left goes with the next */
+    if (s->code == KL_OK && (s->p->i->member == NULL || ing_member_epoch(s->p->i->member, s->p->number) != 0))
+        sweep(s, &unfit);                              /* what is left goes with the next, or with the next owner's */
     s->p->i->env->sched->post(s->p->shard->loop, &s->back);
 }
 

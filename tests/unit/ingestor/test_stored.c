@@ -360,6 +360,47 @@ START_TEST(the_last_two_stay_and_what_was_left_of_others_goes)
 }
 END_TEST
 
+/* Incarnations are times of a server: one whose clock was ahead made the log that was there before. */
+START_TEST(those_of_a_log_before_with_a_higher_incarnation_push_none_of_this_ones_out)
+{
+    struct w_answer        before;
+    struct objects         o;
+    struct ing_stored_name n;
+    const char            *file;
+    char                   key[KL_STORE_KEY_MAX + 1];
+    unsigned               own = 0;
+
+    write_all(100);
+    store_one();
+    o = objects_of(0);
+    for (int i = 0; i < 2; i++) {
+        ck_assert(ing_stored_key_parse(o.at[0].key, 0, &n, &file));
+        n.incarnation += 1 + (unsigned)i;
+        ing_stored_key(0, &n, "index", key);
+        put(key, "x", 1);
+    }
+    objects_free(&o);
+    store_one();
+    store_one();
+    n.incarnation -= 2;
+    o = objects_of(0);
+    for (size_t i = 0; i < o.count; i++) {
+        struct ing_stored_name x;
+
+        ck_assert(ing_stored_key_parse(o.at[i].key, 0, &x, &file));
+        ck_assert_uint_eq(x.incarnation, n.incarnation);       /* those before are gone */
+        own += is_index(&o.at[i]);
+    }
+    ck_assert_uint_eq(own, 2);
+    objects_free(&o);
+    before = read_all(0);
+    lose(false);
+    ck_assert_uint_eq(counted("snapshots_from_store"), 1);
+    check_all(&before);
+    w_answer_free(&before);
+}
+END_TEST
+
 START_TEST(a_store_that_fails_costs_no_sample_and_leaves_no_garbage)
 {
     struct kl_store_faults faults = { .seed = (uint64_t)_i + 1 };
@@ -519,6 +560,7 @@ int main(void)
     tcase_add_test(t, a_damaged_cut_missing_or_swapped_object_is_never_used);
     tcase_add_test(t, one_that_was_made_of_a_newer_catalogue_is_not_used);
     tcase_add_test(t, the_last_two_stay_and_what_was_left_of_others_goes);
+    tcase_add_test(t, those_of_a_log_before_with_a_higher_incarnation_push_none_of_this_ones_out);
     tcase_add_loop_test(t, a_store_that_fails_costs_no_sample_and_leaves_no_garbage, 0, 5);
     tcase_add_test(t, one_that_the_log_does_not_agree_with_is_not_fetched_again);
     suite_add_tcase(s, t);
