@@ -87,11 +87,11 @@ static void write_work(struct ing_job *j)
         part->written = true;
         fileset_path(part, path);
         j->code = blk_fileset_upload(p->filesets, path, p->i->store, &j->err);
-        /* Another is there under its name: of a log before this one, which had come as far. Ours takes
-         * a name of its own, as those do that a compaction makes. */
-        if (j->code == KL_EEXIST && part->info.generation == 0) {
+        /* Another is there under its name: of a log before this one, which had come as far, or of an owner who
+         * wrote it otherwise and never committed. Ours takes a name of its own, as those do that a compaction makes. */
+        if (j->code == KL_EEXIST && !ing_stopping(p)) {
             j->code = blk_fileset_remove(p->filesets, path, &j->err);
-            part->info.generation = j->generation;
+            part->info.generation = part->info.generation == 0 ? j->generation : part->info.generation + 1;
             part->written = false;
             i--;
         }

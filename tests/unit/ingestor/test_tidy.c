@@ -643,6 +643,11 @@ START_TEST(a_name_that_is_taken_in_the_store_stops_no_flush)
             snprintf(key, sizeof key, "anonymous/0000/%" PRId64 "-%020d/data",
                      base + window * (int64_t)WORLD_WINDOW_MS, seq);
             put_object(key);
+            for (int generation = 1; generation < (_i == 0 ? 0 : 8) && seq < 30; generation++) {
+                snprintf(key, sizeof key, "anonymous/0000/%" PRId64 "-%020d.%d/data",
+                         base + window * (int64_t)WORLD_WINDOW_MS, seq, generation);
+                put_object(key);                       /* so is the name that is taken in its place */
+            }
         }
     for (unsigned p = 0; p < 30; p++) {
         while (w_now(&w) < base + (int64_t)p * 10000)
@@ -674,7 +679,7 @@ int main(void)
     tcase_add_test(t, one_bad_fileset_is_in_quarantine_by_name_and_the_others_go_on);
     tcase_add_test(t, what_nothing_in_the_catalogue_names_goes_after_its_time_and_nothing_else);
     tcase_add_test(t, local_copies_of_what_is_replaced_go_also_while_orphans_wait_for_their_time);
-    tcase_add_test(t, a_name_that_is_taken_in_the_store_stops_no_flush);
+    tcase_add_loop_test(t, a_name_that_is_taken_in_the_store_stops_no_flush, 0, 2);
     tcase_add_test(t, a_local_copy_that_outlived_its_place_in_the_catalogue_goes_at_the_next_start);
     tcase_add_test(t, local_copies_go_when_they_are_old_however_many_turn_old_at_once);
     tcase_add_test(t, a_disk_past_its_mark_is_told_and_taken_back_when_there_is_room);
