@@ -124,15 +124,24 @@ static enum kl_code load_document(struct kl_span yaml, const char *file, yaml_do
                                   struct kl_err *err)
 {
     yaml_parser_t parser;
+    yaml_event_t  next = { 0 };
     enum kl_code  code = KL_OK;
+    bool          loaded;
 
     if (!yaml_parser_initialize(&parser))
         return kl_fail(err, KL_ELIMIT, "%s: no memory to read it", file);
     yaml_parser_set_input_string(&parser, yaml.at, yaml.size);
-    if (!yaml_parser_load(&parser, doc))
+    loaded = yaml_parser_load(&parser, doc);
+    if (!loaded || !yaml_parser_parse(&parser, &next))
         code = kl_fail(err, KL_EINVAL, "%s, line %zu, column %zu: %s", file,
                        parser.problem_mark.line + 1, parser.problem_mark.column + 1,
                        parser.problem != NULL ? parser.problem : "not YAML");
+    else if (next.type == YAML_DOCUMENT_START_EVENT)
+        code = kl_fail(err, KL_EINVAL, "%s, line %zu, column %zu: a second document begins here, and only one is read: "
+                       "put all into one, without ---", file, next.start_mark.line + 1, next.start_mark.column + 1);
+    yaml_event_delete(&next);
+    if (loaded && code != KL_OK)
+        yaml_document_delete(doc);
     yaml_parser_delete(&parser);
     return code;
 }

@@ -80,7 +80,8 @@ static const struct { const char *yaml, *words; } wrong[] = {
     { "debug: perhaps", "true or false" }, { "nosuch: 1", "no option" }, { "log: 3", "map" },
     { "log: {nosuch: 1}", "log.nosuch" }, { "listen: {a: 1}", "section" }, { "- a\n- b", "map" },
     { "a: [", "line" }, { "log: {replicas: 1, replicas: 2}", "twice" }, { "? [a]\n: b", "key" },
-    { "a:\n\t- b", "line" },
+    { "a:\n\t- b", "line" }, { "---\nlisten: x\n---\nlisten: y\n", "line 3, column 1: a second document" },
+    { "listen: x\n...\nlisten: y\n", "line 3, column 1: " }, { "listen: x\n...\n\xff", "line" },
 };
 
 START_TEST(a_wrong_value_is_refused_and_the_words_say_where_and_what)
