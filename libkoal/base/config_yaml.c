@@ -246,31 +246,40 @@ static enum kl_code set_scalar(struct walk *w, const yaml_node_t *key, const yam
 static enum kl_code map(struct walk *w, const yaml_node_t *n, const char *path, unsigned depth);
 
 /* Names may hold dots, so they are no part of a path. */
-static enum kl_code tenants(struct walk *w, const yaml_node_t *n)
+static enum kl_code tenant(struct walk *w, const yaml_node_t *n, const yaml_node_t *key, const yaml_node_t *value)
 {
     struct kl_config *all = w->config;
-    enum kl_code      code = KL_OK;
+    enum kl_code      code;
+    struct kl_span    name;
+
+    if (key == NULL || value == NULL || key->type != YAML_SCALAR_NODE || ++w->nodes > NODES_MAX)
+        return refuse(w, n, "tenants", "should be a map of tenants");
+    name = kl_span(key->data.scalar.value, key->data.scalar.length);
+    if (!kl_tenant_ok(name))
+        return refuse(w, key, "tenants", "holds what is no tenant's name: 1 to 150 letters, "
+                      "digits, '.', '_' and '-', not \".\" or \"..\"");
+    if (value->type != YAML_MAPPING_NODE)
+        return refuse(w, value, name.at, "should hold a map of options");
+    w->config = kl_config_tenant_add(all, name);
+    w->of_tenant = true;
+    code = w->config == NULL ? refuse(w, key, name.at, "is given twice, or one tenant too many")
+                             : map(w, value, "", 1);
+    w->config = all;
+    w->of_tenant = false;
+    return code;
+}
+
+static enum kl_code tenants(struct walk *w, const yaml_node_t *n)
+{
+    enum kl_code code = KL_OK;
 
     for (yaml_node_pair_t *p = n->data.mapping.pairs.start;
          p < n->data.mapping.pairs.top && code == KL_OK; p++) {
-        yaml_node_t   *key = yaml_document_get_node(&w->doc, p->key);
-        yaml_node_t   *value = yaml_document_get_node(&w->doc, p->value);
-        struct kl_span name;
-
-        if (key == NULL || value == NULL || key->type != YAML_SCALAR_NODE || ++w->nodes > NODES_MAX)
-            return refuse(w, n, "tenants", "should be a map of tenants");
-        name = kl_span(key->data.scalar.value, key->data.scalar.length);
-        if (!kl_tenant_ok(name))
-            return refuse(w, key, "tenants", "holds what is no tenant's name: 1 to 150 letters, "
-                          "digits, '.', '_' and '-', not \".\" or \"..\"");
-        if (value->type != YAML_MAPPING_NODE)
-            return refuse(w, value, name.at, "should hold a map of options");
-        w->config = kl_config_tenant_add(all, name);
-        w->of_tenant = true;
-        code = w->config == NULL ? refuse(w, key, name.at, "is given twice, or one tenant too many")
-                                 : map(w, value, "", 1);
-        w->config = all;
-        w->of_tenant = false;
+        code = tenant(w, n, yaml_document_get_node(&w->doc, p->key), yaml_document_get_node(&w->doc, p->value));
+        if (code != KL_OK && w->refused != NULL) {
+            w->refused(w->ctx, w->err);
+            code = KL_OK;
+        }
     }
     return code;
 }
@@ -312,6 +321,8 @@ static enum kl_code map(struct walk *w, const yaml_node_t *n, const char *path, 
         }
         if (depth == 0 && strcmp(below, "tenants") == 0 && value->type == YAML_MAPPING_NODE)
             code = tenants(w, value);
+        else if (depth == 0 && strcmp(below, "tenants") == 0)
+            code = refuse(w, value, below, "should be a map of tenants");
         else if (value->type != YAML_MAPPING_NODE)
             code = set_scalar(w, key, value, below);
         else if (depth == DEPTH_MAX || !kl_config_is_section(w->config, below))

@@ -218,7 +218,8 @@ static const struct { const char *yaml, *words; } wrong_tenants[] = {
     { "tenants: {'..': {}}", "no tenant's name" }, { "tenants: {'a b': {}}", "no tenant's name" },
     { "tenants: {'a/b': {}}", "no tenant's name" }, { "tenants: {'': {}}", "no tenant's name" },
     { "tenants: {'>': {}}", "no tenant's name" }, { "tenants: {? [a] : {}}", "map of tenants" },
-    { "tenants: {a: {tenants: {b: {}}}}", "section" }, { "tenants: [a]", "no option" },
+    { "tenants: {a: {tenants: {b: {}}}}", "section" }, { "tenants: [a]", "map of tenants" },
+    { "tenants:", "tenants should be a map of tenants" },
     { "tenants: {a: {rules: [{x: '!'}]}}", "has a !" },
 };
 
@@ -412,6 +413,8 @@ START_TEST(all_that_is_wrong_with_a_file_is_told)
     ck_assert_uint_eq(kl_config_faults(table, "koa.yml", kl_span_str(many), add_fault, NULL), 8);
     for (size_t i = 0; i < sizeof each / sizeof each[0]; i++)
         ck_assert_msg(strstr(all_faults, each[i]) != NULL, "%s: %s", each[i], all_faults);
+    ck_assert_uint_eq(kl_config_faults(table, "koa.yml", kl_span_str("tenants:\n  a/b: {}\n  c: 3\n  d: {nosuch: 1}\n  d: {}\n"),
+                                       add_fault, NULL), 4);
     ck_assert_uint_eq(kl_config_faults(table, "koa.yml", kl_span_str("a: ["), add_fault, NULL), 1);
     ck_assert_uint_eq(kl_config_faults(table, "koa.yml", kl_span_str("listen: x"), add_fault, NULL), 0);
 }
