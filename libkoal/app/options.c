@@ -5,6 +5,7 @@
 
 #include <stddef.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* Bounds that say "as large as makes sense". */
 #define TIB ((int64_t)1 << 40)
@@ -36,6 +37,14 @@ static enum kl_code odd(const char *text, struct kl_err *err)
     long n = strtol(text, NULL, 10);
 
     return n % 2 == 1 ? KL_OK : kl_fail(err, KL_EINVAL, "%ld is none of 1, 3 and 5", n);
+}
+
+/* As NATS' adapter says: in NATS' names a dot or a * would be another's. */
+static enum kl_code cell_name(const char *text, struct kl_err *err)
+{
+    size_t n = strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789");
+
+    return n > 0 && n <= 32 && text[n] == '\0' ? KL_OK : kl_fail(err, KL_EINVAL, "a cell's name is 1 to 32 of a-z and 0-9");
 }
 
 /* Chapters of deploy/CONFIG.md, in the order in which the rows come. Every section has one. */
@@ -76,7 +85,7 @@ const struct kl_option kl_app_options[] = {
     TEXT("data-dir", NULL, "folder of everything that this process keeps"),
     CHOICE("sandbox", "auto", "auto|on|off", "a server sees its own files alone and may execute nothing (Landlock, seccomp); auto: as far as the kernel has it"),
     BOOL("core_dumps", "false", "whether a crash may leave a core: it holds secrets and data"),
-    TEXT("cell", "main", "name of the cell, in every NATS subject, stream and bucket: [a-z0-9]+"),
+    TEXT("cell", "main", "name of the cell, in every NATS subject, stream and bucket: [a-z0-9]+", .check = cell_name),
     INT("partitions", "16", 1, 4096, "partitions of the log, a power of two, the same for all services; more than the placement table has is room for a split",
         .check = power_of_two),
 

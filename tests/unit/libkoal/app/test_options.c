@@ -22,6 +22,8 @@ END_TEST
 
 static const struct { const char *yaml, *words; } wrong[] = {
     { "partitions: 12", "line 1, column 13: partitions: 12 is no power of two" },
+    { "cell: a.b", "line 1, column 7: cell: a cell's name is 1 to 32 of a-z and 0-9" }, { "cell: ''", "1 to 32 of a-z" },
+    { "cell: a234567890123456789012345678901234", "1 to 32 of a-z" },
     { "log: {replicas: 2}", "line 1, column 17: log.replicas: 2 is none of 1, 3 and 5" },
     { "disk:\n  low_water: 96", "line 2, column 14: disk.low_water should not be above" },
     { "cluster:\n  silent: 5s", "line 2, column 11: cluster.silent should be at least three" },
