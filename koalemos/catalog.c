@@ -99,6 +99,7 @@ static bool each(void *ctx, struct blk_rebuilt *r)
     struct catalog *c = ctx;
     bool            there = false;
 
+    c->seen++;
     if (r->m.partition >= c->reach.partitions) {
         c->failed = true;
         kl_fail(&c->err, KL_EINVAL, "the store has a partition %" PRIu32 ", and `partitions` is %" PRIu32,
@@ -148,6 +149,7 @@ int koalemos_catalog(int argc, char **argv, int first)
     if (app == NULL)
         return c.status;
     c.status = 0;
+    c.reach.standing = kl_config_text(app->config, "store.url") == NULL && kl_config_text(app->config, "store.dir") == NULL;
     c.spreads = catalog_spreads_new((uint32_t)kl_config_int(app->config, "partitions"));
     if (reach_open(&c.reach, app, true, &c.err) != KL_OK ||
         blk_rebuild(&(struct blk_rebuild){ .store = c.reach.store, .filesets_only = c.filesets_only,
@@ -155,7 +157,8 @@ int koalemos_catalog(int argc, char **argv, int first)
         catalog_spreads_put(&c, c.spreads, &c.err) != KL_OK) {
         fprintf(stderr, "koalemos catalog: %s\n", c.err.text);
         c.status = 1;
-    }
+    } else if (c.seen == 0)
+        printf("the store has no partition: nothing was rebuilt\n");
     catalog_spreads_free(c.spreads);
     reach_close(&c.reach);
     kl_app_close(app);

@@ -10,6 +10,7 @@ struct catalog {
     struct catalog_spreads *spreads;
     bool     filesets_only, failed;                    /* failed: err has the words */
     int      status;
+    uint32_t seen;                                     /* partitions in the store */
     struct kl_err err;
 };
 

@@ -135,10 +135,26 @@ void reach_ask(struct reach *r, struct reach_question *q)
 
 /* ---- */
 
+/* Looked at without making anything: in the place of a folder whose name is mistyped nothing is to appear. */
+static bool holds_store(const struct reach *r, const char *path, struct kl_err *err)
+{
+    struct kl_env_dir *data = NULL, *objects = NULL;
+    bool               holds = kl_vault_open(path, false, r->app->keys, false, &data, err) == KL_OK &&
+                               kl_store_local(r->app->store_key, data, "store", false, &objects, err) == KL_OK;
+
+    if (objects != NULL)
+        objects->leave(objects);
+    if (data != NULL)
+        data->leave(data);
+    return holds;
+}
+
 static enum kl_code open_local(struct reach *r, const char *path, struct kl_err *err)
 {
     struct kl_bus_local_options local;
 
+    if (r->standing && !holds_store(r, path, err))
+        return kl_within(err, "data-dir %s", path);
     if (kl_vault_open(path, r->client == NULL, r->app->keys, r->client == NULL, &r->data, err) != KL_OK)
         return kl_within(err, "data-dir %s", path);
     if (r->client == NULL && r->data->lock(r->data, err) != KL_OK)
@@ -164,7 +180,8 @@ enum kl_code reach_open(struct reach *r, struct kl_app *app, bool writes, struct
     struct kl_bus_nats_options nats;
 
     *r = (struct reach){ .app = app, .partitions = (uint32_t)kl_config_int(config, "partitions"),
-                         .server = r->server, .token_file = r->token_file, .ca_file = r->ca_file };
+                         .server = r->server, .token_file = r->token_file, .ca_file = r->ca_file,
+                         .standing = r->standing };
     if (r->server != NULL)
         r->client = kl_http_client_new(&(struct kl_http_client_options){ .token_file = r->token_file,
                                                                          .ca_file = r->ca_file });

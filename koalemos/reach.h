@@ -20,6 +20,7 @@ struct reach {
     uint32_t            partitions;
     struct kl_http_client *client;
     const char         *server, *token_file, *ca_file; /* set before reach_open, or NULL */
+    bool                standing;                      /* set before: the data-dir's store is there, or it is an error */
 };
 /* After a failure, too, reach_close is due. `writes`: as kl_store_place's. */
 enum kl_code reach_open(struct reach *r, struct kl_app *app, bool writes, struct kl_err *err);

@@ -112,6 +112,21 @@ def test_wrong_usage_of_the_tools_is_told(world):
     check(tool("inspect", "--help")[0] == 0 and tool("verify", "--help")[0] == 0, "help")
 
 
+def test_a_catalogue_of_a_folder_that_is_not_there_is_not_rebuilt(world):
+    data = world.path("mistyped")
+    status, out, err = tool("catalog", "rebuild", "--data-dir", data)
+    check(status == 1 and out == "" and f"data-dir {data}: " in err, f"{status} {out} {err}")
+    check(not os.path.exists(data), "a folder was made in the place of one that is not there")
+    os.mkdir(data)                                     # one that no server ever had, as a mount that is away
+    status, out, err = tool("catalog", "rebuild", "--data-dir", data)
+    check(status == 1 and out == "" and f"data-dir {data}: " in err and os.listdir(data) == [], f"{status} {out} {err} {os.listdir(data)}")
+    # The disk of a server is lost whose objects are elsewhere: its folder is made.
+    store = world.path("store")
+    os.mkdir(store)
+    status, out, err = tool("catalog", "rebuild", "--data-dir", data, "--store.url", f"dir:{store}")
+    check(status == 0 and out == "the store has no partition: nothing was rebuilt\n", f"{status} {out} {err}")
+
+
 def test_an_export_from_where_no_server_is_says_so_and_what_to_do(world):
     status, out, err = tool("export", "--url", f"http://127.0.0.1:{koa.free_port()}")
     lines = err.splitlines()
