@@ -7,6 +7,7 @@
 #include "koalemos/backup.h"
 
 #include "koalemos/backup_priv.h"
+#include "koalemos/tool.h"
 #include "libblock/rebuild.h"
 #include "libkoal/base/hash.h"
 #include "libkoal/crypt/vault.h"
@@ -170,7 +171,7 @@ static enum kl_code flush_all(struct backup *b, struct kl_err *err)
         char                 url[2000];
         struct kl_http_asked a = { .url = url };
 
-        snprintf(url, sizeof url, "%.1900s/api/v1/admin/tsdb/flush", b->flush[i]);
+        snprintf(url, sizeof url, "%.*s/api/v1/admin/tsdb/flush", tool_base(b->flush[i]), b->flush[i]);
         code = kl_http_client_ask(c, &a, err);
         if (code == KL_OK && a.status != 204 && a.status != 200)
             code = kl_fail(err, KL_EIO, "flush: %s answers %u %.300s", a.shown, a.status, a.words);

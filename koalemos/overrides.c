@@ -1,6 +1,7 @@
 /* `koalemos overrides`: the routes of overrides/http.c, for people and scripts. */
 #include "koalemos/overrides.h"
 
+#include "koalemos/tool.h"
 #include "libkoal/app/app.h"
 #include "libkoal/base/json.h"
 #include "libkoal/http/client.h"
@@ -142,7 +143,7 @@ static int send_it(const struct words *w, const char *method, const char *below,
     bool                 fine;
 
     kl_buf_init(&answer, ANSWER_MAX);
-    kl_buf_addf(&url, "%.*s/api/v1/koalemos/overrides%s%s%.*s", (int)strcspn(w->url, "?#"), w->url, below,
+    kl_buf_addf(&url, "%.*s/api/v1/koalemos/overrides%s%s%.*s", tool_base(w->url), w->url, below,
                 w->query.size > 0 ? "?" : "", (int)w->query.size, w->query.size > 0 ? w->query.at : "");
     kl_buf_add8(&url, 0);
     a.url = url.at;

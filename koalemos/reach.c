@@ -1,6 +1,7 @@
 #include "koalemos/reach.h"
 
 #include "koalemos/serve_catalogue.h"
+#include "koalemos/tool.h"
 #include "libkoal/bus/options.h"
 #include "libkoal/crypt/vault.h"
 #include "libkoal/http/client.h"
@@ -102,7 +103,7 @@ static void ask_server(struct reach *r, struct reach_question *q)
     kl_buf_init(&answer, ANSWER_MAX);
     add_question(q, &form);
     a.body = kl_buf_span(&form);
-    snprintf(url, sizeof url, "%.1900s" SERVE_CATALOGUE_PATH, r->server);
+    snprintf(url, sizeof url, "%.*s" SERVE_CATALOGUE_PATH, tool_base(r->server), r->server);
     code = kl_http_client_ask(r->client, &a, &err);
     if (code == KL_OK && a.status == 404 && !q->about_log)
         code = kl_fail(&err, KL_ENOENT, "there is no key %s", q->kv.key);

@@ -92,3 +92,12 @@ void tool_close(struct tool *t)
     blk_finds_deinit(&t->finds);
     t->top->leave(t->top);
 }
+
+int tool_base(const char *url)
+{
+    size_t n = strcspn(url, "?#");
+
+    while (n > 0 && url[n - 1] == '/')
+        n--;
+    return (int)(n < 1900 ? n : 1900);
+}

@@ -1,6 +1,6 @@
 #ifndef KOALEMOS_TOOL_H
 #define KOALEMOS_TOOL_H
-/* What `inspect` and `verify` share: their arguments, and saying how far they are. */
+/* What `inspect` and `verify` share: their arguments, and saying how far they are; and what commands do that ask a server. */
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -19,6 +19,9 @@ bool tool_open(struct tool *t, const char *name, const char *usage, int argc, ch
 /* Said on stderr, at most a hundred times. */
 void tool_progress(struct tool *t, size_t done, uint64_t bytes);
 void tool_close(struct tool *t);
+
+/* A server's address may end in slashes: how much of it goes before a path. */
+int tool_base(const char *url);
 
 int koalemos_inspect(int argc, char **argv, int first);
 int koalemos_verify(int argc, char **argv, int first);

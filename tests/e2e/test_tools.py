@@ -127,6 +127,24 @@ def test_a_catalogue_of_a_folder_that_is_not_there_is_not_rebuilt(world):
     check(status == 0 and out == "the store has no partition: nothing was rebuilt\n", f"{status} {out} {err}")
 
 
+def test_a_servers_address_may_end_in_a_slash(world):
+    ours = koa.Serve(world)
+    check(koa.push(ours.push, [({"__name__": "one"}, [(int(time.time() * 1000), 1.0)])])[0] == 204, "push")
+    data = world.path("data")
+    for args in (["overrides", "get", "--url"], ["export", "--url"], ["backup", "--to", world.path("backup"), "--data-dir", data, "--flush"]):
+        status, out, err = tool(*args, ours.push + "/")
+        check(status == 0, f"{args}: {status} {out} {err}")
+    status, out, err = tool("export", "--url", ours.push + "/", "--format", "openmetrics")
+    check(status == 0 and "one 1 " in out, f"{out} {err}")
+    os.makedirs(world.path("tsdb"))
+    with open(world.path("all.om"), "w") as f:
+        f.write(out)
+    subprocess.run([os.path.join(koa.PEERS, "promtool"), "tsdb", "create-blocks-from", "openmetrics", world.path("all.om"),
+                    world.path("tsdb")], check=True, capture_output=True)
+    status, out, err = tool("import", "--prometheus", world.path("tsdb"), "--data-dir", data, "--server", ours.push + "/")
+    check(status == 0 and "1 blocks taken" in out + err, f"{status} {out} {err}")
+
+
 def test_an_export_from_where_no_server_is_says_so_and_what_to_do(world):
     status, out, err = tool("export", "--url", f"http://127.0.0.1:{koa.free_port()}")
     lines = err.splitlines()
