@@ -12,6 +12,8 @@ struct input {
     uint32_t of;                                       /* rows: of that input */
     uint32_t series;                                   /* the present one */
     struct kl_labels labels;                           /* of it; none left: at NULL */
+    struct kl_buf before;                              /* labels of the one before, */
+    bool     any_before;                               /* if there was one */
     struct blk_page page;
     struct blk_ahead pages;
     struct blk_fetch fetch;
@@ -43,6 +45,11 @@ static void want_all(struct input *in)
 
 static enum kl_code step(struct input *in, struct kl_err *err)
 {
+    if (in->labels.at != NULL) {
+        kl_buf_reset(&in->before);
+        kl_buf_add(&in->before, in->labels.at, in->labels.size);
+        in->any_before = true;
+    }
     if (in->series == in->f->info.series_count) {
         in->labels.at = NULL;
         return KL_OK;
@@ -50,6 +57,11 @@ static enum kl_code step(struct input *in, struct kl_err *err)
     if (blk_fileset_reach(in->f, in->series, &in->pages, &in->page, err) != KL_OK)
         return err->code;
     in->labels = blk_page_labels(&in->page, in->f->postings, in->series - in->page.first);
+    if (in->any_before &&                              /* a merge of what does not rise would not rise */
+        blk_data_order((struct kl_labels){ (const uint8_t *)in->before.at, in->before.size }, in->labels) >= 0) {
+        kl_fail(err, KL_ECORRUPT, "series are not in order");
+        return blk_fileset_corrupt(in->f, BLK_INDEX, err);
+    }
     return KL_OK;
 }
 
@@ -276,6 +288,7 @@ static void destroy(struct blk_compaction *x)
         blk_fetch_deinit(&x->inputs[i].fetch);
         blk_ahead_deinit(&x->inputs[i].pages);
         blk_page_deinit(&x->inputs[i].page);
+        kl_buf_deinit(&x->inputs[i].before);
     }
     for (uint32_t i = 0; i < x->c.roll_count; i++)
         blk_roll_free(x->rolls[i].r);

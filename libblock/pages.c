@@ -66,8 +66,8 @@ static bool read_row(struct kl_cur *c, const struct blk_postings *p, struct blk_
         if (c->bad || name > UINT32_MAX || value > UINT32_MAX)
             return false;
         row[k] = (struct blk_pair){ (uint32_t)name, (uint32_t)value };
-        if (!blk_postings_has_pair(p, row[k]))
-            return false;
+        if (!blk_postings_has_pair(p, row[k]) || (k > 0 && row[k - 1].name >= row[k].name))
+            return false;                              /* no such pair, or a label twice */
     }
     page->ends[i] = from + (uint32_t)(same + more);
     return true;

@@ -5,6 +5,7 @@
 #include "tests/unit/libblock/fileset_kit.h"
 
 #include "libblock/compact.h"
+#include "libblock/fileset_priv.h"
 #include "tests/suite.h"
 
 enum { SERIES = 120, INPUTS = 4, TIMES = 3000 };
@@ -315,6 +316,74 @@ START_TEST(stopping_is_not_a_result)
 }
 END_TEST
 
+/* ---- an input whose page of series is not what a writer makes, though every checksum is right ---- */
+
+struct forged { struct blk_source source, *real; struct kl_buf frame; };
+
+static enum kl_code forged_read(struct blk_source *s, enum blk_file file, uint64_t offset, void *bytes, size_t size,
+                                struct blk_bytes *tally, struct kl_err *e)
+{
+    struct forged *x = (struct forged *)s;
+
+    if (file != BLK_INDEX)
+        return x->real->read(x->real, file, offset, bytes, size, tally, e);
+    ck_assert(offset == 0 && size == x->frame.size);
+    memcpy(bytes, x->frame.at, size);
+    return KL_OK;
+}
+
+/* Compacts the first input with its one page of series replaced; the answer must be KL_ECORRUPT. */
+static void refuse_page(const struct kl_buf *page)
+{
+    struct blk_compact c = { inputs, 1, root, &whole, NULL, NULL, NULL };
+    struct blk_place  *place = &inputs[0]->summaries.pages.at[0];
+    struct blk_zip    *zip = blk_zip_new();
+    struct forged      x = { .real = inputs[0]->source };
+
+    ck_assert_uint_eq(place->count, SERIES);
+    ck_assert_int_eq(blk_frame_write(zip, inputs[0]->seed, kl_buf_span(page), &x.frame, &place->check, &err), KL_OK);
+    blk_zip_free(zip);
+    place->size = (uint32_t)x.frame.size;
+    x.source.read = forged_read;
+    inputs[0]->source = &x.source;
+    ck_assert_int_eq(blk_compact(&c, NULL, &err), KL_ECORRUPT);
+    ck_assert_uint_eq(whole_filesets(), INPUTS);
+    inputs[0]->source = x.real;
+    kl_buf_deinit(&x.frame);
+}
+
+enum { LABEL = 3, VALUES = 18 };                       /* "instance": the fourth name; it has as many values */
+
+START_TEST(a_page_that_says_a_label_twice_is_corrupt)
+{
+    struct kl_buf page = { 0 };
+
+    for (uint32_t i = 0; i < SERIES; i++) {
+        const uint64_t row[] = { 0, 2, LABEL, i / VALUES, LABEL, i % VALUES };
+
+        for (size_t k = 0; k < sizeof row / sizeof *row; k++)
+            kl_buf_addv(&page, row[k]);
+    }
+    refuse_page(&page);
+    kl_buf_deinit(&page);
+}
+END_TEST
+
+START_TEST(a_page_whose_series_do_not_rise_is_corrupt)
+{
+    struct kl_buf page = { 0 };
+
+    for (uint32_t i = 0; i < SERIES; i++) {
+        const uint64_t row[] = { 0, 1, LABEL, i < VALUES ? i : 0 };
+
+        for (size_t k = 0; k < sizeof row / sizeof *row; k++)
+            kl_buf_addv(&page, row[k]);
+    }
+    refuse_page(&page);
+    kl_buf_deinit(&page);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("libblock/compact");
@@ -330,6 +399,8 @@ int main(void)
     tcase_add_test(t, one_input_gives_the_same_content);
     tcase_add_test(t, failed_compaction_leaves_the_inputs_and_nothing_else);
     tcase_add_test(t, stopping_is_not_a_result);
+    tcase_add_test(t, a_page_that_says_a_label_twice_is_corrupt);
+    tcase_add_test(t, a_page_whose_series_do_not_rise_is_corrupt);
     suite_add_tcase(s, t);
     return run_suite(s);
 }
