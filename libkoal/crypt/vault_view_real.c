@@ -362,7 +362,8 @@ static enum kl_code open_frame(struct reading *r, const uint8_t *in, size_t avai
     *used = 0;
     if (avail < KL_VAULT_OVER)
         return KL_OK;
-    if (!kl_vault_frame_get(in, &f) || f.at != r->next.at)
+    /* The first one holds byte `offset`, or the run that says so was made up: heads alone are not proven. */
+    if (!kl_vault_frame_get(in, &f) || f.at != r->next.at || f.at + f.size <= r->offset)
         return changed(r, err);
     if (KL_VAULT_OVER + f.size > avail)
         return KL_OK;

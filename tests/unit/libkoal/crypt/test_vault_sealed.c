@@ -85,6 +85,34 @@ static uint8_t *segment(size_t *size, size_t at[5])
     return stored;
 }
 
+/* A head alone says that full frames lie before it; one of these is short, and opens. */
+START_TEST(a_frame_that_ends_before_what_is_wanted_is_damage)
+{
+    enum { SHORT = 100, FAR = 16 * STORED };
+    static uint8_t         stored[KL_VAULT_HEADER + FAR + KL_VAULT_FRAME_HEAD];
+    const struct { uint32_t size; uint64_t at; } far = { FRAME, 16 * FRAME };
+    struct kl_env_view    *v;
+    uint64_t               whole;
+    uint8_t               *a, got[10];
+    size_t                 size;
+
+    ok(save(dirs[SIM], "file", bytes_at(0, FRAME + SHORT), FRAME + SHORT));
+    a = stored_of(raws[SIM], "file", &size);
+    memcpy(stored, a, size);
+    memcpy(stored + KL_VAULT_HEADER + FAR, &far.size, 4);      /* little-endian, as we build */
+    memcpy(stored + KL_VAULT_HEADER + FAR + 4, &far.at, 8);
+    ok(save(raws[SIM], "file", stored, sizeof stored));
+    ok(dirs[SIM]->view(dirs[SIM], "file", &v, &whole, &err));
+    ck_assert_uint_gt(whole, FRAME + 1000 + sizeof got);
+    ck_assert_int_eq(dirs[SIM]->view_read(v, FRAME + 1000, got, sizeof got, &err), KL_ECORRUPT);
+    ck_assert_int_eq(dirs[SIM]->view_read(v, FRAME + SHORT, got, sizeof got, &err), KL_ECORRUPT);
+    ok(dirs[SIM]->view_read(v, FRAME + SHORT - sizeof got, got, sizeof got, &err));
+    is_right(got, FRAME + SHORT - sizeof got, sizeof got);
+    dirs[SIM]->view_close(v);
+    free(a);
+}
+END_TEST
+
 START_TEST(what_was_durable_and_is_damaged_is_no_torn_tail)
 {
     struct kl_env_dir  *dir = dirs[SIM];
@@ -178,6 +206,7 @@ int main(void)
                         KINDS);
     tcase_add_test(t, a_file_in_which_any_bit_was_changed_is_never_read_as_another);
     tcase_add_test(t, frames_open_neither_in_another_file_nor_in_another_place);
+    tcase_add_test(t, a_frame_that_ends_before_what_is_wanted_is_damage);
     tcase_add_test(t, what_was_durable_and_is_damaged_is_no_torn_tail);
     tcase_add_test(t, a_plain_file_in_an_encrypted_folder_is_refused_and_read_where_one_only_looks);
     suite_add_tcase(s, t);
