@@ -50,7 +50,7 @@ const struct kl_http_entry *kl_http_routes_find(const struct kl_http_routes *t,
                                                 char *allow, size_t allow_size);
 void kl_http_entry_count(const struct kl_http_entry *e, unsigned status);
 
-/* Whether a comma-separated list of tokens holds this one, any case. */
+/* Whether a comma-separated list of tokens, as methods are, holds this one, letter by letter. */
 bool kl_http_list_has(const char *list, const char *token);
 /* The coding that Accept-Encoding (may be NULL) weighs highest of those we have, zstd before gzip
  * where they weigh the same. RFC 9110, 12.5.3. */

@@ -167,7 +167,7 @@ bool kl_http_list_has(const char *list, const char *token)
     struct kl_span t, params;
 
     while (next_token(&list, &t, &params))
-        if (is(t, token))
+        if (kl_span_eq(t, kl_span_str(token)))
             return true;
     return false;
 }
