@@ -77,7 +77,14 @@ static bool is_uncertified(struct kl_http_request *r)
     return !c->certified;
 }
 
-struct header_sum { size_t count, bytes, lengths, codings; };
+/* A token of RFC 9110. The library takes all up to the colon for a name. */
+static bool is_name(const char *name)
+{
+    return name[0] != '\0' && name[strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+                                                "!#$%&'*+-.^_`|~")] == '\0';
+}
+
+struct header_sum { size_t count, bytes, lengths, codings, nameless; };
 static enum MHD_Result sum_header(void *cls, enum MHD_ValueKind kind, const char *name,
                                   const char *value)
 {
@@ -88,6 +95,7 @@ static enum MHD_Result sum_header(void *cls, enum MHD_ValueKind kind, const char
     sum->bytes += strlen(name) + (value != NULL ? strlen(value) : 0) + 2;
     sum->lengths += strcasecmp(name, MHD_HTTP_HEADER_CONTENT_LENGTH) == 0;
     sum->codings += strcasecmp(name, MHD_HTTP_HEADER_TRANSFER_ENCODING) == 0;
+    sum->nameless += !is_name(name);
     return MHD_YES;
 }
 
@@ -151,6 +159,8 @@ static enum MHD_Result begin(struct kl_http_request *r, const char *method)
     r->body_announced = length != NULL ? strtoull(length, NULL, 10) : 0;
     if (sum.lengths + sum.codings > 1 || (coding != NULL && strcasecmp(coding, "chunked") != 0))
         return kl_http_refuse(r, MHD_HTTP_BAD_REQUEST, true, "it is unclear where the body ends");
+    if (sum.nameless > 0)
+        return kl_http_refuse(r, MHD_HTTP_BAD_REQUEST, true, "a header's name has blanks, or others than may be in one");
     /* A client that waits to be told to go on is told at once. */
     much = r->body_announced > KL_HTTP_DISCARD_MAX
            || MHD_lookup_connection_value(c, MHD_HEADER_KIND, MHD_HTTP_HEADER_EXPECT) != NULL;

@@ -195,6 +195,11 @@ START_TEST(unclear_ends_of_bodies_are_refused_and_end_the_connection)
         "Content-Length: 3 4\r\n",
         "Content-Length: -1\r\n",
         "Content-Length: 0x3\r\n",
+        "Content-Length : 3\r\n",                      /* a name that no other server takes for it */
+        "Content-Length\t: 3\r\n",
+        "Transfer-Encoding : chunked\r\n",
+        "Content-Length\v: 3\r\n",
+        "A(b): 3\r\n",
     };
     char request[300];
     int  fd = dial();
@@ -222,7 +227,7 @@ int main(void)
     tcase_add_test(t, bodies_of_all_together_are_bounded);
     tcase_add_test(t, a_form_counts_twice_among_the_bodies);
     tcase_add_test(t, client_that_waits_is_told_to_go_on_or_not);
-    tcase_add_loop_test(t, unclear_ends_of_bodies_are_refused_and_end_the_connection, 0, 8);
+    tcase_add_loop_test(t, unclear_ends_of_bodies_are_refused_and_end_the_connection, 0, 13);
     suite_add_tcase(s, t);
 
     tcase_add_checked_fixture(patient, setup_patient, teardown);
