@@ -100,24 +100,31 @@ static enum kl_code room_for(struct ov_change *c, bool is_new, struct kl_err *er
 
 /* ---- to the KV ---- */
 
+/* What was put or deleted, before the watch tells it. It may have told more already: what another did after that stands,
+ * and where it cannot be known whether there was such a thing, the watch is waited for. */
+static void see_own(struct ov_change *c)
+{
+    const struct kl_bus_kv *op = &c->kv;
+    const struct ov_entry  *e = ov_find(c->o, op->key);
+
+    if (op->kind == KL_BUS_KV_PUT && (e != NULL || c->deletions == c->o->deletions))
+        ov_see(c->o, op->key, kl_buf_span(&c->value), op->revision);
+    else if (op->kind == KL_BUS_KV_DELETE && e != NULL && e->revision <= op->expect)
+        ov_see(c->o, op->key, kl_span(NULL, 0), e->revision + 1);
+    ov_apply(c->o);
+}
+
 static void on_put(struct kl_bus_kv *op)
 {
     struct ov_change *c = kl_container_of(op, struct ov_change, kv);
-    struct ov_entry  *e;
 
     if (op->code == KL_EEXIST && ++c->tries < TRIES_MAX) {
         get(c);
         return;
     }
     c->err = op->err;
-    if (op->code == KL_OK) {                           /* in force here at once; elsewhere by the watch */
-        e = ov_find(c->o, op->key);
-        if (op->kind == KL_BUS_KV_PUT)
-            ov_see(c->o, op->key, kl_buf_span(&c->value), op->revision);
-        else if (e != NULL)
-            ov_see(c->o, op->key, kl_span(NULL, 0), e->revision + 1);
-        ov_apply(c->o);
-    }
+    if (op->code == KL_OK)                             /* in force here at once; elsewhere by the watch */
+        see_own(c);
     finish(c, op->code);
 }
 
@@ -130,6 +137,7 @@ static void put(struct ov_change *c, uint64_t revision)
                                 .value = kl_buf_span(&c->value), .expect = revision, .loop = c->o->loop,
                                 .done = on_put };
     memcpy(c->kv.key, key, sizeof key);
+    c->deletions = c->o->deletions;
     c->o->bus->kv(c->o->bus, &c->kv);
 }
 

@@ -24,6 +24,7 @@ struct ov {
     struct ov_entry *entries; size_t count, room;      /* by key */
     size_t   bytes;                                    /* of tenants and what is said of them */
     uint64_t revision;                                 /* the highest seen */
+    uint64_t deletions;                                /* that the watch has told */
     bool     watching, dirty;
     _Atomic bool known;
     struct kl_metric *tenants_gauge, *revision_gauge, *refused;

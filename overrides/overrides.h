@@ -41,7 +41,7 @@ bool       ov_known(struct ov *o, struct kl_err *err);
 
 /*
  * A change: one compare-and-set, tried again when it was lost. It is in force here when done is called
- * with KL_OK, and elsewhere when the KV has told. The caller's until done.
+ * with KL_OK, unless something was forgotten meanwhile, and elsewhere when the KV has told. The caller's until done.
  *
  *   SET       what `yaml` says, instead of what was said
  *   MERGE     over it, with `unset` (ends with NULL, or is NULL) taken back
@@ -68,6 +68,7 @@ struct ov_change {
     struct kl_env_task task;
     struct kl_bus_kv kv;
     struct kl_buf value;
+    uint64_t deletions;                                /* that the watch had told when it was sent */
     unsigned tries;
 };
 void ov_change(struct ov *o, struct ov_change *c);

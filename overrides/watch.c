@@ -147,6 +147,7 @@ static void on_change(struct kl_bus_watch *w, const char *key, struct kl_span va
 {
     struct ov *o = kl_container_of(w, struct ov, watch);
 
+    o->deletions += value.at == NULL;
     ov_see(o, key, value, revision);
     if (atomic_load(&o->known) && !o->soon.armed)
         o->env->sched->arm(o->loop, &o->soon, SOON_MS);

@@ -339,6 +339,89 @@ START_TEST(a_change_under_way_when_the_bus_closes_is_answered)
 }
 END_TEST
 
+/* ---- answers of the KV that come after what its watch tells ---- */
+
+static struct kl_bus     slow;                         /* the bus, but that it keeps the answer to a put or a deletion */
+static struct kl_bus_kv *late;
+static void            (*late_done)(struct kl_bus_kv *op);
+
+static void hold(struct kl_bus_kv *op) { late = op; }
+
+static void slow_kv(struct kl_bus *b, struct kl_bus_kv *op)
+{
+    (void)b;
+    if (op->kind != KL_BUS_KV_GET) {
+        late_done = op->done;
+        op->done = hold;
+    }
+    w.bus->kv(w.bus, op);
+}
+
+static void slow_watch(struct kl_bus *b, struct kl_bus_watch *x)
+{
+    (void)b;
+    w.bus->watch(w.bus, x);
+}
+
+static void slow_unwatch(struct kl_bus *b, struct kl_bus_watch *x)
+{
+    (void)b;
+    w.bus->unwatch(w.bus, x);
+}
+
+static void let_go(struct kl_env_task *task)
+{
+    (void)task;
+    late_done(late);
+}
+
+/* Service 1 changes what it hears of at once, and is told how that went only after service 0 has done another thing. */
+static void overtaken(struct ov_change *first, struct ov_change *second)
+{
+    struct kl_env_task task = { .run = let_go };
+
+    ov_free(w.ov[1]);
+    slow = *w.bus;
+    slow.kv = slow_kv;
+    slow.watch = slow_watch;
+    slow.unwatch = slow_unwatch;
+    w.ov[1] = ov_new(w.env, &slow, &(struct ov_options){ .live = w.live[1], .table = table, .check = check });
+    kl_env_sim_run(w.sim, 100);
+    late = NULL;
+    done_count = 0;
+    ov_change(w.ov[1], first);
+    kl_env_sim_run(w.sim, 100);
+    ck_assert_ptr_nonnull(late);
+    ov_change(w.ov[0], second);
+    kl_env_sim_run(w.sim, 100);
+    ck_assert_int_eq(second->code, KL_OK);
+    w.env->sched->post(late->loop, &task);
+    kl_env_sim_run(w.sim, 100);
+    ck_assert_int_eq(done_count, 2);
+    ck_assert_int_eq(first->code, KL_OK);
+}
+
+START_TEST(what_was_said_anew_while_the_kv_answered_is_not_forgotten)
+{
+    struct ov_change first = begun(OV_FORGET, "a", ""), second = begun(OV_SET, "a", "limits: {count: 4}");
+
+    ck_assert_int_eq(set("a", "limits: {count: 3}"), KL_OK);
+    overtaken(&first, &second);
+    ck_assert_int_eq(option(0, "a", "limits.count"), 4);
+    ck_assert_int_eq(option(1, "a", "limits.count"), 4);
+}
+END_TEST
+
+START_TEST(what_was_forgotten_while_the_kv_answered_is_not_said_again)
+{
+    struct ov_change first = begun(OV_SET, "a", "limits: {count: 3}"), second = begun(OV_FORGET, "a", "");
+
+    overtaken(&first, &second);
+    ck_assert_int_eq(option(0, "a", "limits.count"), 7);
+    ck_assert_int_eq(option(1, "a", "limits.count"), 7);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("overrides");
@@ -358,6 +441,8 @@ int main(void)
     tcase_add_test(t, of_what_a_newer_program_said_the_known_is_in_force_and_nothing_is_lost_unsaid);
     tcase_add_test(t, a_service_that_starts_is_ready_when_it_knows_what_was_said);
     tcase_add_test(t, a_change_under_way_when_the_bus_closes_is_answered);
+    tcase_add_test(t, what_was_said_anew_while_the_kv_answered_is_not_forgotten);
+    tcase_add_test(t, what_was_forgotten_while_the_kv_answered_is_not_said_again);
     suite_add_tcase(s, t);
     return run_suite(s);
 }
