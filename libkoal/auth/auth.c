@@ -201,14 +201,17 @@ static void judge(void *ctx, const struct kl_guard_ask *ask, struct kl_guard_ver
 {
     struct kl_auth *a = ctx;
     const struct kl_auth_endpoint *e = ask->route != NULL ? kl_auth_endpoint_of(ask->method, ask->route) : NULL;
+    struct kl_guard_ask order = *ask;
     struct kl_err   err;
 
     if (ask->uncertified && !(e != NULL && e->role == 0))
         refuse(a, v, 401, "a client certificate is needed, of the CA that tls.client_ca.file names");
     else if (a->file != NULL && !(e != NULL && e->role == 0))
         judge_key(a, ask, e, v);
+    if (v->tenant[0] != '\0' && e != NULL && !e->cell)
+        order.tenant = v->tenant;                      /* whose data it will be about */
     if (v->status == 0 && a->audit != NULL && e != NULL && e->role == KL_ROLE_ADMIN &&
-        kl_audit_order(a->audit, ask, v->key, &err) != KL_OK)
+        kl_audit_order(a->audit, &order, v->key, &err) != KL_OK)
         refuse(a, v, 503, "the order cannot be written into the audit log, and is not carried out");
     else if (v->status != 0 && a->audit != NULL)
         kl_audit_refused(a->audit, ask, v);
