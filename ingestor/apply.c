@@ -389,8 +389,10 @@ static void apply_run(struct ing_partition *p, struct ing_refs *r, uint64_t ref,
     if (p->digest.taken_ms != INT64_MIN)
         doubt_repeats(p, times_ms, count);
     for (size_t i = 0; i < count; i++) {
-        if (times_ms[i] < p->covered_ms)
+        if (times_ms[i] < p->covered_ms) {             /* written it was, in that record, all the same */
+            ing_marks_note(&p->marks, times_ms[i], p->marks_seq);
             continue;
+        }
         note(p, times_ms[i]);
         p->late_writes += times_ms[i] < p->cut_end_ms;
         ing_series_float(r->head, s, times_ms[i], values[i]);
@@ -474,6 +476,8 @@ static void hist(void *ctx, struct kl_span tenant, uint64_t ref, int64_t time_ms
         doubt_repeats(p, &time_ms, 1);
         p->late_writes += time_ms < p->cut_end_ms;
         ing_series_hist(r->head, ing_series_at(r->head, id), time_ms, kl_buf_span(&p->scratch));
+    } else {
+        ing_marks_note(&p->marks, time_ms, p->marks_seq);
     }
 }
 
@@ -495,6 +499,8 @@ static void start_time(void *ctx, struct kl_span tenant, uint64_t ref, int64_t t
         kept(p, r, b, before);
     } else if (time_ms >= p->covered_ms) {
         ing_series_start(r->head, ing_series_at(r->head, id), time_ms, start_ms);
+    } else {
+        ing_marks_note(&p->marks, time_ms, p->marks_seq);
     }
 }
 

@@ -4,7 +4,8 @@
  *
  * Hours lie in a ring by their number; one that finds its place taken drives the other out, whose
  * position `rest` remembers for all hours that have no place. So a position told is never too low:
- * whatever was written to an hour came in records up to it. What lies before a load is not known, and
+ * whatever was written to an hour came in records up to it, also such as are read again and whose samples
+ * the catalogue has. What lies before a load is not known, and
  * stands in `rest` from the beginning.
  */
 #include "ingestor/ing_priv.h"

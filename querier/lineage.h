@@ -17,8 +17,8 @@
  *
  * Else the new fileset is what it is, an origin of its own, and so is all that remains of what it may be of.
  *
- * A cut's fileset, seen to come, is `told` of the log: it has nothing but what records up to its id wrote. Who had
- * read the log up to there has had it. When such a one goes, and it shows in nothing else (retention), that is an
+ * A cut's fileset, seen to come, is `told` of the log: it has nothing but what records up to its id wrote. To hours
+ * in which none of them wrote since, as the owner's marks tell, it brings nothing that was not live before. When such a one goes, and it shows in nothing else (retention), that is an
  * origin, too, which comes then and is not told.
  *
  * Rows of a rollup beside its fileset answer what its samples do, to the bit, where answers are kept (rows.c), and

@@ -6,7 +6,7 @@
  *
  *   - the partitions are the same, and their logs of the same incarnation;
  *   - the filesets of the tenant, and what hides something of them, are the same, or others that are made of
- *     the same (lineage.h), or besides them such as the log had told all of before;
+ *     the same (lineage.h), or besides them such as the log has told all of;
  *   - nothing was written since the log position up to which the piece was made.
  *
  * What no piece holds is evaluated, stretch by stretch, as queries of their own; what came out is kept

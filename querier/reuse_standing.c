@@ -115,10 +115,9 @@ void qr_reuse_free_states(struct qr_reuse *r)
     free(r->needs);
 }
 
-/* Those that were there in that revision. What has come since changes nothing where the log has told all of it
- * before: by a record that had been read, up to `applied`. False: something else has come. */
-static bool files_of(const struct qr_standing *s, int64_t from_ms, int64_t to_ms, uint64_t revision, uint64_t applied,
-                     uint64_t *sum)
+/* Those that were there in that revision. What has come since of records that the owner has read changes nothing but
+ * what his marks tell of. False: something else has come. */
+static bool files_of(const struct qr_standing *s, int64_t from_ms, int64_t to_ms, uint64_t revision, uint64_t *sum)
 {
     size_t low = 0, high = s->file_count;
 
@@ -138,7 +137,7 @@ static bool files_of(const struct qr_standing *s, int64_t from_ms, int64_t to_ms
             continue;
         if (f->added <= revision)
             *sum += f->hash;
-        else if (!f->told || f->incarnation != s->incarnation || f->id > applied)
+        else if (!f->told || f->incarnation != s->incarnation || f->id > s->applied)
             return false;
     }
     return true;
@@ -213,7 +212,7 @@ bool qr_reuse_holds(const struct qr_reuse *r, const struct qr_piece *p, uint32_t
 
             if (at >= p->seen_count || seen->partition != s->partition || seen->incarnation != s->incarnation ||
                 seen->revision < s->floor || seen->revision > s->revision ||       /* of another catalogue, then */
-                !files_of(s, from_ms, to_ms, seen->revision, seen->applied, &files) || seen->files != files ||
+                !files_of(s, from_ms, to_ms, seen->revision, &files) || seen->files != files ||
                 written(s, from_ms, to_ms) > seen->applied)
                 return false;
         }
@@ -243,7 +242,7 @@ static void note_part(const struct qr_reuse *r, struct qr_piece *p, int64_t numb
             const struct qr_standing *s = &n->states[k];
 
             *out = (struct qr_seen){ s->partition, s->incarnation, s->applied, s->revision, 0 };
-            files_of(s, qr_reuse_sees_from(r, n, first_ms), qr_reuse_sees_to(r, n, last_ms), UINT64_MAX, 0, &out->files);
+            files_of(s, qr_reuse_sees_from(r, n, first_ms), qr_reuse_sees_to(r, n, last_ms), UINT64_MAX, &out->files);
         }
     }
 }

@@ -263,6 +263,50 @@ START_TEST(a_causal_read_waits_for_its_record_and_not_for_ever)
 }
 END_TEST
 
+/* As who keeps answers reads it: the last record that may have written to that hour. */
+static uint64_t written(int64_t time_ms)
+{
+    struct tsp_select s = w_all(0, T);
+    struct tsp_page   page;
+    struct kl_cur     c;
+    struct kl_err     err = { 0 };
+    void             *answer;
+    size_t            n;
+    int64_t           hour;
+    uint64_t          seq, rest, told = 0;
+
+    s.what = TSP_SEL_MARKS;
+    s.from_ms = s.to_ms = time_ms;
+    ck_assert_msg(w_ask(&w, &s, &answer, &n, &err) == KL_OK, "%s", err.text);
+    ck_assert_int_eq(tsp_page_open(kl_span(answer, n), &page, &c, &err), KL_OK);
+    rest = tsp_marks_rest(&c);
+    while (tsp_marks_next(&c, &hour, &seq))
+        told = seq;
+    free(answer);
+    return told > 0 ? told : rest;
+}
+
+/* A start reads their records again, and passes their samples over. */
+START_TEST(when_an_hour_was_written_to_is_known_after_a_start_also_of_samples_that_filesets_have)
+{
+    int64_t  t = w_now(&w), hour = 3600 * 1000;
+    uint64_t late, last;
+
+    w_write(&w, 0, T, 1, t, 1);
+    late = w_write(&w, 0, T, 1, t - 5 * hour, 2);
+    last = w_write(&w, 0, T, 1, t + 1000, 3);
+    flush_ok(NULL);
+    for (int i = 0; i < 2; i++) {
+        ck_assert_uint_eq(written(t - 5 * hour), late);
+        ck_assert_uint_eq(written(t), last);
+        ck_assert_uint_lt(written(t - 9 * hour), late);
+        w_stop(&w);
+        w_start(&w);
+        w_ready(&w);
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("ingestor: questions");
@@ -277,6 +321,7 @@ int main(void)
     tcase_add_test(t, labels_come_without_samples_and_metadata_with_every_metric);
     tcase_add_test(t, histograms_and_start_times_come_back_from_memory_and_from_filesets);
     tcase_add_test(t, a_causal_read_waits_for_its_record_and_not_for_ever);
+    tcase_add_test(t, when_an_hour_was_written_to_is_known_after_a_start_also_of_samples_that_filesets_have);
     suite_add_tcase(s, t);
 
     return run_suite(s);
