@@ -75,6 +75,7 @@ static void write_work(struct ing_job *j)
 {
     struct ing_partition *p = j->p;
     char                  path[BLK_PATH_MAX + 1];
+    int                   names = 0;
 
     j->code = ing_folder(p, &j->err);
     for (uint32_t i = 0; i < j->part_count && j->code == KL_OK; i++) {
@@ -89,7 +90,7 @@ static void write_work(struct ing_job *j)
         j->code = blk_fileset_upload(p->filesets, path, p->i->store, &j->err);
         /* Another is there under its name: of a log before this one, which had come as far, or of an owner who
          * wrote it otherwise and never committed. Ours takes a name of its own, as those do that a compaction makes. */
-        if (j->code == KL_EEXIST && !ing_stopping(p)) {
+        if (j->code == KL_EEXIST && ++names < REVISION_TRIES_MAX && !ing_stopping(p)) {
             j->code = blk_fileset_remove(p->filesets, path, &j->err);
             part->info.generation = part->info.generation == 0 ? j->generation : part->info.generation + 1;
             part->written = false;
