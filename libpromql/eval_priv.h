@@ -109,6 +109,9 @@ bool  pql_failed(struct pql_query *q);
 void *pql_alloc(struct pql_op *op, unsigned worker, size_t size);     /* NULL: the query failed */
 void *pql_zalloc(struct pql_op *op, unsigned worker, size_t size);
 void *pql_label_alloc(struct pql_query *q, unsigned worker, size_t size);    /* until the end */
+/* Memory from elsewhere, which counts until it is given back. False: the query failed, and nothing is to be given back. */
+bool  pql_memory_take(struct pql_query *q, size_t size);
+void  pql_memory_give(struct pql_query *q, size_t size);
 /* ---- tally.c: what the samples that an item looks at add to the statistics. `begin` says whether they
  * are wanted; without, the others do nothing. What a subquery does inside is read, but not seen; what is
  * evaluated once is seen at each step, and read once. ---- */
@@ -120,6 +123,7 @@ struct pql_tally_range {
 };
 struct pql_source;
 bool  pql_tally_begin(struct pql_op *op, struct pql_tally *t);
+void  pql_tally_add(struct pql_tally *t, uint32_t step, uint64_t seen, uint64_t read);    /* of the operator's grid */
 void  pql_tally_row(struct pql_tally *t, const struct pql_row *r);
 void  pql_tally_points(struct pql_tally *t, const struct pql_point *points, uint32_t count);
 void  pql_tally_windows(struct pql_tally *t, const struct pql_source *s,
@@ -274,6 +278,9 @@ struct pql_room {
 };
 void     pql_room_free(struct pql_room *r);
 uint32_t pql_source_count(const struct pql_op *op);
+/* What a worker needs besides to have a series as arrays: of a subquery its steps. Of a selector it is little beside the
+ * samples, which are charged. */
+size_t   pql_source_bytes(const struct pql_op *op);
 bool     pql_source_get(struct pql_op *op, unsigned worker, uint32_t i, struct pql_room *room,
                         struct pql_source *s);
 /* The samples of one series of a selector; labels are the caller's to fill. */

@@ -255,11 +255,12 @@ static void item(struct pql_op *op, size_t item, unsigned worker)
     bool            sorts = c.id == FN_QUANTILE_OVER_TIME || c.id == FN_MAD_OVER_TIME;
     struct pql_room room = { .room = 0 };
     uint32_t        from, to, *resets = NULL, reset_room = 0, scratch_room = 0;
+    size_t          arrays = pql_source_bytes(op);
     struct pql_tally       tally;
     struct pql_tally_range counted = tally_of(p);
 
     pql_slice_of(op, item, op->out.count, &from, &to);
-    if (!pql_rows_new(op, worker, op->out.at + from, to - from, false))
+    if (!pql_rows_new(op, worker, op->out.at + from, to - from, false) || !pql_memory_take(op->q, arrays))
         return;
     pql_tally_begin(op, &tally);
     for (uint32_t i = from; i < to && !pql_failed(op->q); i++) {
@@ -286,6 +287,7 @@ static void item(struct pql_op *op, size_t item, unsigned worker)
     }
     pql_tally_end(&tally);
     pql_room_free(&room);
+    pql_memory_give(op->q, arrays);
     free(resets);
     free(c.scratch);
 }
@@ -311,7 +313,7 @@ static void absent_prepare(struct pql_op *op)
     struct pql_tally_range counted;
 
     if (p == NULL || row == NULL || !pql_rows_new(op, 0, row, 1, false)
-        || (found = pql_zalloc(op, 0, op->grid.count)) == NULL)
+        || (found = pql_zalloc(op, 0, op->grid.count)) == NULL || !pql_memory_take(op->q, pql_source_bytes(op)))
         return;
     counted = tally_of(p);
     pql_tally_begin(op, &tally);
@@ -330,6 +332,7 @@ static void absent_prepare(struct pql_op *op)
     }
     pql_tally_end(&tally);
     pql_room_free(&room);
+    pql_memory_give(op->q, pql_source_bytes(op));
     row->labels = pql_absent_labels(op, p->arg);
     row->drop_name = true;
     for (uint32_t i = 0; i < op->grid.count; i++)

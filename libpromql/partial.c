@@ -409,10 +409,8 @@ void pql_partial_stand_in(struct pql_op *op, int32_t at)
                         : A_NON_COUNTER_LABEL, at, p->notes[i].name, p->notes[i].what == 1 ? kl_span("", 0)
                         : p->notes[i].more);
     if (pql_tally_begin(op, &t) && p->seen != NULL)
-        for (uint32_t i = 0; i < op->grid.count; i++) {
-            t.seen[i] += p->seen[i];
-            t.read[i] += p->read[i];
-        }
+        for (uint32_t i = 0; i < op->grid.count; i++)
+            pql_tally_add(&t, i, p->seen[i], p->read[i]);
     pql_tally_end(&t);
     op->rows_elsewhere = p->rows;
     op->points_elsewhere = p->points;

@@ -89,6 +89,18 @@ static void *take(struct pql_query *q, struct kl_arena *a, size_t size)
     return p;
 }
 
+bool pql_memory_take(struct pql_query *q, size_t size)
+{
+    if (size <= q->memory_max && atomic_fetch_add(&q->memory, size) + size <= q->memory_max)
+        return true;
+    if (size <= q->memory_max)
+        atomic_fetch_sub(&q->memory, size);
+    over_memory(q);
+    return false;
+}
+
+void pql_memory_give(struct pql_query *q, size_t size) { atomic_fetch_sub(&q->memory, size); }
+
 void *pql_alloc(struct pql_op *op, unsigned worker, size_t size)
 {
     return take(op->q, &op->arenas[worker], size);

@@ -109,6 +109,19 @@ uint32_t pql_source_count(const struct pql_op *op)
     return sub != NULL ? sub->out.count : op->need != 0 ? pql_op_fed(op)->count : 0;
 }
 
+size_t pql_source_bytes(const struct pql_op *op)
+{
+    const struct pql_op *sub = subquery(op);
+    size_t               each = sizeof(int64_t) + sizeof(double);
+
+    for (uint32_t i = 0; sub != NULL && i < sub->out.count; i++)
+        if (sub->out.at[i].h != NULL) {
+            each += sizeof(int64_t) + sizeof(struct kl_hist *);
+            break;
+        }
+    return sub != NULL ? each * sub->grid.count : 0;
+}
+
 bool pql_source_get(struct pql_op *op, unsigned worker, uint32_t i, struct pql_room *room,
                     struct pql_source *s)
 {

@@ -16,13 +16,14 @@ static uint64_t weight(const struct kl_hist *h)
                               h->neg_count + h->bound_count) + 8) / POINT_BYTES;
 }
 
+/* Of the query's steps: a subquery's may be millions. */
 bool pql_tally_begin(struct pql_op *op, struct pql_tally *t)
 {
     *t = (struct pql_tally){ .op = op };
     if (!op->q->tally)
         return false;
-    t->seen = kl_new(op->grid.count * sizeof *t->seen);
-    t->read = kl_new(op->grid.count * sizeof *t->read);
+    t->seen = kl_new(op->q->step_count * sizeof *t->seen);
+    t->read = kl_new(op->q->step_count * sizeof *t->read);
     return true;
 }
 
@@ -44,6 +45,14 @@ static uint32_t step_of(const struct pql_op *op, uint32_t k)
     return at < op->q->step_count ? (uint32_t)at : op->q->step_count - 1;
 }
 
+void pql_tally_add(struct pql_tally *t, uint32_t step, uint64_t seen, uint64_t read)
+{
+    uint32_t k = step_of(t->op, step);
+
+    t->seen[k] += seen;
+    t->read[k] += read;
+}
+
 void pql_tally_end(struct pql_tally *t)
 {
     struct pql_op    *op = t->op;
@@ -52,14 +61,14 @@ void pql_tally_end(struct pql_tally *t)
 
     if (t->seen == NULL)
         return;
-    for (uint32_t k = 0; k < op->grid.count; k++) {
+    for (uint32_t k = 0; k < q->step_count; k++) {
         t->seen[k] *= op->times;                       /* run once, and written so often */
         t->read[k] *= op->times;
         total += t->seen[k];
         if (op->weight == 1 && op->grid.count == q->step_count)
             atomic_fetch_add_explicit(&q->per_step[k], t->seen[k], memory_order_relaxed);
         if (t->read[k] > 0)
-            atomic_fetch_add_explicit(&q->reads[step_of(op, k)], t->read[k], memory_order_relaxed);
+            atomic_fetch_add_explicit(&q->reads[k], t->read[k], memory_order_relaxed);
     }
     atomic_fetch_add_explicit(&q->samples_total, total * op->weight, memory_order_relaxed);
     if (op->weight > 1)
@@ -74,8 +83,7 @@ void pql_tally_row(struct pql_tally *t, const struct pql_row *r)
     for (uint32_t k = 0; t->seen != NULL && k < t->op->grid.count; k++) {
         uint64_t n = r->has[k] == P_NONE ? 0 : r->has[k] == P_FLOAT ? 1 : weight(r->h[k]);
 
-        t->seen[k] += n;
-        t->read[k] += n;
+        pql_tally_add(t, k, n, n);
     }
 }
 
@@ -117,10 +125,9 @@ void pql_tally_windows(struct pql_tally *t, const struct pql_source *s,
         f.hi = after(s->f.t, s->f.count, f.hi, end + r->after_ms);
         h.lo = after(s->h.t, s->h.count, h.lo, end - r->range_ms - r->before_ms);
         h.hi = after(s->h.t, s->h.count, h.hi, end + r->after_ms);
-        t->seen[k] += f.hi - f.lo + sums[h.hi] - sums[h.lo];
-        if (r->stored && (k == 0 || !r->when->has_at))
-            t->read[k] += f.hi - (f.lo > f.was ? f.lo : f.was) + sums[h.hi] -
-                          sums[h.lo > h.was ? h.lo : h.was];
+        pql_tally_add(t, k, f.hi - f.lo + sums[h.hi] - sums[h.lo],
+                      r->stored && (k == 0 || !r->when->has_at)
+                      ? f.hi - (f.lo > f.was ? f.lo : f.was) + sums[h.hi] - sums[h.lo > h.was ? h.lo : h.was] : 0);
         f.was = f.hi;
         h.was = h.hi;
     }

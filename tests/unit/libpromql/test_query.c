@@ -426,6 +426,25 @@ START_TEST(past_its_budget_a_query_ends_with_words)
 }
 END_TEST
 
+START_TEST(what_a_subquery_needs_to_be_read_is_within_the_budget)
+{
+    struct pql_params p = params("count_over_time(m_total{n=\"1\"}[1000000s:1s])", true);
+    struct pql_query *q;
+
+    p.memory_max_bytes = 48 << 20;                     /* a row takes 9 MB, and 16 MB as arrays */
+    p.tally = true;
+    q = ask(p, 1);
+    ck_assert_int_eq(pql_result(q)->failure.kind, PQL_OK);
+    ck_assert_double_gt(pql_result(q)->series[0].points[0].value, 1000);
+    pql_free(q);
+    p.memory_max_bytes = 20 << 20;
+    q = ask(p, 1);
+    ck_assert_int_eq(pql_result(q)->failure.kind, PQL_EXECUTION);
+    ck_assert_str_eq(pql_result(q)->failure.text, "query needs more memory than its budget of 20971520 bytes");
+    pql_free(q);
+}
+END_TEST
+
 START_TEST(times_out_of_bounds_are_refused)
 {
     struct pql_params p = params("m_total", false);
@@ -739,6 +758,7 @@ int main(void)
     tcase_add_test(t, a_need_says_which_fold_of_buckets_would_do);
     tcase_add_test(t, equal_selectors_of_overlapping_times_are_fetched_once);
     tcase_add_test(t, past_its_budget_a_query_ends_with_words);
+    tcase_add_test(t, what_a_subquery_needs_to_be_read_is_within_the_budget);
     tcase_add_test(t, times_out_of_bounds_are_refused);
     tcase_add_test(t, a_failure_from_outside_ends_the_query);
     tcase_add_test(t, warnings_of_the_caller_reach_the_answer);
