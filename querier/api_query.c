@@ -5,7 +5,7 @@
 
 #include "querier/api_priv.h"
 
-enum { TEXT_ANSWER_MAX = 64 << 20 };
+enum { TEXT_ANSWER_MAX = 64 << 20, EXPLAINED_HERE = 50 };     /* operators, on the loop */
 enum stats { STATS_NONE, STATS_SOME, STATS_ALL };
 
 struct ask {                                           /* one /query or /query_range */
@@ -180,7 +180,7 @@ static void answer(struct qr_query *x)
         qr_api_error(a->r, x->job.failure.kind, "%s", x->job.failure.text);
         return;
     }
-    points = x->explain ? 0 : weight(x->result);
+    points = !x->explain ? weight(x->result) : pql_operator_count(x->job.pql) > EXPLAINED_HERE ? QR_RENDER_HERE : 0;
     if (points < QR_RENDER_HERE) {
         render(a);
     } else if (points < QR_RENDER_WHOLE) {

@@ -436,6 +436,23 @@ START_TEST(queries_that_ran_are_listed_to_their_own_tenant)
 }
 END_TEST
 
+START_TEST(a_query_of_many_operators_is_explained_whole)
+{
+    struct kl_buf path = { 0 };
+
+    kl_buf_adds(&path, "/api/v1/query_explain?time=1015&query=up");
+    for (int i = 0; i < 100; i++)
+        kl_buf_addf(&path, "%%2Bvector(%d)", i);
+    kl_buf_add8(&path, '\0');
+    get_path(path.at);
+    ck_assert_uint_eq(status, 200);
+    has("\"operators\":[{\"id\":0,");
+    has("{\"id\":300,\"operator\":\"binary\"");
+    has("\"result\":{\"series\":0,");
+    kl_buf_deinit(&path);
+}
+END_TEST
+
 START_TEST(a_query_can_be_explained_as_json_and_as_text)
 {
     get_path("/api/v1/query_explain?query=sum(rate(up%5B1m%5D))&start=1030&end=1060&step=15");
@@ -530,6 +547,7 @@ int main(void)
     tcase_add_test(t, tsdb_status_names_the_largest);
     tcase_add_test(t, queries_that_ran_are_listed_to_their_own_tenant);
     tcase_add_test(t, a_query_can_be_explained_as_json_and_as_text);
+    tcase_add_test(t, a_query_of_many_operators_is_explained_whole);
     tcase_add_test(t, stats_come_when_asked_for);
     tcase_add_test(t, export_gives_a_line_a_series_with_its_own_times);
     tcase_add_test(t, openmetrics_has_its_types_once_and_an_end);
