@@ -60,6 +60,8 @@ struct pql_query *pql_new(const struct pql_params *params, struct pql_failure *f
 void              pql_free(struct pql_query *q);
 /* Whether it has a subquery, which may make many points of few series and few steps. */
 bool              pql_nests(const struct pql_query *q);
+/* What its regular expressions were compiled to, about: compiling them takes some 50 ns a byte. */
+size_t            pql_regex_bytes(const struct pql_query *q);
 
 /* A selector's data, from the caller. times ascending, strictly. hists NULL, or hists[i] not NULL
  * where sample i is a histogram (values[i] then is ignored); starts NULL or start times, 0 unknown.

@@ -382,6 +382,8 @@ enum pql_state pql_step(struct pql_query *q)
 
 bool pql_nests(const struct pql_query *q) { return q->nests; }
 
+size_t pql_regex_bytes(const struct pql_query *q) { return q->parse.regex_bytes; }
+
 size_t pql_work_count(struct pql_query *q)
 {
     return q->cur != NULL ? q->cur->items : 0;

@@ -657,6 +657,7 @@ void qr_query_went(struct qr_query *x);                /* what comes after x->st
 /* Pure: what the loop does itself. To parse and plan it, where it is short, and no regular expression in it repeats or
  * names a class of characters: a few bytes of such are compiled for a tenth of a second. To evaluate it. */
 bool qr_query_parses_here(struct kl_span text);
+bool qr_query_plans_here(const struct pql_query *q);   /* once it is known: its text, again and again */
 bool qr_query_compiles_here(struct kl_span text);      /* the regular expressions of its label_replace */
 bool qr_query_is_small(uint64_t samples, uint64_t series, uint64_t steps, uint64_t operators);
 

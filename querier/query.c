@@ -14,6 +14,7 @@
 #include "querier/reuse_priv.h"
 
 enum { PARSE_HERE_BYTES = 1024, OPERATOR_SAMPLES = 20 };        /* as many samples cost what an operator does */
+enum { PLAN_HERE_REGEX_BYTES = 128 << 10, PLAN_HERE_OPERATORS = 400 };         /* some milliseconds each */
 
 static void crank(struct qr_query *x);
 
@@ -194,6 +195,11 @@ static void work_done(struct qr_fan *fan)
 bool qr_query_is_small(uint64_t samples, uint64_t series, uint64_t steps, uint64_t operators)
 {
     return steps < 2000 && samples + series * steps + operators * (OPERATOR_SAMPLES + steps / 8) < QR_INLINE_SAMPLES;
+}
+
+bool qr_query_plans_here(const struct pql_query *q)
+{
+    return pql_regex_bytes(q) <= PLAN_HERE_REGEX_BYTES && pql_operator_count(q) <= PLAN_HERE_OPERATORS;
 }
 
 /* Is all that it can still do too little for a hop to a worker? A subquery may make millions of

@@ -275,7 +275,8 @@ void qr_repeats_note(struct qr_query *x)
     uint64_t           hash;
     struct qr_repeat  *r;
 
-    if (bytes_max(s) == 0 || p->instant || p->step_ms <= 0 || p->text.size > QR_REPEAT_TEXT_MAX)
+    if (bytes_max(s) == 0 || p->instant || p->step_ms <= 0 || p->text.size > QR_REPEAT_TEXT_MAX ||
+        !qr_query_plans_here(x->job.pql))              /* it would be planned on the loop each time */
         return;
     hash = hash_of(x);
     r = find(&s->repeats, x, hash);

@@ -322,6 +322,8 @@ static const char *unfit(const struct qr_query *x, int64_t fresh_ms, int64_t *sl
         return "the cache is off for this tenant";
     if (x->rows_max_ms != -1)                          /* an answer that is near is not kept for others */
         return "max_source_resolution";
+    if (!qr_query_plans_here(x->job.pql))              /* each stretch is a query of its own */
+        return "it takes long to plan";
     if (p->instant || (p->tally && !x->explain) || p->result_limit > 0 || p->text.size > QR_REUSE_TEXT_MAX)
         return "not such a query";
     if (p->start_ms < -far || p->end_ms > far || p->step_ms > far / PQL_POINTS_MAX)

@@ -166,6 +166,25 @@ START_TEST(what_takes_long_to_parse_is_not_parsed_on_the_loop)
 }
 END_TEST
 
+START_TEST(what_takes_long_to_plan_is_not_planned_again_and_again)
+{
+    static const struct { const char *text; bool here; } texts[] = {
+        { "sum by (job) (rate(a{code=~\"5..|429\", path!~'/x.*', host=~\"[a-z]+-\\\\d+\"}[5m]))", true },
+        { "a{b=~\"[^x]{1000}\"}", false }, { "a{b=~\"\\\\pL{20}\"}", false },
+    };
+
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        struct pql_params  p = { .text = kl_span_str(texts[i].text), .instant = true };
+        struct pql_failure failure = { .text = "" };
+        struct pql_query  *q = pql_new(&p, &failure);
+
+        ck_assert_msg(q != NULL, "%s", failure.text);
+        ck_assert_msg(qr_query_plans_here(q) == texts[i].here, "%s", texts[i].text);
+        pql_free(q);
+    }
+}
+END_TEST
+
 START_TEST(a_query_without_data_is_small_only_if_it_has_few_operators)
 {
     ck_assert(qr_query_is_small(0, 0, 1, 4));
@@ -214,6 +233,7 @@ int main(void)
     EACH(t, escaped_label_names_are_unescaped_and_others_kept, names);
     tcase_add_test(t, a_tenant_is_a_name_that_can_be_a_folder);
     tcase_add_test(t, what_takes_long_to_parse_is_not_parsed_on_the_loop);
+    tcase_add_test(t, what_takes_long_to_plan_is_not_planned_again_and_again);
     tcase_add_test(t, a_query_without_data_is_small_only_if_it_has_few_operators);
     tcase_add_test(t, selectors_of_one_request_are_bounded_by_what_they_are_compiled_to);
     suite_add_tcase(s, t);
