@@ -122,14 +122,13 @@ static void drop(struct dm_deltas *d, uint32_t index)
     }
 }
 
-/* Room for `bytes` more: idle series go, a few at each call, so that no single call is long. */
-static bool make_room(struct dm_deltas *d, size_t bytes, uint32_t now_s, const struct entry *spared)
+/* Room for `bytes` more: idle series go, a few at each call, so that no single call is long. Entries move. */
+static bool make_room(struct dm_deltas *d, size_t bytes, uint32_t now_s)
 {
     for (int i = 0; i < HAND_STEPS_MAX && d->bytes + bytes > d->bytes_max && d->count > 0; i++) {
         if (d->hand >= d->count)
             d->hand = 0;
-        /* Where one is spared, it must stay where it is: entries move only down, into the hand's place. */
-        if (now_s - d->all[d->hand].used_s > DM_DELTA_IDLE_S && spared == NULL)
+        if (now_s - d->all[d->hand].used_s > DM_DELTA_IDLE_S)
             drop(d, d->hand);
         else
             d->hand++;
@@ -144,14 +143,14 @@ static struct entry *add(struct dm_deltas *d, const struct dm_delta_of *of, size
 
     if (d->count == room)
         table = table_bytes(2 * room) - table_bytes(room);
-    if (!make_room(d, table + more, of->now_s, NULL)) {
+    if (!make_room(d, table + more, of->now_s)) {
         /* What went may have left a place, if not the bytes for a larger table. */
         if (d->count == room || d->bytes + more > d->bytes_max)
             return NULL;
     }
     if (d->count == room)
         resize(d, 2 * room);
-    d->all[d->count] = (struct entry){ .key = of->key, .start_ns = begin_of(of) };
+    d->all[d->count] = (struct entry){ .key = of->key, .start_ns = begin_of(of), .used_s = of->now_s };
     place(d, d->count);
     return &d->all[d->count++];
 }
@@ -284,15 +283,19 @@ static struct tsp_otlp_exp view(const struct entry *e)
     };
 }
 
-/* The sum of both as the entry's new arrays. */
-static bool keep(struct dm_deltas *d, struct entry *e, struct tsp_otlp_exp *sum,
+/* The sum of both as the arrays of *entry, which is in use just now and may move. */
+static bool keep(struct dm_deltas *d, struct entry **entry, struct tsp_otlp_exp *sum,
                  const struct tsp_otlp_exp *x, uint32_t now_s)
 {
-    uint64_t    n = width(&sum->pos, &x->pos) + width(&sum->neg, &x->neg);
-    size_t      bytes = sizeof(struct exp) + (size_t)n * sizeof(double);
-    struct exp *into;
+    struct kl_fp  key = (*entry)->key;
+    uint64_t      n = width(&sum->pos, &x->pos) + width(&sum->neg, &x->neg);
+    size_t        bytes = sizeof(struct exp) + (size_t)n * sizeof(double), had = (*entry)->more_bytes;
+    bool          room = bytes <= had || make_room(d, bytes - had, now_s);
+    struct entry *e = find(d, key);
+    struct exp   *into;
 
-    if (bytes > e->more_bytes && !make_room(d, bytes - e->more_bytes, now_s, e))
+    *entry = e;
+    if (!room)
         return false;
     into = kl_new(bytes);
     merge(&sum->pos, &x->pos, into->counts);
@@ -346,7 +349,7 @@ enum dm_delta dm_deltas_exp(struct dm_deltas *d, const struct dm_delta_of *of, s
                 break;
         }
         /* At the coarsest scale all doubles have some 140 buckets; more is an index of none. */
-        if (!fits || !keep(d, e, &sum, x, of->now_s)) {
+        if (!fits || !keep(d, &e, &sum, x, of->now_s)) {
             drop(d, (uint32_t)(e - d->all));
             return DM_DELTA_NO_ROOM;
         }

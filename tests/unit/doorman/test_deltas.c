@@ -170,6 +170,32 @@ START_TEST(past_its_bytes_idle_series_give_way_and_busy_ones_do_not)
 }
 END_TEST
 
+START_TEST(past_its_bytes_a_sum_that_grows_makes_idle_ones_give_way)
+{
+    static const uint32_t sizes[] = { 700, 50, 2 };    /* so that little is left between them */
+    double              one[1] = { 1 }, bounds[700], counts[701] = { 0 }, count = 0, sum = 0;
+    struct tsp_otlp_exp e = exp_of(3, 0, one, 1);
+    struct dm_delta_of  o = of(1, 10, 20, 1);
+    enum dm_delta       verdict = dm_deltas_exp(deltas, &o, &e, &start);
+    uint64_t            n = 1;
+
+    for (int i = 0; i < 700; i++)
+        bounds[i] = i;
+    for (int k = 0; k < 3; k++)
+        do {
+            o = of(++n, 10, 20, 1);
+            verdict = dm_deltas_hist(deltas, &o, bounds, sizes[k], counts, &count, &sum, &start);
+        } while (verdict == DM_DELTA_ADDED && n < 100000);
+    ck_assert_int_eq(verdict, DM_DELTA_NO_ROOM);
+    one[0] = 1;
+    e = exp_of(3, 90, one, 1);
+    o = of(1, 20, 30, 3600);
+    ck_assert_int_eq(dm_deltas_exp(deltas, &o, &e, &start), DM_DELTA_ADDED);
+    ck_assert(e.count == 2 && e.pos.count == 91 && start == 10);
+    ck_assert_uint_le(dm_deltas_bytes(deltas), 1 << 20);
+}
+END_TEST
+
 /* Against a plain array of sums, with entries coming and going. */
 START_TEST(sums_are_right_whatever_comes_and_goes)
 {
@@ -215,6 +241,7 @@ int main(void)
     tcase_add_test(t, an_exponential_sum_keeps_few_buckets);
     tcase_add_test(t, another_zero_bucket_begins_anew);
     tcase_add_test(t, past_its_bytes_idle_series_give_way_and_busy_ones_do_not);
+    tcase_add_test(t, past_its_bytes_a_sum_that_grows_makes_idle_ones_give_way);
     tcase_add_test(t, sums_are_right_whatever_comes_and_goes);
     suite_add_tcase(s, t);
     return run_suite(s);
