@@ -195,6 +195,7 @@ static void close_batch(struct dm_gate *g, struct dm_batch *b)
 static void forget_all(struct dm_gate *g, struct dm_part *p)
 {
     p->epoch++;
+    g->forgets++;
     dm_acked_clear(g->acked);
 }
 

@@ -55,6 +55,7 @@ struct dm_ticket {
     bool     timeless;                                 /* some samples got our time: no retry is the same */
     struct kl_fp key;                                  /* what a retry of it would be known by */
     uint64_t turn;                                     /* of the policies it was first read under */
+    uint64_t forgets;                                  /* the gate's, when `there` was looked up */
     /* A bit a partition, `map_words` of each: it has samples there; some of them failed; the log had
      * them all before this push came (acked.h). */
     size_t   map_words;
@@ -173,6 +174,7 @@ struct dm_gate {
     uint64_t           policies_turn;
     struct dm_table   *table;
     struct dm_acked   *acked;
+    uint64_t forgets;                                  /* how often what was acked counted for nothing */
     struct dm_ticket  *reading;                        /* the push being read; or NULL */
     struct dm_tenants *tenants;
     struct dm_peers   *peers;                          /* the first gate's; NULL: it is alone */

@@ -162,7 +162,7 @@ static void remember(struct dm_gate *g, struct dm_ticket *t)
         dm_acked_drop(g->acked, t->key);
         return;
     }
-    if (t->report.total > 0 || t->deduplicated > 0)
+    if (t->report.total > 0 || t->deduplicated > 0 || t->forgets != g->forgets)
         return;
     for (size_t i = 0; i < t->map_words; i++) {
         t->there[i] |= t->touched[i] & ~t->failed[i];
@@ -337,6 +337,7 @@ static struct dm_ticket *ticket_new(struct dm_gate *g, struct dm_push *p)
 
     t->push = p;
     t->turn = g->policies_turn;
+    t->forgets = g->forgets;
     t->map_words = words;
     t->touched = t->maps;
     t->failed = t->maps + words;
@@ -358,7 +359,8 @@ void dm_gate_reread(struct dm_gate *g, struct dm_ticket *t)
     struct dm_push  *p = t->push;
     struct dm_sender s;
 
-    if (t->turn != g->policies_turn) {                 /* its series may lie elsewhere now: no part is known */
+    if (t->turn != g->policies_turn || t->forgets != g->forgets) {
+        /* Its series may lie elsewhere now, or a log be another: no part is known. */
         t->turn = g->policies_turn;
         t->key = (struct kl_fp){ 0 };
         memset(t->there, 0, t->map_words * sizeof t->there[0]);

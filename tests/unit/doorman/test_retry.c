@@ -195,6 +195,32 @@ START_TEST(what_was_refused_the_first_time_is_written_when_the_retry_may_bring_i
 }
 END_TEST
 
+/* What had acked is not what is there now. */
+START_TEST(a_log_that_is_made_anew_while_a_push_is_under_way_has_nothing_of_it)
+{
+    struct kl_buf m = { 0 };
+    uint32_t      partition;
+
+    open_doorman();
+    message(&m, 1, kl_env_now_ms(env));
+    push_to(0, "t", DM_RW1, m.at, m.size);
+    ck_assert_uint_eq(bus.count, PARTITIONS);
+    partition = bus.waiting[0]->partition;
+    complete(0, KL_OK);
+    push_to(1, "u", DM_RW1, m.at, m.size);             /* it finds the log another */
+    fake_complete(&bus, record_of(partition), KL_OK, ++seq, 78, false);
+    kl_env_sim_run(sim, 1);
+    for (int i = 1; i < PARTITIONS; i++)
+        complete(0, KL_EIO);
+    ck_assert_uint_eq(pushes[0].status, 503);
+    while (bus.count > 0)
+        complete(0, KL_OK);
+    push_to(2, "t", DM_RW1, m.at, m.size);
+    ck_assert_uint_eq(bus.count, PARTITIONS);
+    kl_buf_deinit(&m);
+}
+END_TEST
+
 START_TEST(another_tenant_another_body_and_another_format_are_no_retry)
 {
     struct kl_buf m = { 0 }, other = { 0 };
@@ -422,6 +448,7 @@ int main(void)
     tcase_add_test(t, a_retry_sends_only_what_was_not_acked);
     tcase_add_test(t, a_retry_that_fails_again_is_remembered_on);
     tcase_add_test(t, what_was_refused_the_first_time_is_written_when_the_retry_may_bring_it);
+    tcase_add_test(t, a_log_that_is_made_anew_while_a_push_is_under_way_has_nothing_of_it);
     tcase_add_test(t, another_tenant_another_body_and_another_format_are_no_retry);
     tcase_add_test(t, after_two_minutes_or_when_the_log_was_made_anew_all_is_sent_again);
     tcase_add_test(t, samples_that_got_our_time_are_sent_again_whole);
