@@ -248,6 +248,39 @@ START_TEST(a_sample_that_waited_among_more_windows_than_have_names_is_there_afte
 }
 END_TEST
 
+START_TEST(samples_at_the_ends_of_time_are_there_after_a_flush_and_a_restart)
+{
+    static const int64_t times[] = { INT64_MIN, INT64_MIN + 1, -1, 0, INT64_MAX - 1, INT64_MAX };
+    enum { TIMES = sizeof times / sizeof times[0] };
+    struct w_answer a;
+
+    for (int i = 0; i < TIMES; i++)
+        w_write(&w, 0, T, 1, times[i], i);
+    for (int round = 0; round < 4; round++) {
+        struct tsp_select q = w_all(0, T);
+        struct kl_err     err = { 0 };
+
+        q.from_ms = INT64_MIN;
+        q.to_ms = INT64_MAX;
+        ck_assert_msg(w_read_all(&w, q, &a, &err) == KL_OK, "%s", err.text);
+        ck_assert_uint_eq(a.count, 1);
+        ck_assert_msg(a.series[0].count == TIMES, "round %d: %zu", round, a.series[0].count);
+        for (int i = 0; i < TIMES; i++)
+            ck_assert(a.series[0].at[i].time_ms == times[i] && a.series[0].at[i].value == i);
+        w_answer_free(&a);
+        if (round == 0) {
+            flush_ok(NULL);
+        } else if (round == 1) {
+            kl_env_sim_run(w.sim, 3 * WORLD_WINDOW_MS);
+        } else {
+            w_stop(&w);
+            w_start(&w);
+            w_ready(&w);
+        }
+    }
+}
+END_TEST
+
 START_TEST(tenants_do_not_see_each_other)
 {
     struct w_answer a;
@@ -424,6 +457,7 @@ int main(void)
     tcase_add_test(t, refs_still_stand_for_their_series_after_a_flush_and_a_restart);
     tcase_add_loop_test(t, samples_of_an_unknown_ref_join_when_their_definition_comes, 0, 2);
     tcase_add_test(t, a_sample_that_waited_among_more_windows_than_have_names_is_there_after_a_restart);
+    tcase_add_test(t, samples_at_the_ends_of_time_are_there_after_a_flush_and_a_restart);
     tcase_add_test(t, tenants_do_not_see_each_other);
     tcase_add_test(t, a_large_answer_comes_in_pages_without_gap_or_repeat);
     tcase_add_loop_test(t, a_store_that_fails_delays_a_flush_but_loses_nothing, 0, 40);
