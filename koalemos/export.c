@@ -128,6 +128,16 @@ static bool settle_args(struct export *x, int64_t now_ms)
         fprintf(stderr, "koalemos export: --format is json, csv or openmetrics\n");
         return false;
     }
+    if (strcmp(x->format, "csv") != 0 && (x->columns != NULL || x->header)) {
+        fprintf(stderr, "koalemos export: --columns and --header are of --format csv\n");
+        return false;
+    }
+    if (x->columns == NULL)
+        x->columns = "__name__,job,instance,__timestamp__:unix_ms,__value__";
+    if (x->columns[0] == '\0') {
+        fprintf(stderr, "koalemos export: --columns names none\n");
+        return false;
+    }
     if (x->slice != NULL && (!read_time(x->slice, &slice) || slice < 1)) {
         fprintf(stderr, "koalemos export: --slice is a number of seconds\n");
         return false;
@@ -399,8 +409,7 @@ static enum kl_code all(struct export *x, struct kl_err *err)
 
 int koalemos_export(int argc, char **argv, int first)
 {
-    struct export  x = { .url = "http://127.0.0.1:4480", .format = "json",
-                         .columns = "__name__,job,instance,__timestamp__:unix_ms,__value__" };
+    struct export  x = { .url = "http://127.0.0.1:4480", .format = "json" };
     struct kl_env *env;
     struct kl_err  err;
     bool           good;

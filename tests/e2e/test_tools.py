@@ -145,6 +145,15 @@ def test_a_servers_address_may_end_in_a_slash(world):
     check(status == 0 and "1 blocks taken" in out + err, f"{status} {out} {err}")
 
 
+def test_an_export_says_what_of_its_flags_has_no_effect(world):
+    for args, words in ((["--columns", "job"], "--columns and --header are of --format csv"),
+                        (["--format", "openmetrics", "--header"], "--columns and --header are of --format csv"),
+                        (["--format", "csv", "--columns", ""], "--columns names none"),
+                        (["--match", "up"] * 65, "64 times --match, and no more")):
+        status, out, err = tool("export", "--url", f"http://127.0.0.1:{koa.free_port()}", *args)
+        check(status == 2 and out == "" and words in err and err.count("\n") == 1, f"{args[:4]}: {status} {out} {err}")
+
+
 def test_an_export_from_where_no_server_is_says_so_and_what_to_do(world):
     status, out, err = tool("export", "--url", f"http://127.0.0.1:{koa.free_port()}")
     lines = err.splitlines()
