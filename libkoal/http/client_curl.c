@@ -152,14 +152,25 @@ static struct curl_slist *headers_of(const struct kl_http_client *c, const struc
     return list;
 }
 
-/* A server, or a proxy, may repeat what it was sent: then its words are not told. Eight bytes of a token are
- * looked for, since its end may be cut off; where the address holds a secret, no words are told. */
+/* What a token's secret begins behind: of ID.SECRET, a key of ours (libkoal/auth/keys.h), the id is in the words of a refusal. */
+static size_t secret_at(const char *token)
+{
+    size_t id = strcspn(token, "."), hex = token[id] == '.' ? strspn(token + id + 1, "0123456789abcdef") : 0;
+
+    return hex >= 32 && token[id + 1 + hex] == '\0' ? id + 1 : 0;
+}
+
+/* A server, or a proxy, may repeat what it was sent: then its words are not told. Eight bytes of a secret are looked
+ * for, since its end may be cut off, or the id with its dot; where the address holds a secret, no words are told. */
 static void hide_secrets(struct kl_http_client *c, struct kl_http_asked *a, const char *shown)
 {
-    char begin[9];
+    char   begin[9], id[TOKEN_MAX + 1];
+    size_t at = secret_at(c->token);
 
-    snprintf(begin, sizeof begin, "%.8s", c->token);
-    if (a->words[0] != '\0' && (strcmp(shown, a->url) != 0 || (begin[0] != '\0' && strstr(a->words, begin) != NULL)))
+    snprintf(begin, sizeof begin, "%.8s", c->token + at);
+    snprintf(id, sizeof id, "%.*s", (int)at, c->token);
+    if (a->words[0] != '\0' && (strcmp(shown, a->url) != 0 || (begin[0] != '\0' && strstr(a->words, begin) != NULL) ||
+                                (id[0] != '\0' && strstr(a->words, id) != NULL)))
         strcpy(a->words, "(its words may repeat our secret)");
     explicit_bzero(c->token, sizeof c->token);
 }

@@ -45,6 +45,13 @@ static void repeat(void *ctx, struct kl_http_request *r)
     kl_http_answer_take(r, 503, "text/plain", &b);
 }
 
+/* What ours say. */
+static void name_key(void *ctx, struct kl_http_request *r)
+{
+    (void)ctx;
+    kl_http_answer(r, 403, "text/plain", kl_span_str("key 0123456789abcdef has no role read"));
+}
+
 static void large(void *ctx, struct kl_http_request *r)
 {
     struct kl_buf b = { 0 };
@@ -61,6 +68,7 @@ static void setup(void)
         { .method = "GET,POST", .path = "/echo", .body_max_bytes = 10000, .handle = echo },
         { .method = "POST", .path = "/refuse", .body_max_bytes = 10000, .handle = refuse },
         { .method = "DELETE,POST", .path = "/repeat", .body_max_bytes = 10000, .handle = repeat },
+        { .method = "POST", .path = "/named", .body_max_bytes = 10000, .handle = name_key },
         { .method = "POST", .path = "/large", .body_max_bytes = 10000, .handle = large },
     };
     FILE *f;
@@ -150,6 +158,32 @@ START_TEST(words_that_repeat_the_token_are_not_told)
     client = kl_http_client_new(&(struct kl_http_client_options){ .tenant = "team" });
     ck_assert_int_eq(ask(&a, "/repeat"), KL_OK);
     ck_assert_str_eq(a.words, "DELETE with (null) of application/x-protobuf is no   ");
+}
+END_TEST
+
+static void token_is(const char *text)
+{
+    FILE *f = fopen(token, "w");
+
+    fputs(text, f);
+    fclose(f);
+}
+
+START_TEST(words_that_name_a_key_without_its_secret_are_told)
+{
+    static const char key[] = "0123456789abcdef.00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+    struct kl_http_asked a = { .timeout_ms = 20000 };
+
+    token_is(key);
+    ck_assert_int_eq(ask(&a, "/named"), KL_OK);
+    ck_assert_str_eq(a.words, "key 0123456789abcdef has no role read");
+    ck_assert_int_eq(ask(&a, "/repeat"), KL_OK);
+    ck_assert_str_eq(a.words, "(its words may repeat our secret)");
+    for (int dots = 0; dots < 3; dots++) {             /* no keys of ours: what stands before a dot may be a secret */
+        token_is((const char *[]){ "0123456789abcdef", "0123456789abcdef.pass.word", "0123456789abcdef.00112233" }[dots]);
+        ck_assert_int_eq(ask(&a, "/named"), KL_OK);
+        ck_assert_str_eq(a.words, "(its words may repeat our secret)");
+    }
 }
 END_TEST
 
@@ -248,6 +282,7 @@ int main(void)
     tcase_add_loop_test(t, a_form_comes_as_it_was_by_either_method, 0, 2);
     tcase_add_test(t, a_refusal_is_words_and_no_bytes);
     tcase_add_test(t, words_that_repeat_the_token_are_not_told);
+    tcase_add_test(t, words_that_name_a_key_without_its_secret_are_told);
     tcase_add_test(t, a_token_that_cannot_be_read_whole_is_an_error_and_nobody_is_asked);
     tcase_add_test(t, what_stands_before_the_at_of_an_address_is_not_told);
     tcase_add_test(t, where_nobody_listens_is_told_from_an_answer_that_breaks_off);
