@@ -115,6 +115,8 @@ static void start_services(struct serve *s, struct tsp_placement *placement_take
     qo.live = a->live;
     qo.hostname = a->hostname;
     qo.folder = a->folder;
+    qo.reloaded = kl_app_reloaded;
+    qo.reloaded_ctx = s->app;
     qo.local = s->local;
 
     dm_spreader_options_read(a->config, &so);

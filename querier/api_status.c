@@ -142,7 +142,11 @@ static void runtimeinfo(void *ctx, struct kl_http_request *r)
     const struct qr_options *o = &h->q->o;
     struct kl_config        *c = qr_config(h->q);
     struct kl_buf            b;
+    bool                     well = true;
+    int64_t                  taken_ms = h->q->started_ms;
 
+    if (o->reloaded != NULL)
+        o->reloaded(o->reloaded_ctx, &well, &taken_ms);
     kl_buf_init(&b, 0);                                /* of our own words */
     qr_api_begin(&b);
     kl_buf_adds(&b, "{\"startTime\":");
@@ -151,8 +155,8 @@ static void runtimeinfo(void *ctx, struct kl_http_request *r)
     text_field(&b, "hostname", o->hostname);
     kl_buf_adds(&b, ",\"serverTime\":");
     stamp(&b, kl_env_now_ms(h->env));
-    kl_buf_adds(&b, ",\"reloadConfigSuccess\":true,\"lastConfigTime\":");
-    stamp(&b, h->q->started_ms);
+    kl_buf_addf(&b, ",\"reloadConfigSuccess\":%s,\"lastConfigTime\":", well ? "true" : "false");
+    stamp(&b, taken_ms);
     /* Ours are threads: those that answer queries. */
     kl_buf_addf(&b, ",\"corruptionCount\":0,\"goroutineCount\":%u,\"GOMAXPROCS\":%u,"
                     "\"GOMEMLIMIT\":%" PRIu64 ",\"GOGC\":\"\",\"GODEBUG\":\"\"",

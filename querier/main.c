@@ -55,6 +55,8 @@ int main(int argc, char **argv)
     o.live = a->live;
     o.hostname = a->hostname;
     o.folder = a->folder;
+    o.reloaded = kl_app_reloaded;
+    o.reloaded_ctx = a;
     if (open_store(&p, a, &err) != KL_OK ||
         kl_bus_nats_open(a->env, &bo, &p.bus, &err) != KL_OK) {
         status = kl_app_failed(a, &err);

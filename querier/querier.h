@@ -43,6 +43,9 @@ struct qr_options {                                    /* what is _Atomic may ch
     struct kl_env_live *live;                          /* not NULL: instead of config, and what is _Atomic
                                                           above follows it */
     const char *hostname, *folder;
+    /* Whether the last reload of it was taken, and when what is in force was; any thread. NULL: none ever comes. */
+    void (*reloaded)(void *ctx, bool *well, int64_t *taken_ms);
+    void *reloaded_ctx;
     /* Filesets of the same process' ingestor: what is there is not asked of the store. May be NULL. */
     struct kl_env_dir *local;
 };

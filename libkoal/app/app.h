@@ -72,6 +72,8 @@ enum kl_code kl_app_secret_read(const char *path, char **bytes, size_t *size, st
  * returns no handler runs any more: the caller frees its services, then closes. Returns the exit
  * status. A second signal, while it stops, ends the process at once. */
 int  kl_app_run(struct kl_app *a);
+/* Of a struct kl_app: whether the last reload was taken, and when what is in force was. Any thread, at once. */
+void kl_app_reloaded(void *app, bool *well, int64_t *taken_ms);
 int64_t kl_app_drain_ms(struct kl_app *a);             /* http.drain, as it is now */
 void kl_app_close(struct kl_app *a);                   /* frees all of it; env last */
 /* For main(): says what failed, on the log and stderr, and gives the exit status. */

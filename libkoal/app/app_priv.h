@@ -17,7 +17,9 @@ void kl_app_log_configure(struct kl_app_log *l, const struct kl_config *c);
 struct kl_app_reloads {
     pthread_mutex_t lock;                              /* one reload at a time, of secrets too */
     uint64_t hash;                                     /* of the one in force */
-    int64_t  good_ms, refused_ms;
+    _Atomic int64_t good_ms;                           /* who only asks for these two waits for no reload */
+    _Atomic bool    well;                              /* the last attempt was taken */
+    int64_t  refused_ms;
     char     refused[KL_ERR_TEXT_MAX];                 /* of the last attempt; "": it was taken */
     struct kl_metric *successful, *good_s, *hash_gauge;
 };

@@ -28,6 +28,7 @@ static void in_force(struct app *a, const struct kl_config *c)
     r->hash = hash_of(c);
     r->good_ms = kl_env_now_ms(a->app.env);
     r->refused[0] = '\0';
+    r->well = true;
     kl_gauge_set(r->successful, 1);
     kl_gauge_set(r->good_s, (double)r->good_ms / 1000);
     /* What a double holds exactly. */
@@ -110,6 +111,7 @@ enum kl_code kl_app_reload(struct app *a, char *words, size_t size)
         kl_logf(a->app.log, KL_INFO, "configuration reloaded, %s", words);
     } else {
         r->refused_ms = kl_env_now_ms(a->app.env);
+        r->well = false;
         snprintf(r->refused, sizeof r->refused, "%s", err.text);
         kl_gauge_set(r->successful, 0);
         snprintf(words, size, "%s", err.text);
@@ -155,6 +157,14 @@ void kl_app_config_say(struct app *a, struct kl_buf *out)
     c = kl_env_live_get(a->app.live);
     kl_config_print_common(c, out);
     kl_config_free(c);
+}
+
+void kl_app_reloaded(void *app, bool *well, int64_t *taken_ms)
+{
+    const struct app *a = kl_container_of((struct kl_app *)app, struct app, app);
+
+    *well = a->reloads.well;
+    *taken_ms = a->reloads.good_ms;
 }
 
 void kl_app_reloads_end(struct app *a) { pthread_mutex_destroy(&a->reloads.lock); }
