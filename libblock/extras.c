@@ -12,13 +12,16 @@
 
 enum { METADATA_MAX = 1 << 20, EXEMPLARS_MAX = 1 << 22, BYTES_MAX = 256 << 20 };
 
-struct meta { struct kl_span metric, unit, help; uint8_t type; uint32_t order; };
+struct text { char *at; size_t size, room; };
+struct meta { struct kl_span metric; struct text unit, help; uint8_t type; };
 struct exemplar { struct kl_fp fp; int64_t time_ms; double value; struct kl_span labels; };
 struct blk_extras {
     struct kl_arena arena;
-    struct meta *metas;
+    struct meta *metas;                                /* each metric once, */
+    uint32_t *slots;                                   /* found by its hash: 1 + its place; 0: free */
+    uint32_t meta_count, slot_count;                   /* slots: a power of two, or none */
     struct exemplar *exemplars;
-    uint32_t meta_count, meta_room, exemplar_count, exemplar_room;
+    uint32_t exemplar_count, exemplar_room;
 };
 
 struct blk_extras *blk_extras_new(void)
@@ -35,6 +38,7 @@ void blk_extras_free(struct blk_extras *x)
         return;
     kl_arena_deinit(&x->arena);
     free(x->metas);
+    free(x->slots);
     free(x->exemplars);
     free(x);
 }
@@ -47,21 +51,63 @@ static bool keep(struct blk_extras *x, struct kl_span *s)
     return copy != NULL;
 }
 
+static uint32_t *slot_of(const struct blk_extras *x, struct kl_span metric)
+{
+    uint32_t at = (uint32_t)kl_hash64(metric.at, metric.size) & (x->slot_count - 1);
+
+    while (x->slots[at] != 0 && !kl_span_eq(x->metas[x->slots[at] - 1].metric, metric))
+        at = (at + 1) & (x->slot_count - 1);
+    return &x->slots[at];
+}
+
+/* There is room for half as many as slots. */
+static void more_slots(struct blk_extras *x)
+{
+    x->slot_count = x->slot_count ? x->slot_count * 2 : 128;
+    free(x->slots);
+    x->slots = kl_new(x->slot_count * sizeof *x->slots);
+    x->metas = kl_resize(x->metas, x->slot_count / 2 * sizeof *x->metas);
+    for (uint32_t i = 0; i < x->meta_count; i++)
+        *slot_of(x, x->metas[i].metric) = i + 1;
+}
+
+/* In the place of what was said before, if it fits there. */
+static bool say(struct blk_extras *x, struct text *t, struct kl_span s)
+{
+    if (s.size > t->room || t->at == NULL) {
+        char *at = kl_arena_alloc(&x->arena, s.size);
+
+        if (at == NULL)
+            return false;
+        t->at = at;
+        t->room = s.size;
+    }
+    if (s.size > 0)
+        memcpy(t->at, s.at, s.size);
+    t->size = s.size;
+    return true;
+}
+
+/* A merge is told the same by each of its inputs, so only what is new takes room; the last said counts. */
 enum kl_code blk_extras_metadata(struct blk_extras *x, struct kl_span metric, uint8_t type,
                                  struct kl_span unit, struct kl_span help, struct kl_err *err)
 {
-    struct meta m = { .metric = metric, .unit = unit, .help = help, .type = type,
-                      .order = x->meta_count };
+    uint32_t    *slot;
+    struct meta *m;
 
-    if (x->meta_count == METADATA_MAX || !keep(x, &m.metric) || !keep(x, &m.unit) ||
-        !keep(x, &m.help))
-        return kl_fail(err, KL_ELIMIT, "more metadata than a fileset takes");
-    if (x->meta_count == x->meta_room) {
-        x->meta_room = x->meta_room ? x->meta_room * 2 : 64;
-        x->metas = kl_resize(x->metas, x->meta_room * sizeof *x->metas);
+    if (x->meta_count == x->slot_count / 2 && x->meta_count < METADATA_MAX)
+        more_slots(x);
+    slot = slot_of(x, metric);
+    if (*slot == 0) {
+        if (x->meta_count == METADATA_MAX || !keep(x, &metric))
+            return kl_fail(err, KL_ELIMIT, "more metadata than a fileset takes");
+        x->metas[x->meta_count] = (struct meta){ .metric = metric };
+        *slot = ++x->meta_count;
     }
-    x->metas[x->meta_count++] = m;
-    return KL_OK;
+    m = &x->metas[*slot - 1];
+    m->type = type;
+    return say(x, &m->unit, unit) && say(x, &m->help, help)
+         ? KL_OK : kl_fail(err, KL_ELIMIT, "more metadata than a fileset takes");
 }
 
 enum kl_code blk_extras_exemplar(struct blk_extras *x, struct kl_fp fp, int64_t time_ms,
@@ -82,10 +128,7 @@ enum kl_code blk_extras_exemplar(struct blk_extras *x, struct kl_fp fp, int64_t 
 
 static int by_metric(const void *a, const void *b)
 {
-    const struct meta *x = a, *y = b;
-    int                c = kl_span_cmp(x->metric, y->metric);
-
-    return c != 0 ? c : x->order < y->order ? -1 : x->order > y->order;
+    return kl_span_cmp(((const struct meta *)a)->metric, ((const struct meta *)b)->metric);
 }
 
 static int by_series(const void *a, const void *b)
@@ -105,15 +148,10 @@ void blk_extras_write(struct blk_extras *x, struct kl_buf *out)
 {
     uint32_t kept = 0;
 
-    if (x->meta_count > 0)
+    if (x->meta_count > 0)                             /* the slots are of no use any more */
         qsort(x->metas, x->meta_count, sizeof *x->metas, by_metric);
     if (x->exemplar_count > 0)
         qsort(x->exemplars, x->exemplar_count, sizeof *x->exemplars, by_series);
-    for (uint32_t i = 0; i < x->meta_count; i++)       /* the last said of a metric counts */
-        if (i + 1 == x->meta_count || !kl_span_eq(x->metas[i].metric, x->metas[i + 1].metric))
-            x->metas[kept++] = x->metas[i];
-    x->meta_count = kept;
-    kept = 0;
     for (uint32_t i = 0; i < x->exemplar_count; i++)
         if (i == 0 || by_series(&x->exemplars[i], &x->exemplars[kept - 1]) != 0)
             x->exemplars[kept++] = x->exemplars[i];
@@ -125,8 +163,8 @@ void blk_extras_write(struct blk_extras *x, struct kl_buf *out)
     for (uint32_t i = 0; i < x->meta_count; i++) {
         kl_buf_addspan(out, x->metas[i].metric);
         kl_buf_add8(out, x->metas[i].type);
-        kl_buf_addspan(out, x->metas[i].unit);
-        kl_buf_addspan(out, x->metas[i].help);
+        kl_buf_addspan(out, kl_span(x->metas[i].unit.at, x->metas[i].unit.size));
+        kl_buf_addspan(out, kl_span(x->metas[i].help.at, x->metas[i].help.size));
     }
     kl_buf_addv(out, x->exemplar_count);
     for (uint32_t i = 0; i < x->exemplar_count; i++) {

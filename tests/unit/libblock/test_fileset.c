@@ -3,6 +3,8 @@
  */
 #include "tests/unit/libblock/fileset_fixture.h"
 
+#include "libblock/fileset_priv.h"
+
 #include <pthread.h>
 #include <unistd.h>
 
@@ -105,6 +107,46 @@ START_TEST(extras_come_back)
     ck_assert_int_eq(blk_fileset_extras(f, &each, &err), KL_OK);
     ck_assert(x.metas == 1 && x.exemplars == 1);
     blk_fileset_unref(f);
+}
+END_TEST
+
+enum { METRICS = 5000, TELLINGS = 256 };               /* as inputs of one merge that each tell all */
+
+struct told { unsigned metas; bool right; };
+
+static void on_told(void *ctx, struct kl_span metric, uint8_t type, struct kl_span unit, struct kl_span help)
+{
+    struct told *x = ctx;
+    char         name[32], text[32];
+
+    snprintf(name, sizeof name, "metric_%05u", x->metas++);
+    snprintf(text, sizeof text, "as told the %uth time", TELLINGS - 1);
+    x->right &= kl_span_eq(metric, kit_text(name)) && kl_span_eq(help, kit_text(text)) && type == (TELLINGS - 1) % 8 &&
+                unit.size == (TELLINGS - 1) % 3;
+}
+
+START_TEST(metadata_that_is_told_again_takes_no_more_room)
+{
+    struct blk_extras     *x = blk_extras_new();
+    struct told            told = { .right = true };
+    struct blk_extras_each each = { on_told, NULL, &told };
+    struct kl_buf          out = { 0 };
+
+    for (unsigned i = 0; i < TELLINGS; i++)
+        for (unsigned k = METRICS; k-- > 0;) {
+            char name[32], text[32];
+
+            snprintf(name, sizeof name, "metric_%05u", k);
+            snprintf(text, sizeof text, "as told the %uth time", i);
+            ck_assert_msg(blk_extras_metadata(x, kit_text(name), (uint8_t)(i % 8), kl_span("ss", i % 3), kit_text(text),
+                                              &err) == KL_OK, "%u, %u: %s", i, k, err.text);
+        }
+    blk_extras_write(x, &out);
+    ck_assert_int_eq(blk_extras_read(kl_buf_span(&out), &each, &err), KL_OK);
+    ck_assert_uint_eq(told.metas, METRICS);
+    ck_assert(told.right);
+    kl_buf_deinit(&out);
+    blk_extras_free(x);
 }
 END_TEST
 
@@ -342,6 +384,7 @@ int main(void)
     tcase_add_loop_test(t, what_is_written_is_read, 0, 10);
     tcase_add_test(t, bytes_depend_on_the_samples_not_on_how_they_came);
     tcase_add_loop_test(t, extras_come_back, 0, 2);
+    tcase_add_test(t, metadata_that_is_told_again_takes_no_more_room);
     tcase_add_loop_test(t, empty_fileset_is_a_fileset, 0, 2);
     tcase_add_test(t, late_samples_of_many_windows_are_one_fileset);
     tcase_add_test(t, second_flush_of_the_same_is_told_so);
