@@ -1,7 +1,8 @@
 /*
  * A fileset is a function of its samples, so however an ingestor happened to cut a series, here it
  * is cut anew: the window is halved, and halved again, until a piece holds at most BLK_CHUNK_MAX
- * samples (of histograms, also at most BUCKETS_MAX buckets). Boundaries by time, not by count: a
+ * samples (of histograms, also at most BUCKETS_MAX buckets and SHAPES_MAX bytes of bounds and spans,
+ * each sample's counted). Boundaries by time, not by count: a
  * series that missed a scrape is still cut where its neighbours are, and shares their time columns.
  * A run of one kind ends where the other begins.
  */
@@ -11,6 +12,8 @@
 #include <stdlib.h>
 
 enum { BUCKETS_MAX = 128 * 1024, UNIT_MS = 2 * 3600 * 1000 };
+/* A chunk has these of a run of samples once, but each sample may be a run; a span takes up to ten. */
+enum { SHAPES_MAX = BLK_CHUNK_BYTES_MAX / 2, BOUND_BYTES = 8, SPAN_BYTES = 10 };
 enum { SERIES_ARENA_MAX = 1 << 30 };
 
 struct blk_rechunk {
@@ -100,13 +103,18 @@ static void emit(struct blk_rechunk *r, size_t from, size_t to, bool hists)
 
 static bool fits(const struct blk_rechunk *r, size_t from, size_t to, bool hists)
 {
-    uint64_t buckets = 0;
+    uint64_t buckets = 0, shapes = 0;
 
     if (to - from > BLK_CHUNK_MAX)
         return false;
-    for (size_t i = from; hists && i < to; i++)
-        buckets += r->hists[i].pos_count + r->hists[i].neg_count;
-    return to - from == 1 || buckets <= BUCKETS_MAX;
+    for (size_t i = from; hists && i < to; i++) {
+        const struct kl_hist *h = &r->hists[i];
+
+        buckets += h->pos_count + h->neg_count;
+        shapes += (uint64_t)h->bound_count * BOUND_BYTES +
+                  ((uint64_t)h->pos_span_count + h->neg_span_count) * SPAN_BYTES;
+    }
+    return to - from == 1 || (buckets <= BUCKETS_MAX && shapes <= SHAPES_MAX);
 }
 
 /* The samples [from, to) all lie in the `length` ms from `begin`. Each halving halves the length,

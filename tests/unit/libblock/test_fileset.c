@@ -150,6 +150,41 @@ START_TEST(metadata_that_is_told_again_takes_no_more_room)
 }
 END_TEST
 
+/* A chunk keeps bounds once for a run of samples: here each sample is a run. */
+START_TEST(histograms_whose_many_bounds_change_all_the_time_are_cut_into_chunks_that_fit)
+{
+    enum { SAMPLES = 140 };                            /* 70 MB of bounds */
+    static double        bounds[2][KL_HIST_BUCKETS_MAX];
+    struct blk_chunk_ref refs[SAMPLES];
+    size_t               ends[SAMPLES + 1] = { 0 };
+    struct blk_writer   *w;
+    struct blk_fileset  *f;
+    struct blk_info      done;
+    struct kl_buf        bytes = { 0 };
+
+    kit_make(1, 1, 1, start, 1000);
+    bounds[1][KL_HIST_BUCKETS_MAX - 1] = 1;
+    for (unsigned i = 0; i < SAMPLES; i++) {
+        struct kl_hist h = { .schema = KL_HIST_CUSTOM, .bounds = bounds[i % 2], .bound_count = KL_HIST_BUCKETS_MAX };
+        int64_t        t = start + (int64_t)i * 1000;
+
+        refs[i] = (struct blk_chunk_ref){ .first_ms = t, .last_ms = t, .count = 1, .kind = BLK_HISTS };
+        blk_chunk_encode_hists(&t, &h, NULL, 1, &bytes);
+        ends[i + 1] = bytes.size;
+    }
+    for (unsigned i = 0; i < SAMPLES; i++)
+        refs[i].bytes = kl_span(bytes.at + ends[i], ends[i + 1] - ends[i]);
+    ck_assert_int_eq(blk_writer_open(root, &info, &w, &err), KL_OK);
+    ck_assert_msg(blk_writer_series(w, kit_labels(&kit[0]), kit[0].fp, refs, SAMPLES, &err) == KL_OK, "%s", err.text);
+    kl_buf_deinit(&bytes);
+    ck_assert_msg(blk_writer_finish(w, &done, &err) == KL_OK, "%s", err.text);
+    ck_assert_uint_eq(done.sample_count, SAMPLES);
+    f = open_one(0);
+    ck_assert_msg(blk_fileset_verify(f, &err) == KL_OK, "%s", err.text);
+    blk_fileset_unref(f);
+}
+END_TEST
+
 START_TEST(empty_fileset_is_a_fileset)
 {
     struct blk_fileset *f;
@@ -394,6 +429,11 @@ int main(void)
     tcase_add_test(t, foreign_fingerprint_is_refused);
     tcase_add_loop_test(t, many_threads_may_read_one_fileset, 0, 3);
     tcase_add_test(t, path_is_parsed_only_as_it_is_written);
+    suite_add_tcase(s, t);
+    t = tcase_create("large");
+    tcase_add_checked_fixture(t, setup, teardown);
+    tcase_set_timeout(t, 120);
+    tcase_add_test(t, histograms_whose_many_bounds_change_all_the_time_are_cut_into_chunks_that_fit);
     suite_add_tcase(s, t);
 
     return run_suite(s);
