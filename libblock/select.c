@@ -167,7 +167,8 @@ static enum kl_code open_select(struct blk_fileset *f, const struct kl_matcher *
     s->fetch.kept = s->kept;
     s->fetch.again = again;
     s->fetch.ahead.never = s->pages.never = most > 0;
-    each = f->info.series_count > 0 ? f->info.chunk_bytes / f->info.series_count + 64 : 64;
+    each = f->info.series_count > 0 ? f->info.chunk_bytes / f->info.series_count : 0;
+    each = each < BATCH_BYTES ? each + 64 : BATCH_BYTES;       /* what info says may be anything */
     s->batch_size = (uint32_t)(BATCH_BYTES / each);
     s->batch_size = s->batch_size < 1 ? 1 : s->batch_size;
     s->batch_size = s->batch_size > BATCH_SERIES ? BATCH_SERIES : s->batch_size;

@@ -185,6 +185,27 @@ START_TEST(histograms_whose_many_bounds_change_all_the_time_are_cut_into_chunks_
 }
 END_TEST
 
+START_TEST(series_of_any_size_that_info_speaks_of_are_selected)
+{
+    static const uint64_t sizes[] = { 0, 1, 8 << 20, UINT32_MAX, UINT64_MAX - 64, UINT64_MAX - 63, UINT64_MAX };
+    struct blk_fileset   *f;
+    struct blk_select    *s;
+    struct blk_selected   one;
+
+    kit_make(1, 1, 10, start, 1000);
+    ck_assert_int_eq(kit_write(root, &info, 240, NULL, &err), KL_OK);
+    f = open_one(0);
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        f->info.chunk_bytes = sizes[i];                /* as if it stood there */
+        ck_assert_int_eq(blk_select_open(f, NULL, 0, INT64_MIN, INT64_MAX, true, &s, &err), KL_OK);
+        ck_assert_int_eq(blk_select_next(s, &one, &err), KL_OK);
+        ck_assert_int_eq(blk_select_next(s, &one, &err), KL_ENOENT);
+        blk_select_close(s);
+    }
+    blk_fileset_unref(f);
+}
+END_TEST
+
 START_TEST(empty_fileset_is_a_fileset)
 {
     struct blk_fileset *f;
@@ -430,9 +451,10 @@ int main(void)
     tcase_add_loop_test(t, many_threads_may_read_one_fileset, 0, 3);
     tcase_add_test(t, path_is_parsed_only_as_it_is_written);
     suite_add_tcase(s, t);
-    t = tcase_create("large");
+    t = tcase_create("bounds");
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_set_timeout(t, 120);
+    tcase_add_test(t, series_of_any_size_that_info_speaks_of_are_selected);
     tcase_add_test(t, histograms_whose_many_bounds_change_all_the_time_are_cut_into_chunks_that_fit);
     suite_add_tcase(s, t);
 
