@@ -9,6 +9,8 @@
  */
 #include "libkoal/app/app_priv.h"
 
+#include "libkoal/env/dir.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/audit.h>
@@ -24,7 +26,6 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -144,27 +145,16 @@ static void allow(struct rules *r, const char *path, uint64_t what)
     close(rule.parent_fd);
 }
 
-static void make_folders(const char *path)
-{
-    char  copy[4096];
-
-    if (strlen(path) >= sizeof copy)
-        return;
-    strcpy(copy, path);
-    for (char *at = copy + 1; *at != '\0'; at++)
-        if (*at == '/') {
-            *at = '\0';
-            (void)mkdir(copy, 0750);                   /* whoever opens it says what is wrong */
-            *at = '/';
-        }
-    (void)mkdir(copy, 0750);
-}
-
+/* There is no rule for a folder that is not there. */
 static void allow_folder(struct rules *r, const char *path)
 {
+    struct kl_env_dir *made;
+    struct kl_err      unheard;                        /* whoever opens it says what is wrong */
+
     if (path == NULL || path[0] == '\0')
         return;
-    make_folders(path);
+    if (kl_env_dir_real_open(path, true, &made, &unheard) == KL_OK)
+        made->leave(made);
     allow(r, path, WRITES | r->truncates);
 }
 

@@ -103,7 +103,8 @@ static inline bool kl_env_view_at_hand(struct kl_env_dir *dir, struct kl_env_vie
     return dir->view_at_hand != NULL && dir->view_at_hand(view, offset, bytes, size_bytes);
 }
 
-/* On disk. `make`: mkdir -p. KL_ENOENT when there is no folder at `path`. Close with leave. */
+/* On disk. `make`: mkdir -p, of folders that are closed to others. KL_ENOENT when there is no folder at `path`. Close
+ * with leave. */
 enum kl_code kl_env_dir_real_open(const char *path, bool make, struct kl_env_dir **dir,
                                   struct kl_err *err);
 

@@ -451,7 +451,7 @@ static bool sync_place(int at)
     return done;
 }
 
-/* Makes what is absent of `path`, and each new name durable in the folder that holds it. */
+/* Makes what is absent of `path`, closed to others, and each new name durable in the folder that holds it. */
 static enum kl_code make_all(char *path, struct kl_err *err)
 {
     int at = open(path[0] == '/' ? "/" : ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -459,7 +459,7 @@ static enum kl_code make_all(char *path, struct kl_err *err)
     if (at < 0)
         return fail(err, "open folder", path);
     for (char *rest = path, *part; (part = strtok_r(rest, "/", &rest)) != NULL;) {
-        bool is_new = mkdirat(at, part, 0755) == 0;
+        bool is_new = mkdirat(at, part, 0750) == 0;
         int  next;
 
         if ((!is_new && errno != EEXIST) || (is_new && !sync_place(at)))

@@ -22,6 +22,29 @@
 #ifndef KL_CHECKS                                      /* sanitizers: there is no sandbox */
 static char folder[64], data[100], other[100], secret[100];
 
+/* All syncs of the process go this way. */
+static struct { ino_t inode[64]; size_t count; } synced;
+
+int fsync(int fd)
+{
+    struct stat s;
+
+    if (synced.count < 64 && fstat(fd, &s) == 0)
+        synced.inode[synced.count++] = s.st_ino;
+    return (int)syscall(SYS_fsync, fd);
+}
+
+static bool was_synced(const char *path)
+{
+    struct stat s;
+
+    ck_assert_int_eq(stat(path, &s), 0);
+    for (size_t i = 0; i < synced.count; i++)
+        if (synced.inode[i] == s.st_ino)
+            return true;
+    return false;
+}
+
 static struct kl_app *open_server(const char *more)
 {
     char          *argv[] = { (char *)"t", (char *)"--data-dir", data, (char *)"--tls.key.file", secret, (char *)more };
@@ -97,6 +120,25 @@ START_TEST(files_are_its_own_alone)
 }
 END_TEST
 
+/* Whoever opens a folder that is there does not ask whether its name would outlast a power cut. */
+START_TEST(folders_that_it_makes_are_closed_to_others_and_their_names_are_on_disk)
+{
+    char        path[100];
+    struct stat s;
+
+    if (!has_landlock())
+        return;
+    open_server(NULL);
+    snprintf(path, sizeof path, "%s/data", folder);
+    ck_assert(was_synced(folder));
+    ck_assert(was_synced(path));
+    ck_assert_int_eq(stat(path, &s), 0);
+    ck_assert_uint_eq(s.st_mode & 07007, 0);
+    ck_assert_int_eq(stat(data, &s), 0);
+    ck_assert_uint_eq(s.st_mode & 07007, 0);
+}
+END_TEST
+
 static void *nothing(void *ctx) { return ctx; }
 
 START_TEST(calls_that_it_never_makes_are_refused_and_those_that_it_makes_are_not)
@@ -161,6 +203,7 @@ int main(void)
 #ifndef KL_CHECKS
     tcase_add_checked_fixture(t, setup, NULL);
     tcase_add_test(t, files_are_its_own_alone);
+    tcase_add_test(t, folders_that_it_makes_are_closed_to_others_and_their_names_are_on_disk);
     tcase_add_test(t, calls_that_it_never_makes_are_refused_and_those_that_it_makes_are_not);
     tcase_add_test(t, no_core_is_left_with_secrets_in_it);
     tcase_add_test(t, off_is_off);

@@ -280,6 +280,7 @@ START_TEST(open_makes_all_folders_of_a_path_only_when_asked)
 {
     char               deep[100];
     struct kl_env_dir *d;
+    struct stat        s;
 
     snprintf(deep, sizeof deep, "%s/x/y//z", path);
     ck_assert_int_eq(kl_env_dir_real_open(deep, false, &d, &err), KL_ENOENT);
@@ -287,6 +288,8 @@ START_TEST(open_makes_all_folders_of_a_path_only_when_asked)
     ok(save(d, "f", "deep"));
     ck_assert_str_eq(text_of(d, "f"), "deep");
     d->leave(d);
+    ck_assert_int_eq(stat(deep, &s), 0);
+    ck_assert_uint_eq(s.st_mode & 0007, 0);            /* what lies in it is not everyone's to read */
 }
 END_TEST
 
