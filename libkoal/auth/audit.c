@@ -254,14 +254,26 @@ static enum kl_code find_end(struct kl_audit *a, char broken[KL_GUARD_WORDS_MAX 
     return KL_OK;
 }
 
+/* The folder's own name. */
+static bool sync_above(int folder)
+{
+    int  fd = openat(folder, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    bool done = fd >= 0 && fsync(fd) == 0;
+
+    if (fd >= 0)
+        close(fd);
+    return done;
+}
+
 static enum kl_code open_folder(struct kl_audit *a, struct kl_err *err)
 {
     char head[KL_AUDIT_NAME_MAX + 8];
+    bool is_new = mkdir(a->options.folder, 0700) == 0;
 
-    if (mkdir(a->options.folder, 0700) != 0 && errno != EEXIST)
+    if (!is_new && errno != EEXIST)
         return kl_fail(err, KL_EIO, "audit.dir %s: %s", a->options.folder, strerror(errno));
     a->folder = open(a->options.folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (a->folder < 0)
+    if (a->folder < 0 || (is_new && !sync_above(a->folder)))
         return kl_fail(err, KL_EIO, "audit.dir %s: %s", a->options.folder, strerror(errno));
     snprintf(head, sizeof head, "%s.head", a->name);
     a->head = openat(a->folder, head, O_RDWR | O_CREAT | O_CLOEXEC, 0600);

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -15,6 +16,18 @@ static char             folder[64];
 static struct kl_err    err;
 static char             last[65];
 static uint64_t         count;
+
+/* All syncs of folders go this way; the last that was not the log's own is remembered. */
+static ino_t synced_other;
+
+int fsync(int fd)
+{
+    struct stat s, own;
+
+    if (fstat(fd, &s) == 0 && (stat(folder, &own) != 0 || s.st_ino != own.st_ino))
+        synced_other = s.st_ino;
+    return (int)syscall(SYS_fsync, fd);
+}
 
 static void setup(void)
 {
@@ -327,6 +340,24 @@ START_TEST(threads_that_record_while_files_end_make_one_chain)
 }
 END_TEST
 
+START_TEST(the_name_of_a_new_folder_is_on_disk_before_anything_is_recorded)
+{
+    struct stat in;
+    char        above[64];
+
+    strcpy(above, folder);
+    ck_assert_int_eq(stat(above, &in), 0);
+    strcat(folder, "/audit");
+    synced_other = 0;
+    kl_audit_close(open_it("", 0));
+    ck_assert_uint_eq(synced_other, in.st_ino);
+    synced_other = 0;
+    kl_audit_close(open_it("", 0));                    /* it is there by now, and its parent may not be ours to open */
+    ck_assert_uint_eq(synced_other, 0);
+    strcpy(folder, above);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("audit");
@@ -334,6 +365,7 @@ int main(void)
 
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, what_was_recorded_verifies_over_starts_and_files);
+    tcase_add_test(t, the_name_of_a_new_folder_is_on_disk_before_anything_is_recorded);
     tcase_add_test(t, any_byte_that_was_changed_is_found);
     tcase_add_test(t, a_log_that_was_cut_anywhere_is_found_also_after_it_went_on);
     tcase_add_test(t, a_record_that_a_crash_cut_before_it_was_synced_is_passed_over);
