@@ -19,7 +19,7 @@ struct group {                                         /* filesets that together
     int64_t  min_ms, max_ms;
     uint64_t tenant, samples;
     uint32_t files, first, count;                      /* origins */
-    bool     merged, rows, told;                       /* told: one of them is */
+    bool     merged, rows;
 };
 struct qr_lineage {
     uint64_t revision, epoch, incarnation, replay_from;
@@ -140,8 +140,6 @@ static void add_origins(struct qr_lineage *l, struct group *g, const struct qr_o
     }
     if (count > 0)
         memcpy(l->origins + l->origin_count, o, count * sizeof *o);
-    for (size_t i = 0; i < count; i++)
-        g->told |= o[i].told;
     l->origin_count += count;
     g->count += (uint32_t)count;
 }
@@ -317,7 +315,7 @@ static void find_merges(struct change *c)
     free(n);
 }
 
-/* What was told, and is not what it was: who had it by the log alone has it no more. */
+/* What is not what it was, nor in what has come: who had it by the log alone has it no more. */
 static void read_lost(struct change *c)
 {
     struct qr_lineage       *l = c->l;
@@ -331,7 +329,7 @@ static void read_lost(struct change *c)
     for (size_t i = 0; b != NULL && i < b->group_count; i++) {
         const struct group *g = &b->groups[i];
 
-        if (g->told && c->stay[i] < g->files && !c->known[i])
+        if (c->stay[i] < g->files && !c->known[i])
             l->lost[l->lost_count++] = (struct qr_origin){ .min_ms = g->min_ms, .max_ms = g->max_ms, .tenant = g->tenant,
                                                            .added = l->revision };
     }

@@ -18,8 +18,9 @@
  * Else the new fileset is what it is, an origin of its own, and so is all that remains of what it may be of.
  *
  * A cut's fileset, seen to come, is `told` of the log: it has nothing but what records up to its id wrote. To hours
- * in which none of them wrote since, as the owner's marks tell, it brings nothing that was not live before. When such a one goes, and it shows in nothing else (retention), that is an
- * origin, too, which comes then and is not told.
+ * in which none of them wrote since, as the owner's marks tell, it brings nothing that was not live before. When a
+ * fileset goes, and no merge explains it (retention), that is an origin, too, which comes then and is not told:
+ * what was live before has gone.
  *
  * Rows of a rollup beside its fileset answer what its samples do, to the bit, where answers are kept (rows.c), and
  * are no origin; others are one each. Immutable; made by any thread.

@@ -218,6 +218,10 @@ START_TEST(what_no_log_tells_is_told_of_none)          /* imported; quarantined;
     add(f);
     next();
     ck_assert_uint_eq(sum(4, 6, 1, 1000), UINT64_MAX);
+    drop(f);                                           /* and nobody asked while it was there */
+    next();
+    ck_assert_uint_eq(sum(4, 6, 1, 1000), UINT64_MAX);
+    ck_assert_uint_eq(sum(4, 6, 3, 1000), before[2]);
 }
 END_TEST
 
