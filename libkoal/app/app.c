@@ -142,11 +142,15 @@ static void print_help(const char *name)
 
 /* ---- open ---- */
 
-static void block_signals(void)
+/* Of a server they are read where it runs (kl_app_run). A tool dies of them, at any point, as of a crash: what it left
+ * half done is done by the next one. */
+static void block_signals(bool is_server)
 {
     sigset_t set;
 
     signal(SIGPIPE, SIG_IGN);
+    if (!is_server)
+        return;
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
@@ -293,7 +297,8 @@ struct kl_app *kl_app_open(const char *name, int argc, char **argv, int first,
             kl_config_free(config);
         } else {
             share_memory();
-            block_signals();
+            is_server = strcmp(default_listen, KL_APP_TOOL) != 0;
+            block_signals(is_server);
             a = kl_new(sizeof *a);
             a->begun_with = config;
             a->config = kl_config_ref(config);
@@ -313,7 +318,6 @@ struct kl_app *kl_app_open(const char *name, int argc, char **argv, int first,
             kl_app_log_init(&a->log, name);
             kl_app_log_configure(&a->log, config);
             a->app.log = &a->log.log;
-            is_server = strcmp(default_listen, KL_APP_TOOL) != 0;
             code = read_keys(a, is_server, &err);      /* a command can be run now, and not later */
             if (code == KL_OK && is_server)
                 code = kl_app_sandbox(a, &err);

@@ -56,7 +56,7 @@ enum kl_code kl_app_check_tenant(const struct kl_config *c, const char *tenant, 
 /* A file of 1 MiB at most, malloc'ed, with a NUL behind. */
 enum kl_code kl_app_read_file(const char *path, char **bytes, size_t *size, struct kl_err *err);
 void kl_app_config_page(struct kl_buf *out);           /* deploy/CONFIG.md, whole */
-/* The address of a program that listens on none: it is no server, and is not put into a sandbox. */
+/* The address of a program that listens on none: it is no server, is not put into a sandbox, and a signal ends it. */
 #define KL_APP_TOOL "127.0.0.1:0"
 /* argv[first..] are flags. --config FILE, --help, --print-config are done here: then, and on an
  * error, returns the exit status in *status and NULL. */

@@ -3,6 +3,7 @@ import glob
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -125,6 +126,26 @@ def test_a_catalogue_of_a_folder_that_is_not_there_is_not_rebuilt(world):
     os.mkdir(store)
     status, out, err = tool("catalog", "rebuild", "--data-dir", data, "--store.url", f"dir:{store}")
     check(status == 0 and out == "the store has no partition: nothing was rebuilt\n", f"{status} {out} {err}")
+
+
+def test_a_command_that_waits_is_ended_by_ctrl_c(world):
+    data = filled(world)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            p = subprocess.Popen([os.path.join(koa.BIN, "koalemos"), "backup", "--to", world.path("backup"), "--data-dir", data,
+                                  "--flush", f"http://127.0.0.1:{silent.getsockname()[1]}"])
+            try:
+                silent.settimeout(30)
+                with silent.accept()[0]:               # it asks, and waits for an answer that does not come
+                    p.send_signal(number)
+                    check(p.wait(30) == -number, f"{number}: it ended with {p.returncode}")
+            except subprocess.TimeoutExpired:
+                raise koa.Failed(f"{number} does not end a command")
+            finally:
+                p.kill()
+                p.wait()
 
 
 def test_a_servers_address_may_end_in_a_slash(world):
