@@ -127,10 +127,11 @@ static enum kl_code search(struct search *s, unsigned depth, struct kl_err *err)
         for (size_t i = 0; i < n.count && code == KL_OK; i++) {
             struct level *below = &s->levels[depth + 1];
 
-            if (!n.at[i].is_dir || n.at[i].text[0] == '.' ||
-                strlen(n.at[i].text) > KL_ENV_DIR_NAME_MAX)
+            if (!n.at[i].is_dir || strlen(n.at[i].text) > KL_ENV_DIR_NAME_MAX)
                 continue;
             code = dir->enter(dir, n.at[i].text, false, &below->dir, err);
+            if (code != KL_OK && n.at[i].text[0] == '.')
+                code = KL_ENOENT;                      /* perhaps a tenant's; or what is nobody's to enter */
             if (code == KL_OK) {
                 below->name = n.at[i].text;
                 code = search(s, depth + 1, err);

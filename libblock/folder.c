@@ -153,7 +153,7 @@ static enum kl_code scan_level(struct scan *s, struct kl_env_dir *dir, unsigned 
     for (size_t i = 0; i < n.count && code == KL_OK; i++) {
         struct kl_env_dir *child;
 
-        if (!n.is_dir[i] || n.at[i][0] == '.')
+        if (!n.is_dir[i])
             continue;
         code = dir->enter(dir, n.at[i], false, &child, err);
         if (code == KL_ENOENT) {                       /* removed meanwhile */

@@ -4,6 +4,8 @@
 #include "tests/unit/libblock/fileset_fixture.h"
 
 #include "libblock/fileset_priv.h"
+#include "libblock/tools.h"
+#include "libkoal/base/config.h"
 
 #include <pthread.h>
 #include <unistd.h>
@@ -203,6 +205,37 @@ START_TEST(series_of_any_size_that_info_speaks_of_are_selected)
         blk_select_close(s);
     }
     blk_fileset_unref(f);
+}
+END_TEST
+
+static void count_path(void *ctx, const char *at)
+{
+    (void)at;
+    ++*(unsigned *)ctx;
+}
+
+START_TEST(every_tenant_that_there_can_be_may_have_a_fileset)
+{
+    static const char *const tenants[] = { "a", ".a", "...", "-", "_.-", "..a", "Z9" };
+    struct blk_finds   finds;
+    unsigned           whole = 0;
+    struct blk_fileset *f;
+
+    kit_make(1, 2, 3, start, 1000);
+    for (size_t i = 0; i < sizeof tenants / sizeof *tenants; i++) {
+        ck_assert(kl_tenant_ok(kl_span_str(tenants[i])));
+        strcpy(info.tenant, tenants[i]);
+        ck_assert_msg(kit_write(root, &info, 240, NULL, &err) == KL_OK, "%s", err.text);
+        blk_fileset_path(&info, path);
+        ck_assert_msg(blk_fileset_open_local(root, path, &f, &err) == KL_OK, "%s", err.text);
+        ck_assert_str_eq(blk_fileset_info(f)->tenant, tenants[i]);
+        blk_fileset_unref(f);
+    }
+    ck_assert_int_eq(blk_fileset_scan(root, count_path, NULL, &whole, &err), KL_OK);
+    ck_assert_uint_eq(whole, sizeof tenants / sizeof *tenants);
+    ck_assert_int_eq(blk_find(root, &finds, &err), KL_OK);
+    ck_assert_uint_eq(finds.count, sizeof tenants / sizeof *tenants);
+    blk_finds_deinit(&finds);
 }
 END_TEST
 
@@ -406,7 +439,7 @@ START_TEST(path_is_parsed_only_as_it_is_written)
         "a/0001/5-99999999999999999999", "a/0001/99999999999999999999-00000000000000000001",
         "a/0001/5-00000000000000000001.", "a/0001/5-00000000000000000001.0", "a/0001/5-00000000000000000001.07",
         "a/0001/5-00000000000000000001.7.7", "a/0001/5-00000000000000000001.99999999999999999999",
-        "a b/0001/5-00000000000000000001", "a/0001/5-00000000000000000001/", ".a/0001/5-00000000000000000001",
+        "a b/0001/5-00000000000000000001", "a/0001/5-00000000000000000001/", "./0001/5-00000000000000000001",
     };
     struct blk_info back;
     char            again[BLK_PATH_MAX + 1];
@@ -454,6 +487,7 @@ int main(void)
     t = tcase_create("bounds");
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_set_timeout(t, 120);
+    tcase_add_test(t, every_tenant_that_there_can_be_may_have_a_fileset);
     tcase_add_test(t, series_of_any_size_that_info_speaks_of_are_selected);
     tcase_add_test(t, histograms_whose_many_bounds_change_all_the_time_are_cut_into_chunks_that_fit);
     suite_add_tcase(s, t);
