@@ -64,12 +64,29 @@ static struct owner *owner_of(struct dm_ha *ha, struct kl_span tenant, bool make
     return o;
 }
 
+/* Could it not stand between two dots of a key? Each dot there is between two others. */
+static bool is_unfit(struct kl_span tenant)
+{
+    const char *at = tenant.at;
+
+    return tenant.size > 0 && (at[0] == '.' || at[tenant.size - 1] == '.' || memmem(at, tenant.size, "..", 2) != NULL);
+}
+
+static void swap(char *at, size_t size, char from, char to)
+{
+    for (size_t i = 0; i < size; i++)
+        if (at[i] == from)
+            at[i] = to;
+}
+
 static void key_of(struct kl_span tenant, struct kl_span cluster, char *key)
 {
     struct kl_fp h = kl_hash128(cluster.at, cluster.size);
 
     snprintf(key, KL_BUS_KEY_MAX + 1, PREFIX "%.*s.%016llx%016llx", (int)tenant.size,
              (const char *)tenant.at, (unsigned long long)h.hi, (unsigned long long)h.lo);
+    if (is_unfit(tenant))                              /* which no tenant's name has */
+        swap(key + strlen(PREFIX), tenant.size, '.', '=');
 }
 
 static struct dm_ha_cluster *find(struct dm_ha *ha, const char *key)
@@ -261,6 +278,7 @@ static void on_change(struct kl_bus_watch *w, const char *key, struct kl_span va
     struct dm_ha         *ha = kl_container_of(w, struct dm_ha, watch);
     struct dm_ha_cluster *c = find(ha, key);
     const char           *dot = strrchr(key, '.');
+    char                  tenant[KL_BUS_KEY_MAX + 1];
 
     if (value.at == NULL) {
         if (c != NULL && revision >= c->revision)
@@ -269,8 +287,11 @@ static void on_change(struct kl_bus_watch *w, const char *key, struct kl_span va
             forget(c);
         return;
     }
-    if (c == NULL && dot != NULL && dot > key + strlen(PREFIX))
-        c = add(ha, key, kl_span(key + strlen(PREFIX), (size_t)(dot - key) - strlen(PREFIX)));
+    if (c == NULL && dot != NULL && dot > key + strlen(PREFIX)) {
+        snprintf(tenant, sizeof tenant, "%.*s", (int)(dot - key - (ptrdiff_t)strlen(PREFIX)), key + strlen(PREFIX));
+        swap(tenant, strlen(tenant), '=', '.');
+        c = add(ha, key, kl_span_str(tenant));
+    }
     if (c != NULL && revision > c->revision)
         read_value(c, value, revision);
 }

@@ -5,6 +5,7 @@
  * (tenant, cluster) one replica is the leader; only its samples are taken, without the replica label.
  *
  *   KV  ha.<tenant>.<hash of the cluster's name, 32 hex>
+ *       where the tenant's name begins or ends with a dot, or has two in a row, each of its dots is a '='
  *       version 1, cluster, replica (both: varint length, bytes), wall time (zigzag ms, for people)
  *
  * The key is written by compare-and-set alone, so that two doormen never elect two. Each gate watches

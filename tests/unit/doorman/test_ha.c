@@ -109,6 +109,25 @@ START_TEST(a_leader_that_moves_to_another_doorman_goes_on_leading)
 }
 END_TEST
 
+/* NATS knows no name with two dots in a row, or one at an end. */
+static const char *const dotted[] = { "t.", ".t", "a..b", "a.b", "..." };
+
+START_TEST(a_tenant_may_have_dots_anywhere_in_its_name)
+{
+    const char    *tenant = dotted[_i];
+    struct dm_push a, b, other;
+
+    world_start("ha: {enabled: true, clusters_max: 1}", 2, 1);
+    a = world_push(0, tenant, A);
+    ck_assert_msg(taken(&a), "%s", a.text);
+    kl_env_sim_run(w.sim, 1000);
+    b = world_push(1, tenant, B);                      /* the other doorman knows whose it is */
+    ck_assert(!taken(&b));
+    other = world_push(1, tenant, "m{cluster=\"d\",__replica__=\"a\"} 1\n");
+    ck_assert_ptr_nonnull(strstr(other.text, "ha.clusters_max"));
+}
+END_TEST
+
 START_TEST(a_push_that_waits_for_the_election_is_stored_once_it_is_over)
 {
     struct dm_push p;
@@ -198,6 +217,7 @@ int main(void)
     tcase_add_test(t, the_other_takes_over_when_the_leader_is_silent_for_the_time_of_failover_not_before);
     tcase_add_loop_test(t, two_doormen_agree_on_the_leader, 0, 20);
     tcase_add_test(t, a_leader_that_moves_to_another_doorman_goes_on_leading);
+    tcase_add_loop_test(t, a_tenant_may_have_dots_anywhere_in_its_name, 0, sizeof dotted / sizeof dotted[0]);
     tcase_add_test(t, a_push_that_waits_for_the_election_is_stored_once_it_is_over);
     tcase_add_test(t, clusters_are_bounded_and_a_silent_one_makes_room);
     tcase_add_test(t, a_name_too_long_for_the_table_is_refused);
