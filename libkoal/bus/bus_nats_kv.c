@@ -40,6 +40,7 @@ enum kl_code kl_busn_bucket(struct kl_busn *b, struct kl_err *err)
     kvStore   *kv = NULL;
     kvConfig   c;
     natsStatus s;
+    char       why[160] = "";                          /* it could not be made */
 
     if (atomic_load(&b->bucket_ready))
         return KL_OK;
@@ -53,11 +54,18 @@ enum kl_code kl_busn_bucket(struct kl_busn *b, struct kl_err *err)
         c.StorageType = js_FileStorage;
         c.Replicas = (int)b->options.log_replicas;
         s = js_CreateKeyValue(&kv, b->js, &c);
-        if (s != NATS_OK)                              /* somebody else may have made it just now */
-            s = js_KeyValue(&kv, b->js, name);
-        else
+        if (s != NATS_OK) {
+            const char *said = nats_GetLastError(NULL), *words = said != NULL ? strstr(said, "): ") : NULL;
+
+            /* "(file:line): words" */
+            snprintf(why, sizeof why, "%s", words != NULL ? words + 3 : natsStatus_GetText(s));
+            s = js_KeyValue(&kv, b->js, name);         /* somebody else may have made it just now */
+        } else
             kl_logf(b->log, KL_INFO, "made KV bucket %s at %s", name, b->url);
     }
+    if (s == NATS_NOT_FOUND && why[0] != '\0')
+        return kl_fail(err, KL_EAGAIN, "the KV bucket %s cannot be made at %s (%s): log.replicas is %d, and that many NATS "
+                       "servers with JetStream and room have to be there", name, b->url, why, (int)b->options.log_replicas);
     if (s == NATS_NOT_FOUND)
         return kl_fail(err, KL_EAGAIN, "there is no KV bucket %s at %s, and we are not to make it",
                        name, b->url);

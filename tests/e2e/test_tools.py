@@ -148,6 +148,25 @@ def test_a_command_that_waits_is_ended_by_ctrl_c(world):
                 p.wait()
 
 
+def test_cluster_init_with_more_replicas_than_servers_says_so(world):
+    port = koa.free_port()
+    with open(world.path("nats.conf"), "w") as f:
+        f.write(f'host: 127.0.0.1\nport: {port}\njetstream {{ store_dir: "{world.path("nats")}" }}\n')
+    world.run("nats", koa.nats_server(), "-c", world.path("nats.conf"))
+    words = ""
+
+    def told():                                        # it may be out of reach at first
+        nonlocal words
+        status, _, words = tool("cluster", "init", "--nats.url", f"nats://127.0.0.1:{port}", "--bus.timeout", "2s")
+        check(status == 1, f"{status} {words}")
+        return "cannot be made" in words
+    try:
+        koa.eventually("what is wrong is told", told)
+    except koa.Failed:
+        raise koa.Failed(f"it is not told what is wrong: {words}")
+    check("log.replicas is 3" in words and "we are not to make it" not in words, words)
+
+
 def test_a_servers_address_may_end_in_a_slash(world):
     ours = koa.Serve(world)
     check(koa.push(ours.push, [({"__name__": "one"}, [(int(time.time() * 1000), 1.0)])])[0] == 204, "push")
