@@ -25,7 +25,7 @@ static const char usage[] =
     "  verify    every checksum of every fileset below a folder\n"
     "  catalog   rebuild: the catalogue made anew from the object storage alone\n"
     "  cluster   init: makes the log's streams in NATS; status: who is in the cell and has what; split: twice the partitions;\n"
-    "            drain, keep, leave: ingestors that go\n"
+    "            drain, keep, leave, remove: ingestors that go; repair: one that differs\n"
     "  overrides get, set, history, rollback, forget: what is said of a tenant while services run\n"
     "  check-config   whether files are configurations; where they are wrong if not\n"
     "  config    schema: the configuration's JSON schema; page: every option there is\n"
@@ -74,7 +74,7 @@ int main(int argc, char **argv)
         return koalemos_encrypt(argc, argv, 2);
     if (argc >= 2 && strcmp(argv[1], "audit") == 0)
         return koalemos_audit(argc, argv, 2);
-    if (argc >= 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0)) {
+    if (argc >= 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0)) {
         fputs(usage, stdout);
         return 0;
     }

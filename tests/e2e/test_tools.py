@@ -167,6 +167,15 @@ def test_cluster_init_with_more_replicas_than_servers_says_so(world):
     check("log.replicas is 3" in words and "we are not to make it" not in words, words)
 
 
+def test_help_is_asked_for_by_h_as_well_and_names_what_a_cluster_can_be_told(world):
+    status, out, err = tool("-h")
+    check(status == 0 and err == "" and out == tool("--help")[1], f"{status} {out} {err}")
+    verbs = {line.split()[0] for line in tool("cluster", "--help")[1].splitlines() if line.startswith("  ") and line[2] != " "}
+    check({"init", "repair"} <= verbs, f"{verbs}")
+    missing = sorted(verb for verb in verbs if verb not in out.split("  overrides ")[0].split("  cluster ")[1])
+    check(missing == [], f"of cluster these are not named: {missing}")
+
+
 def test_a_servers_address_may_end_in_a_slash(world):
     ours = koa.Serve(world)
     check(koa.push(ours.push, [({"__name__": "one"}, [(int(time.time() * 1000), 1.0)])])[0] == 204, "push")
