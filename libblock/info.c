@@ -42,11 +42,12 @@ void blk_folder_names(const struct blk_info *info, char partition[8], char windo
         snprintf(window + strlen(window), 24, "r%" PRId64, info->resolution_ms / 1000);
 }
 
-/* A tenant is a folder and a part of a key: letters, digits and a few more; not "." or "..". It takes what
- * kl_tenant_ok does, or a sample that was taken could not be sealed. */
+/* A tenant is a folder and a part of a key: letters, digits and a few more; not "." or "..", nor what a
+ * folder has for itself. It takes what kl_tenant_ok does, or a sample that was taken could not be sealed. */
 static bool tenant_ok(const char *name, size_t size)
 {
-    if (size == 0 || size > BLK_TENANT_MAX || (size <= 2 && name[0] == '.' && name[size - 1] == '.'))
+    if (size == 0 || size > BLK_TENANT_MAX || (size <= 2 && name[0] == '.' && name[size - 1] == '.') ||
+        (size == 4 && memcmp(name, "LOCK", 4) == 0) || (size >= 5 && memcmp(name, ".put-", 5) == 0))
         return false;
     for (size_t i = 0; i < size; i++) {
         char c = name[i];

@@ -23,7 +23,9 @@ bool kl_tenant_ok(struct kl_span name)
         if (!(at[i] >= 'a' && at[i] <= 'z') && !(at[i] >= 'A' && at[i] <= 'Z') &&
             !(at[i] >= '0' && at[i] <= '9') && at[i] != '_' && at[i] != '.' && at[i] != '-')
             return false;
-    return !(name.size <= 2 && at[0] == '.' && at[name.size - 1] == '.');
+    if (name.size <= 2 && at[0] == '.' && at[name.size - 1] == '.')
+        return false;
+    return !(name.size == 4 && memcmp(at, "LOCK", 4) == 0) && !(name.size >= 5 && memcmp(at, ".put-", 5) == 0);
 }
 
 /* The slot that names it, or the empty one where it would be. */

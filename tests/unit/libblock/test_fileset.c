@@ -225,8 +225,9 @@ START_TEST(every_tenant_that_there_can_be_may_have_a_fileset)
     for (size_t i = 0; i < sizeof tenants / sizeof *tenants; i++) {
         ck_assert(kl_tenant_ok(kl_span_str(tenants[i])));
         strcpy(info.tenant, tenants[i]);
-        ck_assert_msg(kit_write(root, &info, 240, NULL, &err) == KL_OK, "%s", err.text);
         blk_fileset_path(&info, path);
+        ck_assert(kl_store_key_fit(path));
+        ck_assert_msg(kit_write(root, &info, 240, NULL, &err) == KL_OK, "%s", err.text);
         ck_assert_msg(blk_fileset_open_local(root, path, &f, &err) == KL_OK, "%s", err.text);
         ck_assert_str_eq(blk_fileset_info(f)->tenant, tenants[i]);
         blk_fileset_unref(f);
@@ -236,6 +237,23 @@ START_TEST(every_tenant_that_there_can_be_may_have_a_fileset)
     ck_assert_int_eq(blk_find(root, &finds, &err), KL_OK);
     ck_assert_uint_eq(finds.count, sizeof tenants / sizeof *tenants);
     blk_finds_deinit(&finds);
+}
+END_TEST
+
+START_TEST(a_tenant_called_as_what_a_folder_has_for_itself_is_none)
+{
+    static const char *const tenants[] = { "LOCK", ".put-", ".put-7" };
+    struct blk_writer *w;
+    char               of[BLK_PATH_MAX + 1];
+
+    for (size_t i = 0; i < sizeof tenants / sizeof *tenants; i++) {
+        ck_assert(!kl_tenant_ok(kl_span_str(tenants[i])));
+        strcpy(info.tenant, tenants[i]);
+        ck_assert_int_eq(blk_writer_open(root, &info, &w, &err), KL_EINVAL);
+        snprintf(of, sizeof of, "%s/0003/5-00000000000000000001", tenants[i]);
+        ck_assert(!kl_store_key_fit(of));
+        ck_assert_int_eq(blk_fileset_remove(root, of, &err), KL_EINVAL);
+    }
 }
 END_TEST
 
@@ -487,6 +505,7 @@ int main(void)
     t = tcase_create("bounds");
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_set_timeout(t, 120);
+    tcase_add_test(t, a_tenant_called_as_what_a_folder_has_for_itself_is_none);
     tcase_add_test(t, every_tenant_that_there_can_be_may_have_a_fileset);
     tcase_add_test(t, series_of_any_size_that_info_speaks_of_are_selected);
     tcase_add_test(t, histograms_whose_many_bounds_change_all_the_time_are_cut_into_chunks_that_fit);
