@@ -32,7 +32,7 @@ struct dm_tenant {
 /* Tenants become folder names and parts of subjects: no path, no wildcard, no blank. Copies what the
  * sender calls himself (NULL or "": "anonymous"); false where that is no name. */
 bool dm_tenant_fit(const char *sent, char *out, size_t size);
-#define DM_TENANT_WORDS "a tenant is 1 to 150 letters, digits, '.', '_' and '-', and not \".\", \"..\", \"LOCK\" or .put-\n"
+#define DM_TENANT_WORDS "a tenant is 1 to 150 letters, digits, '.', '_' and '-', and not \".\", \"..\", \"LOCK\", \"ENCRYPTED\" or .put-\n"
 
 struct dm_tenants;
 struct dm_tenants *dm_tenants_new(void);

@@ -47,7 +47,8 @@ void blk_folder_names(const struct blk_info *info, char partition[8], char windo
 static bool tenant_ok(const char *name, size_t size)
 {
     if (size == 0 || size > BLK_TENANT_MAX || (size <= 2 && name[0] == '.' && name[size - 1] == '.') ||
-        (size == 4 && memcmp(name, "LOCK", 4) == 0) || (size >= 5 && memcmp(name, ".put-", 5) == 0))
+        (size == 4 && memcmp(name, "LOCK", 4) == 0) || (size == 9 && memcmp(name, "ENCRYPTED", 9) == 0) ||
+        (size >= 5 && memcmp(name, ".put-", 5) == 0))
         return false;
     for (size_t i = 0; i < size; i++) {
         char c = name[i];

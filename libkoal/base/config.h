@@ -45,7 +45,7 @@ struct kl_option {
 
 enum { KL_TENANT_MAX = 150 };                          /* bytes of a tenant's name */
 /* A tenant's name becomes a folder's and part of a subject: 1 to KL_TENANT_MAX of A-Za-z0-9_.-, and
- * not ".", "..", or what a folder has for itself: "LOCK" and what begins with ".put-". */
+ * not ".", "..", or what a folder has for itself: "LOCK", "ENCRYPTED", ".put-" and more. */
 bool kl_tenant_ok(struct kl_span name);
 
 struct kl_config;

@@ -25,7 +25,8 @@ bool kl_tenant_ok(struct kl_span name)
             return false;
     if (name.size <= 2 && at[0] == '.' && at[name.size - 1] == '.')
         return false;
-    return !(name.size == 4 && memcmp(at, "LOCK", 4) == 0) && !(name.size >= 5 && memcmp(at, ".put-", 5) == 0);
+    return !kl_span_eq(name, kl_span_str("LOCK")) && !kl_span_eq(name, kl_span_str("ENCRYPTED")) &&
+           !(name.size >= 5 && memcmp(at, ".put-", 5) == 0);
 }
 
 /* The slot that names it, or the empty one where it would be. */

@@ -257,7 +257,7 @@ static enum kl_code tenant(struct walk *w, const yaml_node_t *n, const yaml_node
     name = kl_span(key->data.scalar.value, key->data.scalar.length);
     if (!kl_tenant_ok(name))
         return refuse(w, key, "tenants", "holds what is no tenant's name: 1 to 150 letters, "
-                      "digits, '.', '_' and '-', not \".\", \"..\", \"LOCK\" or .put-");
+                      "digits, '.', '_' and '-', not \".\", \"..\", \"LOCK\", \"ENCRYPTED\" or .put-");
     if (value->type != YAML_MAPPING_NODE)
         return refuse(w, value, name.at, "should hold a map of options");
     w->config = kl_config_tenant_add(all, name);

@@ -1,6 +1,7 @@
 /* libkoal/crypt/vault: lists of keys, which folders are encrypted by which, and folders written anew by another. */
 #include "vault_fixture.h"
 
+#include "libkoal/base/config.h"
 #include "libkoal/base/hex.h"
 
 /* ---- keys ---- */
@@ -323,6 +324,20 @@ START_TEST(a_change_that_a_crash_ends_is_taken_up_where_it_was)
 }
 END_TEST
 
+/* An object storage in a folder has tenants' folders beside the mark: one in its place cannot be opened any more. */
+START_TEST(no_tenant_is_called_as_the_mark)
+{
+    struct kl_env_dir *folder, *opened;
+
+    ok(raws[REAL]->enter(raws[REAL], KL_VAULT_MARK, true, &folder, &err));
+    folder->leave(folder);
+    ck_assert_int_eq(kl_vault_open(path, false, NULL, true, &opened, &err), KL_EIO);
+    ck_assert_int_eq(kl_vault_open(path, false, keys, true, &opened, &err), KL_EIO);
+    ck_assert(!kl_tenant_ok(kl_span_str(KL_VAULT_MARK)));
+    ck_assert(kl_tenant_ok(kl_span_str("encrypted")) && kl_tenant_ok(kl_span_str(KL_VAULT_MARK "1")));
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("libkoal/crypt/vault: keys");
@@ -339,6 +354,7 @@ int main(void)
                    an_audit_log_is_left_alone_a_cache_emptied_and_tenants_of_these_names_are_not_mistaken_for_them);
     tcase_add_test(t, what_does_not_open_is_left_as_it_is_and_named_and_the_rest_is_done);
     tcase_add_loop_test(t, a_change_that_a_crash_ends_is_taken_up_where_it_was, 1, 60);
+    tcase_add_test(t, no_tenant_is_called_as_the_mark);
     suite_add_tcase(s, t);
 
     return run_suite(s);
