@@ -236,14 +236,4 @@ plain:
     return size;
 }
 
-bool qr_tenant_ok(const char *tenant)
-{
-    size_t size = strlen(tenant);
-
-    if (size == 0 || size > TSP_TENANT_MAX || strcmp(tenant, ".") == 0 || strcmp(tenant, "..") == 0)
-        return false;
-    for (size_t i = 0; i < size; i++)
-        if (!isalnum((unsigned char)tenant[i]) && strchr("_.-", tenant[i]) == NULL)
-            return false;
-    return true;
-}
+bool qr_tenant_ok(const char *tenant) { return kl_tenant_ok(kl_span_str(tenant)); }
