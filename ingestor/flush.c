@@ -230,6 +230,7 @@ static bool build(struct ing_job *j)
 {
     struct ing_partition *p = j->p;
 
+    j->upon = p->pointer_revision;
     blk_manifest_copy(&j->manifest, &p->manifest);
     if (j->tidy != NULL && !ing_tidy_apply(j->tidy, &j->manifest, kl_env_now_ms(p->i->env)))
         return false;
@@ -360,7 +361,7 @@ static void conflict_got(struct kl_bus_kv *op)
         j->step = j->part_count > 0 ? ING_WRITE : ING_PUT;
         return;
     } else {
-        p->pointer_revision = op->revision;
+        p->pointer_revision = j->upon = op->revision;
         kl_buf_reset(&j->bytes);
         kl_buf_add(&j->bytes, op->got, op->got_size);
         j->step = ING_CONFLICT;
@@ -509,6 +510,9 @@ void ing_job_start(struct ing_partition *p)
         if (j->step == ING_LET_GO)
             return;
     }
+    /* Its lease was another's meanwhile, whose catalogue it followed: that is to be built upon. */
+    if ((j->step == ING_POINT || j->step == ING_CONFLICT) && j->upon != p->pointer_revision)
+        j->step = ING_PUT;
     if (j->step == ING_POINT) {
         if (j->bytes.size == 0 || j->failures > 0) {   /* after a failure: the manifest's bytes anew */
             kl_buf_reset(&j->bytes);

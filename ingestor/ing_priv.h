@@ -96,6 +96,7 @@ struct ing_job {
     enum ing_step step;
     unsigned failures;
     uint64_t generation;                               /* for a fileset whose name is taken */
+    uint64_t upon;                                     /* p->pointer_revision, of what `manifest` is built upon or to be read */
     uint64_t adopt;                                    /* a new incarnation to commit; 0: a cut */
     struct ing_tidy *tidy;                             /* or housekeeping to commit; then no parts */
     char (*evict)[BLK_PATH_MAX + 1]; uint32_t evict_count;     /* or local copies that go (local.c) */
