@@ -168,7 +168,7 @@ START_TEST(what_was_refused_the_first_time_is_written_when_the_retry_may_bring_i
 {
     struct kl_buf m = { 0 }, s = { 0 };
     unsigned      lost, written = 0;
-    char          name[16];
+    char          name[24];
 
     options.limits.future_ms = 1000;
     open_doorman();
