@@ -104,7 +104,7 @@ static bool take_arg(struct export *x, int argc, char **argv, int *i)
             return true;
         }
         if (x->match_count == MATCHES_MAX) {
-            fprintf(stderr, "koalemos export: %d times --match, and no more\n", MATCHES_MAX);
+            fprintf(stderr, "koalemos export: --match may be repeated, at most %d times\n", MATCHES_MAX);
             return false;
         }
         x->matches[x->match_count++] = value;

@@ -198,7 +198,7 @@ def test_an_export_says_what_of_its_flags_has_no_effect(world):
     for args, words in ((["--columns", "job"], "--columns and --header are of --format csv"),
                         (["--format", "openmetrics", "--header"], "--columns and --header are of --format csv"),
                         (["--format", "csv", "--columns", ""], "--columns names none"),
-                        (["--match", "up"] * 65, "64 times --match, and no more")):
+                        (["--match", "up"] * 65, "at most 64 times")):
         status, out, err = tool("export", "--url", f"http://127.0.0.1:{koa.free_port()}", *args)
         check(status == 2 and out == "" and words in err and err.count("\n") == 1, f"{args[:4]}: {status} {out} {err}")
 
