@@ -5,6 +5,7 @@
 #include "tests/suite.h"
 
 #include "ingestor/stored.h"
+#include "libkoal/env/disk_sim.h"
 
 static void begin(int64_t fsync_ms)
 {
@@ -175,6 +176,18 @@ static void check_all(const struct w_answer *before)
 
     check_same(before, &after);
     w_answer_free(&after);
+}
+
+/* Two are there, whole, and nothing of others. */
+static void check_two(void)
+{
+    struct objects o = objects_of(0);
+
+    ck_assert_uint_eq(whole_ones(0), 2);
+    for (size_t i = 1; i < o.count; i++)
+        if (strncmp(o.at[i].key, o.at[0].key, 75) != 0)
+            ck_assert_int_eq(strncmp(o.at[i].key, o.at[o.count - 1].key, 75), 0);
+    objects_free(&o);
 }
 
 START_TEST(an_empty_disk_is_filled_from_the_store_and_only_what_follows_is_replayed)
@@ -405,7 +418,6 @@ START_TEST(a_store_that_fails_costs_no_sample_and_leaves_no_garbage)
 {
     struct kl_store_faults faults = { .seed = (uint64_t)_i + 1 };
     struct w_answer        before;
-    struct objects         o;
 
     w.faults = &faults;
     restart(false);
@@ -423,13 +435,7 @@ START_TEST(a_store_that_fails_costs_no_sample_and_leaves_no_garbage)
     faults.before = faults.after = 0;
     for (int n = 0; n < 3; n++)
         store_one();
-    ck_assert_uint_eq(whole_ones(0), 2);
-    o = objects_of(0);
-    ck_assert_uint_le(o.count, 2 * ING_STORED_FILES_MAX);
-    for (size_t i = 1; i < o.count; i++)               /* of no more than two */
-        if (strncmp(o.at[i].key, o.at[0].key, 75) != 0)
-            ck_assert_int_eq(strncmp(o.at[i].key, o.at[o.count - 1].key, 75), 0);
-    objects_free(&o);
+    check_two();
     w_answer_free(&before);
     before = read_all(0);
     lose(false);
@@ -437,6 +443,36 @@ START_TEST(a_store_that_fails_costs_no_sample_and_leaves_no_garbage)
     check_all(&before);
     w_answer_free(&before);
     w.faults = NULL;
+}
+END_TEST
+
+START_TEST(killed_at_any_call_of_a_put_nothing_is_lost_and_no_garbage_stays)
+{
+    uint64_t calls, before_put;
+
+    write_all(260);
+    store_one();
+    before_put = kl_env_disk_sim_calls(w.disk);
+    store_one();
+    calls = kl_env_disk_sim_calls(w.disk) - before_put;
+    ck_assert_uint_gt(calls, 50);
+    for (uint64_t n = 1; n <= calls; n += 2) {
+        struct w_answer before;
+
+        write_all(1);
+        before = read_all(0);
+        kl_env_disk_sim_die(w.disk, n);
+        kl_env_sim_run(w.sim, 13000);                  /* one is due in that */
+        if (n % 4 == 1)
+            lose(true);
+        else
+            restart(true);
+        check_all(&before);
+        w_answer_free(&before);
+    }
+    for (int n = 0; n < 3; n++)
+        store_one();
+    check_two();
 }
 END_TEST
 
@@ -562,6 +598,7 @@ int main(void)
     tcase_add_test(t, the_last_two_stay_and_what_was_left_of_others_goes);
     tcase_add_test(t, those_of_a_log_before_with_a_higher_incarnation_push_none_of_this_ones_out);
     tcase_add_loop_test(t, a_store_that_fails_costs_no_sample_and_leaves_no_garbage, 0, 5);
+    tcase_add_test(t, killed_at_any_call_of_a_put_nothing_is_lost_and_no_garbage_stays);
     tcase_add_test(t, one_that_the_log_does_not_agree_with_is_not_fetched_again);
     suite_add_tcase(s, t);
     t = tcase_create("bytes");
